@@ -1,0 +1,101 @@
+"""Reading and writing files: whole or not at all, never unpickling code, errors that name the file."""
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from lvd.errors import InputError
+
+
+@contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_torch(obj, path):
+    with atomic(path) as partial:
+        torch.save(obj, partial)
+
+
+def load_torch(path, mmap=False, map_location="cpu"):
+    """torch.load with weights_only=True; InputError for a missing, truncated or foreign file."""
+    need_file(path)
+    try:
+        return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
+        raise InputError(f"{path}: not a readable torch file ({reason})") from error
+
+
+def save_json(obj, path):
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(obj, indent=1, sort_keys=True) + "\n")
+
+
+def load_json(path):
+    return _parsed(path, json.loads, "JSON")
+
+
+def save_yaml(obj, path):
+    with atomic(path) as partial:
+        partial.write_text(yaml.safe_dump(obj, sort_keys=False, allow_unicode=True))
+
+
+def load_yaml(path):
+    return _parsed(path, yaml.safe_load, "YAML")
+
+
+def read_text(path):
+    """The text of a UTF-8 file (a byte order mark is dropped)."""
+    need_file(path)
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def need_file(path):
+    if not Path(path).is_file():
+        what = "is a folder, a file is needed" if Path(path).is_dir() else "no such file"
+        raise InputError(f"{path}: {what}")
+
+
+def sha256(path):
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def inside(folder, name):
+    """folder/name as a Path; InputError when `name` would leave the folder."""
+    path = (Path(folder) / name).resolve()
+    if not path.is_relative_to(Path(folder).resolve()):
+        raise InputError(f"{name}: leaves its folder {folder}")
+    return path
+
+
+def _parsed(path, parse, kind):
+    text = read_text(path)
+    try:
+        return parse(text)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not valid {kind} ({reason})") from error

@@ -1,0 +1,54 @@
+"""Settings: checked YAML keys, one precedence (built-in < YAML < flag), the resolved config beside an output."""
+
+import platform
+from pathlib import Path
+
+from lvd.errors import InputError
+from lvd.files import load_yaml, save_yaml
+
+ROOT = Path(__file__).resolve().parent.parent  # the repository
+
+
+def check_keys(found, known, required, where):
+    """InputError when the mapping `found` has an unknown key or lacks a required one."""
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: a mapping of keys to values is needed, found {type(found).__name__}")
+    for key in found:
+        if key not in known:
+            raise InputError(f"{where}: unknown key '{key}'; known keys: {', '.join(sorted(known))}")
+    for key in required:
+        if found.get(key) is None:
+            raise InputError(f"{where}: key '{key}' is missing")
+
+
+def resolve(defaults, from_yaml, args):
+    """One dict of settings. A flag that was not given (None) never undoes the YAML."""
+    flags = {k: v for k, v in vars(args).items() if k in defaults and v is not None}
+    return {**defaults, **{k: v for k, v in from_yaml.items() if v is not None}, **flags}
+
+
+def versions():
+    """Versions that shape results, for provenance."""
+    import diffusers
+    import torch
+    import transformers
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__}
+
+
+def claim_output(folder, config, name="config.yaml", ignore=()):
+    """Save the resolved `config` as folder/name, or check that the one there is the same.
+
+    Keys in `ignore` (device, batch size, ...) may differ. InputError names the first key that does not
+    agree: an output folder holds the results of one config only.
+    """
+    path = Path(folder) / name
+    if path.exists():
+        before = load_yaml(path) or {}
+        for key in sorted(set(before) | set(config)):
+            if key not in ignore and before.get(key) != config.get(key):
+                raise InputError(f"{path}: this folder was made with {key}={before.get(key)!r}, now it is "
+                                 f"{config.get(key)!r}; use another folder or delete this one")
+        return
+    save_yaml(config, path)
