@@ -1,0 +1,85 @@
+"""MagicTime's denoiser: diffusers' UNetMotionModel with AnimateDiff's per-frame normalisation.
+
+A Stable Diffusion 1.5 UNet (2D, applied to every frame) with a motion module (attention over frames) after each
+of its layers. Two things differ from diffusers' defaults: the motion modules' GroupNorm normalises each
+frame by itself, as in AnimateDiff and MagicTime (diffusers normalises all frames jointly: one pass is then off by half
+its standard deviation), and there is no motion module in the mid block.
+"""
+
+import torch
+from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
+
+from lvd.errors import InputError
+
+from .tensors import load_exactly
+
+MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
+FIXED_2D = {"flip_sin_to_cos": True, "freq_shift": 0, "center_input_sample": False}  # UNetMotionModel knows no other
+
+
+class PerFrameGroupNorm(nn.GroupNorm):
+    """GroupNorm of clips [B, C, F, H, W], each frame normalised by itself. Parameters as in nn.GroupNorm."""
+
+    def forward(self, clips):
+        batch, channels, frames, height, width = clips.shape
+        flat = clips.transpose(1, 2).reshape(batch * frames, channels, height, width)
+        return super().forward(flat).view(batch, frames, channels, height, width).transpose(1, 2)
+
+
+def motion_transformers(unet):
+    """The motion modules of a UNetMotionModel."""
+    return [m for m in unet.modules() if isinstance(m, AnimateDiffTransformer3D)]
+
+
+def per_frame_norm(unet, groups=None):
+    """Make every motion module's norm of `unet` a PerFrameGroupNorm, in place; names and weights stay.
+
+    `groups` replaces the number of groups, which diffusers takes from the 2D UNet. Returns `unet`.
+    """
+    for module in motion_transformers(unet):
+        old = module.norm
+        if (groups or old.num_groups) > old.num_channels or old.num_channels % (groups or old.num_groups):
+            raise InputError(f"motion module of {old.num_channels} channels: not divisible into {groups} norm groups")
+        new = PerFrameGroupNorm(groups or old.num_groups, old.num_channels, eps=old.eps)
+        new.load_state_dict(old.state_dict())
+        module.norm = new.to(device=old.weight.device, dtype=old.weight.dtype)
+    return unet
+
+
+def make_motion_unet(unet2d_config, motion_heads=8, max_length=32, mid_block=False, motion_norm_groups=32):
+    """UNetMotionModel around the 2D UNet of `unet2d_config` (the config.json of a UNet2DConditionModel), random weights.
+
+    Its 2D part has the parameter names and shapes of UNet2DConditionModel; `attention_head_dim` of such configs is
+    the number of heads. Input and output: latents [B, 4, F, h, w]; text [B * F, tokens, cross_attention_dim].
+    """
+    config = {k: v for k, v in unet2d_config.items() if not k.startswith("_")}
+    for key, value in FIXED_2D.items():
+        if config.get(key, value) != value:
+            raise InputError(f"unet config: {key}={config[key]!r} is not supported, only {value!r}")
+    with torch.device("meta"):  # only names and shapes are wanted of these two
+        unet2d = UNet2DConditionModel.from_config(config)
+        adapter = MotionAdapter(
+            block_out_channels=tuple(unet2d.config.block_out_channels),
+            motion_layers_per_block=unet2d.config.layers_per_block, motion_num_attention_heads=motion_heads,
+            motion_norm_num_groups=unet2d.config.norm_num_groups,
+            motion_max_seq_length=max_length, use_motion_mid_block=mid_block)
+    unet = UNetMotionModel.from_unet2d(unet2d, adapter, load_weights=False)
+    shapes_2d = {k: v.shape for k, v in unet2d.state_dict().items()}
+    if shapes_2d != {k: v.shape for k, v in unet.state_dict().items() if MOTION not in k}:
+        raise InputError("unet config: this kind of 2D UNet is not supported, a Stable Diffusion 1.5 one is needed")
+    return per_frame_norm(unet, motion_norm_groups)
+
+
+def silence_motion(unet):
+    """Zero the output projections, so that the motion modules pass their input on unchanged. Returns `unet`."""
+    for module in motion_transformers(unet):
+        nn.init.zeros_(module.proj_out.weight)
+        nn.init.zeros_(module.proj_out.bias)
+    return unet
+
+
+def load_2d(unet, state_dict, source="2D UNet weights"):
+    """Load a UNet2DConditionModel's state dict into `unet`'s 2D part; InputError names the first wrong key."""
+    return load_exactly(unet, state_dict, source, wanted=lambda name: MOTION not in name)
