@@ -7,6 +7,7 @@ is on the disk before the sidecar names it, so a killed run never leaves half a 
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import mmap
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.files import atomic, load_json, load_torch
+from lvd.files import atomic, load_json, load_torch, save_torch
 
 FORMAT = 1
 DIMENSIONS = "[video, step, channel, frame, height, width]"
@@ -34,6 +35,15 @@ class X0File:
     rows: list
     meta: dict
     info: dict = field(default_factory=dict)  # row → {"prompt", "seed", "timesteps", ...}
+
+    @property
+    def fingerprint(self):
+        """Hex digest of what made the file; of its layout and first values when no sidecar says that."""
+        made_by = {"shape": list(self.tensor.shape), "dtype": str(self.tensor.dtype),
+                   "meta": {k: v for k, v in self.meta.items() if k != "versions"}}
+        if not sidecar_path(self.path).exists():
+            made_by["values"] = self.tensor[0, 0].flatten()[:4096].tolist()
+        return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
 
     def need_rows(self, rows):
         """InputError naming the first of `rows` that is not in the file or not whole yet."""
@@ -142,7 +152,7 @@ def open_x0_file(path):
     found = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     for key, value in found.items():
         if sidecar[key] != value:
-            raise InputError(f"{sidecar_path(path)}: says {key} {sidecar[key]}, the tensor in {path.name} has {value}; these "
+            raise InputError(f"{sidecar_path(path)}: says {key} {sidecar[key]}, the tensor in {path.name} has {value}; the "
                              f"two files do not belong together")
     info = {int(row): facts for row, facts in sidecar["rows"].items()}
     return X0File(path, tensor, sorted(info), sidecar["meta"], info)
@@ -167,8 +177,8 @@ def _allocate(path, shape, dtype):
 
     with FakeTensorMode():
         tensor = torch.empty(shape, dtype=dtype)
-    with atomic(path) as partial, torch.serialization.skip_data(materialize_fake_tensors=True):
-        torch.save(tensor, partial)
+    with torch.serialization.skip_data(materialize_fake_tensors=True):
+        save_torch(tensor, path)
 
 
 def _data_offset(path, size):
