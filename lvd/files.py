@@ -28,8 +28,8 @@ def atomic(path):
 
 
 def save_torch(obj, path):
-    with atomic(path) as partial:
-        torch.save(obj, partial)
+    with atomic(path) as partial, open(partial, "wb") as f:
+        torch.save(obj, f)  # to a handle: given a path, torch writes the temporary name into the file
 
 
 def load_torch(path, mmap=False, map_location="cpu"):
