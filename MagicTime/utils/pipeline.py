@@ -1,0 +1,82 @@
+"""The sampler: prompts → latents of videos, with the predicted x0 of every step handed out on the way.
+
+Names: latents = x_t, noise = the guided epsilon, x0 = the finished video that the sampler predicts at a step:
+x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), all [B, C, F, h, w] (video, channel, frame, height, width).
+"""
+
+import torch
+
+X0_MODES = ("true", "released")
+
+
+@torch.inference_mode()
+def sample(model, prompts, negatives, seeds, frames, height, width, steps, guidance_scale, x0_mode="true", on_step=None):
+    """Latents [B, C, F, h, w] of one batch of prompts (height, width in pixels).
+
+    Each prompt has its own noise, from its own seed, so a batch gives what its prompts give alone (to float
+    tolerance). on_step(step, timestep, x0, latents) is called after every step with x0 and latents [B, C, F, h, w].
+    """
+    # 1. Words → embeddings [B, tokens, width]
+    guided = guidance_scale > 1
+    text = encode(model, prompts)
+    if guided:
+        text = torch.cat([encode(model, negatives), text])
+    text = text.repeat_interleave(frames, dim=0)  # the UNet sees one text per frame: [2B * F, tokens, width]
+
+    # 2. Seeds → noise
+    latents = initial_noise(model, seeds, frames, height, width) * model.scheduler.init_noise_sigma
+
+    # 3. Noise → latents
+    model.scheduler.set_timesteps(steps, device=model.device)
+    for step, timestep in enumerate(model.scheduler.timesteps):
+        doubled = torch.cat([latents, latents]) if guided else latents
+        noise = model.unet(doubled, timestep, encoder_hidden_states=text).sample
+        if guided:
+            unconditional, conditional = noise.chunk(2)
+            noise = unconditional + guidance_scale * (conditional - unconditional)
+        result = model.scheduler.step(noise, timestep, latents)
+        latents, x0 = result.prev_sample, result.pred_original_sample
+        if x0_mode == "released":
+            x0 = released_x0(model.scheduler, noise, timestep, latents)
+        if on_step:
+            on_step(step, int(timestep), x0, latents)
+    return latents
+
+
+def released_x0(scheduler, noise, timestep, latents):
+    """What the paper's released code recorded as x0: the prediction of a second scheduler call on the latents that the
+    step has already updated. Kept for people with old recordings; the usual way is the step's own pred_original_sample."""
+    return scheduler.step(noise, timestep, latents).pred_original_sample
+
+
+def encode(model, texts):
+    """[N, tokens, width] of a list of texts: cut or padded to the encoder's length, no attention mask (as in SD 1.5)."""
+    length = model.text_encoder.config.max_position_embeddings
+    ids = model.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    return model.text_encoder(ids.to(model.device))[0]
+
+
+def initial_noise(model, seeds, frames, height, width):
+    """[B, C, F, h, w]: one draw (1, C, F, h, w) per seed from a generator of the sampling device, as the original makes
+    it, so published seeds give the published noise."""
+    shape = (1, model.unet.config.in_channels, frames, height // model.latent_factor, width // model.latent_factor)
+    draws = []
+    for seed in seeds:
+        generator = torch.Generator(model.device).manual_seed(seed)
+        draws.append(torch.randn(shape, generator=generator, device=model.device, dtype=model.unet.dtype))
+    return torch.cat(draws)
+
+
+@torch.inference_mode()
+def decode(vae, latents, chunk=16):
+    """Latents [..., C, F, h, w] → pixels [..., 3, F, H, W] in [0, 1]; frame by frame, `chunk` frames at a time."""
+    frames = latents.movedim(-3, -4).flatten(0, -4).to(vae.device, vae.dtype)  # [N, C, h, w]
+    frames = frames / vae.config.scaling_factor
+    pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])
+    pixels = (pixels / 2 + 0.5).clamp(0, 1)
+    return pixels.unflatten(0, (*latents.shape[:-4], latents.shape[-3])).movedim(-4, -3)
+
+
+def to_bytes(pixels):
+    """Pixels [3, F, H, W] in [0, 1] → uint8 [F, H, W, 3] on the CPU, truncated as in the original."""
+    return (pixels * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
