@@ -1,0 +1,61 @@
+"""build_x0.yaml: the model, the recordings, the labels and the dataset folder that every script starts from."""
+
+from pathlib import Path
+
+from lvd.clips import SUFFIXES
+from lvd.errors import InputError
+from lvd.files import load_yaml
+from lvd.settings import ROOT, check_keys, resolve
+
+DEFAULT_CONFIG = ROOT / "build_x0.yaml"
+DEFAULTS = {
+    "sample_config": None,  # needed to decode videos only
+    "pred_x0": None,
+    "normal_pred_x0": None,
+    "label_file_dir": None,
+    "out_dir": "MagicTime/train_detector_data",
+    "representation": "latent",
+}
+PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
+
+
+def read_data_config(path, args, required=()):
+    """Settings {key of DEFAULTS: value} of a build_x0.yaml, overruled by the flags in `args` (None: not given).
+
+    Relative paths in the file count from the repository's root, those of flags from the current folder.
+    The paper's form, a list of a model block, an entry for the label file and an inference block, is read
+    too: its blocks are then handed on as `sample_config`. `required`: keys that may not be missing.
+    """
+    found = load_yaml(path)
+    found = _from_blocks(found, path) if isinstance(found, list) else found
+    check_keys(found, DEFAULTS, (), path)
+    found = {key: ROOT / value if key in PATHS and isinstance(value, str) else value for key, value in found.items()}
+    settings = resolve({**DEFAULTS, "out_dir": ROOT / DEFAULTS["out_dir"]}, found, args)
+    for key in PATHS:
+        if isinstance(settings[key], str):
+            settings[key] = Path(settings[key])
+        if not isinstance(settings[key], (Path, list, type(None))):
+            raise InputError(f"{path}: {key} must be a path, found {settings[key]!r}")
+    for key in required:
+        if settings[key] is None:
+            raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
+    if settings["representation"] not in SUFFIXES:
+        raise InputError(f"{path}: representation must be {' or '.join(SUFFIXES)}, found {settings['representation']!r}")
+    return settings
+
+
+def _from_blocks(blocks, path):
+    """The paper's list form as the mapping. Keys of ours are taken wherever they stand; a label entry is a bare
+    path or a mapping with one key that begins with 'label'; what remains describes the model."""
+    settings, model_blocks = {}, []
+    for block in blocks:
+        if isinstance(block, str):
+            settings["label_file_dir"] = block
+        elif not isinstance(block, dict):
+            raise InputError(f"{path}: an entry of the list is a {type(block).__name__}, a block of keys is needed")
+        elif len(block) == 1 and next(iter(block)).startswith("label"):
+            settings["label_file_dir"] = next(iter(block.values()))
+        else:
+            settings |= {key: value for key, value in block.items() if key in DEFAULTS}
+            model_blocks.append({key: value for key, value in block.items() if key not in DEFAULTS})
+    return {"sample_config": [block for block in model_blocks if block], **settings}
