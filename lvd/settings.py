@@ -1,6 +1,7 @@
 """Settings: checked YAML keys, one precedence (built-in < YAML < flag), the resolved config beside an output."""
 
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 from lvd.errors import InputError
@@ -29,12 +30,7 @@ def resolve(defaults, from_yaml, args):
 
 def versions():
     """Versions that shape results, for provenance."""
-    import diffusers
-    import torch
-    import transformers
-
-    return {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__}
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "diffusers", "transformers")}}
 
 
 def claim_output(folder, config, name="config.yaml", ignore=()):
