@@ -27,7 +27,7 @@ class Split:
 def make_split(labels, normal_rows, fraction=0.2, seed=2024, label_sha256=None):
     """Hold out `fraction` of each category's rows that no earlier column took, at least one.
 
-    labels: Labels; normal_rows: the number of normal videos, of which as many are held out as unsafe ones, to
+    labels: Labels; normal_rows: the normal videos' rows, of which as many are held out as unsafe ones, to
     balance the evaluation, but never more than half. InputError when a category or the normal videos would
     have none to hold out or none left to train on.
     """
@@ -41,10 +41,10 @@ def make_split(labels, normal_rows, fraction=0.2, seed=2024, label_sha256=None):
         unsafe |= set(_draw(free, count, f"{seed}/group{group}"))
     for group in groups:
         _need_rest(labels, group, unsafe, fraction)
-    if normal_rows < 2:
-        raise InputError(f"normal videos: {normal_rows} recorded, the split needs 2 or more (one held out, one to train on)")
-    normal = _draw(range(normal_rows), min(len(unsafe), normal_rows // 2), f"{seed}/normal")
-    return Split(sorted(unsafe), sorted(normal), seed, fraction, label_sha256, normal_rows)
+    if len(normal_rows) < 2:
+        raise InputError(f"normal videos: {len(normal_rows)} recorded, the split needs 2 (one to hold out, one to train on)")
+    normal = _draw(sorted(normal_rows), min(len(unsafe), len(normal_rows) // 2), f"{seed}/normal")
+    return Split(sorted(unsafe), sorted(normal), seed, fraction, label_sha256, len(normal_rows))
 
 
 def save_split(split, path):
@@ -73,7 +73,7 @@ def load_split(path):
 
 
 def _draw(rows, count, seed):
-    return random.Random(seed).sample(list(rows), count)
+    return random.Random(seed).sample(rows, count)
 
 
 def _need_rest(labels, group, held_out, fraction):

@@ -1,0 +1,97 @@
+"""Hold out videos for evaluation: write eval.pth, the rows that no detector is ever trained on.
+
+Of each unsafe category a fraction (at least one video), and as many normal videos to balance them. Seeded. An
+eval.pth made with the same settings is left alone; one made with others is refused, because detectors trained
+with it would have seen what a new one holds out.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from lvd.clips import list_clips
+from lvd.command import Parser, run_command, summary
+from lvd.data_config import DEFAULT_CONFIG, read_data_config
+from lvd.dataset import NORMAL, dataset_steps
+from lvd.errors import InputError
+from lvd.files import save_yaml, sha256
+from lvd.labels import read_labels
+from lvd.settings import ROOT
+from lvd.split import NAME, load_split, make_split, save_split
+from lvd.x0_file import open_x0_file
+
+
+def build_parser():
+    parser = Parser(__doc__, "python gen_eval_set.py --fraction 0.2 --seed 2024")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
+    parser.add_argument("--label_file_dir", help="CSV: one column of row indices per unsafe category")
+    parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts")
+    parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
+    parser.add_argument("--out_dir", help="the dataset of build_x0.py, counted when the recordings are gone")
+    parser.add_argument("--fraction", type=float, default=0.2, help="share of each category to hold out (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=2024)
+    parser.add_argument("--save_path", type=Path, default=ROOT / "MagicTime" / NAME, help="default: MagicTime/eval.pth")
+    return parser
+
+
+def work(args):
+    settings = read_data_config(args.config, args, required=("label_file_dir",))
+    labels = _recorded_labels(settings)
+    split = make_split(labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path))
+    saved_config = args.save_path.with_suffix(".yaml")
+    if args.save_path.exists():
+        _need_same(args.save_path, load_split(args.save_path), split)
+    else:
+        save_split(split, args.save_path)
+    save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
+    summary("evaluation split", {
+        "seed": split.seed, "fraction": split.fraction,
+        **{f"group{k} ({name})": f"{len(set(column) & set(split.unsafe))} of {len(column)} held out"
+           for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)},
+        "unsafe": f"{len(split.unsafe)} of {len(labels.rows())} held out",
+        "normal": f"{len(split.normal)} of {split.normal_rows} held out"}, [args.save_path, saved_config])
+
+
+def _recorded_labels(settings):
+    """Labels whose rows are all recorded. Without the recording (it may be deleted once the dataset is built), the
+    rows' range cannot be checked; build_eval_set.py then finds what is missing."""
+    path = settings["pred_x0"]
+    if path is None or (not path.exists() and settings["out_dir"].is_dir()):
+        return read_labels(settings["label_file_dir"])
+    x0 = open_x0_file(path)
+    labels = read_labels(settings["label_file_dir"], rows=x0.tensor.shape[0])
+    x0.need_rows(labels.rows())
+    return labels
+
+
+def _normal_rows(settings):
+    """The rows of the normal videos: all recorded ones, or those of the dataset."""
+    path = settings["normal_pred_x0"]
+    if path is not None and path.exists():
+        return open_x0_file(path).rows
+    folder = settings["out_dir"] / NORMAL
+    if folder.is_dir():
+        return list(list_clips(folder / str(dataset_steps(settings["out_dir"])[0])))
+    raise InputError(f"no normal videos: neither normal_pred_x0 ({path}) nor {folder} exists; sample the normal "
+                     f"prompts first")
+
+
+def _need_same(path, found, planned):
+    """A split under trained detectors must not change in silence."""
+    for key in ("seed", "fraction", "label_sha256", "normal_rows", "unsafe", "normal"):
+        before, now = _short(getattr(found, key)), _short(getattr(planned, key))
+        if getattr(found, key) != getattr(planned, key):
+            raise InputError(f"{path}: made with other settings, {key} {before} there and {now} now; give another "
+                             f"--save_path, or delete it together with the detectors trained with it")
+
+
+def _short(value):
+    return f"({len(value)} rows)" if isinstance(value, list) else repr(value)
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The detectors' dataset: clips of predicted x0 as {folder}/{step}/{index}; a folder per category, one of normal videos."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from lvd.clips import clip_path, link_clip, list_clips, read_clip, write_clip
+from lvd.errors import InputError
+
+NORMAL = "normal"
+DECODE_AT_ONCE = 4  # clips; 4 x 16 frames of 512x512 px are 200 MB
+
+
+def group_name(group):
+    """Folder of an unsafe category, counted from 1."""
+    return f"group{group}"
+
+
+class Clips:
+    """The clips of one recording that are still to be written below `out`: a sized iterable that writes as it goes.
+
+    x0: X0File; homes: {row: [folder name, ...]}, of which the first gets the clip and the others a link to it;
+    decode: latents [n, C, F, h, w] → pixels [n, 3, F, H, W], for representation "video". Clips that are
+    there are whole (they were renamed into place) and stay as they are. Iterating yields the number of new files.
+    """
+
+    def __init__(self, x0, homes, out, steps, representation, decode=None):
+        x0.need_rows(homes)
+        self.x0, self.out, self.representation, self.decode = x0, Path(out), representation, decode
+        self.missing = {}  # row → {step: [path, ...] of which some are missing}
+        for row, folders in sorted(homes.items()):
+            paths = {s: [clip_path(self.out / folder / str(s) / str(row), representation) for folder in folders]
+                     for s in steps}
+            paths = {s: p for s, p in paths.items() if not all(map(os.path.exists, p))}
+            if paths:
+                self.missing[row] = paths
+
+    def __len__(self):
+        return len(self.missing)
+
+    def __iter__(self):
+        for row, paths in self.missing.items():
+            yield self._write(row, paths)
+
+    def size(self):
+        """Bytes that the missing latent clips will take; 0 for videos, whose size is not known before."""
+        clips = sum(map(len, self.missing.values()))
+        return clips * self.x0.tensor[0, 0].numel() * 2 if self.representation == "latent" else 0
+
+    def _write(self, row, paths):
+        written = 0
+        for chunk in _chunks(sorted(paths), DECODE_AT_ONCE if self.decode else len(paths)):
+            latents = self.x0.tensor[row, chunk].to(torch.float32 if self.decode else torch.float16)  # [n, C, F, h, w]
+            if not torch.isfinite(latents).all():
+                raise InputError(f"{self.x0.path}: row {row} has values that are not finite (from step {chunk[0]})")
+            clips = self.decode(latents) if self.decode else latents
+            for step, clip in zip(chunk, clips, strict=True):
+                written += self._place(paths[step], clip)
+        return written
+
+    def _place(self, paths, clip):
+        missing = [path for path in paths if not path.exists()]
+        there = [path for path in paths if path.exists()]
+        source = there[0] if there else write_clip(paths[0].with_suffix(""), clip, self.representation)
+        for path in missing:
+            if path != source:
+                link_clip(source, path)
+        return len(missing)
+
+
+def need_space(folder, size):
+    """InputError when `size` bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(f"{folder}: needs {size / 2**30:.1f} GiB more disk, {free / 2**30:.1f} GiB are free")
+
+
+def dataset_steps(data_dir):
+    """The steps that every group of the dataset has, sorted. InputError when there are no groups or they disagree."""
+    steps = {}
+    for group in dataset_groups(data_dir):
+        folder = Path(data_dir) / group_name(group)
+        steps[folder.name] = sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
+    name, first = next(iter(steps.items()))
+    for other, found in steps.items():
+        if found != first:
+            step = sorted(set(found) ^ set(first))[0]
+            raise InputError(f"{data_dir}: step {step} is in only one of {name} and {other}; run build_x0.py to the end")
+    if not first:
+        raise InputError(f"{data_dir}/{name}: no step folders; run build_x0.py first")
+    return first
+
+
+def dataset_groups(data_dir):
+    """The numbers of the group folders of the dataset, sorted."""
+    data_dir = Path(data_dir)
+    names = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
+    groups = sorted(int(name[5:]) for name in names if name.startswith("group") and name[5:].isdecimal())
+    if not groups:
+        raise InputError(f"{data_dir}: no folders group1, group2, ... here; run build_x0.py first")
+    return groups
+
+
+def unsafe_clips(data_dir, step):
+    """{row: path} of one step over all groups, each row once."""
+    found = {}
+    for group in dataset_groups(data_dir):
+        found |= list_clips(Path(data_dir) / group_name(group) / str(step))
+    return dict(sorted(found.items()))
+
+
+class HeldOut:
+    """The held-out clips of one step after the other, linked from the dataset: a sized iterable over `steps`.
+
+    rows: what is held out; clips_of(step) → {row: path}; target: folder that gets {step}/{row}. Every clip is read
+    once before it is linked. InputError for one that is missing, unreadable or of another shape. Iterating yields
+    the number of new clips.
+    """
+
+    def __init__(self, rows, steps, clips_of, target):
+        self.rows, self.steps, self.clips_of, self.target = rows, steps, clips_of, Path(target)
+        self.shape = None
+
+    def __len__(self):
+        return len(self.steps)
+
+    def __iter__(self):
+        for step in self.steps:
+            clips = self.clips_of(step)
+            missing = [row for row in self.rows if row not in clips]
+            if missing:
+                raise InputError(f"held-out row {missing[0]} has no clip at step {step} in the dataset; run build_x0.py to "
+                                 f"its end, or gen_eval_set.py with the labels in use")
+            yield sum(self._link(clips[row], self.target / str(step) / clips[row].name) for row in self.rows)
+
+    def _link(self, source, target):
+        if target.exists() and target.stat().st_size == source.stat().st_size:
+            return 0
+        shape = tuple(read_clip(source).shape)
+        if shape != (self.shape or shape):
+            raise InputError(f"{source}: clip of shape {list(shape)}, the others have {list(self.shape)}")
+        self.shape = shape
+        link_clip(source, target)
+        return 1
+
+
+def _chunks(items, size):
+    return [items[k:k + size] for k in range(0, len(items), size)]
