@@ -8,7 +8,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import base
 from .adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
-from .dreambooth import load_dreambooth
+from .dreambooth import load_dreambooth, load_dreambooth_vae
 from .motion import load_motion
 
 
@@ -64,3 +64,11 @@ def load_magictime(paths, scheduler, heads=8, max_length=32, mid_block=False):
     if path := paths.get("magic_text_encoder_path"):
         model.report["magic_text_encoder_path"] = f"{merge_text_adapter(encoder, path)} layers merged"
     return model
+
+
+def load_sampling_vae(paths):
+    """Only the VAE that load_magictime(paths) would sample with: the DreamBooth file's if it holds one, else the base's."""
+    vae, _ = base.load_vae(paths["pretrained_model_path"])
+    if path := paths.get("dreambooth_path"):
+        load_dreambooth_vae(vae, path)
+    return vae
