@@ -9,13 +9,16 @@ from lvd.files import atomic, need_file
 FPS = 8
 
 
-def write_mp4(path, frames, fps=FPS):
-    """Write uint8 frames [F, H, W, 3] atomically. Lossy: chroma is halved. The same frames give the same bytes."""
+def write_mp4(path, frames, fps=FPS, crf=18):
+    """Write uint8 frames [F, H, W, 3] atomically. The same frames give the same bytes.
+
+    Lossy: chroma is halved, and the more is dropped the larger `crf` (0 to 51).
+    """
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise InputError(f"{path}: frames of {width}x{height} px, H.264 needs even sizes")
     with atomic(path) as partial, av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1  # threads would make the bytes depend on the machine
         for frame in np.ascontiguousarray(frames):

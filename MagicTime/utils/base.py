@@ -58,8 +58,8 @@ def todays_vae_name(name):
 def as_linear(tensors, module):
     """Attention weights stored as 1x1 convolutions [out, in, 1(, 1)] reshaped where `module` has a Linear [out, in]."""
     homes = module.state_dict()
-    return {name: t[:, :, *[0] * (t.dim() - 2)] if t.dim() > 2 and name in homes and homes[name].dim() == 2 and
-            set(t.shape[2:]) == {1} else t for name, t in tensors.items()}
+    linear = {name for name, t in tensors.items() if name in homes and homes[name].dim() == 2 and set(t.shape[2:]) == {1}}
+    return {name: t.flatten(1) if name in linear else t for name, t in tensors.items()}
 
 
 def load_text_encoder(base):

@@ -23,22 +23,17 @@ def load_dreambooth(model, path):
     text = {name.removeprefix(TEXT): t for name, t in tensors.items() if name.startswith(TEXT)}
     if not unet:
         raise InputError(f"{path}: no key begins with '{UNET}', an LDM single file is needed")
-    counts = {"unet": load_2d(model.unet, _renamed(unet, convert_ldm_unet_checkpoint, model.unet.config, path), path)}
-    if vae := load_dreambooth_vae(model.vae, path, tensors):
-        counts["vae"] = vae
-    if text:
-        counts["text_encoder"] = load_text(model.text_encoder, text, path)
-    return counts
+    return {"unet": load_2d(model.unet, _renamed(unet, convert_ldm_unet_checkpoint, model.unet.config, path), path),
+            "vae": load_dreambooth_vae(model.vae, tensors, path),
+            "text_encoder": load_text(model.text_encoder, text, path) if text else 0}
 
 
-def load_dreambooth_vae(vae, path, tensors=None):
-    """Replace the weights of `vae` if the file (or its `tensors`, already read) holds a VAE. Returns the number of tensors."""
-    tensors = read_tensors(path) if tensors is None else tensors
+def load_dreambooth_vae(vae, tensors, path):
+    """Replace the VAE's weights if the file's `tensors` hold one. Returns the count, 0 if they hold none."""
     found = {name: t for name, t in tensors.items() if name.startswith(VAE) and not name.startswith(IGNORED_VAE)}
     if not found:
         return 0
-    renamed = _renamed(found, convert_ldm_vae_checkpoint, vae.config, path)
-    return load_exactly(vae, as_linear(renamed, vae), path)
+    return load_exactly(vae, as_linear(_renamed(found, convert_ldm_vae_checkpoint, vae.config, path), vae), path)
 
 
 def _renamed(tensors, convert, config, path):

@@ -10,6 +10,7 @@ from . import base
 from .adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
 from .dreambooth import load_dreambooth, load_dreambooth_vae
 from .motion import load_motion
+from .tensors import read_tensors
 
 
 @dataclass
@@ -72,3 +73,11 @@ def load_sampling_vae(paths):
     if path := paths.get("dreambooth_path"):
         load_dreambooth_vae(vae, path)
     return vae
+
+
+def load_sampling_vae(paths):
+    """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that holds one."""
+    vae, _ = base.load_vae(paths["pretrained_model_path"])
+    if path := paths.get("dreambooth_path"):
+        load_dreambooth_vae(vae, read_tensors(path), path)
+    return vae.requires_grad_(False)

@@ -1,0 +1,190 @@
+"""A sampling YAML: two blocks, as in MagicTime. The first says which weights, prompts and sizes; the second how the UNet is
+extended and the noise scheduled. YAML files of the original work unchanged."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvd.errors import InputError
+from lvd.files import load_yaml, read_text
+from lvd.settings import ROOT, check_keys
+
+MAGICTIME = ROOT / "MagicTime"
+WEIGHTS = ("pretrained_model_path", "motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
+           "magic_text_encoder_path")
+DEFAULTS = {
+    **dict.fromkeys(WEIGHTS, ""), "H": None, "W": None, "L": None, "steps": None, "guidance_scale": None,
+    "file_path": "", "prompt": [], "n_prompt": [""], "seed": [-1], "seed_per_prompt": False,
+    "save_predx_0": True, "save_predx_t": False, "x0_mode": "true", "x0_dtype": "float16",
+    "batch_size": 1, "dtype": "float32", "save_path": "", "fps": 8, "format": "mp4"}
+REQUIRED = ("pretrained_model_path", "H", "W", "L", "steps", "guidance_scale")
+CHOICES = {"x0_mode": ("true", "released"), "x0_dtype": ("float16", "bfloat16", "float32"),
+           "dtype": ("float16", "bfloat16", "float32"), "format": ("mp4", "gif", "both")}
+COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
+SWITCHES = ("save_predx_0", "save_predx_t", "seed_per_prompt")
+# What MagicTime's own configs say about the UNet; the sampler is exactly this model, so nothing else is accepted.
+UNET_FIXED = {"use_inflated_groupnorm": True, "motion_module_type": "Vanilla", "unet_use_cross_frame_attention": False,
+              "unet_use_temporal_attention": False, "motion_module_decoder_only": False}
+MOTION_FIXED = {"num_transformer_block": 1, "attention_block_types": ["Temporal_Self", "Temporal_Self"],
+                "temporal_position_encoding": True, "temporal_attention_dim_div": 1}
+UNET_KEYS = (*UNET_FIXED, "use_motion_module", "motion_module_resolutions", "motion_module_mid_block", "motion_module_kwargs")
+MOTION_KEYS = (*MOTION_FIXED, "num_attention_heads", "temporal_position_encoding_max_len", "zero_initialize")
+
+
+@dataclass
+class Config:
+    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}; scheduler: kwargs of
+    DDIMScheduler; use_motion: whether the motion module file is read."""
+
+    path: Path
+    settings: dict
+    unet: dict
+    scheduler: dict
+    use_motion: bool = True
+
+
+def find(path):
+    """An existing file or folder by a path relative to the current folder, MagicTime/ or the repository root."""
+    tried = [Path(path)] if Path(path).is_absolute() else [Path.cwd() / path, MAGICTIME / path, ROOT / path]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate
+    return tried[0]  # the reader's error will name it
+
+
+def read_config(path, changes=None):
+    """Config of the YAML at `path`; `changes`: settings from flags, which win."""
+    path = find(path)
+    blocks = load_yaml(path)
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 2:
+        raise InputError(f"{path}: a list of two blocks is needed (model and prompts; UNet and scheduler)")
+    check_keys(blocks[0], DEFAULTS, REQUIRED, f"{path} (first block)")
+    settings = {**DEFAULTS, **{k: v for k, v in blocks[0].items() if v is not None}, **(changes or {})}
+    _check_values(settings, path)
+    second = blocks[1] if len(blocks) > 1 else {}
+    check_keys(second, ("unet_additional_kwargs", "noise_scheduler_kwargs"), ("noise_scheduler_kwargs",), f"{path} (second block)")
+    unet_kwargs = second.get("unet_additional_kwargs") or {}
+    scheduler = second["noise_scheduler_kwargs"]
+    make_scheduler(scheduler, path)
+    return Config(path, settings, _unet_options(unet_kwargs, path), scheduler, unet_kwargs.get("use_motion_module", True))
+
+
+def _check_values(settings, path):
+    for key in COUNTS:
+        if type(settings[key]) is not int or settings[key] < 1:
+            raise InputError(f"{path}: {key}={settings[key]!r}, a whole number of at least 1 is needed")
+    for key in SWITCHES:
+        if type(settings[key]) is not bool:
+            raise InputError(f"{path}: {key}={settings[key]!r}, true or false is needed")
+    for key, allowed in CHOICES.items():
+        if settings[key] not in allowed:
+            raise InputError(f"{path}: {key}={settings[key]!r}, one of {', '.join(allowed)} is needed")
+    scale = settings["guidance_scale"]
+    if type(scale) not in (int, float) or not math.isfinite(scale) or scale < 0:
+        raise InputError(f"{path}: guidance_scale={scale!r}, a number of at least 0 is needed")
+    for key in (*WEIGHTS, "file_path", "save_path"):
+        if not isinstance(settings[key], str):
+            raise InputError(f"{path}: {key}={settings[key]!r}, a path is needed")
+
+
+def _unet_options(kwargs, path):
+    where = f"{path} (unet_additional_kwargs)"
+    check_keys(kwargs, UNET_KEYS, (), where)
+    motion = kwargs.get("motion_module_kwargs") or {}
+    check_keys(motion, MOTION_KEYS, (), f"{path} (motion_module_kwargs)")
+    for key, value in [*UNET_FIXED.items(), *MOTION_FIXED.items()]:
+        found = {**kwargs, **motion}.get(key, value)
+        if found != value:
+            raise InputError(f"{where}: {key}={found!r} is not supported, MagicTime has {value!r}")
+    for key in ("use_motion_module", "motion_module_mid_block"):
+        if type(kwargs.get(key, True)) is not bool:
+            raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
+    options = {"heads": motion.get("num_attention_heads", 8), "max_length": motion.get("temporal_position_encoding_max_len", 32),
+               "mid_block": kwargs.get("motion_module_mid_block", False)}
+    for key in ("heads", "max_length"):
+        if type(options[key]) is not int or options[key] < 1:
+            raise InputError(f"{where}: {key}={options[key]!r}, a whole number of at least 1 is needed")
+    return options
+
+
+def check_resolutions(config, unet_config):
+    """The original puts motion modules at listed down-scalings only; this sampler has them at every level of the UNet."""
+    blocks = load_yaml(config.path)
+    listed = ((blocks[1] if len(blocks) > 1 else {}).get("unet_additional_kwargs") or {}).get("motion_module_resolutions")
+    needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
+    if listed is not None and not set(needed) <= set(listed):
+        raise InputError(f"{config.path}: motion_module_resolutions={listed}, only all of {needed} is supported for this UNet")
+
+
+def make_scheduler(kwargs, path):
+    """DDIMScheduler from the YAML alone: the base folder's scheduler file is not read, as in MagicTime."""
+    from diffusers import DDIMScheduler
+
+    known = [name for name in inspect.signature(DDIMScheduler).parameters]
+    check_keys(kwargs, known, (), f"{path} (noise_scheduler_kwargs)")
+    try:
+        return DDIMScheduler(**kwargs)
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise InputError(f"{path} (noise_scheduler_kwargs): {str(error).splitlines()[0][:160]}") from error
+
+
+def check_sizes(settings, unet_config, vae_config, max_length, path):
+    """InputError unless the video fits the models: whole latents at every level, not longer than the motion module reaches."""
+    factor = 2 ** (len(vae_config["block_out_channels"]) - 1) * 2 ** (len(unet_config["block_out_channels"]) - 1)
+    for key in ("H", "W"):
+        if settings[key] % factor:
+            raise InputError(f"{path}: {key}={settings[key]}, a multiple of {factor} is needed")
+    if settings["L"] > max_length:
+        raise InputError(f"{path}: L={settings['L']} frames, the motion module reaches {max_length}")
+
+
+def prompts_of(settings, path):
+    """The prompts, one per video: the lines of file_path, or the YAML's own list."""
+    if settings["file_path"]:
+        return read_prompts(find(settings["file_path"]))
+    prompts = settings["prompt"]
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise InputError(f"{path}: file_path or a list of prompts is needed (key 'prompt', or --file_path)")
+    return prompts
+
+
+def read_prompts(path):
+    """Prompts of a text file, one a line; row i is line i + 1. A newline at the end is fine, a blank line is not."""
+    lines = read_text(path).rstrip("\r\n").split("\n")
+    if lines == [""]:
+        raise InputError(f"{path}: no prompts in this file, one a line is needed")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise InputError(f"{path}: line {number} is blank; rows are counted by line, so every line needs a prompt")
+    return [line.strip() for line in lines]
+
+
+def negatives_of(settings, count, path):
+    """One negative prompt per prompt; a single one serves all."""
+    negatives = settings["n_prompt"]
+    negatives = [negatives] if isinstance(negatives, str) else negatives
+    if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
+        raise InputError(f"{path}: n_prompt={negatives!r}, a text or a list of texts is needed")
+    return _one_or_each(negatives or [""], count, "n_prompt", path)
+
+
+def seeds_of(settings, count, path, fresh):
+    """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws one with fresh()."""
+    seeds = settings["seed"]
+    seeds = seeds if isinstance(seeds, list) else [seeds]
+    for seed in seeds:
+        if type(seed) is not int or not -1 <= seed < 2**63:
+            raise InputError(f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one")
+    if settings["seed_per_prompt"]:
+        if len(seeds) != 1 or seeds[0] < 0:
+            raise InputError(f"{path}: seed_per_prompt needs one seed of at least 0, found {seeds}")
+        return [seeds[0] + row for row in range(count)]
+    return [fresh() if seed == -1 else seed for seed in _one_or_each(seeds, count, "seed", path)]
+
+
+def _one_or_each(values, count, key, path):
+    if len(values) not in (1, count):
+        raise InputError(f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed")
+    return values * count if len(values) == 1 else values

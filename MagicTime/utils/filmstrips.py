@@ -1,0 +1,26 @@
+"""Filmstrips of a finished run: the predicted x0 at a few steps beside the final clip."""
+
+from pathlib import Path
+
+from lvd.video_io import read_mp4
+from lvd.x0_file import open_x0_file
+
+from .pipeline import decode, to_bytes
+from .video import strip_steps, write_filmstrip
+
+
+def draw_filmstrips(folder, vae, count):
+    """folder/filmstrips/0000.png ... of the first `count` recorded rows, skipping those drawn. Returns [their folder]."""
+    folder = Path(folder)
+    x0 = open_x0_file(folder / "pred_x0.pth")
+    for row in x0.rows[:count]:
+        path = folder / "filmstrips" / f"{row:04d}.png"
+        if path.exists():
+            continue
+        steps = strip_steps(x0.tensor.shape[1])
+        rows = [(f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float()))) for step in steps]
+        video = folder / "videos" / f"{row:04d}.mp4"
+        if video.exists():
+            rows.append(("final clip", read_mp4(video)))
+        write_filmstrip(path, rows, x0.info.get(row, {}).get("prompt", ""))
+    return [folder / "filmstrips"] if x0.rows else []

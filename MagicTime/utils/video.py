@@ -1,0 +1,57 @@
+"""Videos to look at: mp4 that plays everywhere, gif on request, filmstrips of the predicted x0."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lvd.files import atomic
+from lvd.video_io import write_mp4
+
+CRF = 12  # H.264's constant rate factor: near transparent
+STRIP_STEPS = (0, 5, 10, 20, 35, 49)
+
+
+def write_video(path_without_suffix, frames, fps, kinds):
+    """uint8 [F, H, W, 3] → one file per suffix in `kinds`."""
+    if "mp4" in kinds:
+        write_mp4(f"{path_without_suffix}.mp4", frames, fps, CRF)
+    if "gif" in kinds:
+        write_gif(f"{path_without_suffix}.gif", frames, fps)
+
+
+def video_kinds(setting):
+    """The YAML's `format`: mp4, gif or both → file suffixes."""
+    return ("mp4", "gif") if setting == "both" else (setting,)
+
+
+def write_gif(path, frames, fps):
+    """uint8 [F, H, W, 3] → an endless gif."""
+    images = [Image.fromarray(frame) for frame in frames]
+    with atomic(path) as partial:
+        images[0].save(partial, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+
+
+def write_filmstrip(path, rows, caption="", side=96, columns=8):
+    """PNG contact strip: one row of frames per (label, uint8 [F, H, W, 3]) of `rows`, `caption` above."""
+    left, top = 76, 18
+    count = min(columns, len(rows[0][1]))
+    canvas = Image.new("RGB", (left + count * (side + 2), top + len(rows) * (side + 2)), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((4, 3), caption, fill="black")
+    for i, (label, frames) in enumerate(rows):
+        y = top + i * (side + 2)
+        draw.text((4, y + side // 2 - 6), label, fill="black")
+        for j, k in enumerate(np.linspace(0, len(frames) - 1, count).round().astype(int)):
+            image = Image.fromarray(frames[k])
+            image.thumbnail((side, side))  # keeps the shape; small frames are enlarged below
+            scale = side // max(image.size)
+            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST) if scale > 1 else image
+            canvas.paste(image, (left + j * (side + 2), y))
+    with atomic(path) as partial:
+        canvas.save(partial)
+
+
+def strip_steps(count):
+    """The recorded steps that a filmstrip shows: STRIP_STEPS, or as many evenly spaced ones of a shorter run."""
+    if count > STRIP_STEPS[-1]:
+        return list(STRIP_STEPS)
+    return sorted({round(i * (count - 1) / 5) for i in range(6)})
