@@ -76,7 +76,7 @@ def _header(path, cells):
 def _row(text, column, rows, where):
     """The row index in one cell, checked; files written from float tables ('12.0') are read too."""
     if not _is_integer(text.removesuffix(".0")):
-        raise InputError(f"{where}: '{text}' is not a row index (an integer from 0)")
+        raise InputError(f"{where}: '{text[:40]}' is not a row index (an integer from 0)")
     row = int(text.removesuffix(".0"))
     if row < 0:
         raise InputError(f"{where}: {row} is negative; row indices count from 0")
