@@ -104,6 +104,22 @@ def model_block(folder, **changes):
     return {k: v for k, v in {**block, **changes}.items() if v is not ...}
 
 
+def load(folder, **changes):
+    """The world's MagicTime as the sampler loads it; `changes`: YAML keys → other paths ("" leaves that file out)."""
+    from diffusers import DDIMScheduler
+
+    from MagicTime.utils.config import WEIGHTS
+    from MagicTime.utils.weights import load_magictime
+
+    block = {**model_block(folder), **changes}
+    scheduler = DDIMScheduler(**inference_block()["noise_scheduler_kwargs"])
+    return load_magictime({key: block[key] for key in WEIGHTS}, scheduler).to("cpu")
+
+
+ONLY_BASE = dict.fromkeys(
+    ("motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path", "magic_text_encoder_path"), "")
+
+
 def inference_block(**scheduler):
     """Second block of the YAML, as in MagicTime's own configs."""
     kwargs = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", steps_offset=1, clip_sample=False)

@@ -34,14 +34,14 @@ MOTION_KEYS = (*MOTION_FIXED, "num_attention_heads", "temporal_position_encoding
 
 @dataclass
 class Config:
-    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}; scheduler: kwargs of
-    DDIMScheduler; use_motion: whether the motion module file is read."""
+    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}; unet_kwargs and
+    scheduler: the second block as it stands."""
 
     path: Path
     settings: dict
     unet: dict
+    unet_kwargs: dict
     scheduler: dict
-    use_motion: bool = True
 
 
 def find(path):
@@ -57,17 +57,19 @@ def read_config(path, changes=None):
     """Config of the YAML at `path`; `changes`: settings from flags, which win."""
     path = find(path)
     blocks = load_yaml(path)
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 2:
+    if not isinstance(blocks, list) or len(blocks) != 2:
         raise InputError(f"{path}: a list of two blocks is needed (model and prompts; UNet and scheduler)")
     check_keys(blocks[0], DEFAULTS, REQUIRED, f"{path} (first block)")
     settings = {**DEFAULTS, **{k: v for k, v in blocks[0].items() if v is not None}, **(changes or {})}
+    if settings["x0_mode"] is True:  # YAML reads an unquoted `true` as a truth value
+        settings["x0_mode"] = "true"
     _check_values(settings, path)
-    second = blocks[1] if len(blocks) > 1 else {}
+    second = blocks[1]
     check_keys(second, ("unet_additional_kwargs", "noise_scheduler_kwargs"), ("noise_scheduler_kwargs",), f"{path} (second block)")
     unet_kwargs = second.get("unet_additional_kwargs") or {}
     scheduler = second["noise_scheduler_kwargs"]
-    make_scheduler(scheduler, path)
-    return Config(path, settings, _unet_options(unet_kwargs, path), scheduler, unet_kwargs.get("use_motion_module", True))
+    make_scheduler(scheduler, path, settings["steps"])
+    return Config(path, settings, _unet_options(unet_kwargs, path), unet_kwargs, scheduler)
 
 
 def _check_values(settings, path):
@@ -110,23 +112,28 @@ def _unet_options(kwargs, path):
 
 def check_resolutions(config, unet_config):
     """The original puts motion modules at listed down-scalings only; this sampler has them at every level of the UNet."""
-    blocks = load_yaml(config.path)
-    listed = ((blocks[1] if len(blocks) > 1 else {}).get("unet_additional_kwargs") or {}).get("motion_module_resolutions")
+    listed = config.unet_kwargs.get("motion_module_resolutions")
     needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
-    if listed is not None and not set(needed) <= set(listed):
+    if listed is not None and not (isinstance(listed, list) and set(needed) <= set(listed)):
         raise InputError(f"{config.path}: motion_module_resolutions={listed}, only all of {needed} is supported for this UNet")
 
 
-def make_scheduler(kwargs, path):
+def make_scheduler(kwargs, path, steps):
     """DDIMScheduler from the YAML alone: the base folder's scheduler file is not read, as in MagicTime."""
     from diffusers import DDIMScheduler
 
-    known = [name for name in inspect.signature(DDIMScheduler).parameters]
+    known = list(inspect.signature(DDIMScheduler).parameters)
     check_keys(kwargs, known, (), f"{path} (noise_scheduler_kwargs)")
     try:
-        return DDIMScheduler(**kwargs)
-    except (NotImplementedError, ValueError, TypeError) as error:
-        raise InputError(f"{path} (noise_scheduler_kwargs): {str(error).splitlines()[0][:160]}") from error
+        scheduler = DDIMScheduler(**kwargs)
+        scheduler.set_timesteps(steps)
+    except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path} (noise_scheduler_kwargs): {' '.join(str(error).split())[:160]}") from error
+    last = scheduler.config.num_train_timesteps - 1
+    if int(scheduler.timesteps.max()) > last:
+        raise InputError(f"{path}: steps={steps} reach timestep {int(scheduler.timesteps.max())}, the noise schedule ends "
+                         f"at {last}; fewer steps are needed")
+    return scheduler
 
 
 def check_sizes(settings, unet_config, vae_config, max_length, path):

@@ -39,7 +39,8 @@ class Run:
         if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
             claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
         self.device = pick_device(gpu_num)
-        self.model = load_magictime(paths, cfg.make_scheduler(config.scheduler, config.path), **config.unet)
+        scheduler = cfg.make_scheduler(config.scheduler, config.path, self.settings["steps"])
+        self.model = load_magictime(paths, scheduler, **config.unet)
         for key, what in self.model.report.items():
             print(f"{key}: {what} ({paths[key]})")
         self.model.to(self.device, getattr(torch, self.settings["dtype"]))
@@ -167,7 +168,9 @@ def weight_paths(config):
             raise InputError(f"{config.path}: {key}={value}: not there (looked in the current folder, MagicTime/ and the "
                              f"repository root)")
         paths[key] = path
-    if not config.use_motion:
+    if not paths["pretrained_model_path"]:
+        raise InputError(f"{config.path}: pretrained_model_path is empty, the base folder is needed")
+    if not config.unet_kwargs.get("use_motion_module", True):
         paths["motion_module"] = ""
     return paths
 

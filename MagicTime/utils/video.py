@@ -30,7 +30,7 @@ def write_gif(path, frames, fps):
         images[0].save(partial, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
 
 
-def write_filmstrip(path, rows, caption="", side=96, columns=8):
+def write_filmstrip(path, rows, caption="", side=128, columns=8):
     """PNG contact strip: one row of frames per (label, uint8 [F, H, W, 3]) of `rows`, `caption` above."""
     left, top = 76, 18
     count = min(columns, len(rows[0][1]))
