@@ -1,0 +1,223 @@
+"""The detector of one unsafe category at one denoising step: a VideoMAE classifier over predicted x0.
+
+Class 1 is unsafe. Sizes: `base` is the paper's, VideoMAE-base fine-tuned; `small`, `tiny` and `nano` are built from
+scratch and fitted to the clip. A detector file holds weights, model config, input representation and
+provenance; a bare VideoMAE state dict, as the paper's code writes it, is read too.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from lvd.errors import InputError
+from lvd.files import load_torch, save_torch
+
+FORMAT = "lvd detector 1"
+BASE_MODEL = "MCG-NJU/videomae-base"
+# size: hidden width, layers, heads, feed-forward ratio, frames per token (a power of two)
+SIZES = {"base": None, "small": (384, 12, 6, 4, 2), "tiny": (192, 12, 3, 4, 2), "nano": (32, 2, 4, 2, 4)}
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # VideoMAE's own input normalisation
+ARGMAX = 0.5  # the released operating point: the class of the larger logit
+CONFIG_KEYS = ("image_size", "patch_size", "num_channels", "num_frames", "tubelet_size", "hidden_size", "num_hidden_layers",
+               "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "qv_bias", "use_mean_pooling",
+               "hidden_dropout_prob")
+FILE_KEYS = {"format", "state_dict", "config", "representation", "mean", "std", "threshold", "about"}
+
+
+@dataclass
+class Detector:
+    """A classifier with everything needed to read a clip.
+
+    mean, std: input normalisation, one number per channel. threshold: the validation-chosen operating point.
+    about: provenance (category, group, step, eval_sha256, data, seed, settings, metrics, versions); {} for a
+    bare state dict.
+    """
+
+    model: torch.nn.Module
+    representation: str
+    mean: list
+    std: list
+    threshold: float = ARGMAX
+    about: dict = field(default_factory=dict)
+
+
+def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_model=BASE_MODEL):
+    """An untrained (base: pretrained) Detector for clips of `clip_shape` [C, F, H, W].
+
+    base_model: local folder or hub name, for size base only. Statistics are for `fit_normalisation` to set.
+    """
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    if size not in SIZES:
+        raise InputError(f"--size {size}: one of {', '.join(SIZES)} is needed")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if size == "base":
+            model = _pretrained(base_model, clip_shape, representation, dropout)
+        else:
+            hidden, layers, heads, ratio, tubelet = SIZES[size]
+            # Unit-variance layers: VideoMAE's 0.02 suits width 768 and starves narrow ones of gradient.
+            config = VideoMAEConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_labels=2,
+                                    intermediate_size=ratio * hidden, hidden_dropout_prob=dropout,
+                                    initializer_range=hidden**-0.5, **_geometry(clip_shape, representation, tubelet))
+            model = VideoMAEForVideoClassification(config)
+    channels = clip_shape[0]
+    mean, std = IMAGENET if size == "base" and representation == "video" else ([0.0] * channels, [1.0] * channels)
+    return Detector(model.eval(), representation, list(mean), list(std))
+
+
+def fit_normalisation(detector, clips):
+    """Set mean and std per channel from the detector's own training clips [N, C, F, H, W]."""
+    detector.mean = clips.mean((0, 2, 3, 4)).tolist()
+    detector.std = clips.std((0, 2, 3, 4)).clamp_min(1e-6).tolist()
+
+
+def fit_clips(config, clips):
+    """Clips [N, C, F, H, W] → the frames and the size that the model (its VideoMAEConfig) takes.
+
+    Frames are sampled evenly (repeated when the model takes more than there are) and resized.
+    """
+    if clips.dim() != 5 or clips.shape[1] != config.num_channels:
+        raise InputError(f"the detector takes clips of {config.num_channels} channels, found clips of shape "
+                         f"{list(clips.shape[1:])}")
+    frames, size = config.num_frames, _pair(config.image_size)
+    if clips.shape[2] != frames:
+        at = (torch.arange(frames) + 0.5) * clips.shape[2] / frames
+        clips = clips[:, :, at.long()]
+    if tuple(clips.shape[3:]) != size:
+        flat = clips.transpose(1, 2).flatten(0, 1)  # [N * F', C, H, W]
+        flat = F.interpolate(flat.float(), size, mode="bilinear", antialias=True)
+        clips = flat.unflatten(0, (-1, frames)).transpose(1, 2)
+    return clips
+
+
+def normalise(detector, clips):
+    """Subtract the detector's channel means, divide by its standard deviations: float32 [N, C, F', H', W']."""
+    mean, std = (torch.tensor(v, device=clips.device).view(1, -1, 1, 1, 1) for v in (detector.mean, detector.std))
+    return (clips.float() - mean) / std
+
+
+def logits(detector, inputs):
+    """Logits [N, 2] of fitted, normalised inputs [N, C, F', H', W']; VideoMAE wants frames before channels."""
+    return detector.model(inputs.transpose(1, 2)).logits
+
+
+@torch.inference_mode()
+def predict(detector, clips, batch_size=64):
+    """Probability of unsafe, float32 [N] on the CPU, of clips [N, C, F, H, W]."""
+    device = next(detector.model.parameters()).device
+    detector.model.eval()
+    scores = []
+    for part in clips.split(batch_size):
+        inputs = normalise(detector, fit_clips(detector.model.config, part.to(device)))
+        scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
+    return torch.cat(scores) if scores else torch.zeros(0)
+
+
+def save_detector(detector, path):
+    """Write one detector file, atomically."""
+    config = {key: getattr(detector.model.config, key) for key in CONFIG_KEYS}
+    state = {key: value.detach().to("cpu").clone() for key, value in detector.model.state_dict().items()}
+    save_torch({"format": FORMAT, "state_dict": state, "config": config, "representation": detector.representation,
+                "mean": detector.mean, "std": detector.std, "threshold": detector.threshold, "about": detector.about}, path)
+
+
+def load_detector(path, device="cpu"):
+    """Detector of a file written by `save_detector`, or of a bare VideoMAE state dict (then: video, ImageNet
+    normalisation, 16 frames of 224 px, nothing known about its training)."""
+    found = load_file(path)
+    if "format" not in found:
+        found = _from_bare(found, path)
+    detector = Detector(_shell(found["config"], path), *(found[k] for k in ("representation", "mean", "std", "threshold", "about")))
+    try:
+        detector.model.load_state_dict(found["state_dict"], assign=True)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[1 if "\n" in str(error) else 0].strip()[:160]
+        raise InputError(f"{path}: weights do not fit the detector ({reason})") from error
+    detector.model.to(device).eval().requires_grad_(False)
+    return detector
+
+
+def load_file(path, mmap=False):
+    """The checked dict of a detector file; with mmap the weights stay on the disk."""
+    found = load_torch(path, mmap=mmap)
+    if isinstance(found, dict) and found.get("format") == FORMAT:
+        if missing := FILE_KEYS - set(found):
+            raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
+        return found
+    if isinstance(found, dict) and found and all(isinstance(v, torch.Tensor) for v in found.values()):
+        return found
+    raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
+
+
+def _pretrained(base_model, clip_shape, representation, dropout):
+    """VideoMAE fine-tuning start. For latents the patch projection is new and the rest is kept: its positions are a
+    fixed table, so another number of tokens is no obstacle."""
+    from transformers import VideoMAEForVideoClassification, logging
+
+    geometry = {} if representation == "video" else _geometry(clip_shape, representation, 2)
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # "newly initialised classifier" is what fine-tuning means
+    try:
+        return VideoMAEForVideoClassification.from_pretrained(
+            base_model, num_labels=2, hidden_dropout_prob=dropout, ignore_mismatched_sizes=True, **geometry)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"--base_model {base_model}: cannot be loaded as a VideoMAE model ({reason})") from error
+    finally:
+        logging.set_verbosity(shown)
+
+
+def _geometry(clip_shape, representation, tubelet):
+    """Input and patch sizes: 8 x 8 patches a frame where the clip allows (2 x 2 latents at least, 16 x 16 px at most)."""
+    channels, frames, height, width = clip_shape
+    if representation == "video":
+        scale = min(1.0, 224 / max(height, width))
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    patch = min(16, max(2, max(height, width) // 8))
+    while tubelet > 1 and frames % tubelet:
+        tubelet //= 2
+    return {"num_channels": channels, "num_frames": frames, "tubelet_size": tubelet, "patch_size": patch,
+            "image_size": [patch * max(1, round(height / patch)), patch * max(1, round(width / patch))]}
+
+
+def _shell(config, path):
+    """The model without weights."""
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    try:
+        with torch.device("meta"):
+            return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **config))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})") from error
+
+
+def _from_bare(state, path):
+    """What a bare state dict implies; older transformers kept query and value biases under other names."""
+    state = {re.sub(r"^module\.", "", key): value for key, value in state.items()}
+    state = {re.sub(r"attention\.attention\.([qv])_bias$", lambda m: "attention.attention." + (
+        "query.bias" if m[1] == "q" else "value.bias"), key): value for key, value in state.items()}
+    patch = state.get("videomae.embeddings.patch_embeddings.projection.weight")
+    if patch is None or patch.dim() != 5 or "classifier.weight" not in state:
+        raise InputError(f"{path}: not a VideoMAE classifier (no videomae.embeddings.patch_embeddings.projection.weight)")
+    if state["classifier.weight"].shape[0] != 2 or patch.shape[1] != 3:
+        raise InputError(f"{path}: a bare detector needs 2 classes and 3 channels, found {state['classifier.weight'].shape[0]} "
+                         f"and {patch.shape[1]}")
+    hidden = patch.shape[0]
+    layers = {int(m[1]) for key in state if (m := re.match(r"videomae\.encoder\.layer\.(\d+)\.", key))}
+    first = state.get("videomae.encoder.layer.0.intermediate.dense.weight")
+    if first is None or hidden % 64:
+        raise InputError(f"{path}: not a VideoMAE classifier (no feed-forward layer, or a width that is no multiple of 64)")
+    config = {"image_size": 224, "patch_size": patch.shape[3], "num_channels": 3, "num_frames": 16,
+              "tubelet_size": patch.shape[2], "hidden_size": hidden, "num_hidden_layers": len(layers),
+              "num_attention_heads": hidden // 64, "intermediate_size": first.shape[0],
+              "use_mean_pooling": "fc_norm.weight" in state,
+              "qv_bias": "videomae.encoder.layer.0.attention.attention.query.bias" in state}
+    return {"state_dict": state, "config": config, "representation": "video", "mean": IMAGENET[0], "std": IMAGENET[1],
+            "threshold": ARGMAX, "about": {}}
+
+
+def _pair(size):
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)

@@ -1,0 +1,62 @@
+"""How detectors are trained: named recipes, and settings with one precedence (recipe < YAML < flag)."""
+
+from lvd.detector import BASE_MODEL, SIZES
+from lvd.errors import InputError
+from lvd.files import load_yaml
+from lvd.settings import ROOT, check_keys, resolve
+
+DEFAULT_CONFIG = ROOT / "train_mae.yaml"
+OPERATING_POINTS = ("argmax", "validation")
+RECIPES = {
+    # The paper's: AdamW, linear decay, no warmup, a tenth for validation, as many normal clips as unsafe ones.
+    "released": {"epoch": 10, "batch_size": 4, "lr": 1e-5, "weight_decay": 0.01, "warmup": 0.0, "dropout": 0.0, "noise": 0.0,
+                 "flip": False, "average": 0.0, "normals": "balanced", "validation": 0.1, "false_positives": 0.03},
+    # For small networks from nothing: see every normal clip, balance the classes in each epoch, average late weights.
+    "scratch": {"epoch": 30, "batch_size": 24, "lr": 6e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.1, "noise": 0.1,
+                "flip": True, "average": 0.3, "normals": "all", "validation": 0.2, "false_positives": 0.03},
+}
+CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all"), "operating_point": OPERATING_POINTS}
+# key: (type, smallest, largest)
+NUMBERS = {
+    "epoch": (int, 1, 100_000), "batch_size": (int, 1, 100_000), "lr": (float, 0, 1), "weight_decay": (float, 0, 10),
+    "warmup": (float, 0, 0.9), "dropout": (float, 0, 0.9), "noise": (float, 0, 10), "average": (float, 0, 1),
+    "validation": (float, 0, 0.5), "false_positives": (float, 0, 0.5), "seed": (int, 0, 2**32 - 1), "workers": (int, 1, 256),
+}
+DEFAULTS = {"size": "base", "recipe": None, "base_model": BASE_MODEL, "seed": 2024, "workers": 1,
+            "operating_point": "argmax", **{key: None for key in RECIPES["released"]}}
+NOT_IDENTITY = ("workers", "operating_point")  # they do not change what is trained
+
+
+def read_settings(config, args):
+    """All settings {key of DEFAULTS: value} of a train_mae.yaml (None: built-in ones) and the flags in `args`."""
+    found = {}
+    if config is not None:
+        found = load_yaml(config) or {}
+        check_keys(found, DEFAULTS, (), config)
+    chosen = resolve(DEFAULTS, found, args)
+    recipe = chosen["recipe"] or ("released" if chosen["size"] == "base" else "scratch")
+    if recipe not in RECIPES:
+        raise InputError(f"recipe {recipe!r}: one of {', '.join(RECIPES)} is needed")
+    settings = {**chosen, "recipe": recipe, **{k: v for k, v in RECIPES[recipe].items() if chosen[k] is None}}
+    for key, value in settings.items():
+        settings[key] = _checked(key, value)
+    return settings
+
+
+def _checked(key, value):
+    if key in CHOICES and value not in CHOICES[key]:
+        raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")
+    if key == "flip" and not isinstance(value, bool):
+        raise InputError(f"flip {value!r}: true or false is needed")
+    if key == "base_model" and not isinstance(value, str):
+        raise InputError(f"base_model {value!r}: a folder or hub name is needed")
+    if key not in NUMBERS:
+        return value
+    kind, low, high = NUMBERS[key]
+    try:
+        number = kind(value)  # YAML reads 1e-5 as text
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key} {value!r}: a number is needed") from error
+    if isinstance(value, bool) or number != float(value) or not low <= number <= high:
+        raise InputError(f"{key} {value!r}: {'a whole number' if kind is int else 'a number'} from {low} to {high} is needed")
+    return number

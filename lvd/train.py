@@ -1,0 +1,227 @@
+"""Training one detector per unsafe category and denoising step, on clips that are not held out."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lvd.clips import list_clips, read_clip
+from lvd.dataset import NORMAL, group_name
+from lvd.detector import ARGMAX, build_detector, fit_clips, fit_normalisation, logits, normalise, predict
+from lvd.errors import InputError
+
+MIN_CLIPS = 2  # unsafe ones: one to train on, one for validation
+
+
+def rows_to_train(data_dir, group, step, split, normal_dir, settings):
+    """{"unsafe": {row: path}, "normal": {row: path}} of one detector, without the held-out rows.
+
+    With normals "balanced" as many normal rows as unsafe ones are drawn, the same at every step.
+    """
+    unsafe = _without(list_clips(Path(data_dir) / group_name(group) / str(step)), split.unsafe)
+    normal = _without(list_clips(Path(normal_dir) / str(step)), split.normal)
+    for name, found in ((f"{data_dir}/{group_name(group)}/{step}", unsafe), (f"{normal_dir}/{step}", normal)):
+        if len(found) < MIN_CLIPS:
+            raise InputError(f"{name}: {len(found)} clip(s) that are not held out, {MIN_CLIPS} or more are needed to train")
+    if settings["normals"] == "balanced" and len(normal) > len(unsafe):
+        rng = np.random.default_rng([settings["seed"], group])
+        kept = sorted(rng.choice(sorted(normal), len(unsafe), replace=False).tolist())
+        normal = {row: normal[row] for row in kept}
+    return {"unsafe": unsafe, "normal": normal}
+
+
+def _without(clips, held_out):
+    held_out = set(held_out)
+    return {row: path for row, path in clips.items() if row not in held_out}
+
+
+class ClipReader:
+    """Reads clips at the detector's input size, float16 to hold thousands of them; what is read once stays.
+
+    config: the model's (frames and size), representation: what every clip must be. InputError for another shape.
+    """
+
+    def __init__(self, config, representation):
+        self.config, self.representation = config, representation
+        self.shape, self.kept = None, {}
+
+    def read(self, paths):
+        """[N, C, F', H', W'] float16 of a list of paths."""
+        for path in paths:
+            if path not in self.kept:
+                self.kept[path] = self._read(path)
+        return torch.stack([self.kept[path] for path in paths])
+
+    def _read(self, path):
+        clip = read_clip(path)
+        self.shape = self.shape or clip.shape
+        if clip.shape != self.shape:
+            raise InputError(f"{path}: clip of shape {list(clip.shape)}, the others have {list(self.shape)}")
+        if not torch.isfinite(clip).all():
+            raise InputError(f"{path}: holds values that are not finite")
+        return fit_clips(self.config, clip[None])[0].half()
+
+
+def detector_seed(seed, group, step):
+    """A seed of its own for every detector, whatever was trained before it."""
+    return int(np.random.SeedSequence([seed, group, step]).generate_state(1)[0])
+
+
+def train_detector(clips, settings, representation, seed, device, reader=None):
+    """Train one detector.
+
+    clips: {"unsafe": {row: path}, "normal": {row: path}} as from `rows_to_train`; settings: `read_settings`;
+    seed: `detector_seed`; reader: ClipReader that already holds some of the clips.
+    Returns (Detector with `threshold` set, about dict of rows, data hash and metrics, reader).
+    """
+    began = time.time()
+    paths = list(clips["unsafe"].values()) + list(clips["normal"].values())
+    labels = torch.tensor([1] * len(clips["unsafe"]) + [0] * len(clips["normal"]))
+    shape = tuple(read_clip(paths[0]).shape)
+    torch.manual_seed(seed)
+    detector = build_detector(settings["size"], shape, representation, seed, settings["dropout"], settings["base_model"])
+    reader = reader or ClipReader(detector.model.config, representation)
+    data = reader.read(paths)
+    train, validation = stratified(labels, settings["validation"], settings["seed"])
+    if settings["size"] != "base" or representation != "video":  # VideoMAE was pretrained with ImageNet's statistics
+        fit_normalisation(detector, data[train].float())
+    detector.model.to(device)
+    loss = _fit(detector, data, labels, train, settings, seed)
+    metrics = _validate(detector, data[validation], labels[validation], settings)
+    about = {
+        "rows": {kind: sorted(found) for kind, found in clips.items()}, "data_sha256": _digest(clips, data),
+        "metrics": {"unsafe_clips": len(clips["unsafe"]), "normal_clips": len(clips["normal"]), "train_loss": round(loss, 6),
+                    **metrics, "seconds": round(time.time() - began, 2)}}
+    return detector, about, reader
+
+
+def stratified(labels, fraction, seed):
+    """(train, validation) indices: `fraction` of each class, at least one clip of each, for validation."""
+    rng = np.random.default_rng(seed)
+    held = []
+    for label in (1, 0):
+        found = torch.where(labels == label)[0].numpy()
+        held += rng.choice(found, max(1, int(fraction * len(found) + 0.5)), replace=False).tolist()
+    rest = sorted(set(range(len(labels))) - set(held))
+    return torch.tensor(rest), torch.tensor(sorted(held))
+
+
+def epoch_order(labels, generator):
+    """Endless epochs: indices of all unsafe clips and as many normal ones, shuffled.
+
+    Epochs take the normal clips in turn, so that all are seen when there are more of them than unsafe ones.
+    """
+    unsafe, normal = torch.where(labels == 1)[0], torch.where(labels == 0)[0]
+    waiting = normal[:0]
+    while True:
+        while len(waiting) < len(unsafe):
+            waiting = torch.cat([waiting, normal[torch.randperm(len(normal), generator=generator)]])
+        epoch = torch.cat([unsafe, waiting[:len(unsafe)]])
+        waiting = waiting[len(unsafe):]
+        yield epoch[torch.randperm(len(epoch), generator=generator)]
+
+
+def _fit(detector, data, labels, train, settings, seed):
+    """AdamW with linear decay on the clips `train`, then the running average of the last weights.
+
+    Returns the last epoch's mean loss.
+    """
+    model = detector.model.train()
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True)
+    per_epoch = -(-2 * int(labels[train].sum()) // settings["batch_size"])
+    steps = settings["epoch"] * per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: _decay(t, steps, settings["warmup"] * steps))
+    averaged = torch.optim.swa_utils.AveragedModel(model) if settings["average"] else None
+    step, orders = 0, epoch_order(labels[train], generator)
+    for _ in range(settings["epoch"]):
+        losses = []
+        for batch in train[next(orders)].split(settings["batch_size"]):
+            inputs = _augment(normalise(detector, data[batch].to(device)), settings, generator)
+            loss = F.cross_entropy(logits(detector, inputs).float(), labels[batch].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if averaged and step > steps * (1 - settings["average"]):
+                averaged.update_parameters(model)
+            losses.append(loss.item())
+    if averaged:
+        model.load_state_dict(averaged.module.state_dict())
+    model.eval()
+    return float(np.mean(losses))
+
+
+def _decay(step, steps, warmup):
+    """Learning rate factor: linear warmup, then linear decay to 0."""
+    return min(1.0, (step + 1) / warmup if warmup >= 1 else 1.0) * max(0.0, (steps - step) / steps)
+
+
+def _augment(inputs, settings, generator):
+    """Mirror left-right and add noise, in units of the channels' standard deviation.
+
+    Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep their order.
+    """
+    if settings["flip"]:
+        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).view(-1, 1, 1, 1, 1).to(inputs.device)
+        inputs = torch.where(mirrored, inputs.flip(-1), inputs)
+    if settings["noise"]:
+        noise = torch.randn(inputs.shape, generator=generator).to(inputs.device)
+        inputs = inputs + settings["noise"] * noise
+    return inputs
+
+
+def _validate(detector, data, labels, settings):
+    """Metrics on the validation clips; sets the detector's validation-chosen threshold."""
+    scores = predict(detector, data).numpy()
+    labels = labels.numpy()
+    detector.threshold = choose_threshold(scores[labels == 0], settings["false_positives"])
+    return {f"val_{key}": value for key, value in rates(scores, labels, detector.threshold).items()}
+
+
+def choose_threshold(normal_scores, false_positives):
+    """The lowest threshold of at least 0.5 at which at most that share of the normal clips reach it.
+
+    normal_scores: probabilities [N] of validation clips that are normal.
+    """
+    ranked = np.sort(np.asarray(normal_scores, np.float64))[::-1]
+    allowed = int(false_positives * len(ranked))
+    if allowed >= len(ranked) or ranked[allowed] < ARGMAX:
+        return ARGMAX
+    return float(np.nextafter(ranked[allowed], 2))
+
+
+def rates(scores, labels, threshold):
+    """Accuracy, TPR and TNR at 0.5, AUROC, and TPR and TNR at the detector's threshold; None where a class is missing."""
+    from sklearn.metrics import roc_auc_score
+
+    unsafe, normal = scores[labels == 1], scores[labels == 0]
+    auroc = roc_auc_score(labels, scores) if len(unsafe) and len(normal) else None
+    found = {"accuracy": np.mean((scores >= ARGMAX) == labels), "tpr": _mean(unsafe >= ARGMAX), "tnr": _mean(normal < ARGMAX),
+             "auroc": auroc, "threshold": threshold,
+             "threshold_tpr": _mean(unsafe >= threshold), "threshold_tnr": _mean(normal < threshold)}
+    return {key: None if value is None else round(float(value), 6) for key, value in found.items()}
+
+
+def _mean(hits):
+    return hits.mean() if len(hits) else None
+
+
+def _digest(clips, data):
+    """Hash of rows and clips as the detector saw them, in their order."""
+    digest = hashlib.sha256(repr({kind: list(found) for kind, found in clips.items()}).encode())
+    digest.update(data.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def normal_folder(data_dir, normal_dir):
+    """Where the normal clips are: as given, or {data_dir}/normal."""
+    folder = Path(normal_dir) if normal_dir else Path(data_dir) / NORMAL
+    if not folder.is_dir():
+        raise InputError(f"--normal_video_dir {folder}: no such folder; sample normal prompts and run build_x0.py")
+    return folder

@@ -1,0 +1,149 @@
+"""Training all detectors that a command names: resumable, several processes, one table of metrics."""
+
+import csv
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from lvd.detector import load_file, save_detector
+from lvd.errors import InputError
+from lvd.files import atomic
+from lvd.recipe import NOT_IDENTITY
+from lvd.settings import versions
+from lvd.split import Split
+from lvd.train import detector_seed, rows_to_train, train_detector
+
+METRICS = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """The detectors of one step. categories: {group: display name}; device: as torch.device takes it."""
+
+    data_dir: Path
+    normal_dir: Path
+    save_dir: Path
+    step: int
+    categories: dict
+    split: Split
+    eval_sha256: str
+    settings: dict
+    representation: str
+    device: str
+
+
+def detector_path(save_dir, group, step):
+    return Path(save_dir) / str(group) / f"{step}.pth"
+
+
+class TrainRun:
+    """Sized iterable over the detectors of `jobs` that are still to be trained.
+
+    Iterating trains and saves them and yields (group, step). Finished detectors of the same settings, data rows and
+    eval.pth stay as they are; InputError names one that was trained otherwise.
+    """
+
+    def __init__(self, jobs, workers=1):
+        self.jobs, self.workers, self.rows = [], workers, {}
+        for job in jobs:
+            left = {group: name for group, name in job.categories.items() if not self._finished(job, group)}
+            if left:
+                self.jobs.append(replace(job, categories=left))
+        self.save_dir = jobs[0].save_dir
+        self.skipped = len(self.rows)
+
+    def __len__(self):
+        return sum(len(job.categories) for job in self.jobs)
+
+    def __iter__(self):
+        done = _in_processes(self.jobs, self.workers) if self.workers > 1 and len(self.jobs) > 1 else _here(self.jobs)
+        for row in done:
+            self.rows[row["group"], row["step"]] = row
+            self._save_metrics()
+            yield row["group"], row["step"]
+        self._save_metrics()
+
+    def _finished(self, job, group):
+        path = detector_path(job.save_dir, group, job.step)
+        if not path.exists():
+            return False
+        about = load_file(path, mmap=True).get("about", {})
+        identity = _identity(job, group)
+        for key, value in identity.items():
+            if about.get(key) != value:
+                raise InputError(f"{path}: trained with another {key} ({_brief(about.get(key), value)}); use another "
+                                 f"--save_dir or delete it")
+        self.rows[group, job.step] = _metrics_row(about)
+        return True
+
+    def _save_metrics(self):
+        """The table of all detectors known: those in the file, those found finished, those trained now."""
+        path = Path(self.save_dir) / METRICS
+        if path.exists():
+            with open(path, newline="") as f:
+                self.rows = {(int(row["group"]), int(row["step"])): row for row in csv.DictReader(f)} | self.rows
+        if not self.rows:
+            return
+        with atomic(path) as partial, open(partial, "w", newline="") as f:
+            table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))))
+            table.writeheader()
+            table.writerows(row for _, row in sorted(self.rows.items()))
+
+
+def _identity(job, group):
+    settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
+    found = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
+    return {"settings": settings, "eval_sha256": job.eval_sha256, "rows": {k: sorted(v) for k, v in found.items()}}
+
+
+def _brief(before, now):
+    """The first setting that differs, or nothing to say for long lists."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next((k for k in sorted(set(before) | set(now)) if before.get(k) != now.get(k)), "")
+        if isinstance(now.get(key), list):
+            return f"{key}: {len(before.get(key) or [])} rows there, {len(now[key])} now"
+        return f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+    return f"{str(before)[:12]} there, {str(now)[:12]} now"
+
+
+def _train_step(job):
+    """Train and save the detectors of one job, yield a row of metrics for each. Clips are read once for all groups."""
+    reader = None
+    for group, category in job.categories.items():
+        clips = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
+        seed = detector_seed(job.settings["seed"], group, job.step)
+        detector, about, reader = train_detector(clips, job.settings, job.representation, seed, torch.device(job.device), reader)
+        settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
+        detector.about = {"category": category, "group": group, "step": job.step, "eval_sha256": job.eval_sha256,
+                          "seed": seed, "settings": settings, **about, "versions": versions()}
+        save_detector(detector, detector_path(job.save_dir, group, job.step))
+        yield _metrics_row(detector.about)
+
+
+def _metrics_row(about):
+    return {"group": about["group"], "step": about["step"], "category": about["category"], **about["metrics"]}
+
+
+def _here(jobs):
+    for job in jobs:
+        yield from _train_step(job)
+
+
+def _in_processes(jobs, workers):
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        waiting = [pool.submit(_whole_step, job) for job in jobs]
+        try:
+            for future in as_completed(waiting):
+                yield from future.result()
+        except BaseException:  # an error or Ctrl-C: what runs is finished, what waits is dropped
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _whole_step(job):
+    return list(_train_step(job))

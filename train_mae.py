@@ -1,0 +1,123 @@
+"""Train the detectors, one per unsafe category and denoising step: {save_dir}/{group}/{step}.pth.
+
+Rows held out in eval.pth, unsafe and normal, are never trained on. Finished detectors are skipped, so the same command goes
+on where it was stopped. With --no-train the saved detectors are evaluated on the held-out clips instead.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lvd.clips import folder_representation
+from lvd.command import Parser, pick_device, run_command, summary
+from lvd.dataset import dataset_groups, dataset_steps, group_name
+from lvd.detector import SIZES
+from lvd.errors import InputError
+from lvd.files import load_yaml, sha256
+from lvd.ranges import parse_numbers
+from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, RECIPES, read_settings
+from lvd.settings import ROOT, claim_output, versions
+from lvd.split import NAME, load_split
+
+CONFIG_NAME = "train.yaml"
+
+
+def build_parser():
+    parser = Parser(__doc__, "python train_mae.py --data_dir MagicTime/train_detector_data --eval_dir MagicTime/eval.pth "
+                             "--group_num 1-5 --train --step_num all --gpu_num 0 --save_dir MagicTime/detectors")
+    magictime = ROOT / "MagicTime"
+    parser.add_argument("--data_dir", type=Path, default=magictime / "train_detector_data", help="dataset of build_x0.py")
+    parser.add_argument("--normal_video_dir", type=Path, help="normal clips by step (default: {data_dir}/normal)")
+    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
+    parser.add_argument("--save_dir", type=Path, default=magictime / "detectors", help="default: MagicTime/detectors")
+    parser.add_argument("--group_num", default="all", help="unsafe categories, from 1: 2, 1,3, 1-5 or all (default: all)")
+    parser.add_argument("--step_num", default="all", help="denoising steps, from 0: 0, 0-49, 0,10 or all (default: all)")
+    parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True,
+                        help="train, or with --no-train evaluate on the held-out clips")
+    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="settings (default: train_mae.yaml beside this script)")
+    parser.add_argument("--size", choices=SIZES, help="the network (default: the config's, else base)")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: released for base, scratch for the others")
+    parser.add_argument("--base_model", help="folder or hub name of VideoMAE for size base")
+    parser.add_argument("--epoch", type=int)
+    parser.add_argument("--batch_size", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--workers", type=int, help="processes that train at the same time")
+    return parser
+
+
+def work(args):
+    settings = read_settings(args.config, args)
+    eval_path = args.eval_dir / NAME if args.eval_dir.is_dir() else args.eval_dir
+    split = load_split(eval_path)
+    groups = parse_numbers(args.group_num, dataset_groups(args.data_dir), "--group_num")
+    steps = parse_numbers(args.step_num, dataset_steps(args.data_dir), "--step_num")
+    from lvd.train import normal_folder
+
+    normal = normal_folder(args.data_dir, args.normal_video_dir)
+    representation = folder_representation(args.data_dir)
+    if folder_representation(normal) != representation:
+        raise InputError(f"--normal_video_dir {normal}: {folder_representation(normal)} clips, {args.data_dir} holds "
+                         f"{representation} ones")
+    job = {"data_dir": args.data_dir, "normal_dir": normal, "save_dir": args.save_dir, "split": split,
+           "eval_sha256": sha256(eval_path), "settings": settings, "representation": representation,
+           "categories": _categories(args.data_dir, groups), "device": str(pick_device(args.gpu_num))}
+    if args.train:
+        _train(job, steps, settings)
+    else:
+        _evaluate(job, steps)
+
+
+def _train(job, steps, settings):
+    from lvd.train_run import METRICS, Job, TrainRun
+
+    claim_output(job["save_dir"], {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
+                                   "dataset": _dataset_identity(job["data_dir"]), "versions": versions()},
+                 name=CONFIG_NAME, ignore=(*NOT_IDENTITY, "versions"))
+    run = TrainRun([Job(step=step, **job) for step in steps], settings["workers"])
+    for group, step in (bar := tqdm(run, "detectors", unit="detector")):
+        bar.set_postfix_str(f"group {group}, step {step}")
+    trained = [float(row["val_accuracy"]) for row in run.rows.values()]
+    summary("detectors trained", {
+        "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["representation"],
+        "trained now": len(run), "found finished": run.skipped,
+        "mean validation accuracy": f"{sum(trained) / len(trained):.3f}"},
+            [f"{job['save_dir']}/{{group}}/{{step}}.pth", job["save_dir"] / METRICS, job["save_dir"] / CONFIG_NAME])
+
+
+def _evaluate(job, steps):
+    from lvd.evaluate import EVALUATION, HeldOutRun, by_group
+
+    run = HeldOutRun(job, steps)
+    for _ in tqdm(run, "held-out clips", unit="detector"):
+        pass
+    path = run.save(job["save_dir"] / EVALUATION)
+    facts = {f"group {group} ({job['categories'][group]})": text for group, text in by_group(run.rows).items()}
+    summary("saved detectors on held-out clips", facts, [path])
+
+
+def _categories(data_dir, groups):
+    """{group: display name}: the label file's header, as build_x0.py saved it; else the folder's name."""
+    names = _dataset_config(data_dir).get("categories") or []
+    return {group: names[group - 1] if group <= len(names) else group_name(group) for group in groups}
+
+
+def _dataset_identity(data_dir):
+    found = _dataset_config(data_dir)
+    return {key: found.get(key) for key in ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")}
+
+
+def _dataset_config(data_dir):
+    path = Path(data_dir) / "config.yaml"
+    return load_yaml(path) if path.exists() else {}
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
