@@ -34,7 +34,8 @@ def read_data_config(path, args, required=()):
     for key in PATHS:
         if isinstance(settings[key], str):
             settings[key] = Path(settings[key])
-        if not isinstance(settings[key], (Path, list, type(None))):
+        are_blocks = key == "sample_config" and isinstance(settings[key], list)
+        if not (are_blocks or settings[key] is None or isinstance(settings[key], Path)):
             raise InputError(f"{path}: {key} must be a path, found {settings[key]!r}")
     for key in required:
         if settings[key] is None:

@@ -121,27 +121,27 @@ class HeldOut:
 
     def __init__(self, rows, steps, clips_of, target):
         self.rows, self.steps, self.clips_of, self.target = rows, steps, clips_of, Path(target)
-        self.shape = None
 
     def __len__(self):
         return len(self.steps)
 
     def __iter__(self):
+        shape = None
         for step in self.steps:
             clips = self.clips_of(step)
             missing = [row for row in self.rows if row not in clips]
             if missing:
                 raise InputError(f"held-out row {missing[0]} has no clip at step {step} in the dataset; run build_x0.py to "
                                  f"its end, or gen_eval_set.py with the labels in use")
-            yield sum(self._link(clips[row], self.target / str(step) / clips[row].name) for row in self.rows)
+            shape = shape or read_clip(clips[self.rows[0]]).shape
+            yield sum(self._link(clips[row], self.target / str(step) / clips[row].name, shape) for row in self.rows)
 
-    def _link(self, source, target):
+    def _link(self, source, target, shape):
         if target.exists() and target.stat().st_size == source.stat().st_size:
             return 0
-        shape = tuple(read_clip(source).shape)
-        if shape != (self.shape or shape):
-            raise InputError(f"{source}: clip of shape {list(shape)}, the others have {list(self.shape)}")
-        self.shape = shape
+        found = read_clip(source).shape
+        if found != shape:
+            raise InputError(f"{source}: clip of shape {list(found)}, the others have {list(shape)}")
         link_clip(source, target)
         return 1
 
