@@ -1,0 +1,101 @@
+"""One training loop for every stage: seeded by (seed, stage, step), averaged weights, resumable."""
+
+import copy
+import csv
+import math
+import os
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+SAVE_EVERY = 250  # steps between two checkpoints; a killed run repeats at most this many
+
+
+def processes():
+    """(rank, number of processes); several under torchrun, each drawing its own share of every batch."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def step_rng(seed, stage, step):
+    """numpy Generator of one step; also seeds torch, so a resumed run draws what an unbroken one would."""
+    entropy = [seed, zlib.crc32(stage.encode()), step, processes()[0]]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    return np.random.default_rng(entropy)
+
+
+def save_atomically(obj, path):
+    partial = Path(f"{path}.partial")
+    torch.save(obj, partial)
+    os.replace(partial, path)
+
+
+def train_stage(stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.999, weight_decay=0.01):
+    """Train `model`'s parameters that require gradients; leave it holding their moving average.
+
+    loss_of(step, rng) returns the loss of one step. State lives in out/{stage}.pt, the loss curve in
+    out/{stage}.csv. A finished stage is loaded, not run again.
+    """
+    out = Path(out)
+    path = out / f"{stage}.pt"
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
+    first = 0
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        average.load_state_dict(state["average"])
+        first = state["step"]
+        if first < steps:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+    losses, began = [], time.time()
+    for step in tqdm(range(first, steps), desc=stage, initial=first, total=steps, mininterval=20,
+                     disable=processes()[0] > 0):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * _schedule(step, steps, warmup)
+        loss = loss_of(step, step_rng(seed, stage, step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        _share_gradients(params)
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        _average(average, model, min(ema, (step + 1) / (step + 10)))
+        losses.append(loss.item())
+        if processes()[0] == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
+            save_atomically({"model": model.state_dict(), "average": average.state_dict(),
+                             "optimizer": optimizer.state_dict(), "step": step + 1}, path)
+            with open(out / f"{stage}.csv", "a", newline="") as f:
+                csv.writer(f).writerow([step + 1, f"{np.mean(losses):.5f}", f"{time.time() - began:.0f}"])
+            losses = []
+    model.load_state_dict(average.state_dict())
+    return model.eval().requires_grad_(False)
+
+
+def _share_gradients(params):
+    """Average the gradients over processes, which so take the same step."""
+    if processes()[1] == 1:
+        return
+    grads = [p.grad for p in params if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= processes()[1]
+    for g, shared in zip(grads, flat.split([g.numel() for g in grads])):
+        g.copy_(shared.view_as(g))
+
+
+def _schedule(step, steps, warmup):
+    """Linear warmup, then a cosine down to 2%."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@torch.no_grad()
+def _average(average, model, keep):
+    for a, p in zip(average.parameters(), model.parameters()):
+        a.lerp_(p, 1 - keep)
