@@ -60,3 +60,27 @@ def _from_blocks(blocks, path):
             settings |= {key: value for key, value in block.items() if key in DEFAULTS}
             model_blocks.append({key: value for key, value in block.items() if key not in DEFAULTS})
     return {"sample_config": [block for block in model_blocks if block], **settings}
+
+
+def _as_shell(path):
+    """The settings that reproduce.sh needs, as shell assignments."""
+    from argparse import Namespace
+    from shlex import quote
+
+    settings = read_data_config(path, Namespace(), required=("sample_config", *PATHS))
+    if isinstance(settings["sample_config"], list):
+        raise InputError(f"{path}: reproduce.sh needs sample_config to be the path of a sampling YAML")
+    names = {"SAMPLE_CONFIG": settings["sample_config"], "UNSAFE_DIR": settings["pred_x0"].parent,
+             "NORMAL_DIR": settings["normal_pred_x0"].parent, "LABELS": settings["label_file_dir"],
+             "DATA_DIR": settings["out_dir"], "HOME_DIR": settings["out_dir"].parent}
+    return "\n".join(f"{name}={quote(str(value))}" for name, value in names.items())
+
+
+if __name__ == "__main__":
+    import sys
+
+    try:
+        print(_as_shell(sys.argv[1]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The whole path: prompts -> videos and predicted x0 -> datasets -> detectors -> votes -> accuracy by (lambda, eta).
+# Run it again after a stop and it goes on where it was.
+set -euo pipefail
+usage() {
+  cat <<'TXT'
+usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompts FILE --normal_prompts FILE]
+                         [--train_config train_mae.yaml] [--gpu_num N]
+
+  no arguments      the tiny world that comes with the repository, on a CPU, a quarter of an hour on two cores
+  --scale full      four times as many prompts of the tiny world (build_x0_full.yaml), about an hour
+  --config FILE     another model: a file like build_x0.yaml; needs --prompts, --normal_prompts and --train_config
+
+Everything lands beside the config's out_dir; each step's seconds and peak memory in steps.csv there.
+TXT
+}
+CONFIG=build_x0.yaml SCALE=quick PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -h|--help) usage; exit 0 ;;
+    --scale|--config|--prompts|--normal_prompts|--train_config|--gpu_num)
+      [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; } ;;&
+    --scale) SCALE="$2" ;;
+    --config) CONFIG="$(realpath -m "$2")"; SCALE=own ;;
+    --prompts) PROMPTS="$(realpath -m "$2")" ;;
+    --normal_prompts) NORMAL="$(realpath -m "$2")" ;;
+    --train_config) TRAIN="$(realpath -m "$2")" ;;
+    --gpu_num) GPU="$2" ;;
+    *) echo "error: unknown argument $1 (see bash reproduce.sh --help)" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+cd "$(dirname "$0")"
+. ./setup_env.sh
+setup_env requirements.txt
+
+TINY=MagicTime/ckpts/Tiny/prompts
+case "$SCALE" in
+  quick) PROMPTS="${PROMPTS:-$TINY/unsafe.txt}" NORMAL="${NORMAL:-$TINY/normal.txt}" ;;
+  full) CONFIG=build_x0_full.yaml PROMPTS=MagicTime/outputs/TinyFull/prompts/unsafe.txt
+        NORMAL=MagicTime/outputs/TinyFull/prompts/normal.txt
+        "$PY" MagicTime/prepare_weights/tiny/make_prompts.py --scale full --out MagicTime/outputs/TinyFull/prompts ;;
+  own) [ -n "$PROMPTS" ] && [ -n "$NORMAL" ] || { echo "error: --config needs --prompts and --normal_prompts" >&2; exit 2; } ;;
+  *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;;
+esac
+settings="$("$PY" -m lvd.data_config "$CONFIG")"
+eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
+
+step() { # step NAME COMMAND...: run it, log its seconds and peak memory
+  echo; echo "== $1"
+  "$PY" benchmarks/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
+}
+step "sample unsafe" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
+  --save-path "$UNSAFE_DIR" --gpu_num "$GPU" --filmstrips 8
+step "sample normal" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$NORMAL" \
+  --save-path "$NORMAL_DIR" --gpu_num "$GPU" --filmstrips 4
+step "build_x0" build_x0.py --config "$CONFIG" --label_file_dir "$LABELS" --gpu_num "$GPU"
+step "gen_eval_set" gen_eval_set.py --config "$CONFIG" --save_path "$HOME_DIR/eval.pth"
+step "build_eval_set" build_eval_set.py --config "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR"
+step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_dir "$HOME_DIR/eval.pth" --group_num all \
+  --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors"
+step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detectors" --eval_dir "$HOME_DIR/eval.pth" \
+  --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --gpu_num "$GPU"
+step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --eta 20 --table
+
+echo; echo "== done"
+echo "videos:      $UNSAFE_DIR/videos  $NORMAL_DIR/videos"
+echo "filmstrips:  $UNSAFE_DIR/filmstrips  $NORMAL_DIR/filmstrips"
+echo "table and figures: $HOME_DIR/results"
+echo "time and memory of each step:"; cat "$HOME_DIR/steps.csv"
