@@ -21,8 +21,8 @@ def run(model, prompts=("a red square",), seeds=(5,), steps=STEPS, scale=SCALE, 
             seen[key].append(value)
 
     try:
-        latents = pipeline.sample(model, list(prompts), list(negatives or ["bad"] * len(prompts)), list(seeds), 4, 32, 32, steps,
-                                  scale, mode, on_step)
+        latents = pipeline.sample(model, list(prompts), list(negatives or ["bad"] * len(prompts)), list(seeds), 4, 32, 32,
+                                  steps, scale, mode, on_step)
     finally:
         hook.remove()
     return latents, seen

@@ -285,7 +285,8 @@ def test_wrong_position_table(copy):
         worlds.load(copy)
 
 
-@pytest.mark.parametrize("change, said", [({"use_dora": True}, "use_dora"), ({"r": 0}, "r=0"), ({"lora_alpha": None}, "lora_alpha")])
+@pytest.mark.parametrize("change, said", [
+    ({"use_dora": True}, "use_dora"), ({"r": 0}, "r=0"), ({"lora_alpha": None}, "lora_alpha")])
 def test_unsupported_adapter_config(copy, change, said):
     path = copy / "ckpts" / "Magic_Weights/magic_adapter_t/default/adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

@@ -83,7 +83,7 @@ def peft_scale(layer, config, source):
     rank = _by_pattern(config.get("rank_pattern"), layer, config.get("r"))
     alpha = _by_pattern(config.get("alpha_pattern"), layer, config.get("lora_alpha"))
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
-        raise InputError(f"{source}/adapter_config.json: r={rank!r} and lora_alpha={alpha!r}, two positive numbers are needed")
+        raise InputError(f"{source}/adapter_config.json: r={rank!r} and lora_alpha={alpha!r}, two numbers are needed")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -28,7 +28,8 @@ UNET_FIXED = {"use_inflated_groupnorm": True, "motion_module_type": "Vanilla", "
               "unet_use_temporal_attention": False, "motion_module_decoder_only": False}
 MOTION_FIXED = {"num_transformer_block": 1, "attention_block_types": ["Temporal_Self", "Temporal_Self"],
                 "temporal_position_encoding": True, "temporal_attention_dim_div": 1}
-UNET_KEYS = (*UNET_FIXED, "use_motion_module", "motion_module_resolutions", "motion_module_mid_block", "motion_module_kwargs")
+UNET_KEYS = (*UNET_FIXED, "use_motion_module", "motion_module_resolutions", "motion_module_mid_block",
+             "motion_module_kwargs")
 MOTION_KEYS = (*MOTION_FIXED, "num_attention_heads", "temporal_position_encoding_max_len", "zero_initialize")
 
 
@@ -65,7 +66,8 @@ def read_config(path, changes=None):
         settings["x0_mode"] = "true"
     _check_values(settings, path)
     second = blocks[1]
-    check_keys(second, ("unet_additional_kwargs", "noise_scheduler_kwargs"), ("noise_scheduler_kwargs",), f"{path} (second block)")
+    known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
+    check_keys(second, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
     unet_kwargs = second.get("unet_additional_kwargs") or {}
     scheduler = second["noise_scheduler_kwargs"]
     make_scheduler(scheduler, path, settings["steps"])
@@ -102,7 +104,8 @@ def _unet_options(kwargs, path):
     for key in ("use_motion_module", "motion_module_mid_block"):
         if type(kwargs.get(key, True)) is not bool:
             raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
-    options = {"heads": motion.get("num_attention_heads", 8), "max_length": motion.get("temporal_position_encoding_max_len", 32),
+    options = {"heads": motion.get("num_attention_heads", 8),
+               "max_length": motion.get("temporal_position_encoding_max_len", 32),
                "mid_block": kwargs.get("motion_module_mid_block", False)}
     for key in ("heads", "max_length"):
         if type(options[key]) is not int or options[key] < 1:
@@ -115,7 +118,7 @@ def check_resolutions(config, unet_config):
     listed = config.unet_kwargs.get("motion_module_resolutions")
     needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
     if listed is not None and not (isinstance(listed, list) and set(needed) <= set(listed)):
-        raise InputError(f"{config.path}: motion_module_resolutions={listed}, only all of {needed} is supported for this UNet")
+        raise InputError(f"{config.path}: motion_module_resolutions={listed}, all of {needed} are needed for this UNet")
 
 
 def make_scheduler(kwargs, path, steps):
@@ -137,7 +140,7 @@ def make_scheduler(kwargs, path, steps):
 
 
 def check_sizes(settings, unet_config, vae_config, max_length, path):
-    """InputError unless the video fits the models: whole latents at every level, not longer than the motion module reaches."""
+    """InputError unless the video fits the models: whole latents at every level, within the motion module's reach."""
     factor = 2 ** (len(vae_config["block_out_channels"]) - 1) * 2 ** (len(unet_config["block_out_channels"]) - 1)
     for key in ("H", "W"):
         if settings[key] % factor:

@@ -1,4 +1,4 @@
-"""Named tensors between files and modules: every key finds its home with the right shape, or InputError says which does not."""
+"""Named tensors between files and modules: every key finds its home with the right shape, or InputError names it."""
 
 from pathlib import Path
 

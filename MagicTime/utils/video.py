@@ -44,7 +44,8 @@ def write_filmstrip(path, rows, caption="", side=128, columns=8):
             image = Image.fromarray(frames[k])
             image.thumbnail((side, side))  # keeps the shape; small frames are enlarged below
             scale = side // max(image.size)
-            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST) if scale > 1 else image
+            if scale > 1:
+                image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
             canvas.paste(image, (left + j * (side + 2), y))
     with atomic(path) as partial:
         canvas.save(partial)

@@ -16,7 +16,8 @@ DREAMBOOTH = Path("DreamBooth/TinyWorld.safetensors")
 MAGIC = Path("Magic_Weights")
 PEFT_SCALE = 2.0  # lora_alpha / r of the T and text adapters; S has (2 up) @ (2 down) in its format
 TARGETS = {
-    "t": r".*motion_modules.*\.(attention_blocks\.\d+\.(to_q|to_k|to_v|to_out\.0)|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)",
+    "t": r".*motion_modules.*\.(attention_blocks\.\d+\.(to_q|to_k|to_v|to_out\.0)|proj_in|proj_out|"
+         r"ff\.net\.0\.proj|ff\.net\.2)",
     "text": ["q_proj", "k_proj", "v_proj", "out_proj"]}
 OLD_VAE_ATTENTION = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
 ANIMATEDIFF = {".norm1.": ".norms.0.", ".norm2.": ".norms.1.", ".norm3.": ".ff_norm.", ".attn1.": ".attention_blocks.0.",
@@ -55,12 +56,13 @@ def write_base(folder, tokenizer_dir, vae, unet, text_encoder):
     _write_safetensors(folder / "unet" / "diffusion_pytorch_model.safetensors", unet.state_dict())
     text = {_with_text_prefix(name): t for name, t in text_encoder.state_dict().items()}
     _write_safetensors(folder / "text_encoder" / "model.safetensors", text)
+    version = {"_diffusers_version": "0.6.0"}  # what the published folder says
     for name, model in (("vae", vae), ("unet", unet)):
         config = {k: v for k, v in model.config.items() if not k.startswith("_")}
-        save_json({"_class_name": type(model).__name__, "_diffusers_version": "0.6.0", **config}, folder / name / "config.json")
+        save_json({"_class_name": type(model).__name__, **version, **config}, folder / name / "config.json")
     save_json(json.loads(text_encoder.config.to_json_string(use_diff=True)), folder / "text_encoder" / "config.json")
     save_json(SCHEDULER, folder / "scheduler" / "scheduler_config.json")
-    save_json({"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", **PARTS}, folder / "model_index.json")
+    save_json({"_class_name": "StableDiffusionPipeline", **version, **PARTS}, folder / "model_index.json")
     shutil.copytree(tokenizer_dir, folder / "tokenizer", dirs_exist_ok=True)
 
 
@@ -108,9 +110,10 @@ def write_peft(folder, pairs, targets):
         tensors[f"{name}.lora_A.default.weight"] = down
         tensors[f"{name}.lora_B.default.weight"] = up
     _save(folder / "default" / "adapter_model.bin", tensors)
-    save_json({"peft_type": "LORA", "swift_type": "LORA", "r": rank, "lora_alpha": PEFT_SCALE * rank, "lora_dropout": 0.0,
-               "bias": "none", "target_modules": targets, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
-               "use_dora": False, "fan_in_fan_out": False, "inference_mode": False}, folder / "default" / "adapter_config.json")
+    config = {"peft_type": "LORA", "swift_type": "LORA", "r": rank, "lora_alpha": PEFT_SCALE * rank, "lora_dropout": 0.0,
+              "bias": "none", "target_modules": targets, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
+              "use_dora": False, "fan_in_fan_out": False, "inference_mode": False}
+    save_json(config, folder / "default" / "adapter_config.json")
     save_json({}, folder / "configuration.json")
 
 
