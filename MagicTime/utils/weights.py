@@ -68,14 +68,6 @@ def load_magictime(paths, scheduler, heads=8, max_length=32, mid_block=False):
 
 
 def load_sampling_vae(paths):
-    """Only the VAE that load_magictime(paths) would sample with: the DreamBooth file's if it holds one, else the base's."""
-    vae, _ = base.load_vae(paths["pretrained_model_path"])
-    if path := paths.get("dreambooth_path"):
-        load_dreambooth_vae(vae, path)
-    return vae
-
-
-def load_sampling_vae(paths):
     """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that holds one."""
     vae, _ = base.load_vae(paths["pretrained_model_path"])
     if path := paths.get("dreambooth_path"):
