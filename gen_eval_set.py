@@ -30,7 +30,7 @@ def build_parser():
     parser.add_argument("--out_dir", help="the dataset of build_x0.py, counted when the recordings are gone")
     parser.add_argument("--fraction", type=float, default=0.2, help="share of each category to hold out (default: 0.2)")
     parser.add_argument("--seed", type=int, default=2024)
-    parser.add_argument("--save_path", type=Path, default=ROOT / "MagicTime" / NAME, help="default: MagicTime/eval.pth")
+    parser.add_argument("--save_path", type=Path, default=ROOT / "MagicTime" / NAME, help="(default: MagicTime/eval.pth)")
     return parser
 
 
@@ -38,18 +38,19 @@ def work(args):
     settings = read_data_config(args.config, args, required=("label_file_dir",))
     labels = _recorded_labels(settings)
     split = make_split(labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path))
-    saved_config = args.save_path.with_suffix(".yaml")
-    if args.save_path.exists():
-        _need_same(args.save_path, load_split(args.save_path), split)
+    path = args.save_path / NAME if args.save_path.is_dir() else args.save_path
+    saved_config = path.with_suffix(".yaml")
+    if path.exists():
+        _need_same(path, load_split(path), split)
     else:
-        save_split(split, args.save_path)
+        save_split(split, path)
     save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
     summary("evaluation split", {
         "seed": split.seed, "fraction": split.fraction,
         **{f"group{k} ({name})": f"{len(set(column) & set(split.unsafe))} of {len(column)} held out"
            for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)},
         "unsafe": f"{len(split.unsafe)} of {len(labels.rows())} held out",
-        "normal": f"{len(split.normal)} of {split.normal_rows} held out"}, [args.save_path, saved_config])
+        "normal": f"{len(split.normal)} of {split.normal_rows} held out"}, [path, saved_config])
 
 
 def _recorded_labels(settings):

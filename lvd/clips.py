@@ -122,6 +122,6 @@ def link_clip(source, target):
 
 def _noted(path):
     note = load_json(path)
-    if not isinstance(note, dict) or note.get("representation") not in SUFFIXES:
+    if not isinstance(note, dict) or note.get("representation") not in list(SUFFIXES):
         raise InputError(f"{path}: 'representation' must be one of {', '.join(SUFFIXES)}")
     return note["representation"]

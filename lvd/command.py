@@ -18,11 +18,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(parser, work, argv=None):
-    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input or files that cannot be written, 130 when interrupted."""
     try:
         work(parser.parse_args(argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -40,7 +40,7 @@ def read_data_config(path, args, required=()):
     for key in required:
         if settings[key] is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
-    if settings["representation"] not in SUFFIXES:
+    if settings["representation"] not in list(SUFFIXES):
         raise InputError(f"{path}: representation must be {' or '.join(SUFFIXES)}, found {settings['representation']!r}")
     return settings
 

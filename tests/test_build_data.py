@@ -197,7 +197,8 @@ def test_bad_input_to_build_x0(world, capsys):
     for changes, named in (({"pred_xo": "x"}, "unknown key 'pred_xo'"), ({"pred_x0": None}, "'pred_x0' is missing"),
                            ({"label_file_dir": None}, "'label_file_dir' is missing"),
                            ({"representation": "mp4"}, "representation"),
-                           ({"pred_x0": 7}, "pred_x0 must be a path"), ({"out_dir": ["x"]}, "out_dir must be a path")):
+                           ({"pred_x0": 7}, "pred_x0 must be a path"), ({"out_dir": ["x"]}, "out_dir must be a path"),
+                           ({"representation": ["x"]}, "representation"), ({"out_dir": str(world.labels)}, "label.csv")):
         world.write_config(**changes)
         refused(world.build, capsys, named)
     for text, named in (("pred_x0: [", "not valid YAML"), ("just words", "mapping"), ("", "mapping"),
@@ -311,6 +312,7 @@ def test_the_split_needs_no_recordings_once_the_dataset_is_built(world):
         (world.folder / name / "pred_x0.pth").unlink()
     (world.folder / "eval.pth").unlink()
     assert world.split() == 0
+    assert world.split("--save_path", world.folder) == 0  # the folder stands for its eval.pth
     assert load_split(world.folder) == first
 
 
