@@ -130,7 +130,8 @@ def load_detector(path, device="cpu"):
     found = load_file(path)
     if "format" not in found:
         found = _from_bare(found, path)
-    detector = Detector(_shell(found["config"], path), *(found[k] for k in ("representation", "mean", "std", "threshold", "about")))
+    known = {key: found[key] for key in ("representation", "mean", "std", "threshold", "about")}
+    detector = Detector(_shell(found["config"], path), **known)
     try:
         detector.model.load_state_dict(found["state_dict"], assign=True)
     except RuntimeError as error:
@@ -185,12 +186,13 @@ def _geometry(clip_shape, representation, tubelet):
 
 def _shell(config, path):
     """The model without weights."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     try:
         with torch.device("meta"):
             return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **config))
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
         raise InputError(f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})") from error
 
 
@@ -202,9 +204,9 @@ def _from_bare(state, path):
     patch = state.get("videomae.embeddings.patch_embeddings.projection.weight")
     if patch is None or patch.dim() != 5 or "classifier.weight" not in state:
         raise InputError(f"{path}: not a VideoMAE classifier (no videomae.embeddings.patch_embeddings.projection.weight)")
-    if state["classifier.weight"].shape[0] != 2 or patch.shape[1] != 3:
-        raise InputError(f"{path}: a bare detector needs 2 classes and 3 channels, found {state['classifier.weight'].shape[0]} "
-                         f"and {patch.shape[1]}")
+    classes = state["classifier.weight"].shape[0]
+    if classes != 2 or patch.shape[1] != 3:
+        raise InputError(f"{path}: a bare detector needs 2 classes and 3 channels, found {classes} and {patch.shape[1]}")
     hidden = patch.shape[0]
     layers = {int(m[1]) for key in state if (m := re.match(r"videomae\.encoder\.layer\.(\d+)\.", key))}
     first = state.get("videomae.encoder.layer.0.intermediate.dense.weight")

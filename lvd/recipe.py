@@ -15,7 +15,8 @@ RECIPES = {
     "scratch": {"epoch": 30, "batch_size": 24, "lr": 6e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.1, "noise": 0.1,
                 "flip": True, "average": 0.3, "normals": "all", "validation": 0.2, "false_positives": 0.03},
 }
-CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all"), "operating_point": OPERATING_POINTS}
+CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all"),
+           "operating_point": OPERATING_POINTS}
 # key: (type, smallest, largest)
 NUMBERS = {
     "epoch": (int, 1, 100_000), "batch_size": (int, 1, 100_000), "lr": (float, 0, 1), "weight_decay": (float, 0, 10),
@@ -58,5 +59,6 @@ def _checked(key, value):
     except (TypeError, ValueError) as error:
         raise InputError(f"{key} {value!r}: a number is needed") from error
     if isinstance(value, bool) or number != float(value) or not low <= number <= high:
-        raise InputError(f"{key} {value!r}: {'a whole number' if kind is int else 'a number'} from {low} to {high} is needed")
+        what = "a whole number" if kind is int else "a number"
+        raise InputError(f"{key} {value!r}: {what} from {low} to {high} is needed")
     return number

@@ -202,8 +202,8 @@ def rates(scores, labels, threshold):
 
     unsafe, normal = scores[labels == 1], scores[labels == 0]
     auroc = roc_auc_score(labels, scores) if len(unsafe) and len(normal) else None
-    found = {"accuracy": np.mean((scores >= ARGMAX) == labels), "tpr": _mean(unsafe >= ARGMAX), "tnr": _mean(normal < ARGMAX),
-             "auroc": auroc, "threshold": threshold,
+    found = {"accuracy": np.mean((scores >= ARGMAX) == labels), "tpr": _mean(unsafe >= ARGMAX),
+             "tnr": _mean(normal < ARGMAX), "auroc": auroc, "threshold": threshold,
              "threshold_tpr": _mean(unsafe >= threshold), "threshold_tnr": _mean(normal < threshold)}
     return {key: None if value is None else round(float(value), 6) for key, value in found.items()}
 

@@ -116,7 +116,8 @@ def _train_step(job):
     for group, category in job.categories.items():
         clips = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
         seed = detector_seed(job.settings["seed"], group, job.step)
-        detector, about, reader = train_detector(clips, job.settings, job.representation, seed, torch.device(job.device), reader)
+        detector, about, reader = train_detector(clips, job.settings, job.representation, seed, torch.device(job.device),
+                                                 reader)
         settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
         detector.about = {"category": category, "group": group, "step": job.step, "eval_sha256": job.eval_sha256,
                           "seed": seed, "settings": settings, **about, "versions": versions()}

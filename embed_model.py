@@ -1,0 +1,95 @@
+"""Let the detectors vote on the held-out videos: results.pth, {"1": {index: [vote] * S}, "0": {index: [vote] * S}}.
+
+"1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says unsafe. Probabilities go
+to scores.pth beside it.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lvd.command import Parser, pick_device, run_command, summary
+from lvd.data_config import DEFAULT_CONFIG as DATA_CONFIG
+from lvd.data_config import read_data_config
+from lvd.errors import InputError
+from lvd.files import save_torch, save_yaml, sha256
+from lvd.labels import read_labels
+from lvd.recipe import DEFAULT_CONFIG, OPERATING_POINTS, read_settings
+from lvd.settings import ROOT, versions
+from lvd.split import NAME, load_split
+
+RESULTS, SCORES = "results.pth", "scores.pth"
+
+
+def build_parser():
+    parser = Parser(__doc__, "python embed_model.py --model_dir MagicTime/detectors --eval_dir MagicTime/eval.pth "
+                             "--data_dir MagicTime --save_dir MagicTime/results")
+    magictime = ROOT / "MagicTime"
+    parser.add_argument("--model_dir", type=Path, default=magictime / "detectors", help="detectors of train_mae.py")
+    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
+    parser.add_argument("--data_dir", type=Path, default=magictime, help="folder of eval_set/ and eval_normal/, or eval_set")
+    parser.add_argument("--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results")
+    parser.add_argument("--operating_point", choices=OPERATING_POINTS,
+                        help="argmax: probability >= 0.5, as in the paper; validation: each detector's own threshold "
+                             "(default: the config's, else argmax)")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="settings (default: train_mae.yaml beside this script)")
+    parser.add_argument("--allow_other_eval", action="store_true",
+                        help="accept detectors trained with another or an unknown eval.pth: held-out clips may have leaked")
+    parser.add_argument("--label_file_dir", type=Path, help="label file of the split, noted in scores.pth for AUROC by "
+                                                            "category (default: build_x0.yaml's, if it is the split's)")
+    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
+    return parser
+
+
+def work(args):
+    from lvd.embed import NORMAL, UNSAFE, Embedding, evaluation_folders, finite, score_file
+
+    settings = read_settings(args.config, args)
+    eval_path = args.eval_dir / NAME if args.eval_dir.is_dir() else args.eval_dir
+    split = load_split(eval_path)
+    if not split.normal:
+        raise InputError(f"{eval_path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
+                         f"gen_eval_set.py")
+    members = _members(args.label_file_dir, split)
+    embedding = Embedding(args.model_dir, evaluation_folders(args.data_dir), {UNSAFE: split.unsafe, NORMAL: split.normal},
+                          sha256(eval_path), settings["operating_point"], pick_device(args.gpu_num), args.allow_other_eval)
+    for step in (bar := tqdm(embedding, "votes", unit="step")):
+        bar.set_postfix_str(f"step {step}")
+    finite(embedding)
+    votes = embedding.votes()
+    save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
+    save_yaml({"model_dir": str(args.model_dir), "eval_sha256": embedding.eval_sha256, "data_dir": str(args.data_dir),
+               "operating_point": embedding.operating_point, "representation": embedding.representation,
+               "versions": versions()}, args.save_dir / "config.yaml")
+    save_torch(votes, args.save_dir / RESULTS)
+    share = {label: sum(map(sum, rows.values())) / (len(rows) * len(embedding)) for label, rows in votes.items()}
+    summary("votes recorded", {
+        "detectors": f"{len(embedding.groups)} categories x {len(embedding)} steps",
+        "operating point": embedding.operating_point,
+        "unsafe videos": f"{len(votes[UNSAFE])}, {share[UNSAFE]:.0%} of their steps vote unsafe",
+        "normal videos": f"{len(votes[NORMAL])}, {share[NORMAL]:.0%} of their steps vote unsafe"},
+            [args.save_dir / RESULTS, args.save_dir / SCORES])
+
+
+def _members(path, split):
+    """{group: [held-out rows of that category]} by the label file the split was drawn from; {} when it is not at hand."""
+    given = path is not None
+    if not given:
+        path = read_data_config(DATA_CONFIG, Namespace())["label_file_dir"] if DATA_CONFIG.exists() else None
+        if path is None or not path.exists() or sha256(path) != split.label_sha256:
+            return {}
+    labels = read_labels(path)
+    if given and split.label_sha256 and sha256(path) != split.label_sha256:
+        raise InputError(f"--label_file_dir {path}: not the label file that eval.pth was drawn from")
+    return {str(group): [str(row) for row in split.unsafe if row in column]
+            for group, column in enumerate(labels.columns, 1)}
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Scores and votes of all detectors on the held-out clips."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from lvd.clips import folder_representation, list_clips
+from lvd.detector import ARGMAX, load_detector, predict
+from lvd.errors import InputError
+from lvd.evaluate import check_detector
+from lvd.train import ClipReader
+from lvd.train_run import detector_path
+from lvd.voting import step_votes
+
+UNSAFE, NORMAL = "1", "0"  # labels in results.pth
+CHUNK = 256  # clips read and scored at once
+
+
+def evaluation_folders(data_dir):
+    """{"1": folder of held-out unsafe clips, "0": of normal ones}.
+
+    data_dir: the folder of eval_set and eval_normal, or eval_set itself with eval_normal beside it.
+    """
+    data_dir = Path(data_dir)
+    unsafe = data_dir / "eval_set" if (data_dir / "eval_set").is_dir() else data_dir
+    normal = unsafe.parent / "eval_normal"
+    for folder in (unsafe, normal):
+        if not folder.is_dir() or not any(p.name.isdecimal() for p in folder.iterdir()):
+            raise InputError(f"--data_dir {data_dir}: {folder} has no step folders; run build_eval_set.py (the split must "
+                             f"hold out normal videos too)")
+    return {UNSAFE: unsafe, NORMAL: normal}
+
+
+def detector_grid(model_dir):
+    """(groups, steps) of the detectors in {model_dir}/{group}/{step}.pth; InputError when one of the grid is missing."""
+    found = {}
+    for path in sorted(Path(model_dir).glob("*/*.pth")):
+        if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}"):
+            found.setdefault(int(path.parent.name), set()).add(int(path.stem))
+    if not found:
+        raise InputError(f"--model_dir {model_dir}: no detectors {{group}}/{{step}}.pth here; run train_mae.py")
+    groups, steps = sorted(found), sorted(set().union(*found.values()))
+    for group in groups:
+        if missing := sorted(set(steps) - found[group]):
+            raise InputError(f"--model_dir {model_dir}: detector {group}/{missing[0]}.pth is missing (of {len(groups)} "
+                             f"groups, {len(steps)} steps); run train_mae.py to the end")
+    return groups, steps
+
+
+class Embedding:
+    """Sized iterable over denoising steps: scores every held-out clip with every category's detector of that step.
+
+    folders: as of `evaluation_folders`; operating_point: "argmax" (0.5) or "validation" (each detector's own).
+    rows: {label: held-out rows that must be there}. Iterating yields the step; then `votes()` and `scores` are whole.
+    """
+
+    def __init__(self, model_dir, folders, rows, eval_sha256, operating_point, device="cpu", allow_other_eval=False):
+        self.model_dir, self.folders, self.rows = Path(model_dir), folders, rows
+        self.eval_sha256, self.operating_point = eval_sha256, operating_point
+        self.device, self.allow_other_eval = device, allow_other_eval
+        self.groups, self.steps = detector_grid(model_dir)
+        self.clips = {step: self._clips_of(step) for step in self.steps}
+        kinds = {label: folder_representation(folder) for label, folder in folders.items()}
+        if kinds[UNSAFE] != kinds[NORMAL]:
+            raise InputError(f"{folders[UNSAFE]} holds {kinds[UNSAFE]} clips, {folders[NORMAL]} {kinds[NORMAL]} ones; both "
+                             f"must be built alike")
+        self.representation = kinds[UNSAFE]
+        self._check_all_steps()
+        self.scores = {label: {} for label in folders}  # label → group → row → [probability] * S
+        self.flags = {label: {} for label in folders}  # the same with 0/1
+        self.thresholds, self.categories = {}, {}
+
+    def __len__(self):
+        return len(self.steps)
+
+    def __iter__(self):
+        for step in self.steps:
+            self._score(step)
+            yield step
+
+    def votes(self):
+        """results.pth: {"1": {row: [vote] * S}, "0": {...}}, rows as strings; a step's vote is the OR over categories."""
+        return {label: {str(row): step_votes([by_group[group][str(row)] for group in map(str, self.groups)])
+                        for row in self.rows[label]} for label, by_group in self.flags.items()}
+
+    def _clips_of(self, step):
+        clips = {}
+        for label, folder in self.folders.items():
+            found = list_clips(folder / str(step)) if (folder / str(step)).is_dir() else {}
+            if missing := [row for row in self.rows[label] if row not in found]:
+                raise InputError(f"{folder / str(step)}: no clip of held-out row {missing[0]}; run build_eval_set.py to the "
+                                 f"end")
+            clips[label] = [(row, found[row]) for row in self.rows[label]]
+        return clips
+
+    def _check_all_steps(self):
+        """Detectors must cover the steps of the clips: an average over fewer would pass for the whole."""
+        there = {int(p.name) for p in self.folders[UNSAFE].iterdir() if p.name.isdecimal()}
+        if missing := sorted(there - set(self.steps)):
+            raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing[0]} ({len(self.steps)} of "
+                             f"{len(there)} steps are trained); run train_mae.py to the end")
+        if self.steps != list(range(len(self.steps))):
+            missing = next(step for step in range(len(self.steps)) if step not in self.steps)
+            raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all steps from 0")
+
+    def _score(self, step):
+        detectors = {group: self._detector(group, step) for group in self.groups}
+        for label, clips in self.clips[step].items():
+            for start in range(0, len(clips), CHUNK):
+                part = clips[start:start + CHUNK]
+                readers = {}
+                for group, detector in detectors.items():
+                    config = detector.model.config
+                    key = str((config.num_frames, config.image_size, config.num_channels))  # categories share what is read
+                    if key not in readers:
+                        readers[key] = ClipReader(config, self.representation).read([path for _, path in part])
+                    found = predict(detector, readers[key])
+                    self._keep(label, group, part, found, self.thresholds[str(group)][-1])
+
+    def _detector(self, group, step):
+        path = detector_path(self.model_dir, group, step)
+        detector = load_detector(path, self.device)
+        check_detector(detector, path, self.representation, self.eval_sha256, self.allow_other_eval)
+        threshold = detector.threshold if self.operating_point == "validation" else ARGMAX
+        self.thresholds.setdefault(str(group), []).append(threshold)
+        self.categories[str(group)] = detector.about.get("category", f"group{group}")
+        return detector
+
+    def _keep(self, label, group, part, found, threshold):
+        scores = self.scores[label].setdefault(str(group), {})
+        flags = self.flags[label].setdefault(str(group), {})
+        for (row, _), score in zip(part, found.tolist(), strict=True):
+            scores.setdefault(str(row), []).append(score)
+            flags.setdefault(str(row), []).append(int(score >= threshold))
+
+
+def score_file(embedding):
+    """scores.pth: probabilities [label][group][row][step], the thresholds [group][step] that made votes of them."""
+    return {"scores": embedding.scores, "thresholds": embedding.thresholds, "categories": embedding.categories,
+            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256}
+
+
+def finite(embedding):
+    """InputError when a detector answers with something that is not a probability."""
+    for label, by_group in embedding.scores.items():
+        for group, by_row in by_group.items():
+            if not torch.isfinite(torch.tensor(list(by_row.values()))).all():
+                raise InputError(f"detectors of group {group}: scores that are not finite (label {label}); train them again")
