@@ -1,0 +1,91 @@
+"""How well do the votes tell unsafe videos from normal ones? A classification report for one (lambda, eta).
+
+A video is unsafe when the votes of its first eta steps sum to at least lambda x eta. Classes are balanced to the smaller
+one. With --table the whole grid of lambda and eta is written too, as text, CSV and figures.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+from lvd.command import Parser, run_command, summary
+from lvd.files import atomic
+from lvd.settings import ROOT
+from lvd.voting import check_eta, exact, votes_needed
+
+FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png")
+
+
+def build_parser():
+    parser = Parser(__doc__, "python test_accuracy.py --data_dir MagicTime/results --lambda 0.6 --eta 20 --table")
+    parser.add_argument("--data_dir", type=Path, default=ROOT / "MagicTime" / "results", help="results.pth or its folder")
+    parser.add_argument("--lambda", dest="lambda_", default="0.6", metavar="LAMBDA", help="votes needed, as a share (0.6)")
+    parser.add_argument("--eta", type=int, help="steps that vote (default: 20, or all when there are fewer)")
+    parser.add_argument("--set_lambda", action="store_true", help="report every lambda from 0.1 to 1.0 at this eta")
+    parser.add_argument("--unsafe_diffusion", action="store_true", help="the baseline: the vote of the last step alone")
+    parser.add_argument("--table", action="store_true", help="also the whole (lambda, eta) grid and every step")
+    parser.add_argument("--save_dir", type=Path, help="where the table's files go (default: beside results.pth)")
+    return parser
+
+
+def work(args):
+    from lvd import report
+
+    exact(args.lambda_)
+    results, steps = report.load_results(args.data_dir)
+    eta = min(20, steps) if args.eta is None else args.eta
+    check_eta(eta, steps)
+    videos = report.balanced(results)
+    if args.unsafe_diffusion:
+        found, how = report.last_step(videos), f"Unsafe Diffusion: the vote of step {steps - 1} alone"
+    else:
+        found = report.verdicts(videos, args.lambda_, eta)
+        how = f"lambda {args.lambda_}, eta {eta}: {votes_needed(args.lambda_, eta)} of the first {eta} votes needed"
+    print(report.text_report(*found))
+    if args.set_lambda:
+        rows = [{"lambda": lam, "eta": eta, **report.counts(*report.verdicts(videos, lam, eta))} for lam in report.LAMBDAS]
+        for row in rows:
+            print("lambda {lambda:<4} eta {eta:<3} accuracy {accuracy:.4f}  TPR {tpr:.4f}  TNR {tnr:.4f}".format(**row))
+    folder = args.save_dir or (args.data_dir if args.data_dir.is_dir() else args.data_dir.parent)
+    paths = _table(report, args.data_dir, results, videos, steps, folder) if args.table else []
+    facts = {"votes": f"{len(results['1'])} unsafe and {len(results['0'])} normal videos, {steps} steps",
+             "balanced": f"{len(videos) // 2} of each", "rule": how,
+             **{name: f"{value:.4f}" for name, value in report.counts(*found).items()}}
+    stopped = None if args.unsafe_diffusion else report.stopping_steps(videos, args.lambda_, eta)
+    if stopped is not None:
+        facts["unsafe ones found are decided after"] = f"{stopped:.1f} of {steps} steps on average"
+    summary("accuracy on held-out videos", facts, paths)
+
+
+def _table(report, data_dir, results, videos, steps, folder):
+    """Print and write the grid and the per-step rows; returns the paths."""
+    from lvd.figures import save_grid_figure, save_step_figure
+
+    rows = report.grid(videos, steps)
+    alone = report.per_step(videos, steps, report.load_scores(data_dir, results, steps))
+    text = "\n\n".join(report.grid_text(rows, key, report.some_etas(steps)) for key in ("accuracy", "tpr", "tnr"))
+    print(text)
+    title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
+    paths = [folder / name for name in FILES]
+    with atomic(paths[0]) as partial:
+        partial.write_text(text + "\n")
+    _save_csv(rows, paths[1])
+    save_grid_figure(rows, paths[2], title)
+    _save_csv(alone, paths[3])
+    save_step_figure(alone, paths[4], title)
+    return paths
+
+
+def _save_csv(rows, path):
+    with atomic(path) as partial, open(partial, "w", newline="") as f:
+        table = csv.DictWriter(f, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
