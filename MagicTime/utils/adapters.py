@@ -19,7 +19,7 @@ from .tensors import read_tensors
 S_KEY = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight")
 S_GAIN = 2.0  # MagicTime doubles both factors: four times the plain product
 # to_q.lora_A.default.weight, to_q.lora_A.weight, base_model.model.…, and ms-swift's older …loramodule_default.lora_A…
-PEFT_KEY = re.compile(r"(base_model\.model\.)?(?P<layer>.+?)\.(loramodule_\w+\.)?lora_(?P<side>[AB])(\.\w+)?\.weight")
+PEFT_KEY = re.compile(r"(base_model\.model\.)?(?P<layer>.+?)\.(loramodule_[\w-]+\.)?lora_(?P<side>[AB])(\.[\w-]+)?\.weight")
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 UNSUPPORTED = ("use_dora", "use_qa_lora", "fan_in_fan_out")
 

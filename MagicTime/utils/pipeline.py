@@ -6,8 +6,6 @@ x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), all [B, C, F, h, w] (video, ch
 
 import torch
 
-X0_MODES = ("true", "released")
-
 
 @torch.inference_mode()
 def sample(model, prompts, negatives, seeds, frames, height, width, steps, guidance_scale, x0_mode="true", on_step=None):

@@ -54,12 +54,12 @@ class Run:
         size = self.settings["batch_size"]
         with ExitStack() as stack:
             writers = {key: stack.enter_context(self._recording(key)) for key in RECORDINGS if self.settings[key]}
-            missing = [row for row in range(count) if not self._done(row, writers)]
+            missing = {row for row in range(count) if not self._done(row, writers)}
             bar = stack.enter_context(tqdm(total=count, initial=count - len(missing), desc="prompts", unit="video"))
             # Batches always begin at multiples of the batch size, so a resumed run repeats the batches of an unbroken one.
             for start in sorted({row // size * size for row in missing}):
                 rows = list(range(start, min(start + size, count)))
-                wanted = [row for row in rows if row in set(missing)]
+                wanted = [row for row in rows if row in missing]
                 self._sample_rows(rows, wanted, writers)
                 bar.update(len(wanted))
         return len(missing)
