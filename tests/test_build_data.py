@@ -333,6 +333,7 @@ def test_a_split_does_not_change_in_silence(world, capsys):
 
 def test_bad_input_to_gen_eval_set(world, capsys):
     record(world.folder / "one.pth", 1, 0)
+    record(world.folder / "part.pth", 13, 0, whole=[0, 1])
     for flags, named in ((["--fraction", 1.0], "--fraction"), (["--fraction", "x"], "--fraction"),
                          (["--seed", "x"], "--seed"),
                          (["--label_file_dir", world.folder / "none.csv"], "no such file"),
@@ -341,6 +342,7 @@ def test_bad_input_to_gen_eval_set(world, capsys):
                          (["--normal_pred_x0", world.folder / "one.pth"], "normal videos: 1 recorded"),
                          (["--normal_pred_x0", world.folder / "none.pth"], "no normal videos"),
                          (["--pred_x0", world.folder / "one.pth"], "out of range"),
+                         (["--pred_x0", world.folder / "part.pth"], "not recorded (2, 3, 5"),
                          (["--pred_x0", world.folder / "none.pth"], "no such file")):
         refused(lambda flags=flags: world.split(*flags), capsys, named)
     assert not (world.folder / "eval.pth").exists()

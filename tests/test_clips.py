@@ -1,5 +1,6 @@
 """Clips on the disk: what is written comes back, and what is damaged is refused."""
 
+import av
 import pytest
 import torch
 
@@ -30,6 +31,15 @@ def test_truncated_videos_are_refused(tmp_path, keep):
     path = write_clip(tmp_path / "3", torch.rand(3, 8, 64, 64, generator=torch.Generator().manual_seed(0)), "video")
     path.write_bytes(path.read_bytes()[:int(path.stat().st_size * keep)])
     with pytest.raises(InputError, match="3.mp4: (not a readable|truncated) video"):
+        read_clip(path)
+
+
+def test_a_video_cut_between_two_frames_is_refused(tmp_path):
+    path = write_clip(tmp_path / "3", moving_square(), "video")
+    with av.open(str(path)) as container:
+        positions = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[:positions[4]])
+    with pytest.raises(InputError, match="truncated video, [0-7] of 8 frames"):
         read_clip(path)
 
 

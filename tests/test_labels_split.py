@@ -86,8 +86,9 @@ def test_normal_rows_balance_but_never_exceed_half():
 
 
 def test_seeds_decide_and_nothing_else():
-    one, same, other = (make_split(random_labels(), list(range(300)), 0.2, seed) for seed in (1, 1, 2))
-    assert one == same and one.unsafe != other.unsafe and one.normal != other.normal
+    one, same, other = (make_split(random_labels(), list(range(30)), 0.2, seed) for seed in (1, 1, 2))
+    assert one == same and one.unsafe != other.unsafe
+    assert len(one.normal) == len(other.normal) == 15 and one.normal != other.normal
 
 
 def test_other_numbers_of_columns_work():
