@@ -74,12 +74,15 @@ def work(args):
 def _train(job, steps, settings):
     from lvd.train_run import METRICS, Job, TrainRun
 
-    claim_output(job["save_dir"], {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
-                                   "dataset": _dataset_identity(job["data_dir"]), "versions": versions()},
-                 name=CONFIG_NAME, ignore=(*NOT_IDENTITY, "versions"))
+    config = {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
+              "dataset": _dataset_identity(job["data_dir"]), "versions": versions()}
+    if (job["save_dir"] / CONFIG_NAME).exists():
+        claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
     run = TrainRun([Job(step=step, **job) for step in steps], settings["workers"])
     for group, step in (bar := tqdm(run, "detectors", unit="detector")):
         bar.set_postfix_str(f"group {group}, step {step}")
+        # Only now: a command that fails before its first detector has claimed nothing.
+        claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
     trained = [float(row["val_accuracy"]) for row in run.rows.values()]
     summary("detectors trained", {
         "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["representation"],

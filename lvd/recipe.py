@@ -41,6 +41,8 @@ def read_settings(config, args):
     settings = {**chosen, "recipe": recipe, **{k: v for k, v in RECIPES[recipe].items() if chosen[k] is None}}
     for key, value in settings.items():
         settings[key] = _checked(key, value)
+    if settings["size"] != "base":
+        settings["base_model"] = None
     return settings
 
 

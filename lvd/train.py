@@ -90,6 +90,8 @@ def train_detector(clips, settings, representation, seed, device, reader=None):
         fit_normalisation(detector, data[train].float())
     detector.model.to(device)
     loss = _fit(detector, data, labels, train, settings, seed)
+    if not np.isfinite(loss):
+        raise InputError(f"{paths[0].parent}: training diverged (loss {loss}); a smaller --lr is needed")
     metrics = _validate(detector, data[validation], labels[validation], settings)
     about = {
         "rows": {kind: sorted(found) for kind, found in clips.items()}, "data_sha256": _digest(clips, data),

@@ -48,13 +48,15 @@ class TrainRun:
     """
 
     def __init__(self, jobs, workers=1):
-        self.jobs, self.workers, self.rows = [], workers, {}
+        self.jobs, self.workers = [], workers
+        self.rows = {}  # (group, step) → row of metrics
         for job in jobs:
             left = {group: name for group, name in job.categories.items() if not self._finished(job, group)}
             if left:
                 self.jobs.append(replace(job, categories=left))
         self.save_dir = jobs[0].save_dir
         self.skipped = len(self.rows)
+        self._find_others()
 
     def __len__(self):
         return sum(len(job.categories) for job in self.jobs)
@@ -65,6 +67,7 @@ class TrainRun:
             self.rows[row["group"], row["step"]] = row
             self._save_metrics()
             yield row["group"], row["step"]
+        self._find_others()  # another process may have trained here meanwhile
         self._save_metrics()
 
     def _finished(self, job, group):
@@ -80,16 +83,18 @@ class TrainRun:
         self.rows[group, job.step] = _metrics_row(about)
         return True
 
+    def _find_others(self):
+        """Rows of the detectors in the folder that this command did not ask for; bare state dicts have none."""
+        for path in Path(self.save_dir).glob("[0-9]*/[0-9]*.pth"):
+            if path.stem.isdecimal() and (int(path.parent.name), int(path.stem)) not in self.rows:
+                about = load_file(path, mmap=True).get("about", {})
+                if "metrics" in about:
+                    self.rows[about["group"], about["step"]] = _metrics_row(about)
+
     def _save_metrics(self):
-        """The table of all detectors known: those in the file, those found finished, those trained now."""
-        path = Path(self.save_dir) / METRICS
-        if path.exists():
-            with open(path, newline="") as f:
-                self.rows = {(int(row["group"]), int(row["step"])): row for row in csv.DictReader(f)} | self.rows
-        if not self.rows:
-            return
-        with atomic(path) as partial, open(partial, "w", newline="") as f:
-            table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))))
+        """The table of all detectors in the folder."""
+        with atomic(Path(self.save_dir) / METRICS) as partial, open(partial, "w", newline="") as f:
+            table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))), restval="", extrasaction="ignore")
             table.writeheader()
             table.writerows(row for _, row in sorted(self.rows.items()))
 
