@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
 from lvd.settings import ROOT, versions  # noqa: E402
 
-STEPS = {"vae": 3200, "image": 3000, "clip": 4000, "adapters": 300}
+STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 250}
 
 
 def build_parser():
