@@ -64,6 +64,8 @@ def test_detectors_files_and_metrics(world):
         assert about["rows"] == {"unsafe": sorted(set(UNSAFE[group]) - set(HELD_UNSAFE)),
                                  "normal": sorted(set(range(NORMAL)) - set(HELD_NORMAL))}
         assert about["settings"]["epoch"] == 6 and about["settings"]["recipe"] == "scratch" and about["versions"]["torch"]
+    seeds = {load_torch(path)["about"]["seed"] for path in world.save.rglob("*.pth")}
+    assert len(seeds) == 2 * STEPS
     with open(world.save / "metrics.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [(row["group"], row["step"]) for row in rows] == [(g, s) for g in "12" for s in "012"]
@@ -271,7 +273,8 @@ def test_bad_dataset_and_settings_of_train_mae(world, tmp_path, capsys):
 
 # --- test_accuracy.py ---
 
-def made_up_results(path, unsafe=9, normal=7, steps=6):
+def made_up_results(path, unsafe=7, normal=12, steps=6):
+    """More normal videos, so that the second shuffle of the balancing decides which count."""
     draw = random.Random(3)
     results = {"1": {str(r): [int(draw.random() < 0.7) for _ in range(steps)] for r in draw.sample(range(99), unsafe)},
                "0": {str(r): [int(draw.random() < 0.3) for _ in range(steps)] for r in draw.sample(range(99), normal)}}
