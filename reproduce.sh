@@ -60,7 +60,7 @@ step "build_eval_set" build_eval_set.py --config "$CONFIG" --eval_dir "$HOME_DIR
 step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_dir "$HOME_DIR/eval.pth" --group_num all \
   --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors"
 step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detectors" --eval_dir "$HOME_DIR/eval.pth" \
-  --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --gpu_num "$GPU"
+  --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --label_file_dir "$LABELS" --gpu_num "$GPU"
 step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --eta 20 --table
 
 echo; echo "== done"

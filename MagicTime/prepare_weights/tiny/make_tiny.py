@@ -1,10 +1,13 @@
 """Make the tiny MagicTime that the repository ships: train every part and export it in the real layouts.
 
-Seeded and resumable: run it again after a kill and it goes on. About two hours on two CPU cores.
+Seeded and resumable: run it again after a kill and it goes on. About an hour and a half on two CPU cores, best used by two
+processes: `torchrun --nproc_per_node 2 MagicTime/prepare_weights/tiny/make_tiny.py` (each draws half of every batch, so
+the number of processes is part of what the weights depend on).
 """
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
 from lvd.settings import ROOT, versions  # noqa: E402
 
-STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 250}
+STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
 
 
 def build_parser():
@@ -29,27 +32,39 @@ def build_parser():
 
 def work(args):
     from export import export
-    from text import make_text_encoder, make_tokenizer
+    from text import load_tokenizer, make_text_encoder, make_tokenizer
     from train_adapters import train_adapters
     from train_unet import Clips, train_clips, train_images
     from train_vae import train_vae
+    from training import barrier, processes
 
+    if "RANK" in os.environ and not torch.distributed.is_initialized():  # started by torchrun
+        torch.distributed.init_process_group("gloo")
+    first = processes()[0] == 0
     out = Path(args.work_dir)
     out.mkdir(parents=True, exist_ok=True)
     steps = {stage: max(1, int(n * args.shorten)) for stage, n in STEPS.items()}
     vae = train_vae(out, steps["vae"], args.seed)
-    vae.save_pretrained(out / "vae_final")
-    ordinary = Clips(out / "clips.pt", vae, args.clips, args.seed, grows=False)
-    growing = Clips(out / "growing.pt", vae, max(16, args.clips // 8), args.seed, grows=True)
-    tokenizer = make_tokenizer(out / "tokenizer", args.seed)
+    parts = {"ordinary": (out / "clips.pt", vae, args.clips, args.seed, False),
+             "growing": (out / "growing.pt", vae, max(16, args.clips // 8), args.seed, True)}
+    if first:  # what the other processes then find
+        make_tokenizer(out / "tokenizer", args.seed)
+        for part in parts.values():
+            Clips(*part)
+    barrier()
+    ordinary, growing = (Clips(*part) for part in parts.values())
+    tokenizer = load_tokenizer(out / "tokenizer")
 
     image = train_images(out, ordinary, tokenizer, make_text_encoder(tokenizer, args.seed), steps["image"], args.seed)
     base = copy.deepcopy(image)
     clip = train_clips(out, ordinary, image, tokenizer, steps["clip"], args.seed)
     adapters = train_adapters(out, growing, ordinary, clip, steps["adapters"], args.seed)
+    if not first:
+        return
     export(save_dir=Path(args.save_dir), tokenizer_dir=out / "tokenizer", vae=vae, base=base, clip=clip, adapters=adapters)
     provenance = {"made_by": "MagicTime/prepare_weights/tiny/make_tiny.py", "seed": args.seed, "steps": steps,
-                  "clips": args.clips, "versions": versions(), "threads": torch.get_num_threads()}
+                  "clips": args.clips, "versions": versions(), "threads": torch.get_num_threads(),
+                  "processes": processes()[1]}
     (Path(args.save_dir) / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
     summary("tiny MagicTime made", {"steps": steps, "seed": args.seed}, [args.save_dir])
 

@@ -36,6 +36,10 @@ def make_tokenizer(folder, seed):
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_LENGTH, "do_lower_case": True,
               "add_prefix_space": False, "errors": "replace"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+    return load_tokenizer(folder)
+
+
+def load_tokenizer(folder):
     return CLIPTokenizer.from_pretrained(folder)
 
 

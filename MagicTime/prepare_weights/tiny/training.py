@@ -21,6 +21,12 @@ def processes():
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def barrier():
+    """Wait for the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def step_rng(seed, stage, step):
     """numpy Generator of one step; also seeds torch, so a resumed run draws what an unbroken one would."""
     entropy = [seed, zlib.crc32(stage.encode()), step, processes()[0]]
