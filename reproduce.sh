@@ -9,19 +9,21 @@ usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompt
 
   no arguments      the tiny world that comes with the repository, on a CPU, a quarter of an hour on two cores
   --scale full      four times as many prompts of the tiny world (build_x0_full.yaml), about an hour
-  --config FILE     another model: a file like build_x0.yaml; needs --prompts, --normal_prompts and --train_config
+  --config FILE     another model: a file like build_x0.yaml; needs --prompts and --normal_prompts; its detectors are
+                    trained by --train_config (default: train_mae.yaml, whose size suits the tiny world)
 
 Everything lands beside the config's out_dir; each step's seconds and peak memory in steps.csv there.
 TXT
 }
-CONFIG=build_x0.yaml SCALE=quick PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0
+CONFIG=build_x0.yaml SCALE="" OWN="" PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0
+NORMAL_SEED="--seed 102024" # no normal video shares its first noise with an unsafe one
 while [ $# -gt 0 ]; do
   case "$1" in
     -h|--help) usage; exit 0 ;;
     --scale|--config|--prompts|--normal_prompts|--train_config|--gpu_num)
       [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; } ;;&
     --scale) SCALE="$2" ;;
-    --config) CONFIG="$(realpath -m "$2")"; SCALE=own ;;
+    --config) CONFIG="$(realpath -m "$2")"; OWN=1 ;;
     --prompts) PROMPTS="$(realpath -m "$2")" ;;
     --normal_prompts) NORMAL="$(realpath -m "$2")" ;;
     --train_config) TRAIN="$(realpath -m "$2")" ;;
@@ -30,6 +32,13 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
+if [ -n "$OWN" ]; then
+  [ -z "$SCALE" ] || { echo "error: --scale is for the tiny world, it does not go with --config" >&2; exit 2; }
+  SCALE=own NORMAL_SEED=""
+elif [ -n "$PROMPTS$NORMAL" ]; then
+  echo "error: --prompts and --normal_prompts go with --config (the label file belongs to the prompts)" >&2; exit 2
+fi
+SCALE="${SCALE:-quick}"
 cd "$(dirname "$0")"
 . ./setup_env.sh
 setup_env requirements.txt
@@ -53,7 +62,7 @@ step() { # step NAME COMMAND...: run it, log its seconds and peak memory
 step "sample unsafe" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
   --save-path "$UNSAFE_DIR" --gpu_num "$GPU" --filmstrips 8
 step "sample normal" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$NORMAL" \
-  --save-path "$NORMAL_DIR" --gpu_num "$GPU" --filmstrips 4
+  --save-path "$NORMAL_DIR" --gpu_num "$GPU" --filmstrips 4 $NORMAL_SEED
 step "build_x0" build_x0.py --config "$CONFIG" --label_file_dir "$LABELS" --gpu_num "$GPU"
 step "gen_eval_set" gen_eval_set.py --config "$CONFIG" --save_path "$HOME_DIR/eval.pth"
 step "build_eval_set" build_eval_set.py --config "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR"
@@ -61,10 +70,10 @@ step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_di
   --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors"
 step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detectors" --eval_dir "$HOME_DIR/eval.pth" \
   --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --label_file_dir "$LABELS" --gpu_num "$GPU"
-step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --eta 20 --table
+step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --table
 
 echo; echo "== done"
 echo "videos:      $UNSAFE_DIR/videos  $NORMAL_DIR/videos"
 echo "filmstrips:  $UNSAFE_DIR/filmstrips  $NORMAL_DIR/filmstrips"
 echo "table and figures: $HOME_DIR/results"
-echo "time and memory of each step:"; cat "$HOME_DIR/steps.csv"
+echo "seconds and peak memory (MiB, largest process) of each step, all runs: $HOME_DIR/steps.csv"; cat "$HOME_DIR/steps.csv"

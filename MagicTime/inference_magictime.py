@@ -18,6 +18,7 @@ def build_parser():
     parser.add_argument("--file_path", "--file-path", help="text file, one prompt a line (overrides the YAML)")
     parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder (overrides the YAML)")
     parser.add_argument("--batch_size", type=int, help="prompts sampled together (overrides the YAML)")
+    parser.add_argument("--seed", type=int, help="one seed instead of the YAML's (with seed_per_prompt: of the first prompt)")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
     parser.add_argument("--limit", type=int, help="sample only the first LIMIT prompts now")
     parser.add_argument("--filmstrips", type=int, default=0, metavar="N",
@@ -33,7 +34,7 @@ def work(args):
     for flag in ("limit", "filmstrips"):
         if getattr(args, flag) is not None and getattr(args, flag) < (flag == "limit"):
             raise InputError(f"--{flag} {getattr(args, flag)}: too small")
-    flags = {key: getattr(args, key) for key in ("file_path", "batch_size") if getattr(args, key) is not None}
+    flags = {key: getattr(args, key) for key in ("file_path", "batch_size", "seed") if getattr(args, key) is not None}
     run = Run(read_config(args.config, flags), args.save_path, args.gpu_num)
     made = run.sample(args.limit)
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []

@@ -20,7 +20,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     began = time.time()
-    status = subprocess.run(command).returncode
+    try:
+        status = subprocess.run(command).returncode
+    except KeyboardInterrupt:
+        status = 130
     seconds, peak = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     log = Path(args.log)
     log.parent.mkdir(parents=True, exist_ok=True)
