@@ -39,6 +39,7 @@ elif [ -n "$PROMPTS$NORMAL" ]; then
   echo "error: --prompts and --normal_prompts go with --config (the label file belongs to the prompts)" >&2; exit 2
 fi
 SCALE="${SCALE:-quick}"
+case "$SCALE" in quick|full|own) ;; *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
 . ./setup_env.sh
 setup_env requirements.txt
@@ -50,7 +51,6 @@ case "$SCALE" in
         NORMAL=MagicTime/outputs/TinyFull/prompts/normal.txt
         "$PY" MagicTime/prepare_weights/tiny/make_prompts.py --scale full --out MagicTime/outputs/TinyFull/prompts ;;
   own) [ -n "$PROMPTS" ] && [ -n "$NORMAL" ] || { echo "error: --config needs --prompts and --normal_prompts" >&2; exit 2; } ;;
-  *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;;
 esac
 settings="$("$PY" -m lvd.data_config "$CONFIG")"
 eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
