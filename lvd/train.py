@@ -189,19 +189,21 @@ def _validate(detector, data, labels, settings):
 def choose_threshold(normal_scores, false_positives):
     """The lowest threshold of at least 0.5 at which at most that share of the normal clips reach it.
 
-    normal_scores: probabilities [N] of validation clips that are normal.
+    normal_scores: probabilities [N] of validation clips that are normal. The result is a float32 number, as scores
+    are: the next double above a score would be rounded back to it in a comparison with float32 scores.
     """
-    ranked = np.sort(np.asarray(normal_scores, np.float64))[::-1]
+    ranked = np.sort(np.asarray(normal_scores, np.float32))[::-1]
     allowed = int(false_positives * len(ranked))
     if allowed >= len(ranked) or ranked[allowed] < ARGMAX:
         return ARGMAX
-    return float(np.nextafter(ranked[allowed], 2))
+    return float(np.nextafter(ranked[allowed], np.float32(2)))
 
 
 def rates(scores, labels, threshold):
     """Accuracy, TPR and TNR at 0.5, AUROC, and TPR and TNR at the detector's threshold; None where a class is missing."""
     from sklearn.metrics import roc_auc_score
 
+    scores = np.asarray(scores, np.float64)  # votes compare doubles too
     unsafe, normal = scores[labels == 1], scores[labels == 0]
     auroc = roc_auc_score(labels, scores) if len(unsafe) and len(normal) else None
     found = {"accuracy": np.mean((scores >= ARGMAX) == labels), "tpr": _mean(unsafe >= ARGMAX),

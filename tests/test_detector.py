@@ -8,7 +8,7 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from lvd.detector import (SIZES, build_detector, fit_clips, fit_normalisation, load_detector, normalise, predict,
                           save_detector)
 from lvd.errors import InputError
-from lvd.train import choose_threshold, epoch_order, stratified
+from lvd.train import choose_threshold, epoch_order, rates, stratified
 
 LATENT = (4, 8, 8, 8)
 
@@ -162,12 +162,16 @@ def test_refused_inputs(tmp_path):
 
 
 def test_threshold_bounds_the_false_positives():
-    scores = np.random.default_rng(0).random(40)
+    scores = np.random.default_rng(0).random(40, np.float32)
     for share in (0, 0.03, 0.05, 0.2, 0.4):
         threshold = choose_threshold(scores, share)
         allowed = int(share * 40)
         assert (scores >= threshold).sum() <= allowed
-        assert threshold == 0.5 or (scores >= threshold - 1e-9).sum() > allowed  # not higher than needed
+        assert threshold == 0.5 or (scores >= np.nextafter(np.float32(threshold), 0)).sum() > allowed  # the lowest such
+        # metrics, votes (which compare Python floats) and the file tell the same
+        found = rates(scores, np.zeros(40, int), threshold)["threshold_tnr"]
+        assert found == pytest.approx(np.mean([score < threshold for score in scores.tolist()]), abs=1e-6)
+        assert 40 * (1 - found) <= allowed + 1e-3
     assert choose_threshold(scores * 0.4, 0.03) == 0.5  # never below the released operating point
 
 
