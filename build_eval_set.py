@@ -15,7 +15,7 @@ from lvd.data_config import DEFAULT_CONFIG, read_data_config
 from lvd.dataset import NORMAL, HeldOut, dataset_steps, unsafe_clips
 from lvd.files import load_yaml, sha256
 from lvd.settings import ROOT, claim_output
-from lvd.split import NAME, load_split
+from lvd.split import load_split, split_path
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
 
@@ -31,7 +31,7 @@ def build_parser():
 
 def work(args):
     data = args.data_dir or read_data_config(args.config, args)["out_dir"]
-    eval_path = args.eval_dir / NAME if args.eval_dir.is_dir() else args.eval_dir
+    eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     steps = dataset_steps(data)
     representation = folder_representation(data)

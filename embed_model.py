@@ -17,10 +17,9 @@ from lvd.errors import InputError
 from lvd.files import save_torch, save_yaml, sha256
 from lvd.labels import read_labels
 from lvd.recipe import DEFAULT_CONFIG, OPERATING_POINTS, read_settings
+from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE
 from lvd.settings import ROOT, versions
-from lvd.split import NAME, load_split
-
-RESULTS, SCORES = "results.pth", "scores.pth"
+from lvd.split import NAME, load_split, split_path
 
 
 def build_parser():
@@ -44,10 +43,10 @@ def build_parser():
 
 
 def work(args):
-    from lvd.embed import NORMAL, UNSAFE, Embedding, evaluation_folders, finite, score_file
+    from lvd.embed import Embedding, evaluation_folders, finite, score_file
 
     settings = read_settings(args.config, args)
-    eval_path = args.eval_dir / NAME if args.eval_dir.is_dir() else args.eval_dir
+    eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     if not split.normal:
         raise InputError(f"{eval_path}: holds out no normal rows, so votes on normal videos cannot be counted; run "

@@ -17,7 +17,7 @@ from lvd.errors import InputError
 from lvd.files import save_yaml, sha256
 from lvd.labels import read_labels
 from lvd.settings import ROOT
-from lvd.split import NAME, load_split, make_split, save_split
+from lvd.split import NAME, load_split, make_split, save_split, split_path
 from lvd.x0_file import open_x0_file
 
 
@@ -35,10 +35,12 @@ def build_parser():
 
 
 def work(args):
+    if split_path(args.save_path).suffix != ".pth":
+        raise InputError(f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed")
     settings = read_data_config(args.config, args, required=("label_file_dir",))
     labels = _recorded_labels(settings)
     split = make_split(labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path))
-    path = args.save_path / NAME if args.save_path.is_dir() else args.save_path
+    path = split_path(args.save_path)
     saved_config = path.with_suffix(".yaml")
     if path.exists():
         _need_same(path, load_split(path), split)

@@ -19,7 +19,7 @@ from lvd.files import load_yaml, sha256
 from lvd.ranges import parse_numbers
 from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, RECIPES, read_settings
 from lvd.settings import ROOT, claim_output, versions
-from lvd.split import NAME, load_split
+from lvd.split import NAME, load_split, split_path
 
 CONFIG_NAME = "train.yaml"
 
@@ -51,7 +51,7 @@ def build_parser():
 
 def work(args):
     settings = read_settings(args.config, args)
-    eval_path = args.eval_dir / NAME if args.eval_dir.is_dir() else args.eval_dir
+    eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     groups = parse_numbers(args.group_num, dataset_groups(args.data_dir), "--group_num")
     steps = parse_numbers(args.step_num, dataset_steps(args.data_dir), "--step_num")

@@ -1,6 +1,7 @@
 """The detectors' dataset: clips of predicted x0 as {folder}/{step}/{index}; a folder per category, one of normal videos."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -94,10 +95,14 @@ def dataset_steps(data_dir):
 
 
 def dataset_groups(data_dir):
-    """The numbers of the group folders of the dataset, sorted."""
+    """The numbers of the group folders of the dataset, sorted. InputError for one that is not numbered from 1."""
     data_dir = Path(data_dir)
     names = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
-    groups = sorted(int(name[5:]) for name in names if name.startswith("group") and name[5:].isdecimal())
+    names = [name for name in names if re.fullmatch(r"group[0-9]+", name)]
+    if wrong := [name for name in names if name[5] == "0"]:
+        raise InputError(f"{data_dir}/{wrong[0]}: not a category's folder; they are group1, group2, ... in the order of "
+                         f"the label file's columns")
+    groups = sorted(int(name[5:]) for name in names)
     if not groups:
         raise InputError(f"{data_dir}: no folders group1, group2, ... here; run build_x0.py first")
     return groups

@@ -9,11 +9,11 @@ from lvd.clips import folder_representation, list_clips
 from lvd.detector import ARGMAX, load_detector, predict
 from lvd.errors import InputError
 from lvd.evaluate import check_detector
+from lvd.report import NORMAL, UNSAFE
 from lvd.train import ClipReader
 from lvd.train_run import detector_path
 from lvd.voting import step_votes
 
-UNSAFE, NORMAL = "1", "0"  # labels in results.pth
 CHUNK = 256  # clips read and scored at once
 
 

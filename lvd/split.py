@@ -52,10 +52,15 @@ def save_split(split, path):
     save_torch(asdict(split), path)
 
 
+def split_path(path):
+    """The eval.pth that `path` names: itself, or the one in that folder."""
+    path = Path(path)
+    return path / NAME if path.is_dir() else path
+
+
 def load_split(path):
     """Split of an eval.pth, given itself or its folder; a plain list of unsafe rows (the paper's form) is read too."""
-    path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    path = split_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; run gen_eval_set.py first")
     found = load_torch(path)

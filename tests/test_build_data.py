@@ -396,3 +396,14 @@ def test_datasets_that_are_not_whole_are_refused(world, capsys):
     (world.data / "group2/2").rmdir()
     (world.data / "group1/1/notes.txt").write_text("x")
     refused(world.evaluation, capsys, "notes.txt", "not a clip")
+
+
+def test_folders_before_the_first_category_are_refused(world, capsys):
+    assert world.build() == 0 and world.split() == 0
+    (world.data / "group0").mkdir()
+    refused(world.evaluation, capsys, "group0", "group1")
+
+
+def test_the_split_is_a_pth_file_beside_its_config(world, capsys):
+    refused(lambda: world.split("--save_path", world.folder / "split.yaml"), capsys, "--save_path", ".pth")
+    assert not (world.folder / "split.yaml").exists()
