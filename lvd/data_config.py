@@ -54,6 +54,8 @@ def _from_blocks(blocks, path):
             settings["label_file_dir"] = block
         elif not isinstance(block, dict):
             raise InputError(f"{path}: an entry of the list is a {type(block).__name__}, a block of keys is needed")
+        elif bad := [key for key in block if not isinstance(key, str)]:
+            raise InputError(f"{path}: key {bad[0]!r} in an entry of the list, keys must be names")
         elif len(block) == 1 and next(iter(block)).startswith("label"):
             settings["label_file_dir"] = next(iter(block.values()))
         else:

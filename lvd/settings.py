@@ -41,8 +41,11 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
     """
     path = Path(folder) / name
     if path.exists():
-        before = load_yaml(path) or {}
-        for key in sorted(set(before) | set(config)):
+        before = load_yaml(path)
+        if not isinstance(before, dict):
+            raise InputError(f"{path}: not the config that made this folder (a {type(before).__name__}); use another "
+                             f"folder or delete this one")
+        for key in sorted(set(before) | set(config), key=str):
             if key not in ignore and before.get(key) != config.get(key):
                 raise InputError(f"{path}: this folder was made with {key}={before.get(key)!r}, now it is "
                                  f"{config.get(key)!r}; use another folder or delete this one")

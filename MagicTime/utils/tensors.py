@@ -23,6 +23,8 @@ def read_tensors(path):
         if not isinstance(tensors, dict):
             raise InputError(f"{path}: holds a {type(tensors).__name__}, a dict of named tensors is needed")
         tensors = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor)}
+        if bad := [name for name in tensors if not isinstance(name, str)]:
+            raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
     if not tensors:
         raise InputError(f"{path}: holds no tensors")
     if all(name.startswith("module.") for name in tensors):
