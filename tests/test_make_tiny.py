@@ -6,8 +6,11 @@ import torch
 import worlds  # noqa: F401  (puts the tiny world's folder on the path)
 from torch import nn
 
+import contact_sheet
 import make_tiny
 import training
+from lvd.video_io import write_mp4
+from lvd.x0_file import create_x0_file
 from world import CATEGORIES, COLOURS, PLACES, Scene, caption, random_scene, render
 
 
@@ -83,6 +86,43 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch
     assert steps == list(range(4, 12))
     assert all(torch.equal(a, b) for a, b in zip(result.parameters(), expected.parameters()))
     assert (result.layer.weight - 1).abs().max() < (toy().layer.weight - 1).abs().max()  # it learned something
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--clips", "15"], "--clips 15"), (["--seed", "-1"], "--seed -1"), (["--shorten", "0"], "--shorten 0.0"),
+    (["--shorten", "1.5"], "--shorten 1.5"), (["--shorten", "nan"], "--shorten nan")])
+def test_flags_that_make_no_world(tmp_path, capsys, flags, said):
+    assert make_tiny.main(["--work_dir", str(tmp_path / "work"), "--save_dir", str(tmp_path / "Tiny"), *flags]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--seed", "8"], "seed=7"), (["--clips", "17"], "clips=16"), (["--shorten", "0.002"], "shorten=0.001")])
+def test_a_work_folder_of_other_flags_is_refused(tmp_path, capsys, flags, said):
+    args = ["--work_dir", str(tmp_path), "--save_dir", str(tmp_path / "Tiny"), "--seed", "7", "--clips", "16", "--shorten", "0.001"]
+    make_tiny.check(make_tiny.build_parser().parse_args(args))
+    assert make_tiny.main([*args, *flags]) == 2
+    assert said in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def recorded_run(folder, rows):
+    """A sampling run's folder with `rows` of two videos recorded."""
+    with create_x0_file(folder / "pred_x0.pth", 2, 1, (4, 2, 1, 1), torch.float32, {}) as writer:
+        for row in range(rows):
+            writer.write_row(row, torch.zeros(1, 4, 2, 1, 1), {"prompt": f"video {row}", "seed": 0, "timesteps": [1]})
+            write_mp4(folder / "videos" / f"{row:04d}.mp4", np.full((2, 64, 64, 3), 99, np.uint8), 8, 12)
+    return folder
+
+
+def test_contact_sheet(tmp_path, capsys):
+    run, empty, sheet = recorded_run(tmp_path / "run", 2), recorded_run(tmp_path / "empty", 0), tmp_path / "sheet.png"
+    args = ["--save_path", str(sheet), "--run_dir", str(run)]
+    for flags, said in ((["--count", "0"], "--count 0"), (["--columns", "0"], "--columns 0"), (["--count", "-1"], "--count -1")):
+        assert contact_sheet.main([*args, *flags]) == 2
+        assert said in capsys.readouterr().err
+    assert contact_sheet.main(["--save_path", str(sheet), "--run_dir", str(empty)]) == 2
+    assert "no video" in capsys.readouterr().err and not sheet.exists()
+    assert contact_sheet.main(args) == 0 and sheet.exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.errors import InputError  # noqa: E402
 from lvd.files import atomic  # noqa: E402
 from lvd.video_io import read_mp4  # noqa: E402
 from lvd.x0_file import open_x0_file  # noqa: E402
@@ -34,10 +35,15 @@ def strip(frames, prompt):
 
 
 def work(args):
+    for flag in ("count", "columns"):
+        if getattr(args, flag) < 1:
+            raise InputError(f"--{flag} {getattr(args, flag)}: at least 1 is needed")
     strips = []
     for folder in map(Path, args.run_dir):
         x0 = open_x0_file(folder / "pred_x0.pth")
         strips += [strip(read_mp4(folder / "videos" / f"{row:04d}.mp4"), x0.info[row]["prompt"]) for row in x0.rows[:args.count]]
+    if not strips:
+        raise InputError(f"--run_dir {' '.join(args.run_dir)}: no video is recorded there yet")
     width, height = (max(side) for side in zip(*(s.size for s in strips)))
     rows = -(-len(strips) // args.columns)
     sheet = Image.new("RGB", (args.columns * (width + 8), rows * height), "white")

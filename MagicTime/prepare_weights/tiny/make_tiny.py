@@ -15,7 +15,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
-from lvd.settings import ROOT, versions  # noqa: E402
+from lvd.errors import InputError  # noqa: E402
+from lvd.settings import ROOT, claim_output, versions  # noqa: E402
 
 STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
 
@@ -30,7 +31,19 @@ def build_parser():
     return parser
 
 
+def check(args):
+    """InputError for a flag that makes no world, or a work folder of other flags."""
+    if not 0 < args.shorten <= 1:
+        raise InputError(f"--shorten {args.shorten}: a share above 0 and up to 1 is needed")
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed {args.seed}: a whole number from 0 is needed")
+    if args.clips < 16:
+        raise InputError(f"--clips {args.clips}: at least 16, one batch, are needed")
+    claim_output(args.work_dir, {key: getattr(args, key) for key in ("seed", "clips", "shorten")})
+
+
 def work(args):
+    check(args)
     from export import export
     from text import load_tokenizer, make_text_encoder, make_tokenizer
     from train_adapters import train_adapters
