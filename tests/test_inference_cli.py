@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import worlds
 import yaml
 
+from lvd.errors import InputError
 from lvd.video_io import read_mp4
 from lvd.x0_file import open_x0_file
 from MagicTime import inference_magictime
@@ -284,6 +286,48 @@ def test_broken_weights_leave_the_folder_free(world, tmp_path, capsys):
     assert "d.safetensors" in refused(capsys, sample(config, tmp_path / "out"))
     shutil.copy(good, tmp_path / "d.safetensors")
     assert sample(config, tmp_path / "out", "--limit", 1) == 0
+
+
+def test_replaced_weights_are_noticed(world, tmp_path, capsys):
+    """A file of the same size, a file in the base folder: neither mixes with the videos that are there."""
+    shutil.copytree(world[0] / "ckpts", tmp_path / "ckpts")
+    config = worlds.write_config(tmp_path / "c.yaml", tmp_path, steps=1)
+    assert sample(config, tmp_path / "out", "--limit", 1) == 0
+    for key, name in (("dreambooth_path", ""), ("pretrained_model_path", "vae/diffusion_pytorch_model.safetensors")):
+        path = Path(worlds.model_block(tmp_path)[key]) / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        capsys.readouterr()
+        assert f"was made with {key}=" in refused(capsys, sample(config, tmp_path / "out"))
+        path.write_bytes(whole)
+    assert sample(config, tmp_path / "out", "--limit", 1) == 0
+
+
+def test_a_run_of_another_kind_of_device_is_refused(finished, tmp_path, capsys):
+    """Its noise would differ. The folder's config says cuda, as a GPU run writes it."""
+    out, config = finished
+    shutil.copytree(out, tmp_path / "out")
+    path = tmp_path / "out" / "config.yaml"
+    found = yaml.safe_load(path.read_text())
+    assert found["device"] == "cpu"
+    path.write_text(yaml.safe_dump(found | {"device": "cuda"}))
+    assert "made with device='cuda', now it is 'cpu'" in refused(capsys, sample(config, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("size, said", [(2, "batch_size=2: does not fit"), (1, "H=32, W=32, L=4: one video does not fit")])
+def test_a_full_memory_says_what_helps(world, tmp_path, capsys, size, said):
+    """The device's error is raised by hand from inside the UNet."""
+    from MagicTime.utils.run import Run
+
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    config = read_config(worlds.write_config(tmp_path / "c.yaml", world[0], batch_size=size))
+    run = Run(config, tmp_path / "out", -1)
+    run.model.unet.register_forward_pre_hook(full)
+    with pytest.raises(InputError) as error:
+        run.sample()
+    assert said in str(error.value) and ("batch" in str(error.value)) == (size > 1)
 
 
 def test_gpu_falls_back_to_the_cpu_with_one_line(world, tmp_path, capsys):

@@ -132,6 +132,18 @@ def test_decode_frame_by_frame(model):
     torch.testing.assert_close(pipeline.decode(model.vae, latents[1], chunk=1), pixels[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("side, expected", [(4, [16, 4]), (16, [16, 4]), (17, [2] * 10)])
+def test_large_frames_are_decoded_two_at_a_time(model, side, expected):
+    """More than 128 pixels are large; 20 frames of `side` latents (8 pixels each)."""
+    seen = []
+    hook = model.vae.decoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    try:
+        pixels = pipeline.decode(model.vae, torch.zeros(4, 20, side, 1))
+    finally:
+        hook.remove()
+    assert seen == expected and pixels.shape == (3, 20, 8 * side, 8)
+
+
 def test_bytes_are_truncated():
     pixels = torch.tensor([0.0, 0.999 / 255, 1.999 / 255, 0.9999, 1.0]).view(1, 5, 1, 1).expand(3, 5, 1, 1)
     assert pipeline.to_bytes(pixels)[:, 0, 0, 0].tolist() == [0, 0, 1, 254, 255]

@@ -66,8 +66,11 @@ def initial_noise(model, seeds, frames, height, width):
 
 
 @torch.inference_mode()
-def decode(vae, latents, chunk=16):
-    """Latents [..., C, F, h, w] → pixels [..., 3, F, H, W] in [0, 1]; frame by frame, `chunk` frames at a time."""
+def decode(vae, latents, chunk=None):
+    """Latents [..., C, F, h, w] → pixels [..., 3, F, H, W] in [0, 1]; frame by frame, `chunk` frames at a time
+    (default: 16 up to 128 x 128 pixels, else 2, so that 512 x 512 fits modest GPUs)."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    chunk = chunk or (16 if max(latents.shape[-2:]) * factor <= 128 else 2)
     frames = latents.movedim(-3, -4).flatten(0, -4).to(vae.device, vae.dtype)  # [N, C, h, w]
     frames = frames / vae.config.scaling_factor
     pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])

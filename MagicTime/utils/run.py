@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from lvd.command import pick_device
 from lvd.errors import InputError
-from lvd.files import load_json, save_json
+from lvd.files import fingerprint, load_json, save_json
 from lvd.settings import ROOT, claim_output, versions
 from lvd.x0_file import create_x0_file
 
@@ -35,10 +35,10 @@ class Run:
         paths = weight_paths(config)
         self._check_sizes(paths["pretrained_model_path"])
         self.out = output_folder(config, save_path)
+        self.device = pick_device(gpu_num)
         self.identity = self._identity(paths)
         if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
             claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
-        self.device = pick_device(gpu_num)
         scheduler = cfg.make_scheduler(config.scheduler, config.path, self.settings["steps"])
         self.model = load_magictime(paths, scheduler, **config.unet)
         for key, what in self.model.report.items():
@@ -83,8 +83,7 @@ class Run:
             for row, place in zip(wanted, picked):
                 write_video(self._video(row), to_bytes(decode(self.model.vae, latents[place])), s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
-            raise InputError(f"batch_size={s['batch_size']}: does not fit on {self.device}; a smaller one gives the same "
-                             f"videos") from error
+            raise InputError(_too_large(s, self.device)) from error
         infos = [{"prompt": self.prompts[r], "seed": self.seeds[r], "timesteps": timesteps} for r in wanted]
         for key, writer in writers.items():
             recorded = torch.stack(kept[key], dim=1)  # [B, S, C, F, h, w]
@@ -150,12 +149,16 @@ class Run:
         cfg.check_sizes(self.settings, unet, part_config(base, "vae"), self.config.unet["max_length"], self.config.path)
 
     def _identity(self, paths):
-        """The resolved config as saved beside the videos; the prompts by their hash, weights by path and size."""
-        named = {key: f"{_short(path)} ({_bytes(path)} bytes)" if path else "" for key, path in paths.items()}
+        """The resolved config as saved beside the videos; the prompts and the weights by their hashes.
+
+        The kind of device belongs to it: the same seed gives other noise on a GPU than on a CPU.
+        """
+        named = {key: f"{_short(path)} ({fingerprint(path)[:16]})" if path else "" for key, path in paths.items()}
         text = "\n".join(self.prompts).encode()
         rest = {key: value for key, value in self.settings.items() if key not in (*cfg.WEIGHTS, "prompt")}
         return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": hashlib.sha256(text).hexdigest(),
-                "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler, "versions": versions()}
+                "device": self.device.type, "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler,
+                "versions": versions()}
 
 
 def weight_paths(config):
@@ -188,5 +191,10 @@ def _short(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-def _bytes(path):
-    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+def _too_large(settings, device):
+    """What to say when a batch does not fit in the device's memory."""
+    if settings["batch_size"] > 1:
+        return f"batch_size={settings['batch_size']}: does not fit on {device}; a smaller one gives the same videos"
+    half = "" if settings["dtype"] != "float32" else "dtype float16, "
+    return (f"H={settings['H']}, W={settings['W']}, L={settings['L']}: one video does not fit on {device}; {half}a smaller "
+            f"size or a larger device is needed")
