@@ -10,6 +10,7 @@ import worlds
 from safetensors.torch import load_file, save_file
 
 from lvd.errors import InputError
+from MagicTime.utils.base import load_text_encoder, load_tokenizer, load_unet, load_vae
 from MagicTime.utils.motion_unet import make_motion_unet, motion_transformers
 from worlds import ONLY_BASE
 
@@ -203,7 +204,7 @@ def test_peft_folder_forms(copy, model, place):
     ({"lora_alpha": 6}, (3, 3)),
     ({"lora_alpha": 3, "use_rslora": True}, (3 / math.sqrt(2), 3 / math.sqrt(2))),
     ({"alpha_pattern": {"q_proj": 10}}, (5, 2)),
-    ({"r": 8, "rank_pattern": {"self_attn.q_proj": 2, "layers.1.self_attn.(k_proj|v_proj|out_proj)": 2}}, (2, 2)),
+    ({"r": 8, "rank_pattern": {"self_attn.q_proj": 2, "layers.[01].self_attn.(k_proj|v_proj|out_proj)": 2}}, (2, 2)),
 ], ids=["alpha", "rslora", "alpha_pattern", "rank_pattern"])
 def test_peft_scales(copy, world, change, scales):
     path = copy / "ckpts" / "Magic_Weights/magic_text_encoder/default/adapter_config.json"
@@ -298,3 +299,68 @@ def test_foreign_files(copy):
     for key, name in (("motion_module", "motion"), ("dreambooth_path", "unet"), ("magic_adapter_s_path", "motion")):
         with pytest.raises(InputError, match="no key|not of the form"):
             worlds.load(copy, **{key: copy / "ckpts" / CKPTS[name if key != "motion_module" else "s"]})
+
+
+# ---- configs and tokenizers that cannot be used
+
+BASE = "Base_Model/stable-diffusion-v1-5"
+ADAPTER = "Magic_Weights/magic_adapter_t/default/adapter_config.json"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("change, said", [
+    (None, "a mapping is needed"), ({"block_out_channels": None}, "block_out_channels=None"),
+    ({"block_out_channels": "a"}, "block_out_channels='a'"),
+    ({"down_block_types": ["Nope"] * 3}, "Nope"), ({"norm_num_groups": 0}, "not usable"), ({"act_fn": "zz"}, "zz")])
+def test_unusable_part_config(copy, part, change, said):
+    path = copy / "ckpts" / BASE / part / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps([1] if change is None else config | change))
+    load = {"unet": lambda: load_unet(copy / "ckpts" / BASE, 8, 32, False), "vae": lambda: load_vae(copy / "ckpts" / BASE)}
+    assert_refused(load[part], path, said)
+
+
+@pytest.mark.parametrize("part, change, said", [
+    ("vae", {"scaling_factor": "x"}, "scaling_factor"), ("text_encoder", {"hidden_size": "x"}, "hidden_size"),
+    ("text_encoder", {"hidden_act": "nope"}, "nope")])
+def test_unusable_value_in_a_part_config(copy, part, change, said):
+    path = copy / "ckpts" / BASE / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert_refused(lambda: (load_vae if part == "vae" else load_text_encoder)(copy / "ckpts" / BASE), path, said)
+
+
+@pytest.mark.parametrize("name, text", [
+    ("vocab.json", '{"a": 1, "b'), ("vocab.json", "[1]"), ("vocab.json", "{}"), ("merges.txt", "#version: 0.2\nq\n"),
+    ("merges.txt", "#version: 0.2\nqq zz\n"), ("merges.txt", b"\xff\xfe"), ("tokenizer_config.json", '{"bos_token": '),
+    ("tokenizer_config.json", "[]"), ("special_tokens_map.json", '{"bos')])
+def test_damaged_tokenizer(tmp_path, name, text):
+    worlds.write_tokenizer(tmp_path / "tokenizer")
+    path = tmp_path / "tokenizer" / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert_refused(lambda: load_tokenizer(tmp_path), tmp_path / "tokenizer", name)
+
+
+@pytest.mark.parametrize("change, said", [
+    (None, "a mapping is needed"), ({"r": 4}, ".lora_A.default.weight' has rank 2, adapter_config.json says 4"),
+    ({"rank_pattern": {"to_k": 8}}, "to_k.lora_A.default.weight' has rank 2, adapter_config.json says 8"),
+    ({"rank_pattern": [1]}, "rank_pattern"), ({"alpha_pattern": {"(": 1}}, "alpha_pattern"),
+    ({"r": True}, "r=True")])
+def test_adapter_config_that_does_not_fit_the_weights(copy, change, said):
+    path = copy / "ckpts" / ADAPTER
+    path.write_text(json.dumps([1] if change is None else json.loads(path.read_text()) | change))
+    assert_refused(lambda: worlds.load(copy), path.parent, said)
+
+
+def test_one_of_several_adapters_is_not_picked(copy):
+    folder = (copy / "ckpts" / ADAPTER).parent
+    for name in ("first", "second"):
+        shutil.copytree(folder, folder.parent / name)
+    assert worlds.load(copy)  # `default` wins
+    shutil.rmtree(folder)
+    assert_refused(lambda: worlds.load(copy), folder.parent, "several adapters here (first, second)")
+
+
+def assert_refused(load, path, said):
+    with pytest.raises(InputError) as refused:
+        load()
+    assert str(path) in str(refused.value) and said in str(refused.value) and "\n" not in str(refused.value)

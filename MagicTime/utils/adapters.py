@@ -51,6 +51,8 @@ def merge_text_adapter(encoder, folder):
 def _merge_peft(module, folder, rename):
     folder = _peft_folder(folder)
     config = load_json(folder / "adapter_config.json")
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'adapter_config.json'}: holds a {type(config).__name__}, a mapping is needed")
     for key in UNSUPPORTED:
         if config.get(key):
             raise InputError(f"{folder / 'adapter_config.json'}: {key} is not supported")
@@ -63,7 +65,13 @@ def _merge_peft(module, folder, rename):
         if not found:
             raise InputError(f"{path}: key '{key}' is not of the form ….to_q.lora_A.default.weight")
         factors.setdefault(found["layer"], {})[found["side"]] = (key, tensor)
-    updates = {rename(layer): (pair, peft_scale(layer, config, folder)) for layer, pair in factors.items()}
+    updates = {}
+    for layer, pair in factors.items():
+        rank = peft_rank(layer, config, folder)
+        if "A" in pair and pair["A"][1].dim() == 2 and len(pair["A"][1]) != rank:
+            raise InputError(f"{path}: '{pair['A'][0]}' has rank {len(pair['A'][1])}, adapter_config.json says {rank} (r, "
+                             f"rank_pattern); the two must agree, the scale depends on it")
+        updates[rename(layer)] = (pair, peft_scale(layer, rank, config, folder))
     return _merge(module, updates, ("B", "A"), path)
 
 
@@ -72,26 +80,41 @@ def _peft_folder(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    for candidate in (folder, folder / "default", *sorted(p for p in folder.iterdir() if p.is_dir())):
+    for candidate in (folder, folder / "default"):
         if (candidate / "adapter_config.json").is_file():
             return candidate
-    raise InputError(f"{folder}: no adapter_config.json here or in a sub-folder")
+    found = sorted(path.parent for path in folder.glob("*/adapter_config.json"))
+    if not found:
+        raise InputError(f"{folder}: no adapter_config.json here or in a sub-folder")
+    if len(found) > 1:
+        raise InputError(f"{folder}: several adapters here ({', '.join(p.name for p in found)}); name the folder of one")
+    return found[0]
 
 
-def peft_scale(layer, config, source):
-    """lora_alpha / r of one layer, or lora_alpha / sqrt(r) with use_rslora; the patterns override by the name's end."""
-    rank = _by_pattern(config.get("rank_pattern"), layer, config.get("r"))
-    alpha = _by_pattern(config.get("alpha_pattern"), layer, config.get("lora_alpha"))
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
-        raise InputError(f"{source}/adapter_config.json: r={rank!r} and lora_alpha={alpha!r}, two numbers are needed")
+def peft_rank(layer, config, source):
+    """r of one layer; rank_pattern overrides it by the name's end."""
+    rank = _by_pattern("rank_pattern", "r", layer, config, source)
+    if type(rank) is not int or rank < 1:
+        raise InputError(f"{source}/adapter_config.json: r={rank!r}, a whole number of at least 1 is needed")
+    return rank
+
+
+def peft_scale(layer, rank, config, source):
+    """lora_alpha / r of one layer, or lora_alpha / sqrt(r) with use_rslora; alpha_pattern overrides by the name's end."""
+    alpha = _by_pattern("alpha_pattern", "lora_alpha", layer, config, source)
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        raise InputError(f"{source}/adapter_config.json: lora_alpha={alpha!r}, a number is needed")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _by_pattern(patterns, layer, default):
-    for pattern, value in (patterns or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-            return value
-    return default
+def _by_pattern(key, default, layer, config, source):
+    """The value of the first pattern under `key` that fits `layer`, else the one of the key `default`."""
+    patterns = config.get(key) or {}
+    try:
+        fitting = (value for pattern, value in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", layer))
+        return next(fitting, config.get(default))
+    except (AttributeError, re.error) as error:
+        raise InputError(f"{source}/adapter_config.json: {key}={patterns!r}, name patterns are needed") from error
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The base folder (Stable Diffusion 1.5 in diffusers' layout): tokenizer, text encoder, VAE and 2D UNet."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_json
+from lvd.files import load_json, read_text
 
 from .motion_unet import load_2d, make_motion_unet, silence_motion
 from .tensors import load_exactly, read_tensors
@@ -24,16 +25,44 @@ def weight_file(folder):
 
 
 def part_config(base, part):
-    """config.json of `part` ("unet", "vae", "text_encoder") of the base folder."""
+    """config.json of `part` ("unet", "vae", "text_encoder") of the base folder: {key: value}."""
     if not Path(base).is_dir():
         raise InputError(f"pretrained_model_path {base}: no such folder")
-    return load_json(Path(base) / part / "config.json")
+    path = Path(base) / part / "config.json"
+    config = _mapping(path)
+    if part != "text_encoder":
+        channels = config.get("block_out_channels")
+        if not isinstance(channels, list) or not channels or not all(type(n) is int and n > 0 for n in channels):
+            raise InputError(f"{path}: block_out_channels={channels!r}, a list of whole numbers is needed")
+    return config
+
+
+def _mapping(path):
+    """A JSON file's mapping."""
+    found = load_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, a mapping is needed")
+    return found
+
+
+@contextmanager
+def _named(source):
+    """What the libraries raise at a config that they cannot use, as InputError naming `source`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    except Exception as error:  # tokenizers raises bare ones, diffusers and transformers whatever a value led them to
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{source}: not usable ({reason})") from error
 
 
 def load_unet(base, heads, max_length, mid_block):
     """UNetMotionModel with the base's 2D weights; its motion modules are random but inert until loaded."""
     folder = Path(base) / "unet"
-    unet = make_motion_unet(part_config(base, "unet"), heads, max_length, mid_block)
+    config = part_config(base, "unet")
+    with _named(folder / "config.json"):
+        unet = make_motion_unet(config, heads, max_length, mid_block)
     path = weight_file(folder)
     count = load_2d(silence_motion(unet), read_tensors(path), path)
     return unet.eval(), count
@@ -42,8 +71,13 @@ def load_unet(base, heads, max_length, mid_block):
 def load_vae(base):
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_config(part_config(base, "vae"))
-    path = weight_file(Path(base) / "vae")
+    folder, config = Path(base) / "vae", part_config(base, "vae")
+    with _named(folder / "config.json"):
+        vae = AutoencoderKL.from_config(config)
+    scaling = vae.config.scaling_factor
+    if type(scaling) not in (int, float) or not scaling > 0:
+        raise InputError(f"{folder / 'config.json'}: scaling_factor={scaling!r}, a number above 0 is needed")
+    path = weight_file(folder)
     tensors = {todays_vae_name(name): t for name, t in read_tensors(path).items()}
     return vae.eval(), load_exactly(vae, as_linear(tensors, vae), path)
 
@@ -65,8 +99,10 @@ def as_linear(tensors, module):
 def load_text_encoder(base):
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    encoder = CLIPTextModel(CLIPTextConfig.from_dict(part_config(base, "text_encoder")))
-    path = weight_file(Path(base) / "text_encoder")
+    folder, config = Path(base) / "text_encoder", part_config(base, "text_encoder")
+    with _named(folder / "config.json"):
+        encoder = CLIPTextModel(CLIPTextConfig.from_dict(config))
+    path = weight_file(folder)
     return encoder.eval(), load_text(encoder, read_tensors(path), path)
 
 
@@ -85,4 +121,10 @@ def load_tokenizer(base):
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; the base folder needs a CLIP tokenizer")
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    for path in folder.glob("*.json"):
+        _mapping(path)
+    read_text(folder / "merges.txt")
+    with _named(f"{folder}: vocab.json, merges.txt and tokenizer_config.json"):
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer("?")  # a vocabulary without the special tokens shows only here
+    return tokenizer
