@@ -99,7 +99,8 @@ def test_flags_that_make_no_world(tmp_path, capsys, flags, said):
 @pytest.mark.parametrize("flags, said", [
     (["--seed", "8"], "seed=7"), (["--clips", "17"], "clips=16"), (["--shorten", "0.002"], "shorten=0.001")])
 def test_a_work_folder_of_other_flags_is_refused(tmp_path, capsys, flags, said):
-    args = ["--work_dir", str(tmp_path), "--save_dir", str(tmp_path / "Tiny"), "--seed", "7", "--clips", "16", "--shorten", "0.001"]
+    args = ["--work_dir", str(tmp_path), "--save_dir", str(tmp_path / "Tiny"),
+            "--seed", "7", "--clips", "16", "--shorten", "0.001"]
     make_tiny.check(make_tiny.build_parser().parse_args(args))
     assert make_tiny.main([*args, *flags]) == 2
     assert said in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
@@ -117,9 +118,9 @@ def recorded_run(folder, rows):
 def test_contact_sheet(tmp_path, capsys):
     run, empty, sheet = recorded_run(tmp_path / "run", 2), recorded_run(tmp_path / "empty", 0), tmp_path / "sheet.png"
     args = ["--save_path", str(sheet), "--run_dir", str(run)]
-    for flags, said in ((["--count", "0"], "--count 0"), (["--columns", "0"], "--columns 0"), (["--count", "-1"], "--count -1")):
-        assert contact_sheet.main([*args, *flags]) == 2
-        assert said in capsys.readouterr().err
+    for flag, value in (("--count", "0"), ("--columns", "0"), ("--count", "-1")):
+        assert contact_sheet.main([*args, flag, value]) == 2
+        assert f"{flag} {value}" in capsys.readouterr().err
     assert contact_sheet.main(["--save_path", str(sheet), "--run_dir", str(empty)]) == 2
     assert "no video" in capsys.readouterr().err and not sheet.exists()
     assert contact_sheet.main(args) == 0 and sheet.exists()
