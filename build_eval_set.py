@@ -12,7 +12,7 @@ from tqdm import tqdm
 from lvd.clips import folder_representation, list_clips, note_representation
 from lvd.command import Parser, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG, read_data_config
-from lvd.dataset import NORMAL, HeldOut, dataset_steps, unsafe_clips
+from lvd.dataset import NORMAL, HeldOut, dataset_steps, need_built, unsafe_clips
 from lvd.files import load_yaml, sha256
 from lvd.settings import ROOT, claim_output
 from lvd.split import load_split, split_path
@@ -35,6 +35,7 @@ def work(args):
     split = load_split(eval_path)
     steps = dataset_steps(data)
     representation = folder_representation(data)
+    need_built(data, steps)
     parts = {EVAL_SET: HeldOut(split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET)}
     if split.normal:  # the paper's form of eval.pth holds out no normal videos
         parts[EVAL_NORMAL] = HeldOut(split.normal, steps, lambda step: list_clips(data / NORMAL / str(step)),

@@ -2,7 +2,7 @@
 
 Writes {out_dir}/group{k}/{step}/{index} for every unsafe category k and {out_dir}/normal/{step}/{index}: latents
 (.pt) or decoded videos (.mp4). A video in several categories is written once and linked. The same command goes on
-where it was stopped.
+where it was stopped; built.json names the steps that are whole.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lvd.clips import SUFFIXES, note_representation
 from lvd.command import Parser, pick_device, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG, read_data_config
-from lvd.dataset import NORMAL, Clips, group_name, need_space
+from lvd.dataset import NORMAL, Clips, group_name, need_space, note_built
 from lvd.errors import InputError
 from lvd.files import sha256
 from lvd.labels import read_labels
@@ -61,7 +61,9 @@ def work(args):
     claim_output(out, _identity(settings, unsafe, normal, labels, vae), ignore=NOT_IDENTITY)
     note_representation(out, representation)
     need_space(out, sum(part.size() for part in parts))
+    note_built(out, parts, steps)
     written = sum(tqdm((count for part in parts for count in part), "clips", sum(map(len, parts)), unit="video"))
+    note_built(out, parts, steps, done=True)
 
     summary("dataset built", {
         "representation": representation, "steps": len(steps), "unsafe videos": len(homes),

@@ -12,7 +12,7 @@ from pathlib import Path
 from lvd.clips import list_clips
 from lvd.command import Parser, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG, read_data_config
-from lvd.dataset import NORMAL, dataset_steps
+from lvd.dataset import NORMAL, dataset_steps, need_built
 from lvd.errors import InputError
 from lvd.files import save_yaml, sha256
 from lvd.labels import read_labels
@@ -74,7 +74,9 @@ def _normal_rows(settings):
         return open_x0_file(path).rows
     folder = settings["out_dir"] / NORMAL
     if folder.is_dir():
-        return list(list_clips(folder / str(dataset_steps(settings["out_dir"])[0])))
+        step = dataset_steps(settings["out_dir"])[0]
+        need_built(settings["out_dir"], [step])
+        return list(list_clips(folder / str(step)))
     raise InputError(f"no normal videos: neither normal_pred_x0 ({path}) nor {folder} exists; sample the normal "
                      f"prompts first")
 

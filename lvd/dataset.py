@@ -9,8 +9,10 @@ import torch
 
 from lvd.clips import clip_path, link_clip, list_clips, read_clip, write_clip
 from lvd.errors import InputError
+from lvd.files import load_json, save_json
 
 NORMAL = "normal"
+BUILT = "built.json"  # the steps whose clips are all there, written last
 DECODE_AT_ONCE = 4  # clips; 4 x 16 frames of 512x512 px are 200 MB
 
 
@@ -29,7 +31,7 @@ class Clips:
 
     def __init__(self, x0, homes, out, steps, representation, decode=None):
         x0.need_rows(homes)
-        self.x0, self.out, self.representation, self.decode = x0, Path(out), representation, decode
+        self.x0, self.homes, self.out, self.representation, self.decode = x0, homes, Path(out), representation, decode
         self.missing = {}  # row → {step: [path, ...] of which some are missing}
         for row, folders in sorted(homes.items()):
             paths = {s: [clip_path(self.out / folder / str(s) / str(row), representation) for folder in folders]
@@ -69,6 +71,44 @@ class Clips:
             if path != source:
                 link_clip(source, path)
         return len(missing)
+
+
+def note_built(data_dir, parts, steps, done=False):
+    """Keep {data_dir}/built.json true: before the clips of `parts` are written without the steps that lack some, and
+    with all `steps` once they are `done`. {"steps": [...], "videos": {folder: number}}"""
+    path = Path(data_dir) / BUILT
+    before = set(_built(path)["steps"])
+    broken = {step for part in parts for paths in part.missing.values() for step in paths}
+    whole = sorted(before | set(steps) if done else before - broken)
+    videos = {}
+    for folder in (folder for part in parts for folders in part.homes.values() for folder in folders):
+        videos[folder] = videos.get(folder, 0) + 1
+    if whole != sorted(before):
+        save_json({"steps": whole, "videos": videos}, path)
+
+
+def need_built(data_dir, steps):
+    """InputError unless build_x0.py finished these steps and no clip is gone since. A dataset that has no config.yaml
+    was made by something else and is taken as it is."""
+    data_dir = Path(data_dir)
+    if not (data_dir / "config.yaml").exists():
+        return
+    note = _built(data_dir / BUILT)
+    if missing := sorted(set(steps) - set(note["steps"])):
+        raise InputError(f"{data_dir}: step {missing[0]} is not built to its end; run build_x0.py to the end")
+    for step in steps:
+        for folder, count in note["videos"].items():
+            found = len(list_clips(data_dir / folder / str(step)))
+            if found < count:
+                raise InputError(f"{data_dir / folder / str(step)}: {found} of {count} clips are left; run build_x0.py "
+                                 f"again")
+
+
+def _built(path):
+    note = load_json(path) if path.exists() else {"steps": [], "videos": {}}
+    if not isinstance(note, dict) or not isinstance(note.get("steps"), list) or not isinstance(note.get("videos"), dict):
+        raise InputError(f"{path}: 'steps' and 'videos' are needed; delete it and run build_x0.py again")
+    return note
 
 
 def need_space(folder, size):
