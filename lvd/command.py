@@ -18,7 +18,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(parser, work, argv=None):
-    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input or files that cannot be written, 130 when interrupted."""
+    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input, files that cannot be written or
+    too little memory, 130 when interrupted."""
     try:
         work(parser.parse_args(argv))
     except InputError as error:
@@ -27,10 +28,21 @@ def run_command(parser, work, argv=None):
     except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        print(f"error: out of memory ({' '.join(str(error).split())[:160]}); a smaller batch, fewer workers or another "
+              f"device is needed", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _out_of_memory(error):
+    """Torch raises OutOfMemoryError on a GPU, a bare RuntimeError of its allocator on the CPU."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 def pick_device(gpu_num):
