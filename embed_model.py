@@ -1,7 +1,8 @@
 """Let the detectors vote on the held-out videos: results.pth, {"1": {index: [vote] * S}, "0": {index: [vote] * S}}.
 
 "1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says unsafe. Probabilities go
-to scores.pth beside it.
+to scores.pth beside it. Files are written when all is scored: a stopped run starts again. A folder holds the votes of
+one set of detectors, split and operating point.
 """
 
 import sys
@@ -14,12 +15,14 @@ from lvd.command import Parser, pick_device, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data_config import read_data_config
 from lvd.errors import InputError
-from lvd.files import save_torch, save_yaml, sha256
+from lvd.files import save_torch, sha256
 from lvd.labels import read_labels
 from lvd.recipe import DEFAULT_CONFIG, OPERATING_POINTS, read_settings
 from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE
-from lvd.settings import ROOT, versions
+from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
+
+NOT_IDENTITY = ("model_dir", "data_dir", "versions")  # the same votes wherever the files lie
 
 
 def build_parser():
@@ -54,14 +57,18 @@ def work(args):
     members = _members(args.label_file_dir, split)
     embedding = Embedding(args.model_dir, evaluation_folders(args.data_dir), {UNSAFE: split.unsafe, NORMAL: split.normal},
                           sha256(eval_path), settings["operating_point"], pick_device(args.gpu_num), args.allow_other_eval)
+    config = {"model_dir": str(args.model_dir), "detectors_sha256": embedding.detectors_sha256(),
+              "eval_sha256": embedding.eval_sha256, "data_dir": str(args.data_dir), **embedding.made_by,
+              "operating_point": embedding.operating_point, "representation": embedding.representation,
+              "versions": versions()}
+    if (args.save_dir / "config.yaml").exists():
+        claim_output(args.save_dir, config, ignore=NOT_IDENTITY)
     for step in (bar := tqdm(embedding, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
     finite(embedding)
     votes = embedding.votes()
+    claim_output(args.save_dir, config, ignore=NOT_IDENTITY)  # only now: a run that fails has claimed nothing
     save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
-    save_yaml({"model_dir": str(args.model_dir), "eval_sha256": embedding.eval_sha256, "data_dir": str(args.data_dir),
-               "operating_point": embedding.operating_point, "representation": embedding.representation,
-               "versions": versions()}, args.save_dir / "config.yaml")
     save_torch(votes, args.save_dir / RESULTS)
     share = {label: sum(map(sum, rows.values())) / (len(rows) * len(embedding)) for label, rows in votes.items()}
     summary("votes recorded", {

@@ -1,7 +1,8 @@
 """Train the detectors, one per unsafe category and denoising step: {save_dir}/{group}/{step}.pth.
 
 Rows held out in eval.pth, unsafe and normal, are never trained on. Finished detectors are skipped, so the same command goes
-on where it was stopped. With --no-train the saved detectors are evaluated on the held-out clips instead.
+on where it was stopped. With --no-train the saved detectors are evaluated on the held-out clips instead (minutes for
+the small sizes; a stopped evaluation starts again).
 """
 
 import argparse
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from lvd.clips import folder_representation
 from lvd.command import Parser, pick_device, run_command, summary
-from lvd.dataset import dataset_groups, dataset_steps, group_name
+from lvd.dataset import dataset_groups, dataset_steps, group_name, need_built
 from lvd.detector import SIZES
 from lvd.errors import InputError
 from lvd.files import load_yaml, sha256
@@ -62,9 +63,12 @@ def work(args):
     if folder_representation(normal) != representation:
         raise InputError(f"--normal_video_dir {normal}: {folder_representation(normal)} clips, {args.data_dir} holds "
                          f"{representation} ones")
+    need_built(args.data_dir, steps)
+    names = _categories(args.data_dir)
     job = {"data_dir": args.data_dir, "normal_dir": normal, "save_dir": args.save_dir, "split": split,
            "eval_sha256": sha256(eval_path), "settings": settings, "representation": representation,
-           "categories": _categories(args.data_dir, groups), "device": str(pick_device(args.gpu_num))}
+           "categories": {group: names[group - 1] for group in groups}, "all_categories": names,
+           "made_by": _made_by(args.data_dir, normal), "device": str(pick_device(args.gpu_num))}
     if args.train:
         _train(job, steps, settings)
     else:
@@ -75,7 +79,7 @@ def _train(job, steps, settings):
     from lvd.train_run import METRICS, Job, TrainRun
 
     config = {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
-              "dataset": _dataset_identity(job["data_dir"]), "versions": versions()}
+              "dataset": job["made_by"], "versions": versions()}
     if (job["save_dir"] / CONFIG_NAME).exists():
         claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
     run = TrainRun([Job(step=step, **job) for step in steps], settings["workers"])
@@ -102,15 +106,18 @@ def _evaluate(job, steps):
     summary("saved detectors on held-out clips", facts, [path])
 
 
-def _categories(data_dir, groups):
-    """{group: display name}: the label file's header, as build_x0.py saved it; else the folder's name."""
-    names = _dataset_config(data_dir).get("categories") or []
-    return {group: names[group - 1] if group <= len(names) else group_name(group) for group in groups}
+def _categories(data_dir):
+    """Display names of all categories of the dataset: the label file's header, as build_x0.py saved it; else the
+    folders' names."""
+    names = list(_dataset_config(data_dir).get("categories") or [])
+    return names + [group_name(group) for group in range(len(names) + 1, dataset_groups(data_dir)[-1] + 1)]
 
 
-def _dataset_identity(data_dir):
-    found = _dataset_config(data_dir)
-    return {key: found.get(key) for key in ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")}
+def _made_by(data_dir, normal_dir):
+    """What made the clips: as build_x0.py saved it beside them (None: not known)."""
+    found, normal = _dataset_config(data_dir), _dataset_config(normal_dir.parent)
+    return {"label_sha256": found.get("label_sha256"), "pred_x0_made_by": found.get("pred_x0_made_by"),
+            "normal_pred_x0_made_by": normal.get("normal_pred_x0_made_by")}
 
 
 def _dataset_config(data_dir):

@@ -1,15 +1,18 @@
 """Scores and votes of all detectors on the held-out clips."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import torch
 
 from lvd.clips import folder_representation, list_clips
-from lvd.detector import ARGMAX, load_detector, predict
+from lvd.detector import ARGMAX, load_detector, load_file, predict
 from lvd.errors import InputError
-from lvd.evaluate import check_detector
-from lvd.report import NORMAL, UNSAFE
+from lvd.evaluate import check_detector, check_place
+from lvd.files import load_yaml, sha256
+from lvd.report import NORMAL, UNSAFE, votes_sha256
 from lvd.train import ClipReader
 from lvd.train_run import detector_path
 from lvd.voting import step_votes
@@ -33,7 +36,10 @@ def evaluation_folders(data_dir):
 
 
 def detector_grid(model_dir):
-    """(groups, steps) of the detectors in {model_dir}/{group}/{step}.pth; InputError when one of the grid is missing."""
+    """(groups, steps) of the detectors in {model_dir}/{group}/{step}.pth.
+
+    InputError when one is missing (without a category its videos would pass for safe) or lies at another's place.
+    """
     found = {}
     for path in sorted(Path(model_dir).glob("*/*.pth")):
         if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}"):
@@ -45,7 +51,32 @@ def detector_grid(model_dir):
         if missing := sorted(set(steps) - found[group]):
             raise InputError(f"--model_dir {model_dir}: detector {group}/{missing[0]}.pth is missing (of {len(groups)} "
                              f"groups, {len(steps)} steps); run train_mae.py to the end")
+    _need_categories(model_dir, groups, [about_of(model_dir, group, step) for group in groups for step in steps])
     return groups, steps
+
+
+def about_of(model_dir, group, step):
+    """What a detector says about itself, read without its weights; {} for a bare state dict."""
+    path = detector_path(model_dir, group, step)
+    found = load_file(path, mmap=True)
+    about = found["about"] if "format" in found else {}
+    check_place(about, path)
+    return about
+
+
+def _need_categories(model_dir, groups, abouts):
+    """Groups must be all categories of the dataset; where no detector knows them, at least have no gap."""
+    known = [about["categories"] for about in abouts if about.get("categories")]
+    if any(names != known[0] for names in known):
+        raise InputError(f"--model_dir {model_dir}: detectors of different sets of categories; train them on one dataset")
+    names = known[0] if known else [str(group) for group in range(1, groups[-1] + 1)]
+    for group, name in enumerate(names, 1):
+        if group not in groups:
+            raise InputError(f"--model_dir {model_dir}: no detectors of group {group} ({name}), one of {len(names)} "
+                             f"categories; run train_mae.py --group_num all")
+    if extra := sorted(set(groups) - set(range(1, len(names) + 1))):
+        raise InputError(f"--model_dir {model_dir}: detectors of group {extra[0]}, but the dataset has {len(names)} "
+                         f"categories ({', '.join(names)})")
 
 
 class Embedding:
@@ -67,6 +98,7 @@ class Embedding:
                              f"must be built alike")
         self.representation = kinds[UNSAFE]
         self._check_all_steps()
+        self.made_by = self._made_by()
         self.scores = {label: {} for label in folders}  # label → group → row → [probability] * S
         self.flags = {label: {} for label in folders}  # the same with 0/1
         self.thresholds, self.categories = {}, {}
@@ -104,6 +136,24 @@ class Embedding:
             missing = next(step for step in range(len(self.steps)) if step not in self.steps)
             raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all steps from 0")
 
+    def _made_by(self):
+        """What made the held-out clips, as build_eval_set.py saved it (None: not known)."""
+        found = {}
+        for label, key in ((UNSAFE, "pred_x0_made_by"), (NORMAL, "normal_pred_x0_made_by")):
+            path = self.folders[label] / "config.yaml"
+            found[key] = (load_yaml(path) or {}).get(key) if path.exists() else None
+        return found
+
+    def detectors_sha256(self):
+        """Hash of what the detectors say about themselves (data, seed, settings, metrics); of a bare file, its bytes."""
+        digest = hashlib.sha256()
+        for group in self.groups:
+            for step in self.steps:
+                about = about_of(self.model_dir, group, step)
+                text = json.dumps(about, sort_keys=True) if about else sha256(detector_path(self.model_dir, group, step))
+                digest.update(text.encode())
+        return digest.hexdigest()
+
     def _score(self, step):
         detectors = {group: self._detector(group, step) for group in self.groups}
         for label, clips in self.clips[step].items():
@@ -121,7 +171,7 @@ class Embedding:
     def _detector(self, group, step):
         path = detector_path(self.model_dir, group, step)
         detector = load_detector(path, self.device)
-        check_detector(detector, path, self.representation, self.eval_sha256, self.allow_other_eval)
+        check_detector(detector, path, self.representation, self.eval_sha256, self.made_by, self.allow_other_eval)
         threshold = detector.threshold if self.operating_point == "validation" else ARGMAX
         self.thresholds.setdefault(str(group), []).append(threshold)
         self.categories[str(group)] = detector.about.get("category", f"group{group}")
@@ -136,9 +186,11 @@ class Embedding:
 
 
 def score_file(embedding):
-    """scores.pth: probabilities [label][group][row][step], the thresholds [group][step] that made votes of them."""
+    """scores.pth: probabilities [label][group][row][step], the thresholds [group][step] that made votes of them and the
+    hash of these votes."""
     return {"scores": embedding.scores, "thresholds": embedding.thresholds, "categories": embedding.categories,
-            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256}
+            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256,
+            "votes_sha256": votes_sha256(embedding.votes())}
 
 
 def finite(embedding):

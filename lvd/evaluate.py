@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lvd.clips import list_clips
-from lvd.dataset import group_name
+from lvd.dataset import group_name, unsafe_clips
 from lvd.detector import load_detector, predict
 from lvd.errors import InputError
 from lvd.files import atomic, need_file
@@ -28,6 +28,9 @@ class HeldOutRun:
         self.todo = [(group, step) for step in steps for group in job["categories"]]
         for group, step in self.todo:
             need_file(detector_path(job["save_dir"], group, step))
+        for step in steps:
+            _need_rows(unsafe_clips(job["data_dir"], step), job["split"].unsafe, f"{job['data_dir']}, step {step}")
+            _need_rows(list_clips(job["normal_dir"] / str(step)), job["split"].normal, job["normal_dir"] / str(step))
 
     def __len__(self):
         return len(self.todo)
@@ -48,8 +51,12 @@ class HeldOutRun:
         job = self.job
         path = detector_path(job["save_dir"], group, step)
         detector = load_detector(path, job["device"])
-        check_detector(detector, path, job["representation"], job["eval_sha256"])
-        unsafe = _held_out(job["data_dir"] / group_name(group) / str(step), job["split"].unsafe)
+        check_detector(detector, path, job["representation"], job["eval_sha256"], job["made_by"])
+        folder = job["data_dir"] / group_name(group) / str(step)
+        unsafe = _held_out(folder, job["split"].unsafe)
+        if not unsafe:
+            raise InputError(f"{folder}: none of its rows is held out, so group {group} cannot be evaluated; make an "
+                             f"eval.pth with gen_eval_set.py from the labels in use")
         normal = _held_out(job["normal_dir"] / str(step), job["split"].normal)
         clips = ClipReader(detector.model.config, job["representation"]).read(unsafe + normal)
         labels = np.array([1] * len(unsafe) + [0] * len(normal))
@@ -57,16 +64,35 @@ class HeldOutRun:
                 "normal_clips": len(normal), **rates(predict(detector, clips).numpy(), labels, detector.threshold)}
 
 
-def check_detector(detector, path, representation, eval_sha256, allow_other_eval=False):
-    """InputError for a detector of another representation, or of another eval.pth, which may have trained on what is
-    held out now; one that does not say which eval.pth it knew counts as another."""
+def check_detector(detector, path, representation, eval_sha256, made_by, allow_other_eval=False):
+    """InputError for a detector that is not the one of its place, of another representation, or of another eval.pth or
+    other recordings, when it may have trained on what is held out now.
+
+    One that does not say which eval.pth it knew counts as another; made_by: {"pred_x0_made_by": ..., ...} of the clips
+    (None: not known).
+    """
     if detector.representation != representation:
         raise InputError(f"{path}: reads {detector.representation} clips, the clips here are {representation}")
+    check_place(detector.about, path)
     known = detector.about.get("eval_sha256")
     if known != eval_sha256 and not allow_other_eval:
         what = f"another eval.pth ({known[:12]}..., now {eval_sha256[:12]}...)" if known else "an unknown eval.pth"
         raise InputError(f"{path}: trained with {what}, so it may have seen held-out clips; train it with this one or "
                          f"give --allow_other_eval")
+    for key in ("pred_x0_made_by", "normal_pred_x0_made_by"):
+        before, now = detector.about.get("dataset", {}).get(key), made_by.get(key)
+        if before and now and before != now and not allow_other_eval:
+            raise InputError(f"{path}: trained on other recordings than the clips here ({key} {before[:12]}... there, "
+                             f"{now[:12]}... now), whose rows mean other videos; train it on these or give "
+                             f"--allow_other_eval")
+
+
+def check_place(about, path):
+    """InputError when {group}/{step}.pth holds the detector of another category or step."""
+    for key, here in (("group", path.parent.name), ("step", path.stem)):
+        if about.get(key, int(here)) != int(here):
+            raise InputError(f"{path}: holds the detector of {key} {about[key]}; put it back as {about.get('group')}/"
+                             f"{about.get('step')}.pth and train this one")
 
 
 def by_group(rows):
@@ -77,6 +103,12 @@ def by_group(rows):
         lines[group] = ", ".join(f"{key} {np.mean(found):.3f}" for key in ("accuracy", "tpr", "tnr", "auroc")
                                  if (found := [row[key] for row in mine if row[key] is not None]))
     return lines
+
+
+def _need_rows(clips, rows, where):
+    if missing := [row for row in rows if row not in clips]:
+        raise InputError(f"{where}: no clip of held-out row {missing[0]}; run build_x0.py to the end, or gen_eval_set.py "
+                         f"with the labels in use")
 
 
 def _held_out(folder, rows):

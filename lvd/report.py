@@ -1,5 +1,7 @@
 """How good are the recorded votes? Balanced as in the paper's code, for one (lambda, eta) or the whole grid."""
 
+import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -124,12 +126,17 @@ def load_scores(path, results, steps):
         return None
     found = load_torch(folder / SCORES)
     known = found.get("scores") if isinstance(found, dict) else None
-    agree = isinstance(known, dict) and all(
+    agree = isinstance(known, dict) and found.get("votes_sha256") == votes_sha256(results) and all(
         set(by_row) == set(results[label]) and all(len(v) == steps for v in by_row.values())
         for label in (UNSAFE, NORMAL) for by_row in known.get(label, {"": {}}).values())
     if not agree:
         raise InputError(f"{folder / SCORES}: does not belong to the votes beside it; run embed_model.py again")
     return found
+
+
+def votes_sha256(results):
+    """Hex digest of the votes, by which scores.pth knows the results.pth that it belongs to."""
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
 
 
 def _aurocs(scores, step):

@@ -2,9 +2,12 @@
 
 import csv
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
@@ -22,7 +25,8 @@ METRICS = "metrics.csv"
 
 @dataclass(frozen=True)
 class Job:
-    """The detectors of one step. categories: {group: display name}; device: as torch.device takes it."""
+    """The detectors of one step. categories: {group: display name} of those to train, all_categories: names of all;
+    made_by: what made the dataset; device: as torch.device takes it."""
 
     data_dir: Path
     normal_dir: Path
@@ -34,6 +38,8 @@ class Job:
     settings: dict
     representation: str
     device: str
+    all_categories: list = field(default_factory=list)
+    made_by: dict = field(default_factory=dict)
 
 
 def detector_path(save_dir, group, step):
@@ -102,7 +108,8 @@ class TrainRun:
 def _identity(job, group):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
     found = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
-    return {"settings": settings, "eval_sha256": job.eval_sha256, "rows": {k: sorted(v) for k, v in found.items()}}
+    return {"group": group, "step": job.step, "settings": settings, "eval_sha256": job.eval_sha256,
+            "rows": {k: sorted(v) for k, v in found.items()}}
 
 
 def _brief(before, now):
@@ -124,8 +131,9 @@ def _train_step(job):
         detector, about, reader = train_detector(clips, job.settings, job.representation, seed, torch.device(job.device),
                                                  reader)
         settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-        detector.about = {"category": category, "group": group, "step": job.step, "eval_sha256": job.eval_sha256,
-                          "seed": seed, "settings": settings, **about, "versions": versions()}
+        detector.about = {"category": category, "group": group, "step": job.step, "categories": job.all_categories,
+                          "dataset": job.made_by, "eval_sha256": job.eval_sha256, "seed": seed,
+                          "settings": settings, **about, "versions": versions()}
         save_detector(detector, detector_path(job.save_dir, group, job.step))
         yield _metrics_row(detector.about)
 
@@ -141,14 +149,32 @@ def _here(jobs):
 
 def _in_processes(jobs, workers):
     threads = max(1, (os.cpu_count() or 1) // workers)
+    others = set(active_children())
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        waiting = [pool.submit(_whole_step, job) for job in jobs]
+        with _no_interrupts():
+            waiting = [pool.submit(_whole_step, job) for job in jobs]
         try:
             for future in as_completed(waiting):
                 yield from future.result()
-        except BaseException:  # an error or Ctrl-C: what runs is finished, what waits is dropped
+        except BrokenProcessPool as error:
+            raise InputError(f"--workers {workers}: a training process was killed, as happens when memory runs out; "
+                             f"finished detectors are kept, run again with fewer workers") from error
+        except BaseException as error:  # what waits is dropped; what runs is finished, but not after Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                for process in set(active_children()) - others:
+                    process.terminate()
             raise
+
+
+@contextmanager
+def _no_interrupts():
+    """Processes started here never see Ctrl-C, which would print their tracebacks: the parent stops them."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _whole_step(job):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import torch
 
 from lvd.clips import clip_path, link_clip, note_representation, write_clip
-from lvd.files import save_yaml, sha256
+from lvd.dataset import BUILT
+from lvd.files import save_json, save_yaml, sha256
 from lvd.split import Split, save_split
 
 CATEGORIES = ("bright", "flicker")
@@ -54,7 +55,11 @@ def make_world(root, kind="latent"):
             link_clip(source, root / "eval_normal" / str(step) / source.name)
     for folder in (data, root / "eval_set", root / "eval_normal"):
         note_representation(folder, kind)
-    save_yaml({"categories": list(CATEGORIES), "representation": kind}, data / "config.yaml")
+    made_by = {"pred_x0_made_by": "recording", "normal_pred_x0_made_by": "normal recording"}
+    save_yaml({"categories": list(CATEGORIES), "representation": kind, **made_by}, data / "config.yaml")
+    for folder in ("eval_set", "eval_normal"):
+        save_yaml(made_by, root / folder / "config.yaml")
+    save_json({"steps": list(range(STEPS)), "videos": {"group1": 12, "group2": 12, "normal": NORMAL}}, data / BUILT)
     return paths(root)
 
 

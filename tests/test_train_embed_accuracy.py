@@ -177,7 +177,8 @@ def test_video_clips_and_no_mix(tmp_path, world, capsys):
     assert float(predict(detector, clip)) == pytest.approx(recorded, abs=1e-4)
     capsys.readouterr()
     # latent detectors on video clips, and a latent normal folder beside video groups
-    refused(embed(videos, "--model_dir", str(world.save), "--allow_other_eval"), capsys, "latent", "video")
+    other = embed(videos, "--model_dir", str(world.save), "--allow_other_eval", save=tmp_path / "r")
+    refused(other, capsys, "latent", "video")
     status = train(videos, "--normal_video_dir", str(world.data / "normal"), save=tmp_path / "x")
     refused(status, capsys, "--normal_video_dir", "latent")
     (videos.data / "group1" / "0" / "77.pt").write_bytes((world.data / "group1" / "0" / "0.pt").read_bytes())
@@ -216,7 +217,7 @@ def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
     detector.about = {}  # nothing known about it, as with the paper's own files
     for path in world.save.glob("*/*.pth"):
         save_detector(detector, tmp_path / "bare" / path.parent.name / path.name)
-    refused(embed(world, "--model_dir", str(tmp_path / "bare")), capsys, "unknown eval.pth")
+    refused(embed(world, "--model_dir", str(tmp_path / "bare"), save=tmp_path / "r"), capsys, "unknown eval.pth")
     save_torch([1, 5], tmp_path / "list.pth")
     refused(embed(world, "--eval_dir", str(tmp_path / "list.pth")), capsys, "no normal rows")
 
@@ -232,7 +233,7 @@ def test_missing_detectors_and_clips(world, tmp_path, capsys):
     (copy.root / "eval_normal" / "2" / "8.pt").unlink()
     refused(embed(copy), capsys, "eval_normal", "row 8")
     (copy.root / "eval_normal" / "2" / "8.pt").write_bytes(b"x")
-    refused(embed(copy), capsys, "8.pt")
+    refused(embed(copy, save=tmp_path / "r"), capsys, "8.pt")
     refused(embed(copy, "--data_dir", str(tmp_path)), capsys, "--data_dir", "build_eval_set.py")
     refused(embed(copy, "--label_file_dir", str(tmp_path / "none.csv")), capsys, "none.csv")
 
