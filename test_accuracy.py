@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from lvd.command import Parser, run_command, summary
-from lvd.files import atomic
-from lvd.settings import ROOT
+from lvd.files import atomic, save_yaml
+from lvd.settings import ROOT, versions
 from lvd.voting import check_eta, exact, votes_needed
 
-FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png")
+FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
 
 
 def build_parser():
@@ -47,7 +47,9 @@ def work(args):
         for row in rows:
             print("lambda {lambda:<4} eta {eta:<3} accuracy {accuracy:.4f}  TPR {tpr:.4f}  TNR {tnr:.4f}".format(**row))
     folder = args.save_dir or (args.data_dir if args.data_dir.is_dir() else args.data_dir.parent)
-    paths = _table(report, args.data_dir, results, videos, steps, folder) if args.table else []
+    settings = {"data_dir": str(args.data_dir), "lambda": str(args.lambda_), "eta": eta,
+                "unsafe_diffusion": args.unsafe_diffusion}
+    paths = _table(report, args.data_dir, results, videos, steps, folder, settings) if args.table else []
     facts = {"votes": f"{len(results['1'])} unsafe and {len(results['0'])} normal videos, {steps} steps",
              "balanced": f"{len(videos) // 2} of each", "rule": how,
              **{name: f"{value:.4f}" for name, value in report.counts(*found).items()}}
@@ -57,8 +59,8 @@ def work(args):
     summary("accuracy on held-out videos", facts, paths)
 
 
-def _table(report, data_dir, results, videos, steps, folder):
-    """Print and write the grid and the per-step rows; returns the paths."""
+def _table(report, data_dir, results, videos, steps, folder, settings):
+    """Print and write the grid, the per-step rows and the settings; returns the paths."""
     from lvd.figures import save_grid_figure, save_step_figure
 
     rows = report.grid(videos, steps)
@@ -73,6 +75,8 @@ def _table(report, data_dir, results, videos, steps, folder):
     save_grid_figure(rows, paths[2], title)
     _save_csv(alone, paths[3])
     save_step_figure(alone, paths[4], title)
+    save_yaml({**settings, "votes_sha256": report.votes_sha256(results), "balance_seed": report.BALANCE_SEED,
+               "lambdas": list(report.LAMBDAS), "etas": list(range(1, steps + 1)), "versions": versions()}, paths[5])
     return paths
 
 
