@@ -142,13 +142,24 @@ def _metrics_row(about):
     return {"group": about["group"], "step": about["step"], "category": about["category"], **about["metrics"]}
 
 
+def _threads(settings, workers):
+    """Threads per training process. Small networks take one: more hardly help them, and so the detectors do not
+    depend on how many processes or cores there are."""
+    return max(1, (os.cpu_count() or 1) // workers) if settings["size"] == "base" else 1
+
+
 def _here(jobs):
-    for job in jobs:
-        yield from _train_step(job)
+    before = torch.get_num_threads()
+    torch.set_num_threads(_threads(jobs[0].settings, 1))
+    try:
+        for job in jobs:
+            yield from _train_step(job)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_processes(jobs, workers):
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = _threads(jobs[0].settings, workers)
     others = set(active_children())
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
         with _no_interrupts():

@@ -18,7 +18,9 @@ def write_mp4(path, frames, fps=FPS, crf=18):
     if height % 2 or width % 2:
         raise InputError(f"{path}: frames of {width}x{height} px, H.264 needs even sizes")
     with atomic(path) as partial, av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        # No look-ahead and no B-frames: on frames of a few macroblocks x264 decides about them by memory it never set.
+        options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "rc-lookahead": "0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1  # threads would make the bytes depend on the machine
         for frame in np.ascontiguousarray(frames):
