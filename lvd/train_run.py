@@ -150,9 +150,9 @@ def _threads(settings, workers):
 
 def _here(jobs):
     before = torch.get_num_threads()
-    torch.set_num_threads(_threads(jobs[0].settings, 1))
     try:
         for job in jobs:
+            torch.set_num_threads(_threads(job.settings, 1))
             yield from _train_step(job)
     finally:
         torch.set_num_threads(before)

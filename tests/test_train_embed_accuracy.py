@@ -123,6 +123,12 @@ def test_training_again_does_nothing_and_goes_on_where_it_stopped(world, tmp_pat
     assert len((copy.save / "metrics.csv").read_text().splitlines()) == 7
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_left_to_train(world, capsys, workers):
+    assert train(world, "--workers", str(workers)) == 0
+    assert "trained now: 0" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_processes_train_the_same_detectors(world, tmp_path):
     assert train(world, "--group_num", "2", "--step_num", "0,2", "--workers", "2", save=tmp_path) == 0
