@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lvd.clips import SUFFIXES, note_representation
 from lvd.command import Parser, pick_device, run_command, summary
-from lvd.data_config import DEFAULT_CONFIG, read_data_config
+from lvd.data_config import add_recording_flags, read_data_config
 from lvd.dataset import NORMAL, Clips, group_name, need_space, note_built
 from lvd.errors import InputError
 from lvd.files import sha256
@@ -28,10 +28,7 @@ NOT_IDENTITY = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", 
 
 def build_parser():
     parser = Parser(__doc__, "python build_x0.py --config build_x0.yaml --label_file_dir label.csv")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
-    parser.add_argument("--label_file_dir", help="CSV: one column of row indices per unsafe category")
-    parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
-    parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
+    add_recording_flags(parser)
     parser.add_argument("--sample_config", help="the sampler's YAML, whose VAE decodes `video` clips")
     parser.add_argument("--representation", choices=sorted(SUFFIXES), help="latent (default) or video")
     parser.add_argument("--out_dir", help="the dataset's folder (default: MagicTime/train_detector_data)")

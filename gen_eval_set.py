@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lvd.clips import list_clips
 from lvd.command import Parser, run_command, summary
-from lvd.data_config import DEFAULT_CONFIG, read_data_config
+from lvd.data_config import add_recording_flags, read_data_config
 from lvd.dataset import NORMAL, dataset_steps, need_built
 from lvd.errors import InputError
 from lvd.files import save_yaml, sha256
@@ -23,10 +23,7 @@ from lvd.x0_file import open_x0_file
 
 def build_parser():
     parser = Parser(__doc__, "python gen_eval_set.py --fraction 0.2 --seed 2024")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
-    parser.add_argument("--label_file_dir", help="CSV: one column of row indices per unsafe category")
-    parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts")
-    parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
+    add_recording_flags(parser)
     parser.add_argument("--out_dir", help="the dataset of build_x0.py, counted when the recordings are gone")
     parser.add_argument("--fraction", type=float, default=0.2, help="share of each category to hold out (default: 0.2)")
     parser.add_argument("--seed", type=int, default=2024)

@@ -19,6 +19,14 @@ DEFAULTS = {
 PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
 
 
+def add_recording_flags(parser):
+    """The flags of every script that starts from recordings and labels."""
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
+    parser.add_argument("--label_file_dir", help="CSV: one column of row indices per unsafe category")
+    parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
+    parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
+
+
 def read_data_config(path, args, required=()):
     """Settings {key of DEFAULTS: value} of a build_x0.yaml, overruled by the flags in `args` (None: not given).
 

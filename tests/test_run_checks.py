@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import test_accuracy
-from detector_world import CATEGORIES, STEPS, copy_world, make_world
+from detector_world import CATEGORIES, copy_world, make_world
 from lvd.command import Parser, run_command
 from lvd.files import load_torch, load_yaml, save_torch, save_yaml, sha256
 from lvd.split import Split, save_split
