@@ -112,6 +112,6 @@ def _parsed(path, parse, kind):
     text = read_text(path)
     try:
         return parse(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not valid {kind} ({reason})") from error
