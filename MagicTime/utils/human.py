@@ -1,0 +1,113 @@
+"""--human: prompts typed one by one (or piped in), each sampled at once into a numbered folder of its own."""
+
+import io
+import shutil
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from lvd.command import summary
+from lvd.errors import InputError
+from lvd.files import atomic
+
+from .prompts import clean, negatives_of, seeds_of
+
+QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
+
+
+def config_of(config, number):
+    """The Config of prompt `number` alone, with its seed. InputError where the YAML has several seeds or negative prompts:
+    how many prompts will come is not known."""
+    s = config.settings
+    for key in ("seed", "n_prompt"):
+        if isinstance(s[key], list) and len(s[key]) > 1:
+            raise InputError(f"{config.path}: {key} has {len(s[key])} entries, with --human one serves all prompts"
+                             f"{' (--seed gives one)' if key == 'seed' else ''}")
+    seed = seeds_of(s, number + 1, config.path, fresh=lambda: -1)[number]
+    negatives_of(s, 1, config.path)
+    return replace(config, settings={**s, "seed": [seed], "seed_per_prompt": False, "file_path": "", "prompt": []})
+
+
+def converse(model, out, sample_one):
+    """Ask for prompts until there are no more; each goes to out/0000, out/0001, ...: the first number that is free.
+
+    sample_one(text, folder, number) makes the video in that empty folder and returns the paths to show. What it refuses
+    (InputError, OSError) is told and its folder removed, and so it is when it is interrupted; the session goes on.
+    InputError at the end if any prompt gave no video.
+    """
+    made, failed, number = 0, 0, 0
+    for line in _lines():
+        try:
+            text = clean(line, "this prompt")
+            if "\ufffd" in text:
+                raise InputError("this prompt: not text in the terminal's encoding")
+        except InputError as error:
+            failed += _tell(error)
+            continue
+        if left_out := words_cut(model, text):
+            print(f"too long, these words are left out: {left_out}", flush=True)
+        number, folder = _free_folder(Path(out), number)
+        try:
+            with ExitStack() as undo:
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+                with atomic(folder / "prompt.txt") as partial:
+                    partial.write_text(f"{text}\n", encoding="utf-8")
+                paths = sample_one(text, folder, number)
+                undo.pop_all()  # whole: nothing to undo
+        except (InputError, OSError) as error:
+            failed += _tell(error)
+            continue
+        made += 1
+        for path in paths:
+            print(f"  wrote {path}", flush=True)
+    summary("session ended", {"videos": f"{made} new"}, [out] if made else [])
+    if failed:
+        raise InputError(f"{failed} of {made + failed} prompts gave no video (said above)")
+
+
+def words_cut(model, text):
+    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; "" when all fits."""
+    ids = model.tokenizer(text, verbose=False).input_ids
+    length = model.text_encoder.config.max_position_embeddings
+    return model.tokenizer.decode(ids[length - 1:-1]) if len(ids) > length else ""
+
+
+def _lines():
+    """What the user types, line by line."""
+    if sys.stdin is None:
+        raise InputError("--human: there is no standard input to read prompts from")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # odd bytes make one bad prompt, not the end of the session
+    typed = sys.stdin.isatty()
+    if typed:
+        with suppress(ImportError):  # not on every platform
+            import readline  # noqa: F401  (input() then has a history and arrow keys)
+    while True:
+        try:
+            line = input(QUESTION)
+        except EOFError:
+            print()
+            return
+        if not typed:
+            print(line, flush=True)
+        if line.strip().lower() in ("", "exit"):
+            return
+        yield line
+
+
+def _free_folder(out, number):
+    """(n, out/n as a new empty folder) for the first free n from `number` on."""
+    while True:
+        folder = out / f"{number:04d}"
+        try:
+            folder.mkdir(parents=True)
+            return number, folder
+        except FileExistsError:
+            number += 1
+
+
+def _tell(error):
+    """One line about a prompt that gave no video."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1
