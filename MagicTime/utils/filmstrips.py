@@ -10,16 +10,18 @@ from .video import strip_steps, write_filmstrip
 
 
 def draw_filmstrips(folder, vae, count):
-    """folder/filmstrips/0000.png ... of the first `count` recorded rows, skipping those drawn. Returns [their folder]."""
+    """folder/filmstrips/0000.png ... (named as the videos) of the first `count` recorded rows, skipping those drawn. Returns
+    [their folder]."""
     folder = Path(folder)
     x0 = open_x0_file(folder / "pred_x0.pth")
     for row in x0.rows[:count]:
-        path = folder / "filmstrips" / f"{row:04d}.png"
+        name = x0.info.get(row, {}).get("video", f"{row:04d}")
+        path = folder / "filmstrips" / f"{name}.png"
         if path.exists():
             continue
         steps = strip_steps(x0.tensor.shape[1])
         rows = [(f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float()))) for step in steps]
-        video = folder / "videos" / f"{row:04d}.mp4"
+        video = folder / "videos" / f"{name}.mp4"
         if video.exists():
             rows.append(("final clip", read_mp4(video)))
         write_filmstrip(path, rows, x0.info.get(row, {}).get("prompt", ""))
