@@ -1,12 +1,11 @@
-"""The x0 file: one tensor [N, S, C, F, h, w] of predicted x0, filled row by row, and its sidecar.
+"""The x0 file: one tensor [N, S, C, F, h, w] of predicted x0, filled row by row, by one process or several.
 
 `pred_x0.pth` is an ordinary torch file that `torch.load(path, mmap=True, weights_only=True)` opens
 anywhere. It is made at its full size at once, sparse, so that it costs neither memory nor disk before a
-row is written. `pred_x0.json` beside it says what made the file and which rows are whole: a row's data
-is on the disk before the sidecar names it, so a killed run never leaves half a row that looks whole.
+row is written. The sidecar and the journals beside it (lvd.x0_sidecar) say what made the file and which rows are
+whole: a row's data is on the disk before they name it, so a killed run never leaves half a row that looks whole.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -20,10 +19,13 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.files import atomic, load_json, load_torch, save_torch
+from lvd.files import load_torch, save_torch
+from lvd.locks import folder_lock, try_lock, warn_unlocked
+from lvd.x0_sidecar import (Journal, JournalReader, fold, journals, load_sidecar, need_same_recording, new_sidecar,
+                            save_sidecar, sidecar_path)
 
-FORMAT = 1
 DIMENSIONS = "[video, step, channel, frame, height, width]"
+JOINING = 60  # seconds a process waits to join its run, while one that is done already folds the journals
 
 
 @dataclass
@@ -56,38 +58,51 @@ class X0File:
 
 
 class X0Writer:
-    """Fills the rows of an x0 file in any order. A context manager; one process at a time."""
+    """Fills rows of an x0 file in any order. A context manager.
 
-    def __init__(self, path, shape, dtype, sidecar):
-        self.path, self.shape, self.dtype, self._sidecar = path, shape, dtype, sidecar
-        self._file = open(path, "r+b")
+    whole: the rows that were whole when the run began, and those written since by this process. The processes of one
+    run write different rows; rank 0 opens the file before the others do, and keeps other runs out.
+    """
+
+    def __init__(self, path, shape, dtype, meta, member=(0, 1)):
+        self.path, self.shape, self.dtype, self._meta, (self._rank, self._count) = path, shape, dtype, meta, member
+        self._file = open(path, "r+b", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._enter()
+            self._offset = _data_offset(path, math.prod(shape) * dtype.itemsize)
+            self.whole = set(map(int, load_sidecar(path)["rows"]))
+        except BaseException:
             self._file.close()
-            raise InputError(f"{path}: another running process is writing this file; wait for it or stop it") from error
-        self._offset = _data_offset(path, math.prod(shape) * dtype.itemsize)
+            raise
+        self._known = set(self.whole)
+        self._journal, self._journals = Journal(path, self._rank), JournalReader(path, shape[0])
 
-    @property
-    def whole(self):
-        """The rows that are complete on the disk."""
-        return set(map(int, self._sidecar["rows"]))
+    def count_whole(self):
+        """How many rows are whole by now, those of the run's other processes included."""
+        self._known |= self._journals.new().keys()
+        return len(self._known)
 
     def write_row(self, row, x0, info):
-        """Write x0 [S, C, F, h, w] as row `row`; info: {"prompt", "seed", "timesteps"} (plain JSON)."""
+        """Write x0 [S, C, F, h, w] as row `row`; info: {"prompt", "seed", "timesteps", ...} (plain JSON)."""
         self.write_rows([row], [x0], [info])
 
     def write_rows(self, rows, x0s, infos):
         """Write several rows with one flush to the disk: what a batch of videos should use."""
         size = math.prod(self.shape[1:]) * self.dtype.itemsize
-        for row, x0 in zip(rows, x0s, strict=True):
-            self._file.seek(self._offset + row * size)
-            self._file.write(self._row_bytes(row, x0))
-        self._file.flush()
-        os.fsync(self._file.fileno())  # the data first, then the word that it is whole
-        for row, info in zip(rows, infos, strict=True):
-            self._sidecar["rows"][str(row)] = info
-        _save_sidecar(self._sidecar, self.path)
+        try:
+            for row, x0 in zip(rows, x0s, strict=True):
+                self._write_at(self._offset + row * size, self._row_bytes(row, x0))
+            os.fsync(self._file.fileno())  # the data first, then the word that it is whole
+            self._journal.append(rows, infos)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error  # a full disk names no file
+        self.whole.update(rows)
+        self._known.update(rows)
+
+    def _write_at(self, offset, data):
+        while data:  # one call writes 2 GiB at most
+            written = os.pwrite(self._file.fileno(), data, offset)
+            data, offset = data[written:], offset + written
 
     def _row_bytes(self, row, x0):
         if not 0 <= row < self.shape[0]:
@@ -98,10 +113,32 @@ class X0Writer:
         if not torch.isfinite(x0).all():
             raise InputError(f"{self.path}: row {row} holds values that are not finite in {self.dtype}; record in float32 "
                              f"or look at the sampler")
-        return x0.flatten().view(torch.uint8).numpy()
+        return memoryview(x0.flatten().view(torch.uint8).numpy())
+
+    def _enter(self):
+        """Take the lock: alone, then (rank 0) tidy up and let the run's other processes in; or join them."""
+        joining = self._rank > 0
+        locked = try_lock(self._file, shared=joining, patience=JOINING if joining else 0)
+        if locked is None and not joining:
+            warn_unlocked(self.path)
+        if locked is not False and not joining:
+            fold(self.path, self._meta)
+            if self._count > 1:
+                locked = try_lock(self._file, shared=True)
+        if locked is False:
+            raise InputError(f"{self.path}: another running process is writing this file; wait for it or stop it")
 
     def close(self):
-        self._file.close()
+        """The last process of the run to leave folds all journals into the sidecar."""
+        if self._file.closed:
+            return
+        try:
+            self._journal.close()
+            # Without locks nobody knows who is last: the journals stay, where readers and the next run find them.
+            if self._count == 1 or try_lock(self._file):
+                fold(self.path, self._meta)
+        finally:
+            self._file.close()
 
     def __enter__(self):
         return self
@@ -110,33 +147,41 @@ class X0Writer:
         self.close()
 
 
-def create_x0_file(path, rows, steps, latent_shape, dtype, meta, meta_ignore=("versions",), check_space=True):
+def create_x0_file(path, rows, steps, latent_shape, dtype, meta, meta_ignore=("versions",), check_space=True, member=(0, 1)):
     """X0Writer of a new file [rows, steps, *latent_shape], or of the unfinished one that is there.
 
     `latent_shape` = (C, F, h, w); `meta`: plain JSON dict that says what makes the file. A file made with
     another shape, dtype or meta (keys in `meta_ignore` aside) is an InputError naming what differs, and so
-    is a disk without room for the planned size (unless check_space is False).
+    is a disk without room for the planned size (unless check_space is False), or another run that is writing.
+    member: (rank, number) of the run's processes. Rank 0 makes the file, the others open it after that: a barrier
+    belongs between, and one after it where `whole` has to be alike in all.
     """
     path = Path(path)
     shape = (rows, steps, *latent_shape)
     if len(shape) != 6 or min(shape) < 1:
         raise InputError(f"{path}: shape {list(shape)} is not a non-empty {DIMENSIONS}")
-    sidecar = {"format": FORMAT, "shape": list(shape), "dtype": str(dtype).removeprefix("torch."),
-               "meta": json.loads(json.dumps(meta)), "rows": {}}
-    if path.exists():
-        sidecar = _same_recording(path, sidecar, meta_ignore)
-    if check_space:
-        _need_space(path, math.prod(shape) * dtype.itemsize)
-    if not path.exists():
-        _save_sidecar(sidecar, path)  # first: a .pth without a sidecar would count as a whole recording
-        _allocate(path, shape, dtype)
-    return X0Writer(path, shape, dtype, sidecar)
+    planned = new_sidecar(shape, dtype, meta)
+    if member[0] > 0:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; process 0 of the run has to make it first")
+        need_same_recording(path, planned, meta_ignore)
+        return X0Writer(path, shape, dtype, planned["meta"], member)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with folder_lock(path.parent):  # of two runs that begin at once, one makes the file
+        if path.exists():
+            need_same_recording(path, planned, meta_ignore)
+        if check_space:
+            _need_space(path, math.prod(shape) * dtype.itemsize)
+        if not path.exists():
+            _begin(path, planned, shape, dtype)
+        return X0Writer(path, shape, dtype, planned["meta"], member)
 
 
 def open_x0_file(path):
     """X0File of a recording; a bare .pth without a sidecar is read too, all of its rows as whole.
 
-    InputError for a file that is missing, truncated, not 6-D, not floating point, or unlike its sidecar.
+    While a run is filling the file, these are the rows finished so far. InputError for a file that is missing,
+    truncated, not 6-D, not floating point, or unlike its sidecar.
     """
     path = Path(path)
     tensor = _mapped(path)
@@ -148,19 +193,15 @@ def open_x0_file(path):
         raise InputError(f"{path}: {tensor.dtype} tensor, a floating point one is needed")
     if not sidecar_path(path).exists():
         return X0File(path, tensor, list(range(tensor.shape[0])), {})
-    sidecar = _load_sidecar(path)
+    finished = JournalReader(path, tensor.shape[0]).new()  # before the sidecar, into which they may be folded meanwhile
+    sidecar = load_sidecar(path)
     found = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     for key, value in found.items():
         if sidecar[key] != value:
             raise InputError(f"{sidecar_path(path)}: says {key} {sidecar[key]}, the tensor in {path.name} has {value}; the "
                              f"two files do not belong together")
-    info = {int(row): facts for row, facts in sidecar["rows"].items()}
+    info = {int(row): facts for row, facts in sidecar["rows"].items()} | finished
     return X0File(path, tensor, sorted(info), sidecar["meta"], info)
-
-
-def sidecar_path(path):
-    """pred_x0.pth → pred_x0.json"""
-    return Path(path).with_suffix(".json")
 
 
 def _mapped(path):
@@ -169,6 +210,14 @@ def _mapped(path):
     kind = mmap.MAP_SHARED if os.access(path, os.W_OK) else mmap.MAP_PRIVATE
     with torch.serialization.set_default_mmap_options(kind):
         return load_torch(path, mmap=True)
+
+
+def _begin(path, sidecar, shape, dtype):
+    """What is known first: a .pth without a sidecar would count as a whole recording."""
+    for journal in journals(path):  # of a file that was deleted
+        journal.unlink()
+    save_sidecar(sidecar, path)
+    _allocate(path, shape, dtype)
 
 
 def _allocate(path, shape, dtype):
@@ -200,61 +249,8 @@ def _data_offset(path, size):
 
 
 def _need_space(path, size):
-    folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
     there = path.stat().st_blocks * 512 if path.exists() else 0
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(path.parent).free
     if size - there > free:
         raise InputError(f"{path}: needs {(size - there) / 2**30:.1f} GiB more disk, {free / 2**30:.1f} GiB are free; fewer "
                          f"prompts, float16 or another disk")
-
-
-def _same_recording(path, planned, meta_ignore):
-    """The sidecar of the file that is there, after checking that it is the planned recording."""
-    if not sidecar_path(path).exists():
-        raise InputError(f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it away")
-    found = _load_sidecar(path)
-    for key in ("shape", "dtype", "meta"):
-        _need_same(sidecar_path(path), found[key], planned[key], key, meta_ignore)
-    return {**found, "meta": planned["meta"]}
-
-
-def _need_same(path, found, planned, name="", ignore=()):
-    """InputError naming the first (nested) key that differs."""
-    if isinstance(found, dict) and isinstance(planned, dict):
-        for key in sorted(set(found) | set(planned)):
-            if key not in ignore:
-                _need_same(path, found.get(key), planned.get(key), f"{name}.{key}" if name else key, ignore)
-    elif found != planned:
-        raise InputError(f"{path}: made with {name}={_short(found)}, now it is {_short(planned)}; use another folder or "
-                         f"move these files away")
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _load_sidecar(path):
-    where = sidecar_path(path)
-    sidecar = load_json(where)
-    kinds = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
-    if not isinstance(sidecar, dict) or any(not isinstance(sidecar.get(k), kind) for k, kind in kinds.items()):
-        raise InputError(f"{where}: not the sidecar of an x0 file (keys {', '.join(kinds)} are needed)")
-    if sidecar["format"] != FORMAT:
-        raise InputError(f"{where}: format {sidecar['format']}, this version reads {FORMAT}")
-    bad = [row for row in sidecar["rows"] if not row.isdecimal() or int(row) >= sidecar["shape"][0]]
-    if bad:
-        raise InputError(f"{where}: row {bad[0]!r} is outside the file's {sidecar['shape'][0]} rows")
-    return sidecar
-
-
-def _save_sidecar(sidecar, path):
-    """Atomically, one line per row. 2,000 rows are under 1 MB, small beside the row that was just written."""
-    head = json.dumps({k: v for k, v in sidecar.items() if k != "rows"}, indent=1)
-    rows = sorted(sidecar["rows"].items(), key=lambda item: int(item[0]))
-    lines = ",\n".join(f"  {json.dumps(row)}: {json.dumps(info)}" for row, info in rows)
-    with atomic(sidecar_path(path)) as partial, open(partial, "w", encoding="utf-8") as f:
-        f.write(f'{head[:-2]},\n "rows": {{\n{lines}\n }}\n}}\n')
-        f.flush()
-        os.fsync(f.fileno())
