@@ -248,12 +248,10 @@ def test_a_missing_file_is_far_outside(models):
     assert (encode(models("e_adapter_t"), [PROMPT]) - expected("f_all")["text_embeddings"][1:]).abs().max() > 100 * TEXT
 
 
-def test_another_schedule_is_far_outside(sampled, models):
-    """The betas of the base folder's own scheduler file, which MagicTime does not read; a missing offset of timesteps."""
+def test_other_betas_are_far_outside(sampled):
+    """Those of the base folder's own scheduler file, which MagicTime does not read."""
     wanted, noise = expected("f_all"), guided(sampled("f_all", 10).unet_out[0])
     other = ddim(beta_schedule="scaled_linear")
     other.set_timesteps(10)
     x0 = other.step(noise, other.timesteps[0], wanted["latents"]).pred_original_sample
     assert (x0 - wanted["steps10.predx0_true"][:1]).abs().max() > 100 * X0
-    no_offset = first_unet_out(models("f_all"), 900)
-    assert (no_offset - wanted["steps10.unet_out_first"]).abs().max() > 10 * UNET_OUT
