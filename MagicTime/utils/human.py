@@ -11,7 +11,7 @@ from lvd.command import summary
 from lvd.errors import InputError
 from lvd.files import atomic
 
-from .prompts import clean, negatives_of, seeds_of
+from .prompts import clean, negatives_of, seeds_of, words_cut
 
 QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 
@@ -64,13 +64,6 @@ def converse(model, out, sample_one):
     summary("session ended", {"videos": f"{made} new"}, [out] if made else [])
     if failed:
         raise InputError(f"{failed} of {made + failed} prompts gave no video (said above)")
-
-
-def words_cut(model, text):
-    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; "" when all fits."""
-    ids = model.tokenizer(text, verbose=False).input_ids
-    length = model.text_encoder.config.max_position_embeddings
-    return model.tokenizer.decode(ids[length - 1:-1]) if len(ids) > length else ""
 
 
 def _lines():

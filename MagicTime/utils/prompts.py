@@ -132,6 +132,13 @@ def clean(text, where):
     return text
 
 
+def words_cut(model, text):
+    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; "" when all fits."""
+    ids = model.tokenizer(text, verbose=False).input_ids
+    length = model.text_encoder.config.max_position_embeddings
+    return model.tokenizer.decode(ids[length - 1:-1]) if len(ids) > length else ""
+
+
 def negatives_of(settings, count, path):
     """One negative prompt per prompt; a single one serves all."""
     negatives = settings["n_prompt"]
