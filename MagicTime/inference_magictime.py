@@ -3,43 +3,72 @@
 Writes {save_path}/videos/0000.mp4 ..., pred_x0.pth [N, S, C, F, h, w] with pred_x0.json, and config.yaml. The same
 command goes on where it was stopped. Paths in the YAML are looked up from the current folder, MagicTime/ and the
 repository root; a relative save_path in the YAML lies under MagicTime/, --save-path under the current folder.
+Prompts: --file_path, --run-csv, --run-json or --human, else the YAML's file_path, else its prompt list.
+On several GPUs: accelerate launch --num_processes 4 MagicTime/inference_magictime.py ... (the same results).
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
 
+OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile")
+
 
 def build_parser():
     parser = Parser(__doc__, "python MagicTime/inference_magictime.py --config sample_configs/Tiny.yaml --limit 8")
     parser.add_argument("--config", required=True, help="sampling YAML")
-    parser.add_argument("--file_path", "--file-path", help="text file, one prompt a line (overrides the YAML)")
-    parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder (overrides the YAML)")
-    parser.add_argument("--batch_size", type=int, help="prompts sampled together (overrides the YAML)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--file_path", "--file-path", help="text file, one prompt a line")
+    source.add_argument("--run-csv", "--run_csv", metavar="FILE", help="CSV: columns name (the prompt), videoid (the file name)")
+    source.add_argument("--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}")
+    source.add_argument("--human", action="store_true", help="ask for prompts, one video at a time, until an empty line")
+    parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder")
     parser.add_argument("--seed", type=int, help="one seed instead of the YAML's (with seed_per_prompt: of the first prompt)")
-    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
+    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0, or each process its own)")
     parser.add_argument("--limit", type=int, help="sample only the first LIMIT prompts now")
     parser.add_argument("--filmstrips", type=int, default=0, metavar="N",
                         help="also draw x0 at six steps beside the final clip, for the first N prompts")
+    parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, say what would be made")
+    fit = parser.add_argument_group("fitting the hardware (each overrides the YAML's key of that name)")
+    fit.add_argument("--batch_size", type=int, help="prompts sampled together")
+    fit.add_argument("--dtype", help="float32, float16 or bfloat16")
+    fit.add_argument("--attention", help="kernel of scaled_dot_product_attention: auto, flash, efficient, cudnn or math")
+    for flag, text in (("cpu_offload", "text encoder, UNet and VAE wait on the CPU for their turn on the GPU"),
+                       ("vae_slicing", "decode one frame at a time"),
+                       ("vae_tiling", "decode large frames in overlapping tiles"),
+                       ("compile", "torch.compile the UNet: minutes at the start, faster steps")):
+        fit.add_argument(f"--{flag}", action=argparse.BooleanOptionalAction, default=None, help=text)
     return parser
 
 
 def work(args):
     from lvd.errors import InputError
+    from lvd.parallel import processes
     from MagicTime.utils.config import read_config
-    from MagicTime.utils.run import Run
+    from MagicTime.utils.prompts import read_source
+    from MagicTime.utils.run import Run, output_folder
 
     for flag in ("limit", "filmstrips"):
         if getattr(args, flag) is not None and getattr(args, flag) < (flag == "limit"):
             raise InputError(f"--{flag} {getattr(args, flag)}: too small")
-    flags = {key: getattr(args, key) for key in ("file_path", "batch_size", "seed") if getattr(args, key) is not None}
-    run = Run(read_config(args.config, flags), args.save_path, args.gpu_num)
+    config = read_config(args.config, {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None})
+    team, out = processes(), output_folder(config, args.save_path)
+    if args.human:
+        return talk(config, out, args, team)
+    run = Run(config, read_source(config.settings, config.path, args.run_csv, args.run_json), out, team.device(args.gpu_num),
+              team)
+    if args.dry_run:
+        return summary("would sample", run.plan(), [])
+    run.load()
     made = run.sample(args.limit)
+    if not team.is_main:
+        return None
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []
-    summary("sampled", {"videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
-                        "device": run.device, "x0": run.describe_x0()}, [*run.outputs(), *strips])
+    return summary("sampled", {"videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
+                               "device": run.device, "x0": run.describe_x0()}, [*run.outputs(), *strips])
 
 
 def main(argv=None):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from lvd.command import pick_device
+from lvd.errors import InputError
 
 PATIENCE = timedelta(days=7)  # at a barrier; the shares of a long run end hours apart
 
@@ -34,9 +35,13 @@ class Processes:
         return pick_device(gpu_num if self.count == 1 or gpu_num < 0 else self.local_rank)
 
     def barrier(self):
-        """Wait until all processes are here."""
+        """Wait until all processes are here. InputError when one of them ended instead."""
         if self.count > 1:
-            _state().wait_for_everyone()
+            try:
+                _state().wait_for_everyone()
+            except RuntimeError as error:  # gloo's connection breaks
+                raise InputError(f"process {self.rank}: another process of this run has ended (see its message); the same "
+                                 f"command goes on from what is finished") from error
 
 
 def processes():

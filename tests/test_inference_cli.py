@@ -18,7 +18,9 @@ from lvd.errors import InputError
 from lvd.video_io import read_mp4
 from lvd.x0_file import open_x0_file
 from MagicTime import inference_magictime
-from MagicTime.utils.config import WEIGHTS, read_config, read_prompts
+from MagicTime.utils.config import WEIGHTS, read_config
+from MagicTime.utils.prompts import read_prompts, read_source
+from MagicTime.utils.run import Run
 
 SCRIPT = worlds.ROOT / "MagicTime" / "inference_magictime.py"
 
@@ -317,14 +319,12 @@ def test_a_run_of_another_kind_of_device_is_refused(finished, tmp_path, capsys):
 @pytest.mark.parametrize("size, said", [(2, "batch_size=2: does not fit"), (1, "H=32, W=32, L=4: one video does not fit")])
 def test_a_full_memory_says_what_helps(world, tmp_path, capsys, size, said):
     """The device's error is raised by hand from inside the UNet."""
-    from MagicTime.utils.run import Run
-
     def full(*_):
         raise torch.OutOfMemoryError("full")
 
     config = read_config(worlds.write_config(tmp_path / "c.yaml", world[0], batch_size=size))
-    run = Run(config, tmp_path / "out", -1)
-    run.model.unet.register_forward_pre_hook(full)
+    run = Run(config, read_source(config.settings, config.path), tmp_path / "out", torch.device("cpu"))
+    run.load().unet.register_forward_pre_hook(full)
     with pytest.raises(InputError) as error:
         run.sample()
     assert said in str(error.value) and ("batch" in str(error.value)) == (size > 1)

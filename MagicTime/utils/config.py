@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_yaml, read_text
+from lvd.files import load_yaml
 from lvd.settings import ROOT, check_keys
+
+from . import hardware
 
 MAGICTIME = ROOT / "MagicTime"
 WEIGHTS = ("pretrained_model_path", "motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
@@ -17,12 +19,13 @@ DEFAULTS = {
     **dict.fromkeys(WEIGHTS, ""), "H": None, "W": None, "L": None, "steps": None, "guidance_scale": None,
     "file_path": "", "prompt": [], "n_prompt": [""], "seed": [-1], "seed_per_prompt": False,
     "save_predx_0": True, "save_predx_t": False, "x0_mode": "true", "x0_dtype": "float16",
-    "batch_size": 1, "dtype": "float32", "save_path": "", "fps": 8, "format": "mp4"}
+    "batch_size": 1, "dtype": "float32", "save_path": "", "fps": 8, "format": "mp4", **hardware.DEFAULTS}
 REQUIRED = ("pretrained_model_path", "H", "W", "L", "steps", "guidance_scale")
 CHOICES = {"x0_mode": ("true", "released"), "x0_dtype": ("float16", "bfloat16", "float32"),
-           "dtype": ("float16", "bfloat16", "float32"), "format": ("mp4", "gif", "both")}
+           "dtype": ("float16", "bfloat16", "float32"), "format": ("mp4", "gif", "both"),
+           "attention": tuple(hardware.ATTENTION)}
 COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
-SWITCHES = ("save_predx_0", "save_predx_t", "seed_per_prompt")
+SWITCHES = ("save_predx_0", "save_predx_t", "seed_per_prompt", *hardware.SWITCHES)
 # What MagicTime's own configs say about the UNet; the sampler is exactly this model, so nothing else is accepted.
 UNET_FIXED = {"use_inflated_groupnorm": True, "motion_module_type": "Vanilla", "unet_use_cross_frame_attention": False,
               "unet_use_temporal_attention": False, "motion_module_decoder_only": False}
@@ -35,8 +38,8 @@ MOTION_KEYS = (*MOTION_FIXED, "num_attention_heads", "temporal_position_encoding
 
 @dataclass
 class Config:
-    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}; unet_kwargs and
-    scheduler: the second block as it stands."""
+    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}, the last two None when
+    the YAML leaves them to the motion module's file; unet_kwargs and scheduler: the second block as it stands."""
 
     path: Path
     settings: dict
@@ -105,10 +108,10 @@ def _unet_options(kwargs, path):
         if type(kwargs.get(key, True)) is not bool:
             raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
     options = {"heads": motion.get("num_attention_heads", 8),
-               "max_length": motion.get("temporal_position_encoding_max_len", 32),
-               "mid_block": kwargs.get("motion_module_mid_block", False)}
+               "max_length": motion.get("temporal_position_encoding_max_len"),
+               "mid_block": kwargs.get("motion_module_mid_block")}
     for key in ("heads", "max_length"):
-        if type(options[key]) is not int or options[key] < 1:
+        if options[key] is not None and (type(options[key]) is not int or options[key] < 1):
             raise InputError(f"{where}: {key}={options[key]!r}, a whole number of at least 1 is needed")
     return options
 
@@ -145,56 +148,10 @@ def check_sizes(settings, unet_config, vae_config, max_length, path):
     for key in ("H", "W"):
         if settings[key] % factor:
             raise InputError(f"{path}: {key}={settings[key]}, a multiple of {factor} is needed")
-    if settings["L"] > max_length:
-        raise InputError(f"{path}: L={settings['L']} frames, the motion module reaches {max_length}")
+    check_length(settings, max_length, path)
 
 
-def prompts_of(settings, path):
-    """The prompts, one per video: the lines of file_path, or the YAML's own list."""
-    if settings["file_path"]:
-        return read_prompts(find(settings["file_path"]))
-    prompts = settings["prompt"]
-    prompts = [prompts] if isinstance(prompts, str) else prompts
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-        raise InputError(f"{path}: file_path or a list of prompts is needed (key 'prompt', or --file_path)")
-    return prompts
-
-
-def read_prompts(path):
-    """Prompts of a text file, one a line; row i is line i + 1. A newline at the end is fine, a blank line is not."""
-    lines = read_text(path).rstrip("\r\n").split("\n")
-    if lines == [""]:
-        raise InputError(f"{path}: no prompts in this file, one a line is needed")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise InputError(f"{path}: line {number} is blank; rows are counted by line, so every line needs a prompt")
-    return [line.strip() for line in lines]
-
-
-def negatives_of(settings, count, path):
-    """One negative prompt per prompt; a single one serves all."""
-    negatives = settings["n_prompt"]
-    negatives = [negatives] if isinstance(negatives, str) else negatives
-    if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
-        raise InputError(f"{path}: n_prompt={negatives!r}, a text or a list of texts is needed")
-    return _one_or_each(negatives or [""], count, "n_prompt", path)
-
-
-def seeds_of(settings, count, path, fresh):
-    """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws one with fresh()."""
-    seeds = settings["seed"]
-    seeds = seeds if isinstance(seeds, list) else [seeds]
-    for seed in seeds:
-        if type(seed) is not int or not -1 <= seed < 2**63:
-            raise InputError(f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one")
-    if settings["seed_per_prompt"]:
-        if len(seeds) != 1 or seeds[0] < 0:
-            raise InputError(f"{path}: seed_per_prompt needs one seed of at least 0, found {seeds}")
-        return [seeds[0] + row for row in range(count)]
-    return [fresh() if seed == -1 else seed for seed in _one_or_each(seeds, count, "seed", path)]
-
-
-def _one_or_each(values, count, key, path):
-    if len(values) not in (1, count):
-        raise InputError(f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed")
-    return values * count if len(values) == 1 else values
+def check_length(settings, max_length, path):
+    """`max_length`: frames within the motion module's reach; None: not known yet."""
+    if max_length and settings["L"] > max_length:
+        raise InputError(f"{path}: L={settings['L']} frames, the motion module reaches {max_length} (its position table)")

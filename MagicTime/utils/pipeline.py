@@ -56,22 +56,23 @@ def encode(model, texts):
 
 def initial_noise(model, seeds, frames, height, width):
     """[B, C, F, h, w]: one draw (1, C, F, h, w) per seed from a generator of the sampling device, as the original makes
-    it, so published seeds give the published noise."""
+    it, so published seeds give the published noise. Drawn in float32 whatever the model's dtype: the same video in all."""
     shape = (1, model.unet.config.in_channels, frames, height // model.latent_factor, width // model.latent_factor)
     draws = []
     for seed in seeds:
         generator = torch.Generator(model.device).manual_seed(seed)
-        draws.append(torch.randn(shape, generator=generator, device=model.device, dtype=model.unet.dtype))
-    return torch.cat(draws)
+        draws.append(torch.randn(shape, generator=generator, device=model.device))
+    return torch.cat(draws).to(model.unet.dtype)
 
 
 @torch.inference_mode()
-def decode(vae, latents, chunk=None):
+def decode(vae, latents, chunk=None, device=None):
     """Latents [..., C, F, h, w] → pixels [..., 3, F, H, W] in [0, 1]; frame by frame, `chunk` frames at a time
-    (default: 16 up to 128 x 128 pixels, else 2, so that 512 x 512 fits modest GPUs)."""
+    (default: 16 up to 128 x 128 pixels, else 2, so that 512 x 512 fits modest GPUs). `device`: where, if the VAE
+    visits it only when called."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     chunk = chunk or (16 if max(latents.shape[-2:]) * factor <= 128 else 2)
-    frames = latents.movedim(-3, -4).flatten(0, -4).to(vae.device, vae.dtype)  # [N, C, h, w]
+    frames = latents.movedim(-3, -4).flatten(0, -4).to(device or vae.device, vae.dtype)  # [N, C, h, w]
     frames = frames / vae.config.scaling_factor
     pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])
     pixels = (pixels / 2 + 0.5).clamp(0, 1)

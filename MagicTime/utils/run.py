@@ -1,93 +1,114 @@
-"""One sampling run: a config and an output folder, filled batch by batch, resumable."""
+"""One sampling run: a config, prompts and an output folder, filled batch by batch, resumable, by one process or several."""
 
-import hashlib
+import shutil
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from lvd.command import pick_device
 from lvd.errors import InputError
 from lvd.files import fingerprint, load_json, save_json
+from lvd.parallel import Processes
 from lvd.settings import ROOT, claim_output, versions
 from lvd.x0_file import create_x0_file
 
 from . import config as cfg
+from . import hardware
 from .base import part_config
 from .pipeline import decode, sample, to_bytes
+from .prompts import digest, negatives_of, seeds_of
 from .video import video_kinds, write_video
 from .weights import load_magictime
 
-# What two runs into one folder may differ in: none of it changes a video (a batch only to float tolerance).
-NOT_IDENTITY = ("batch_size", "save_path", "file_path", "format", "versions")
+# What two runs into one folder may differ in: none of it changes a video (a batch or a kernel only to float tolerance).
+NOT_IDENTITY = ("batch_size", "save_path", "file_path", "format", "versions", *hardware.HARMLESS)
 RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 
 
 class Run:
-    """Loads the models and claims the output folder; sample() then makes what is missing in it."""
+    """Checks all that can be checked before the weights are loaded; load() or a given `model`; sample() makes what is missing.
 
-    def __init__(self, config, save_path=None, gpu_num=0):
-        self.config, self.settings = config, config.settings
-        self.prompts = cfg.prompts_of(self.settings, config.path)
-        self.negatives = cfg.negatives_of(self.settings, len(self.prompts), config.path)
-        cfg.seeds_of(self.settings, len(self.prompts), config.path, fresh=lambda: 0)  # checked before the long part
-        paths = weight_paths(config)
-        self._check_sizes(paths["pretrained_model_path"])
-        self.out = output_folder(config, save_path)
-        self.device = pick_device(gpu_num)
-        self.identity = self._identity(paths)
-        if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
-            claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
-        scheduler = cfg.make_scheduler(config.scheduler, config.path, self.settings["steps"])
-        self.model = load_magictime(paths, scheduler, **config.unet)
-        for key, what in self.model.report.items():
-            print(f"{key}: {what} ({paths[key]})")
-        self.model.to(self.device, getattr(torch, self.settings["dtype"]))
-        claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
-        self.seeds = self._seeds()
+    `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.parallel).
+    """
+
+    def __init__(self, config, prompts, out, device, processes=Processes(), model=None):
+        self.config, self.settings, self.prompts = config, config.settings, prompts
+        self.out, self.device, self.processes, self.model = Path(out), device, processes, model
+        self.negatives = negatives_of(self.settings, len(prompts), config.path)
+        seeds_of(self.settings, len(prompts), config.path, fresh=lambda: 0)  # checked before the long part
+        self.paths = weight_paths(config)
+        self.latent_shape = self._latent_shape()
         self.kinds = video_kinds(self.settings["format"])
+        self.identity = self._identity()
+        if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
+            self._claim()
+
+    def load(self):
+        """Load the weights onto the device, if no model was given, and claim the folder. Returns the model."""
+        if self.model is None:
+            scheduler = cfg.make_scheduler(self.config.scheduler, self.config.path, self.settings["steps"])
+            self.model = load_magictime(self.paths, scheduler, **self.config.unet)
+            for key, what in self.model.report.items() if self.processes.is_main else ():
+                print(f"{key}: {what} ({self.paths[key]})")
+            cfg.check_length(self.settings, self.model.unet.config.motion_max_seq_length, self.config.path)
+            hardware.fit(self.model, self.device, self.settings)
+        if self.processes.is_main:
+            self._claim()
+            self._draw_seeds()
+        self.processes.barrier()
+        self.seeds = self._seeds()
+        return self.model
 
     def sample(self, limit=None):
-        """Make every video and recording that is missing among the first `limit` prompts. Returns how many were made."""
+        """Make every video and recording that is missing among the first `limit` prompts. Returns how many were made,
+        by all processes together."""
         count = min(limit or len(self.prompts), len(self.prompts))
         size = self.settings["batch_size"]
         with ExitStack() as stack:
-            writers = {key: stack.enter_context(self._recording(key)) for key in RECORDINGS if self.settings[key]}
+            writers = self._recordings(stack)
             missing = {row for row in range(count) if not self._done(row, writers)}
-            bar = stack.enter_context(tqdm(total=count, initial=count - len(missing), desc="prompts", unit="video"))
-            # Batches always begin at multiples of the batch size, so a resumed run repeats the batches of an unbroken one.
-            for start in sorted({row // size * size for row in missing}):
+            self.processes.barrier()  # all have seen the same gaps before anyone fills one
+            # Batches always begin at multiples of the batch size, so a resumed run, or one of more processes, repeats the
+            # batches of an unbroken one.
+            starts = self.processes.share(sorted({row // size * size for row in missing}))
+            bar = stack.enter_context(tqdm(total=count, initial=count - len(missing), desc="prompts", unit="video",
+                                           disable=not self.processes.is_main))
+            for start in starts:
                 rows = list(range(start, min(start + size, count)))
-                wanted = [row for row in rows if row in missing]
-                self._sample_rows(rows, wanted, writers)
-                bar.update(len(wanted))
+                self._sample_rows(rows, [row for row in rows if row in missing], writers)
+                bar.update(self._progress(count, missing) - bar.n)
+        self.processes.barrier()  # all files are closed
         return len(missing)
 
     def _sample_rows(self, rows, wanted, writers):
         """Sample one batch and write its `wanted` rows: the videos first, then the recordings that call them whole."""
-        s, kept = self.settings, {key: [] for key in writers}
-        dtype, timesteps = getattr(torch, s["x0_dtype"]), []
+        s, timesteps = self.settings, []
+        picked = [rows.index(row) for row in wanted]
+        kept = {key: torch.empty((len(wanted), s["steps"], *self.latent_shape), dtype=getattr(torch, s["x0_dtype"]))
+                for key in writers}  # [B, S, C, F, h, w]
 
         def record(step, timestep, x0, latents):
             timesteps.append(timestep)
             for key, value in (("save_predx_0", x0), ("save_predx_t", latents)):
                 if key in kept:
-                    kept[key].append(value.to("cpu", dtype))
+                    kept[key][:, step] = value[picked]
 
         try:
-            latents = sample(self.model, [self.prompts[r] for r in rows], [self.negatives[r] for r in rows],
-                             [self.seeds[r] for r in rows], s["L"], s["H"], s["W"], s["steps"], s["guidance_scale"],
-                             s["x0_mode"], record)
-            picked = [rows.index(row) for row in wanted]
-            for row, place in zip(wanted, picked):
-                write_video(self._video(row), to_bytes(decode(self.model.vae, latents[place])), s["fps"], self.kinds)
+            with hardware.attention_kernels(s["attention"]):
+                latents = sample(self.model, [self.prompts[r].text for r in rows], [self.negatives[r] for r in rows],
+                                 [self.seeds[r] for r in rows], s["L"], s["H"], s["W"], s["steps"], s["guidance_scale"],
+                                 s["x0_mode"], record)
+                for row, place in zip(wanted, picked):
+                    frames = to_bytes(decode(self.model.vae, latents[place], device=self.device))
+                    write_video(self._video(row), frames, s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
             raise InputError(_too_large(s, self.device)) from error
-        infos = [{"prompt": self.prompts[r], "seed": self.seeds[r], "timesteps": timesteps} for r in wanted]
+        infos = [{"prompt": self.prompts[r].text, "seed": self.seeds[r], "timesteps": timesteps, **self._named(r)}
+                 for r in wanted]
         for key, writer in writers.items():
-            recorded = torch.stack(kept[key], dim=1)  # [B, S, C, F, h, w]
-            writer.write_rows(wanted, [recorded[place] for place in picked], infos)
+            writer.write_rows(wanted, list(kept[key]), infos)
 
     def filmstrips(self, count):
         """Draw the filmstrips of the first `count` finished prompts that have none. Returns their folder, if any."""
@@ -99,64 +120,104 @@ class Run:
 
     def count_done(self):
         with ExitStack() as stack:
-            writers = {key: stack.enter_context(self._recording(key)) for key in RECORDINGS if self.settings[key]}
+            writers = self._recordings(stack, Processes())
             return sum(self._done(row, writers) for row in range(len(self.prompts)))
 
     def outputs(self):
-        return [self.out / "videos", *(self.out / name for key, name in RECORDINGS.items() if self.settings[key]),
-                self.out / "config.yaml"]
+        return [self.out / "videos", *(self.out / RECORDINGS[key] for key in self._recorded()), self.out / "config.yaml"]
 
     def describe_x0(self):
         if not self.settings["save_predx_0"]:
             return "not recorded"
         return f"{self.settings['x0_mode']}, {self.settings['steps']} steps, {self.settings['x0_dtype']}"
 
-    def _recording(self, key):
-        s, factor = self.settings, self.model.latent_factor
-        shape = (self.model.unet.config.in_channels, s["L"], s["H"] // factor, s["W"] // factor)
-        meta = {"config": {k: v for k, v in self.identity.items() if k not in NOT_IDENTITY}, "x0_mode": s["x0_mode"],
-                "scaling_factor": self.model.vae.config.scaling_factor, "prompts_sha256": self.identity["prompts_sha256"],
-                "versions": versions()}
-        return create_x0_file(self.out / RECORDINGS[key], len(self.prompts), s["steps"], shape,
-                              getattr(torch, s["x0_dtype"]), meta)
+    def plan(self):
+        """What a run will write, as {fact: text}, from what was checked so far."""
+        shape = [len(self.prompts), self.settings["steps"], *self.latent_shape]
+        size = prod(shape) * getattr(torch, self.settings["x0_dtype"]).itemsize * len(self._recorded())
+        there = self.out
+        while not there.exists():
+            there = there.parent
+        return {"prompts": len(self.prompts), "videos": f"{self.settings['L']} frames of {self.settings['W']} x "
+                f"{self.settings['H']} pixels, {self.settings['steps']} steps", "x0": self.describe_x0(),
+                "recording": f"{' and '.join(RECORDINGS[key] for key in self._recorded()) or 'none'} {shape}, "
+                             f"{size / 2**30:.2f} GiB in all ({shutil.disk_usage(there).free / 2**30:.1f} GiB free)",
+                "batch_size": self.settings["batch_size"], "processes": self.processes.count, "folder": self.out}
+
+    def _recorded(self):
+        return [key for key in RECORDINGS if self.settings[key]]
+
+    def _recordings(self, stack, processes=None):
+        """{key: X0Writer}, closed by `stack`. The main process makes the files, the others join."""
+        processes = processes or self.processes
+        meta = {"config": {k: v for k, v in self.identity.items() if k not in NOT_IDENTITY},
+                "x0_mode": self.settings["x0_mode"], "scaling_factor": self.model.vae.config.scaling_factor,
+                "prompts_sha256": self.identity["prompts_sha256"], "versions": versions()}
+
+        def opened():
+            return {key: stack.enter_context(create_x0_file(
+                self.out / RECORDINGS[key], len(self.prompts), self.settings["steps"], self.latent_shape,
+                getattr(torch, self.settings["x0_dtype"]), meta,))
+                for key in self._recorded()}
+
+        writers = opened() if processes.is_main else {}
+        processes.barrier()
+        return writers or opened()
 
     def _done(self, row, writers):
         files = [Path(f"{self._video(row)}.{kind}") for kind in self.kinds]
         return all(f.is_file() for f in files) and all(row in writer.whole for writer in writers.values())
 
-    def _video(self, row):
-        return self.out / "videos" / f"{row:04d}"
+    def _progress(self, count, missing):
+        """How many of the first `count` rows are done: by their videos, which other processes write too."""
+        return count - sum(not Path(f"{self._video(row)}.{self.kinds[-1]}").exists() for row in missing)
 
-    def _seeds(self):
-        """One seed per prompt; drawn ones are kept beside the videos, so that a resumed run has the same."""
-        path, count = self.out / "seeds.json", len(self.prompts)
-        if path.exists():
-            return load_json(path)
-        drawn = []
+    def _video(self, row):
+        return self.out / "videos" / self.prompts[row].name
+
+    def _named(self, row):
+        """The video's name in the sidecar, where it is not the row's number."""
+        return {} if self.prompts[row].name == f"{row:04d}" else {"video": self.prompts[row].name}
+
+    def _draw_seeds(self):
+        """Drawn seeds are kept beside the videos, so that a resumed run and other processes have the same."""
+        path, drawn = self.out / "seeds.json", []
 
         def fresh():
             drawn.append(torch.Generator().seed() % 2**32)
             return drawn[-1]
 
-        seeds = cfg.seeds_of(self.settings, count, self.config.path, fresh)
-        if drawn:
-            save_json(seeds, path)
-        return seeds
+        if not path.exists():
+            seeds = seeds_of(self.settings, len(self.prompts), self.config.path, fresh)
+            if drawn:
+                save_json(seeds, path)
 
-    def _check_sizes(self, base):
-        unet = part_config(base, "unet")
+    def _seeds(self):
+        path = self.out / "seeds.json"
+        return load_json(path) if path.exists() else seeds_of(self.settings, len(self.prompts), self.config.path, None)
+
+    def _latent_shape(self):
+        """(C, F, h, w) of one video; InputError unless the sizes fit the models."""
+        s, base = self.settings, self.paths["pretrained_model_path"]
+        unet, vae = part_config(base, "unet"), part_config(base, "vae")
         cfg.check_resolutions(self.config, unet)
-        cfg.check_sizes(self.settings, unet, part_config(base, "vae"), self.config.unet["max_length"], self.config.path)
+        cfg.check_sizes(s, unet, vae, self.config.unet["max_length"], self.config.path)
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        return unet.get("in_channels", 4), s["L"], s["H"] // factor, s["W"] // factor
 
-    def _identity(self, paths):
+    def _claim(self):
+        claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
+
+    def _identity(self):
         """The resolved config as saved beside the videos; the prompts and the weights by their hashes.
 
         The kind of device belongs to it: the same seed gives other noise on a GPU than on a CPU.
         """
-        named = {key: f"{_short(path)} ({fingerprint(path)[:16]})" if path else "" for key, path in paths.items()}
-        text = "\n".join(self.prompts).encode()
+        named = {key: f"{_short(path)} ({fingerprint(path)[:16]})" if path else "" for key, path in self.paths.items()}
         rest = {key: value for key, value in self.settings.items() if key not in (*cfg.WEIGHTS, "prompt")}
-        return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": hashlib.sha256(text).hexdigest(),
+        if not rest["vae_tiling"]:
+            del rest["vae_tiling"]  # said only where it matters: folders from before it existed can be resumed
+        return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": digest(self.prompts),
                 "device": self.device.type, "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler,
                 "versions": versions()}
 

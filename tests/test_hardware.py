@@ -1,0 +1,127 @@
+"""Fitting the sampler to the machine: what may change a video, what may not, and what cannot run here."""
+
+import pytest
+import torch
+import worlds
+
+from lvd.x0_file import open_x0_file
+from MagicTime import inference_magictime
+from MagicTime.utils import hardware, pipeline
+
+SETTINGS = {**hardware.DEFAULTS, "dtype": "float32"}
+
+
+def sample(config, out, *flags):
+    return inference_magictime.main(["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)])
+
+
+def recorded(out):
+    return open_x0_file(out / "pred_x0.pth").tensor.clone()
+
+
+@pytest.fixture(scope="module")
+def plain(world, tmp_path_factory):
+    """(config, x0) of a run of three prompts with all defaults."""
+    folder = tmp_path_factory.mktemp("plain")
+    config = worlds.write_config(folder / "c.yaml", world[0])
+    assert sample(config, folder / "out") == 0
+    return config, recorded(folder / "out")
+
+
+@pytest.mark.parametrize("flags", [
+    ("--attention", "flash"), ("--attention", "math"), ("--vae_slicing",), ("--cpu_offload",), ("--batch_size", 3)])
+def test_what_changes_no_video(plain, tmp_path, flags):
+    """x0 to float tolerance (the random world amplifies rounding; another prompt differs by more than 1)."""
+    config, expected = plain
+    assert sample(config, tmp_path / "out", *flags) == 0
+    torch.testing.assert_close(recorded(tmp_path / "out"), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_run_may_go_on_with_other_kernels(plain, tmp_path):
+    """Such settings do not belong to a folder's identity."""
+    config, expected = plain
+    assert sample(config, tmp_path / "out", "--limit", 1, "--attention", "math", "--vae_slicing") == 0
+    assert sample(config, tmp_path / "out", "--cpu_offload") == 0
+    torch.testing.assert_close(recorded(tmp_path / "out"), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("flags, said", [(("--dtype", "bfloat16"), "dtype"), (("--vae_tiling",), "vae_tiling")])
+def test_what_changes_videos_belongs_to_the_folder(plain, tmp_path, capsys, flags, said):
+    config, _ = plain
+    assert sample(config, tmp_path / "out", "--limit", 1) == 0
+    assert sample(config, tmp_path / "out", *flags) == 2
+    assert f"made with {said}=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("bfloat16", 0.1), ("float16", 0.02)])
+def test_half_precision_starts_from_the_same_noise(plain, tmp_path, dtype, tolerance):
+    """x0 of step 0 differs by rounding alone (its standard deviation is about 20); other noise would differ by all of it."""
+    config, expected = plain
+    assert sample(config, tmp_path / "out", "--dtype", dtype) == 0
+    error = recorded(tmp_path / "out")[:, 0] - expected[:, 0]
+    print(dtype, error.std() / expected[:, 0].std(), expected[:, 0].std())
+    assert error.std() < tolerance * expected[:, 0].std()
+
+
+def test_sliced_and_tiled_decoding(model):
+    """Slices are exact. Tiles of a frame larger than one tile overlap and are blended: near, not equal."""
+    latents = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    plain = pipeline.decode(model.vae, latents)
+    seen = []
+    hook = model.vae.decoder.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    try:
+        hardware.fit(model, torch.device("cpu"), {**SETTINGS, "vae_slicing": True})
+        torch.testing.assert_close(pipeline.decode(model.vae, latents), plain, rtol=1e-4, atol=1e-5)
+        assert seen == [(1, 4, 12, 12)] * 3
+        seen.clear()
+        hardware.fit(model, torch.device("cpu"), {**SETTINGS, "vae_tiling": True})
+        model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 8, 64
+        assert pipeline.decode(model.vae, latents).shape == plain.shape
+        assert max(shape[-1] for shape in seen) == 8
+    finally:
+        hook.remove()
+        model.vae.disable_slicing()
+        model.vae.disable_tiling()
+
+
+@pytest.mark.slow
+def test_compiled(plain, tmp_path):
+    config, expected = plain
+    assert sample(config, tmp_path / "out", "--compile", "--limit", 2) == 0
+    torch.testing.assert_close(recorded(tmp_path / "out")[:2], expected[:2], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="kernels that the CPU does not have")
+@pytest.mark.parametrize("name", ["cudnn", "efficient"])
+def test_a_kernel_that_is_not_there(plain, tmp_path, capsys, name):
+    assert sample(plain[0], tmp_path / "out", "--attention", name) == 2
+    assert f"attention={name}: torch has no such kernel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"attention": "xformers"}, "attention='xformers', one of auto, flash"), ({"compile": "yes"}, "compile='yes'"),
+    ({"cpu_offload": 1}, "cpu_offload=1"), ({"dtype": "fp8"}, "dtype='fp8'")])
+def test_bad_values(world, tmp_path, capsys, changes, said):
+    assert sample(worlds.write_config(tmp_path / "c.yaml", world[0], **changes), tmp_path / "out") == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("frames", [20, 32])
+def test_more_frames_than_usual(world, tmp_path, frames):
+    """The position table has 32 places; the noise of a longer video is its own draw."""
+    config = worlds.write_config(tmp_path / "c.yaml", world[0], L=frames, steps=2)
+    assert sample(config, tmp_path / "out", "--limit", 1) == 0
+    assert recorded(tmp_path / "out").shape == (3, 2, 4, frames, 4, 4)
+
+
+def test_too_many_frames(world, tmp_path, capsys):
+    assert sample(worlds.write_config(tmp_path / "c.yaml", world[0], L=33), tmp_path / "out") == 2
+    assert "L=33 frames, the motion module reaches 32" in capsys.readouterr().err
+
+
+def test_dry_run(world, tmp_path, capsys):
+    config = worlds.write_config(tmp_path / "c.yaml", world[0])
+    assert sample(config, tmp_path / "out", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "pred_x0.pth [3, 4, 4, 4, 4, 4], 0.00 GiB" in said and "4 frames of 32 x 32 pixels, 4 steps" in said
+    assert not (tmp_path / "out").exists()
