@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,8 +39,15 @@ def load_torch(path, mmap=False, map_location="cpu"):
     try:
         return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
     except Exception as error:  # garbage bytes drive the unpickler into IndexError, struct.error, AssertionError, ...
-        reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
-        raise InputError(f"{path}: not a readable torch file ({reason})") from error
+        raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
+
+
+def _torch_reason(error):
+    """What torch.load says, in one line; its advice to run pickled code is not passed on."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+    if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
+    return (lines[0] if "weights_only" not in lines[0] else f"no tensors: {lines[-2] if len(lines) > 1 else lines[-1]}")[:160]
 
 
 def save_json(obj, path):
