@@ -152,4 +152,5 @@ def test_bytes_are_truncated():
 @pytest.mark.parametrize("key", ["motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
                                  "magic_text_encoder_path"])
 def test_every_file_changes_the_video(world, model, key):
-    assert not torch.allclose(run(worlds.load(world[0], **{key: ""}), steps=2)[0], run(model, steps=2)[0], atol=1e-3)
+    without = {key: "", **({"magic_adapter_t_path": ""} if key == "motion_module" else {})}  # T updates the motion module
+    assert not torch.allclose(run(worlds.load(world[0], **without), steps=2)[0], run(model, steps=2)[0], atol=1e-3)

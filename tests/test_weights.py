@@ -131,7 +131,7 @@ def test_attention_head_dim_is_the_number_of_heads():
 
 def test_motion_file_wrapped_with_module_prefix_and_other_keys(copy, model):
     path = copy / "ckpts" / CKPTS["motion"]
-    wrapped = {f"module.{name}": t for name, t in read(path).items()} | {"module.conv_in.weight": torch.zeros(1)}
+    wrapped = {f"module.{name}": t for name, t in read(path).items()} | {"module.conv_in.weight": torch.zeros(32, 4, 3, 3)}
     torch.save({"epoch": 3, "state_dict": wrapped}, path)
     assert_same(worlds.load(copy).unet, model.unet)
 

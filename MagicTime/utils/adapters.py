@@ -10,18 +10,24 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.files import load_json
 
-from .base import TEXT_PREFIX
-from .motion import todays_name
-from .tensors import read_tensors
+from .base import TEXT_PREFIX, read_mapping
+from .motion import animatediff_name, todays_name
+from .motion_unet import MOTION
+from .tensors import check_tensor, read_tensors
 
 S_KEY = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight")
 S_GAIN = 2.0  # MagicTime doubles both factors: four times the plain product
 # to_q.lora_A.default.weight, to_q.lora_A.weight, base_model.model.…, and ms-swift's older …loramodule_default.lora_A…
 PEFT_KEY = re.compile(r"(base_model\.model\.)?(?P<layer>.+?)\.(loramodule_[\w-]+\.)?lora_(?P<side>[AB])(\.[\w-]+)?\.weight")
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-UNSUPPORTED = ("use_dora", "use_qa_lora", "fan_in_fan_out")
+PLAIN = ("none", None, False, 0, {}, [])  # values of a config key that is not in use
+# What would make the update another than B @ A, change the base weights, or keep weights elsewhere in the file.
+UNSUPPORTED = ("use_dora", "use_qa_lora", "use_bdlora", "fan_in_fan_out", "bias", "lora_bias", "modules_to_save",
+               "layer_replication", "target_parameters", "trainable_token_indices", "megatron_config", "enable_lora",
+               "use_merged_linear", "model_key_mapping", "alora_invocation_tokens")
+INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others (PiSSA, OLoRA, LoftQ, ...) change the base weights
+NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")  # then not all that target_modules names is adapted
 
 
 def merge_adapter_s(unet, path):
@@ -32,30 +38,40 @@ def merge_adapter_s(unet, path):
         if not found:
             raise InputError(f"{path}: key '{key}' is not of the form ….attn1.processor.to_q_lora.down.weight")
         layer = "to_out.0" if found["layer"] == "to_out" else found["layer"]
-        factors.setdefault(f"{found['attention']}.{layer}", {})[found["side"]] = (key, tensor)
+        _add_factor(factors, f"{found['attention']}.{layer}", found["side"], key, tensor, path)
     updates = {name: (pair, S_GAIN * S_GAIN) for name, pair in factors.items()}
     return _merge(unet, updates, ("up", "down"), path)
 
 
 def merge_adapter_t(unet, folder):
     """The motion modules' adapter, a PEFT folder with AnimateDiff names. Returns the number of layers."""
-    return _merge_peft(unet, folder, todays_name)
+    layers = [animatediff_name(name) for name in _linear_layers(unet) if MOTION in name]
+    return _merge_peft(unet, folder, todays_name, layers)
 
 
 def merge_text_adapter(encoder, folder):
     """The text encoder's adapter, a PEFT folder. Returns the number of layers."""
     homes = {name.removeprefix(TEXT_PREFIX): name for name, _ in encoder.named_modules()}
-    return _merge_peft(encoder, folder, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name))
+    layers = [TEXT_PREFIX + name.removeprefix(TEXT_PREFIX) for name in _linear_layers(encoder)]
+    return _merge_peft(encoder, folder, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name), layers)
 
 
-def _merge_peft(module, folder, rename):
+def _linear_layers(module):
+    return [name for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)]
+
+
+def _add_factor(factors, layer, side, key, tensor, source):
+    """factors[layer][side] = (key, tensor); InputError if another key was there (two adapters in one file)."""
+    pair = factors.setdefault(layer, {})
+    if side in pair:
+        raise InputError(f"{source}: keys '{pair[side][0]}' and '{key}' are two updates of one layer, one is needed")
+    pair[side] = (key, tensor)
+
+
+def _merge_peft(module, folder, rename, layers):
+    """`rename`: the file's layer name → that of `module`; `layers`: all that could be adapted, under the file's names."""
     folder = _peft_folder(folder)
-    config = load_json(folder / "adapter_config.json")
-    if not isinstance(config, dict):
-        raise InputError(f"{folder / 'adapter_config.json'}: holds a {type(config).__name__}, a mapping is needed")
-    for key in UNSUPPORTED:
-        if config.get(key):
-            raise InputError(f"{folder / 'adapter_config.json'}: {key} is not supported")
+    config = _peft_config(folder)
     path = next((folder / name for name in PEFT_FILES if (folder / name).is_file()), None)
     if path is None:
         raise InputError(f"{folder}: none of {', '.join(PEFT_FILES)} is here")
@@ -64,15 +80,64 @@ def _merge_peft(module, folder, rename):
         found = PEFT_KEY.fullmatch(key)
         if not found:
             raise InputError(f"{path}: key '{key}' is not of the form ….to_q.lora_A.default.weight")
-        factors.setdefault(found["layer"], {})[found["side"]] = (key, tensor)
+        _add_factor(factors, found["layer"], found["side"], key, tensor, path)
     updates = {}
     for layer, pair in factors.items():
         rank = peft_rank(layer, config, folder)
         if "A" in pair and pair["A"][1].dim() == 2 and len(pair["A"][1]) != rank:
             raise InputError(f"{path}: '{pair['A'][0]}' has rank {len(pair['A'][1])}, adapter_config.json says {rank} (r, "
                              f"rank_pattern); the two must agree, the scale depends on it")
+        if rename(layer) in updates:
+            raise InputError(f"{path}: layer '{layer}' has two updates under two names, one is needed")
         updates[rename(layer)] = (pair, peft_scale(layer, rank, config, folder))
+    _check_pairs(module, updates, ("B", "A"), path)
+    _check_targets(factors, layers, config, path)
     return _merge(module, updates, ("B", "A"), path)
+
+
+def _peft_config(folder):
+    """adapter_config.json, if it asks for nothing but plain low-rank updates."""
+    path = folder / "adapter_config.json"
+    config = read_mapping(path)
+    for key in UNSUPPORTED:
+        if config.get(key) not in PLAIN:
+            raise InputError(f"{path}: {key}={config[key]!r} is not supported, plain low-rank updates are needed")
+    for key in ("peft_type", "swift_type"):
+        if config.get(key) not in (None, "LORA"):
+            raise InputError(f"{path}: {key}={config[key]!r} is not supported, 'LORA' is needed")
+    if (init := config.get("init_lora_weights")) not in INITS:
+        raise InputError(f"{path}: init_lora_weights={init!r} is not supported, it changes the base weights as well")
+    return config
+
+
+def _check_targets(adapted, layers, config, source):
+    """What target_modules names and what the file adapts must be the same, where the config says it.
+
+    PEFT would not use tensors of a layer that target_modules does not name, and would leave a named layer without tensors
+    as it was: either way the numbers are not those of the adapter that was trained.
+    """
+    target = config.get("target_modules")
+    if target is None or target == "all-linear":
+        return
+    for layer in adapted:
+        if not _is_named(layer, target, source):
+            raise InputError(f"{source}: holds an update of '{layer}', which target_modules of adapter_config.json does not name")
+    if any(config.get(key) not in PLAIN for key in NARROWING):
+        return
+    for layer in layers:
+        if layer not in adapted and _is_named(layer, target, source):
+            raise InputError(f"{source}: no update of '{layer}', which target_modules of adapter_config.json names")
+
+
+def _is_named(layer, target, source):
+    """PEFT's rule: a text is a regular expression of whole names, a list holds names or their ends."""
+    try:
+        if isinstance(target, str):
+            return re.fullmatch(target, layer) is not None
+        return any(layer == name or layer.endswith(f".{name}") for name in target)
+    except (re.error, TypeError) as error:
+        raise InputError(f"{source.parent}/adapter_config.json: target_modules={target!r}, names or a regular expression are "
+                         f"needed") from error
 
 
 def _peft_folder(folder):
@@ -119,14 +184,21 @@ def _by_pattern(key, default, layer, config, source):
 
 @torch.no_grad()
 def _merge(module, updates, sides, source):
-    """weight += scale * left @ right for every {layer: ({side: (key, tensor)}, scale)}; checks all before it changes any."""
+    """weight += scale * left @ right, in float32, for every {layer: ({side: (key, tensor)}, scale)}; checks all before it
+    changes any. Returns the number of layers."""
+    _check_pairs(module, updates, sides, source)
+    layers = dict(module.named_modules())
+    for name, (pair, scale) in updates.items():
+        left, right = (pair[side][1].float() for side in sides)
+        merged = torch.addmm(layers[name].weight.float(), left, right, alpha=scale)
+        layers[name].weight = torch.nn.Parameter(merged, requires_grad=False)
+    return len(updates)
+
+
+def _check_pairs(module, updates, sides, source):
     layers = dict(module.named_modules())
     for name, (pair, _) in updates.items():
         _check_update(layers.get(name), pair, sides, source)
-    for name, (pair, scale) in updates.items():
-        left, right = (pair[side][1].to(layers[name].weight) for side in sides)
-        layers[name].weight += scale * (left @ right)
-    return len(updates)
 
 
 def _check_update(layer, pair, sides, source):
@@ -136,7 +208,6 @@ def _check_update(layer, pair, sides, source):
     if len(pair) != 2:
         raise InputError(f"{source}: key '{key}' stands alone, both {sides[0]} and {sides[1]} are needed")
     (left_key, left), (right_key, right) = (pair[side] for side in sides)
-    rank = right.shape[0] if right.dim() == 2 else 0
+    rank = right.shape[0] if right.dim() == 2 else "rank"
     for key, tensor, shape in ((left_key, left, (layer.out_features, rank)), (right_key, right, (rank, layer.in_features))):
-        if tuple(tensor.shape) != shape:
-            raise InputError(f"{source}: '{key}' has shape {tuple(tensor.shape)}, needed {shape} (any common rank)")
+        check_tensor(key, tensor, shape, source)

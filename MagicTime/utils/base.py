@@ -6,22 +6,48 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.files import load_json, read_text
 
-from .motion_unet import load_2d, make_motion_unet, silence_motion
-from .tensors import load_exactly, read_tensors
+from .motion_unet import load_2d, make_motion_unet
+from .tensors import leave_out, load_exactly, read_tensors, rename, without_weights
 
 # An old VAE's attention layer (diffusers up to 0.13) → today's names.
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 TEXT_PREFIX = "text_model."  # CLIPTextModel's parameters bear it in files and before transformers 5, not today
+# Keys of older text encoder files, and of whole CLIP models, that no CLIPTextModel uses.
+TEXT_LEFT_OUT = {"position_ids": r"(text_model\.)?embeddings\.position_ids",
+                 "CLIP projection": r"text_projection(\.weight)?|logit_scale"}
+# safetensors before .bin, full precision before half, one file before shards
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin",
-                "pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors")
+                "pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors",
+                "diffusion_pytorch_model.fp16.bin", "pytorch_model.fp16.bin")
+INDEX_FILES = tuple(f"{name}.index.json" for name in WEIGHT_FILES)
 
 
-def weight_file(folder):
-    """The weights in a part's folder: safetensors before .bin, full precision before half."""
+def read_weights(folder):
+    """({name: tensor}, the file they come from) of a part's folder, in one file or in shards."""
+    folder = Path(folder)
     for name in WEIGHT_FILES:
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
+        if (folder / name).is_file():
+            return read_tensors(folder / name), folder / name
+    for name in INDEX_FILES:
+        if (folder / name).is_file():
+            return _read_shards(folder / name), folder / name
     raise InputError(f"{folder}: no weights here, one of {', '.join(WEIGHT_FILES[:4])} is needed")
+
+
+def _read_shards(index):
+    """The tensors of the files that an index names; what it says of each must be so."""
+    places = read_mapping(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
+        raise InputError(f"{index}: weight_map is missing or names no files beside it")
+    tensors = {}
+    for file in sorted(set(places.values())):
+        for name, tensor in read_tensors(index.parent / file).items():
+            if places.get(name) != file:
+                raise InputError(f"{index.parent / file}: key '{name}' is not where {index.name} says")
+            tensors[name] = tensor
+    if lost := next((name for name in places if name not in tensors), None):
+        raise InputError(f"{index}: key '{lost}' is missing in {places[lost]}")
+    return tensors
 
 
 def part_config(base, part):
@@ -29,7 +55,7 @@ def part_config(base, part):
     if not Path(base).is_dir():
         raise InputError(f"pretrained_model_path {base}: no such folder")
     path = Path(base) / part / "config.json"
-    config = _mapping(path)
+    config = read_mapping(path)
     if part != "text_encoder":
         channels = config.get("block_out_channels")
         if not isinstance(channels, list) or not channels or not all(type(n) is int and n > 0 for n in channels):
@@ -37,7 +63,7 @@ def part_config(base, part):
     return config
 
 
-def _mapping(path):
+def read_mapping(path):
     """A JSON file's mapping."""
     found = load_json(path)
     if not isinstance(found, dict):
@@ -57,29 +83,27 @@ def _named(source):
         raise InputError(f"{source}: not usable ({reason})") from error
 
 
-def load_unet(base, heads, max_length, mid_block):
-    """UNetMotionModel with the base's 2D weights; its motion modules are random but inert until loaded."""
+def load_unet(base, heads=8, max_length=32, mid_block=False):
+    """(UNetMotionModel with the base's 2D weights, their number); its motion modules have no values yet."""
     folder = Path(base) / "unet"
     config = part_config(base, "unet")
-    with _named(folder / "config.json"):
+    with _named(folder / "config.json"), without_weights():
         unet = make_motion_unet(config, heads, max_length, mid_block)
-    path = weight_file(folder)
-    count = load_2d(silence_motion(unet), read_tensors(path), path)
-    return unet.eval(), count
+    return unet, load_2d(unet, *read_weights(folder))
 
 
 def load_vae(base):
+    """(AutoencoderKL, the number of its tensors)."""
     from diffusers import AutoencoderKL
 
     folder, config = Path(base) / "vae", part_config(base, "vae")
-    with _named(folder / "config.json"):
+    with _named(folder / "config.json"), without_weights():
         vae = AutoencoderKL.from_config(config)
     scaling = vae.config.scaling_factor
     if type(scaling) not in (int, float) or not scaling > 0:
         raise InputError(f"{folder / 'config.json'}: scaling_factor={scaling!r}, a number above 0 is needed")
-    path = weight_file(folder)
-    tensors = {todays_vae_name(name): t for name, t in read_tensors(path).items()}
-    return vae.eval(), load_exactly(vae, as_linear(tensors, vae), path)
+    tensors, path = read_weights(folder)
+    return vae, load_exactly(vae, as_linear(rename(tensors, todays_vae_name, path), vae), path)
 
 
 def todays_vae_name(name):
@@ -97,21 +121,21 @@ def as_linear(tensors, module):
 
 
 def load_text_encoder(base):
+    """(CLIPTextModel, the number of its tensors, those left out)."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     folder, config = Path(base) / "text_encoder", part_config(base, "text_encoder")
-    with _named(folder / "config.json"):
+    with _named(folder / "config.json"), without_weights():
         encoder = CLIPTextModel(CLIPTextConfig.from_dict(config))
-    path = weight_file(folder)
-    return encoder.eval(), load_text(encoder, read_tensors(path), path)
+    return encoder, *load_text(encoder, *read_weights(folder))
 
 
 def load_text(encoder, tensors, source):
-    """Load CLIP text weights, with or without `text_model.` and the position_ids of older files."""
-    ignored = ("position_ids", "text_projection.weight", "logit_scale")  # in some files, used by no CLIPTextModel
+    """Load CLIP text weights, with or without `text_model.`. Returns (their number, Counter of those left out)."""
+    kept, left = leave_out(tensors, TEXT_LEFT_OUT)
     homes = {name.removeprefix(TEXT_PREFIX): name for name in encoder.state_dict()}
-    renamed = {name.removeprefix(TEXT_PREFIX): t for name, t in tensors.items() if not name.endswith(ignored)}
-    return load_exactly(encoder, {homes.get(name, name): t for name, t in renamed.items()}, source)
+    renamed = rename(kept, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name), source)
+    return load_exactly(encoder, renamed, source), left
 
 
 def load_tokenizer(base):
@@ -122,7 +146,7 @@ def load_tokenizer(base):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: no such file; the base folder needs a CLIP tokenizer")
     for path in folder.glob("*.json"):
-        _mapping(path)
+        read_mapping(path)
     read_text(folder / "merges.txt")
     with _named(f"{folder}: vocab.json, merges.txt and tokenizer_config.json"):
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -1,5 +1,9 @@
 """The DreamBooth file: UNet, VAE and text encoder in one file with the original latent diffusion (LDM) names."""
 
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 
@@ -7,33 +11,75 @@ from lvd.errors import InputError
 
 from .base import as_linear, load_text
 from .motion_unet import load_2d
-from .tensors import load_exactly, read_tensors
+from .tensors import leave_out, load_exactly, read_tensors, say_left_out
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-IGNORED_VAE = (VAE + "loss.", VAE + "model_ema.")  # training leftovers
+EMA = "model_ema."
+# What such files hold besides the three models: everything else is an error. EMA weights are averages of the ordinary ones
+# kept by the trainer (names without dots, "model_ema.diffusion_modelinput_blocks00weight"); MagicTime uses the ordinary.
+LEFT_OUT = {
+    "EMA": r"model_ema\..+",
+    "noise schedule": r"betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|logvar|lvlb_weights"
+                      r"|denoiser\.(log_)?sigmas",
+    "VAE training": r"first_stage_model\.(loss|model_ema)\..+",
+    "CLIP projection": r"cond_stage_model\.(logit_scale|text_projection(\.weight)?)"}
+# The first key of other families: what the error calls them.
+FOREIGN = {"conditioner.embedders.": "Stable Diffusion XL", "cond_stage_model.model.": "Stable Diffusion 2 (OpenCLIP)",
+           "text_encoders.": "Stable Diffusion 3"}
+
+
+@dataclass
+class DreamBooth:
+    """A DreamBooth file's tensors under LDM names: unet and vae with their prefix, text without. left: Counter of those
+    left out."""
+
+    path: Path
+    unet: dict
+    vae: dict
+    text: dict
+    left: Counter
+
+
+def read_dreambooth(path):
+    """DreamBooth of an LDM single file; InputError names a key that belongs to no Stable Diffusion 1.5 file."""
+    tensors, left = leave_out(read_tensors(path), LEFT_OUT)
+    for name in tensors:
+        if family := next((words for start, words in FOREIGN.items() if name.startswith(start)), None):
+            raise InputError(f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 is needed")
+    if not any(name.startswith(UNET) for name in tensors):
+        averages = f"; its EMA weights ({EMA}...) are not read" if left["EMA"] else ""
+        raise InputError(f"{path}: no key begins with '{UNET}', an LDM single file is needed{averages}")
+    for name in tensors:
+        if not name.startswith((UNET, VAE, TEXT)):
+            raise InputError(f"{path}: key '{name}' has no place in this model")
+    unet, vae, text = ({name: t for name, t in tensors.items() if name.startswith(part)} for part in (UNET, VAE, TEXT))
+    return DreamBooth(path, unet, vae, {name.removeprefix(TEXT): t for name, t in text.items()}, left)
 
 
 def load_dreambooth(model, path):
-    """Replace the 2D UNet of `model`, and the VAE and text encoder if the file holds them. Returns {part: count}.
+    """Replace the 2D UNet of `model`, and the VAE and text encoder if the file holds them. Returns what went where."""
+    file = read_dreambooth(path)
+    unet = _renamed(file.unet, convert_ldm_unet_checkpoint, model.unet.config, path)
+    counts = {"unet": load_2d(model.unet, unet, path), "vae": _load_vae(model.vae, file), "text_encoder": 0}
+    if file.text:
+        counts["text_encoder"], left = load_text(model.text_encoder, file.text, path)
+        file.left.update(left)
+    replaced = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
+    missing = ", ".join(part for part, count in counts.items() if not count)
+    kept = f"; {missing} not in this file, the base's stays" if missing else ""
+    return f"{replaced} tensors replaced{kept}{say_left_out(file.left)}"
 
-    Keys of other parts (model_ema., betas, ...) are not read.
-    """
-    tensors = read_tensors(path)
-    unet = {name: t for name, t in tensors.items() if name.startswith(UNET)}
-    text = {name.removeprefix(TEXT): t for name, t in tensors.items() if name.startswith(TEXT)}
-    if not unet:
-        raise InputError(f"{path}: no key begins with '{UNET}', an LDM single file is needed")
-    return {"unet": load_2d(model.unet, _renamed(unet, convert_ldm_unet_checkpoint, model.unet.config, path), path),
-            "vae": load_dreambooth_vae(model.vae, tensors, path),
-            "text_encoder": load_text(model.text_encoder, text, path) if text else 0}
+
+def load_dreambooth_vae(vae, path):
+    """Replace the VAE's weights alone if the file holds one."""
+    _load_vae(vae, read_dreambooth(path))
 
 
-def load_dreambooth_vae(vae, tensors, path):
-    """Replace the VAE's weights if the file's `tensors` hold one. Returns the count, 0 if they hold none."""
-    found = {name: t for name, t in tensors.items() if name.startswith(VAE) and not name.startswith(IGNORED_VAE)}
-    if not found:
+def _load_vae(vae, file):
+    if not file.vae:
         return 0
-    return load_exactly(vae, as_linear(_renamed(found, convert_ldm_vae_checkpoint, vae.config, path), vae), path)
+    renamed = _renamed(file.vae, convert_ldm_vae_checkpoint, vae.config, file.path)
+    return load_exactly(vae, as_linear(renamed, vae), file.path)
 
 
 def _renamed(tensors, convert, config, path):

@@ -16,6 +16,7 @@ from lvd.errors import InputError
 from .tensors import load_exactly
 
 MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
+TABLE = "pos_embed.pe"  # the end of a position table's name
 FIXED_2D = {"flip_sin_to_cos": True, "freq_shift": 0, "center_input_sample": False}  # UNetMotionModel knows no other
 
 
@@ -43,8 +44,8 @@ def per_frame_norm(unet, groups=None):
         if (groups or old.num_groups) > old.num_channels or old.num_channels % (groups or old.num_groups):
             raise InputError(f"motion module of {old.num_channels} channels: not divisible into {groups} norm groups")
         new = PerFrameGroupNorm(groups or old.num_groups, old.num_channels, eps=old.eps)
-        new.load_state_dict(old.state_dict())
-        module.norm = new.to(device=old.weight.device, dtype=old.weight.dtype)
+        new.weight, new.bias = old.weight, old.bias
+        module.norm = new
     return unet
 
 
@@ -77,6 +78,18 @@ def silence_motion(unet):
     for module in motion_transformers(unet):
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)
+    return unet
+
+
+def is_motion(name):
+    """Whether a UNetMotionModel's state dict holds a weight of the motion modules under `name` (tables are computed)."""
+    return MOTION in name and not name.endswith(TABLE)
+
+
+def empty_motion(unet):
+    """Give motion modules without values zeros: they pass their input on unchanged. Returns `unet`."""
+    zeros = {name: torch.zeros(1).expand(t.shape) for name, t in unet.state_dict().items() if is_motion(name)}
+    unet.load_state_dict(zeros, strict=False, assign=True)
     return unet
 
 

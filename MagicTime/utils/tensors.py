@@ -1,30 +1,50 @@
-"""Named tensors between files and modules: every key finds its home with the right shape, or InputError names it."""
+"""Named tensors between weight files and modules: every key finds its home with the right shape, or InputError names it.
 
+Files are memory-mapped and modules begin without values, so reading, checking and replacing weights costs no memory: a
+weight takes it once, when `own` copies it.
+"""
+
+import re
+import zipfile
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from lvd.errors import InputError
 from lvd.files import load_torch, need_file
 
+# What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a weight of the model.
+TRAINER = {"callbacks", "hparams", "hyper_parameters", "loops", "lr_scheduler", "lr_schedulers", "optimizer",
+           "optimizer_states", "scaler", "scheduler", "args", "config", "native_amp_scaling_state", "MixedPrecisionPlugin"}
+# Stable Diffusion's own .ckpt files keep a Lightning callback and a numpy score there. `_Inert` stands in for them.
+BESIDE = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar", "numpy.dtype",
+          "_codecs.encode")
+
+
+class _Inert:
+    """What a pickle may name without getting it: takes any arguments, does nothing."""
+
+    def __new__(cls, *args):
+        return super().__new__(cls)
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
 
 def read_tensors(path):
-    """{name: tensor} of a .safetensors file or of a torch file (bare, or wrapped under `state_dict`).
+    """{name: tensor} of a .safetensors file or of a torch file (bare, or wrapped under `state_dict`), memory-mapped.
 
-    What is not a tensor (epoch counters and the like) is left out; so is a `module.` prefix that all names bear.
+    What trainers keep beside tensors (epoch, optimizer states, ...) is left out; so is a `module.` prefix that all names
+    bear. No pickled code is run.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        tensors = _read_safetensors(path)
-    else:
-        tensors = load_torch(path)
-        if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
-            tensors = tensors["state_dict"]
-        if not isinstance(tensors, dict):
-            raise InputError(f"{path}: holds a {type(tensors).__name__}, a dict of named tensors is needed")
-        tensors = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor)}
-        if bad := [name for name in tensors if not isinstance(name, str)]:
-            raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not tensors:
         raise InputError(f"{path}: holds no tensors")
     if all(name.startswith("module.") for name in tensors):
@@ -43,10 +63,84 @@ def _read_safetensors(path):
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:160]})") from error
 
 
-def load_exactly(module, tensors, source, wanted=lambda name: True):
-    """Copy `tensors` into the parameters and buffers of `module` whose names `wanted` accepts: all of them, nothing else.
+def _read_torch(path):
+    with torch.serialization.safe_globals([(_Inert, name) for name in BESIDE]):
+        found = load_torch(path, mmap=_can_be_mapped(path))
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, a dict of named tensors is needed")
+    wrapped = found.get("state_dict")
+    if isinstance(wrapped, dict):
+        beside = _only_tensors({name: value for name, value in found.items() if name != "state_dict"}, path)
+        if lost := [name for name, tensor in beside.items() if tensor.dim()]:
+            raise InputError(f"{path}: holds '{lost[0]}' beside 'state_dict', it has no place in this model")
+        found = wrapped
+    return _only_tensors(found, path)
 
-    Returns the number of tensors copied. Values are cast to the module's dtype. `source` names the file in errors.
+
+def _only_tensors(found, path):
+    """The tensors of a dict; InputError for what is neither a tensor nor a trainer's."""
+    tensors = {name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if bad := [name for name in tensors if not isinstance(name, str)]:
+        raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
+    for name, value in found.items():
+        if not isinstance(value, (torch.Tensor, str, bytes, int, float, type(None), _Inert)) and name not in TRAINER:
+            raise InputError(f"{path}: '{name}' holds a {type(value).__name__}, a tensor is needed")
+    return tensors
+
+
+def _can_be_mapped(path):
+    """Torch maps its zip files, as it writes them (stored); it reads zipped-again ones and those of torch < 1.6 whole."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # torch's own reader will say what is wrong
+        return False
+
+
+def leave_out(tensors, rules):
+    """(the other tensors, Counter {reason: how many}) for `rules` = {reason: regular expression of whole names}."""
+    left, kept = Counter(), {}
+    for name, tensor in tensors.items():
+        reason = next((reason for reason, pattern in rules.items() if re.fullmatch(pattern, name)), None)
+        if reason is None:
+            kept[name] = tensor
+        else:
+            left[reason] += 1
+    return kept, left
+
+
+def say_left_out(left):
+    """'; 690 left out (686 EMA, 4 schedule)' for a Counter {reason: how many}, '' if it is empty."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left.items() if count)
+    return f"; {sum(left.values())} left out ({reasons})" if reasons else ""
+
+
+def rename(tensors, new_name, source):
+    """{new_name(name): tensor}; InputError if two names become one."""
+    renamed, origin = {}, {}
+    for name, tensor in tensors.items():
+        new = new_name(name)
+        if new in renamed:
+            raise InputError(f"{source}: keys '{origin[new]}' and '{name}' are two forms of one")
+        renamed[new], origin[new] = tensor, name
+    return renamed
+
+
+@contextmanager
+def without_weights():
+    """Modules made inside have parameters without values (meta device): nothing is drawn, no memory is taken. Buffers that
+    are computed, such as position tables, are real."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        yield
+
+
+def load_exactly(module, tensors, source, wanted=lambda name: True):
+    """Put `tensors` in place of the parameters and buffers of `module` whose names `wanted` accepts: all of them, nothing
+    else. Nothing is copied or cast until `own`. Returns the number of tensors. `source` names the file in errors.
     """
     homes = {name: t for name, t in module.state_dict().items() if wanted(name)}
     for name in tensors:
@@ -56,13 +150,26 @@ def load_exactly(module, tensors, source, wanted=lambda name: True):
         if name not in tensors:
             raise InputError(f"{source}: key '{name}' is missing")
     for name, tensor in tensors.items():
-        check_shape(name, tensor, homes[name].shape, source)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            homes[name].copy_(tensor)
+        check_tensor(name, tensor, homes[name].shape, source)
+    module.load_state_dict(tensors, strict=False, assign=True)
     return len(tensors)
 
 
-def check_shape(name, tensor, shape, source):
+def check_tensor(name, tensor, shape, source):
+    """InputError unless `tensor` has that shape and holds plain floating point numbers."""
     if tuple(tensor.shape) != tuple(shape):
         raise InputError(f"{source}: '{name}' has shape {tuple(tensor.shape)}, needed {tuple(shape)}")
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not (plain and tensor.is_floating_point()):
+        raise InputError(f"{source}: '{name}' holds {tensor.dtype} ({tensor.layout}, {tensor.device}), plain floating point "
+                         f"numbers are needed")
+
+
+@torch.no_grad()
+def own(module, dtype=torch.float32):
+    """Copy the parameters of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`."""
+    for part in module.modules():
+        for name, mapped in list(part.named_parameters(recurse=False)):
+            copied = torch.empty(mapped.shape, dtype=dtype).copy_(mapped)
+            setattr(part, name, nn.Parameter(copied, requires_grad=False))
+    return module.to(dtype).eval()

@@ -6,16 +6,20 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNetMotionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from lvd.errors import InputError
+
 from . import base
 from .adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
 from .dreambooth import load_dreambooth, load_dreambooth_vae
-from .motion import load_motion
-from .tensors import read_tensors
+from .motion import load_motion, motion_options, read_motion
+from .motion_unet import empty_motion
+from .tensors import own, say_left_out
 
 
 @dataclass
 class MagicTime:
-    """The parts that the sampler needs. `report`: {weight file's key: what went where}."""
+    """The parts that the sampler needs. `report`: {weight file's key: what went where}; `run_on`: the device that the parts
+    visit when they are kept elsewhere (None: they stay where they are)."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -23,17 +27,17 @@ class MagicTime:
     unet: UNetMotionModel
     scheduler: DDIMScheduler
     report: dict = field(default_factory=dict)
+    run_on: torch.device | None = None
 
     def to(self, device, dtype=torch.float32):
         for part in (self.text_encoder, self.vae, self.unet):
-            part.to(device).requires_grad_(False)
-            if part.dtype != dtype:
-                part.to(dtype)
+            part.to(device, dtype).requires_grad_(False)
         return self
 
     @property
     def device(self):
-        return self.unet.device
+        """Where sampling happens."""
+        return self.run_on or self.unet.device
 
     @property
     def latent_factor(self):
@@ -41,35 +45,48 @@ class MagicTime:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def load_magictime(paths, scheduler, heads=8, max_length=32, mid_block=False):
-    """MagicTime in float32 on the CPU from `paths`: {YAML key: path}; all but pretrained_model_path may be empty.
+def load_magictime(paths, scheduler, heads=None, max_length=None, mid_block=None, dtype=torch.float32):
+    """MagicTime on the CPU from `paths`: {YAML key: path}; all but pretrained_model_path may be empty.
 
-    Without a motion module the motion layers are inert. Adapters are merged into the weights, which is exact and
-    has none of the dropout that the original leaves active in them. `scheduler`: a DDIMScheduler.
+    `heads`, `max_length` (frames) and `mid_block` of the motion module: what the YAML says, None: the motion file decides.
+    Without a motion module the motion layers pass their input on. Adapters are merged into the weights, in float32, which
+    is exact and has none of the dropout that the original leaves active in them. `scheduler`: a DDIMScheduler. `dtype`: of
+    the result; float16 and bfloat16 take half the memory from the start. InputError names a file that does not fit.
     """
+    if paths.get("magic_adapter_t_path") and not paths.get("motion_module"):
+        raise InputError(f"magic_adapter_t_path {paths['magic_adapter_t_path']}: updates the motion module, but there is none "
+                         f"(motion_module, use_motion_module); leave this path empty too")
     folder = paths["pretrained_model_path"]
-    unet, unet_count = base.load_unet(folder, heads, max_length, mid_block)
+    motion = read_motion(paths["motion_module"]) if paths.get("motion_module") else None
+    unet, unet_count = base.load_unet(folder, **motion_options(motion, heads=heads, max_length=max_length, mid_block=mid_block))
     vae, vae_count = base.load_vae(folder)
-    encoder, text_count = base.load_text_encoder(folder)
+    encoder, text_count, left = base.load_text_encoder(folder)
     model = MagicTime(base.load_tokenizer(folder), encoder, vae, unet, scheduler)
-    model.report["pretrained_model_path"] = f"{unet_count} UNet, {vae_count} VAE, {text_count} text tensors"
-    if path := paths.get("motion_module"):
-        model.report["motion_module"] = f"{load_motion(unet, path)} tensors"
+    model.report["pretrained_model_path"] = (f"{unet_count} unet, {vae_count} vae, {text_count} text_encoder tensors"
+                                             f"{say_left_out(left)}")
+    if motion:
+        model.report["motion_module"] = load_motion(unet, motion)
+    else:
+        empty_motion(unet)
     if path := paths.get("dreambooth_path"):
-        counts = load_dreambooth(model, path)
-        model.report["dreambooth_path"] = ", ".join(f"{n} {part}" for part, n in counts.items()) + " tensors replaced"
-    if path := paths.get("magic_adapter_s_path"):
-        model.report["magic_adapter_s_path"] = f"{merge_adapter_s(unet, path)} layers merged"
-    if path := paths.get("magic_adapter_t_path"):
-        model.report["magic_adapter_t_path"] = f"{merge_adapter_t(unet, path)} layers merged"
-    if path := paths.get("magic_text_encoder_path"):
-        model.report["magic_text_encoder_path"] = f"{merge_text_adapter(encoder, path)} layers merged"
+        model.report["dreambooth_path"] = load_dreambooth(model, path)
+    _merge_adapters(model, paths)
+    for part in (unet, vae, encoder):
+        own(part, dtype)
     return model
+
+
+def _merge_adapters(model, paths):
+    for key, merge, part in (("magic_adapter_s_path", merge_adapter_s, model.unet),
+                             ("magic_adapter_t_path", merge_adapter_t, model.unet),
+                             ("magic_text_encoder_path", merge_text_adapter, model.text_encoder)):
+        if path := paths.get(key):
+            model.report[key] = f"{merge(part, path)} layers merged"
 
 
 def load_sampling_vae(paths):
     """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that holds one."""
     vae, _ = base.load_vae(paths["pretrained_model_path"])
     if path := paths.get("dreambooth_path"):
-        load_dreambooth_vae(vae, read_tensors(path), path)
-    return vae.requires_grad_(False)
+        load_dreambooth_vae(vae, path)
+    return own(vae)
