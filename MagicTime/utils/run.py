@@ -157,7 +157,7 @@ class Run:
         def opened():
             return {key: stack.enter_context(create_x0_file(
                 self.out / RECORDINGS[key], len(self.prompts), self.settings["steps"], self.latent_shape,
-                getattr(torch, self.settings["x0_dtype"]), meta,))
+                getattr(torch, self.settings["x0_dtype"]), meta, member=(processes.rank, processes.count)))
                 for key in self._recorded()}
 
         writers = opened() if processes.is_main else {}
