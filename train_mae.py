@@ -1,22 +1,25 @@
 """Train the detectors, one per unsafe category and denoising step: {save_dir}/{group}/{step}.pth.
 
 Rows held out in eval.pth, unsafe and normal, are never trained on. Finished detectors are skipped, so the same command goes
-on where it was stopped. With --no-train the saved detectors are evaluated on the held-out clips instead (minutes for
-the small sizes; a stopped evaluation starts again).
+on where it was stopped. `accelerate launch --multi_gpu --num_processes 8 train_mae.py ...` gives each of 8 GPUs its part of
+the detectors. With --no-train the saved detectors are evaluated on the held-out clips instead, by one process (minutes
+for the small sizes; a stopped evaluation starts again).
 """
 
 import argparse
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lvd.clips import folder_representation
-from lvd.command import Parser, pick_device, run_command, summary
+from lvd.command import Parser, run_command, summary
 from lvd.dataset import dataset_groups, dataset_steps, group_name, need_built
 from lvd.detector import SIZES
 from lvd.errors import InputError
 from lvd.files import load_yaml, sha256
+from lvd.parallel import processes
 from lvd.ranges import parse_numbers
 from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, RECIPES, read_settings
 from lvd.settings import ROOT, claim_output, versions
@@ -51,7 +54,31 @@ def build_parser():
 
 
 def work(args):
+    launched = processes()
     settings = read_settings(args.config, args)
+    with _main_first(launched):
+        job, steps = _job(args, settings, launched)
+        run = _train_run(job, steps, settings, launched) if args.train else None
+    if args.train:
+        _train(run, job, settings, launched)
+    elif launched.is_main:
+        _evaluate(job, steps)
+
+
+@contextmanager
+def _main_first(launched):
+    """Checks and looks at what is finished: by the main process, so that bad input is reported once, then by the others.
+    None goes on before all are through, so that all have seen the same."""
+    if not launched.is_main:
+        launched.barrier()
+    yield
+    if launched.is_main:
+        launched.barrier()
+    launched.barrier()
+
+
+def _job(args, settings, launched):
+    """(what the detectors of all steps have in common, the steps), checked."""
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     groups = parse_numbers(args.group_num, dataset_groups(args.data_dir), "--group_num")
@@ -65,28 +92,34 @@ def work(args):
                          f"{representation} ones")
     need_built(args.data_dir, steps)
     names = _categories(args.data_dir)
-    job = {"data_dir": args.data_dir, "normal_dir": normal, "save_dir": args.save_dir, "split": split,
-           "eval_sha256": sha256(eval_path), "settings": settings, "representation": representation,
-           "categories": {group: names[group - 1] for group in groups}, "all_categories": names,
-           "made_by": _made_by(args.data_dir, normal), "device": str(pick_device(args.gpu_num))}
-    if args.train:
-        _train(job, steps, settings)
-    else:
-        _evaluate(job, steps)
+    return {"data_dir": args.data_dir, "normal_dir": normal, "save_dir": args.save_dir, "split": split,
+            "eval_sha256": sha256(eval_path), "settings": settings, "representation": representation,
+            "categories": {group: names[group - 1] for group in groups}, "all_categories": names,
+            "made_by": _made_by(args.data_dir, normal), "device": str(launched.device(args.gpu_num))}, steps
 
 
-def _train(job, steps, settings):
-    from lvd.train_run import METRICS, Job, TrainRun
+def _train_run(job, steps, settings, launched):
+    from lvd.train_run import Job, TrainRun
 
+    if (job["save_dir"] / CONFIG_NAME).exists():
+        _claim(job, settings)
+    return TrainRun([Job(step=step, **job) for step in steps], settings["workers"], launched)
+
+
+def _claim(job, settings):
     config = {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
               "dataset": job["made_by"], "versions": versions()}
-    if (job["save_dir"] / CONFIG_NAME).exists():
-        claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
-    run = TrainRun([Job(step=step, **job) for step in steps], settings["workers"])
-    for group, step in (bar := tqdm(run, "detectors", unit="detector")):
+    claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
+
+
+def _train(run, job, settings, launched):
+    from lvd.train_run import METRICS
+
+    for group, step in (bar := tqdm(run, "detectors", unit="detector", disable=not launched.is_main)):
         bar.set_postfix_str(f"group {group}, step {step}")
-        # Only now: a command that fails before its first detector has claimed nothing.
-        claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
+        _claim(job, settings)  # only now: a command that fails before its first detector has claimed nothing
+    if not launched.is_main:
+        return
     trained = [float(row["val_accuracy"]) for row in run.rows.values()]
     summary("detectors trained", {
         "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["representation"],

@@ -1,13 +1,18 @@
-"""Training all detectors that a command names: resumable, several processes, one table of metrics."""
+"""Training all detectors that a command names: resumable, several processes, one table of metrics.
+
+Processes come in two ways: those of one `accelerate launch`, each with its part of the detectors on its own GPU, and
+within each of these the `workers` that it starts itself.
+"""
 
 import csv
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -15,6 +20,7 @@ import torch
 from lvd.detector import load_file, save_detector
 from lvd.errors import InputError
 from lvd.files import atomic
+from lvd.parallel import Processes
 from lvd.recipe import NOT_IDENTITY
 from lvd.settings import versions
 from lvd.split import Split
@@ -51,30 +57,58 @@ class TrainRun:
 
     Iterating trains and saves them and yields (group, step). Finished detectors of the same settings, data rows and
     eval.pth stay as they are; InputError names one that was trained otherwise.
+
+    processes: of one launch, all of which make the same TrainRun before any of them iterates. Each trains its own part;
+    the main one also yields what the others have finished, and keeps the table of metrics. All end together.
     """
 
-    def __init__(self, jobs, workers=1):
-        self.jobs, self.workers = [], workers
+    def __init__(self, jobs, workers=1, processes=None):
+        self.workers, self.processes = workers, processes or Processes()
+        self.save_dir = Path(jobs[0].save_dir)
         self.rows = {}  # (group, step) → row of metrics
-        for job in jobs:
-            left = {group: name for group, name in job.categories.items() if not self._finished(job, group)}
-            if left:
-                self.jobs.append(replace(job, categories=left))
-        self.save_dir = jobs[0].save_dir
+        self.left = [(job, group) for job in jobs for group in job.categories if not self._finished(job, group)]
+        self.jobs = part_of(self.left, self.processes)
         self.skipped = len(self.rows)
         self._find_others()
 
     def __len__(self):
-        return sum(len(job.categories) for job in self.jobs)
+        return len(self.left)
 
     def __iter__(self):
-        done = _in_processes(self.jobs, self.workers) if self.workers > 1 and len(self.jobs) > 1 else _here(self.jobs)
-        for row in done:
+        for row in self._train():
+            new = (row["group"], row["step"]) not in self.rows
             self.rows[row["group"], row["step"]] = row
-            self._save_metrics()
-            yield row["group"], row["step"]
-        self._find_others()  # another process may have trained here meanwhile
+            if new:
+                yield row["group"], row["step"]
+            yield from self._note_finished()
+        self.processes.barrier()
+        yield from self._note_finished()
+        self._need_all()
+        self._find_others()  # another command may have trained here meanwhile
         self._save_metrics()
+
+    def _train(self):
+        if self.workers > 1 and len(self.jobs) > 1:
+            return _in_processes(self.jobs, self.workers, self.processes.count)
+        return _here(self.jobs, self.processes.count)
+
+    def _note_finished(self):
+        """Yield the detectors that other processes have finished since the last time; save the table."""
+        if not self.processes.is_main:
+            return
+        for job, group in self.left:
+            path = detector_path(self.save_dir, group, job.step)
+            if (group, job.step) not in self.rows and path.exists():
+                self.rows[group, job.step] = _metrics_row(load_file(path, mmap=True)["about"])
+                yield group, job.step
+        self._save_metrics()
+
+    def _need_all(self):
+        for job, group in self.left if self.processes.is_main else []:
+            if (group, job.step) not in self.rows:
+                path = detector_path(self.save_dir, group, job.step)
+                raise InputError(f"{path}: another process trained it, but it is not here; all machines need the same "
+                                 f"--save_dir")
 
     def _finished(self, job, group):
         path = detector_path(job.save_dir, group, job.step)
@@ -99,10 +133,22 @@ class TrainRun:
 
     def _save_metrics(self):
         """The table of all detectors in the folder."""
+        if not self.processes.is_main:
+            return
         with atomic(Path(self.save_dir) / METRICS) as partial, open(partial, "w", newline="") as f:
             table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))), restval="", extrasaction="ignore")
             table.writeheader()
             table.writerows(row for _, row in sorted(self.rows.items()))
+
+
+def part_of(pairs, processes):
+    """Jobs of this process's part of the (job, group) pairs: neighbours, so that few steps are read by two processes,
+    and as many as every other process has (or one more or less)."""
+    first, last = (len(pairs) * rank // processes.count for rank in (processes.rank, processes.rank + 1))
+    by_step = {}
+    for job, group in pairs[first:last]:
+        by_step.setdefault(job.step, (job, {}))[1][group] = job.categories[group]
+    return [replace(job, categories=categories) for job, categories in by_step.values()]
 
 
 def _identity(job, group):
@@ -142,26 +188,26 @@ def _metrics_row(about):
     return {"group": about["group"], "step": about["step"], "category": about["category"], **about["metrics"]}
 
 
-def _threads(settings, workers):
-    """Threads per training process. Small networks take one: more hardly help them, and so the detectors do not
-    depend on how many processes or cores there are."""
-    return max(1, (os.cpu_count() or 1) // workers) if settings["size"] == "base" else 1
+def _threads(settings, together):
+    """Threads of each of the processes that train together. Small networks take one: more hardly help them, and so the
+    detectors do not depend on how many processes or cores there are."""
+    return max(1, (os.cpu_count() or 1) // together) if settings["size"] == "base" else 1
 
 
-def _here(jobs):
+def _here(jobs, launched):
     before = torch.get_num_threads()
     try:
         for job in jobs:
-            torch.set_num_threads(_threads(job.settings, 1))
+            torch.set_num_threads(_threads(job.settings, launched))
             yield from _train_step(job)
     finally:
         torch.set_num_threads(before)
 
 
-def _in_processes(jobs, workers):
-    threads = _threads(jobs[0].settings, workers)
+def _in_processes(jobs, workers, launched):
+    threads = _threads(jobs[0].settings, workers * launched)
     others = set(active_children())
-    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (threads,)) as pool:
         with _no_interrupts():
             waiting = [pool.submit(_whole_step, job) for job in jobs]
         try:
@@ -186,6 +232,12 @@ def _no_interrupts():
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def _start_worker(threads):
+    """A worker ends with the process that started it, however that ends: it would hold its GPU for ever."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _whole_step(job):

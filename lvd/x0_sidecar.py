@@ -55,7 +55,7 @@ def save_sidecar(sidecar, path):
 
 
 def need_same_recording(path, planned, ignore):
-    """InputError unless the file that is there was made as the `planned` sidecar says; `ignore`: keys of meta that may differ."""
+    """InputError unless the file that is there was made as the `planned` sidecar says (keys in `ignore` aside)."""
     if not sidecar_path(path).exists():
         raise InputError(f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it away")
     found = load_sidecar(path)

@@ -38,8 +38,9 @@ with create("pred_x0.pth", rows=rows, member=(rank, count)) as writer:
 
 class Member:
     def __init__(self, folder, rank, count):
-        self.process = subprocess.Popen([sys.executable, "-c", MEMBER, str(rank), str(count), str(ROWS)], cwd=folder, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [sys.executable, "-c", MEMBER, *map(str, (rank, count, ROWS))]
+        self.process = subprocess.Popen(command, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
 
     def tell(self, *lines):
         """Have it do all of `lines`, in the background."""
@@ -285,7 +286,7 @@ with create("pred_x0.pth", rows={ROWS}) as writer:
 
 
 def test_bytes_written_grow_with_the_rows_not_with_their_square(tmp_path):
-    """All bytes that the process hands to the kernel; rows are 2 bytes here, so they are what the sidecar and journal take."""
+    """All bytes that the process hands to the kernel; a row is 2 of them here, the rest is the sidecar's and journal's."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
