@@ -71,6 +71,29 @@ def work(args):
                                "device": run.device, "x0": run.describe_x0()}, [*run.outputs(), *strips])
 
 
+def talk(config, out, args, team):
+    """--human: each prompt is a run of its own in a numbered folder; the model is loaded once."""
+    from lvd.errors import InputError
+    from MagicTime.utils.human import config_of, converse
+    from MagicTime.utils.prompts import Prompt
+    from MagicTime.utils.run import Run, load_model
+
+    if team.count > 1 or args.dry_run or args.limit:
+        raise InputError("--human: one process, without --dry-run and --limit, is needed")
+    device = team.device(args.gpu_num)
+    # Made for its checks, which come before the weights; its folder is never made.
+    paths = Run(config_of(config, 0), [Prompt("-", "0000")], out / "next", device).paths
+    model = load_model(config, paths, device)
+
+    def sample_one(text, folder, number):
+        run = Run(config_of(config, number), [Prompt(text, "0000")], folder, device, model=model)
+        run.load()
+        run.sample()
+        return [*run.outputs(), *(run.filmstrips(1) if args.filmstrips else [])]
+
+    converse(model, out, sample_one)
+
+
 def main(argv=None):
     return run_command(build_parser(), work, argv)
 

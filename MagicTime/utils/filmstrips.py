@@ -9,7 +9,7 @@ from .pipeline import decode, to_bytes
 from .video import strip_steps, write_filmstrip
 
 
-def draw_filmstrips(folder, vae, count):
+def draw_filmstrips(folder, vae, count, device=None):
     """folder/filmstrips/0000.png ... (named as the videos) of the first `count` recorded rows, skipping those drawn. Returns
     [their folder]."""
     folder = Path(folder)
@@ -20,7 +20,7 @@ def draw_filmstrips(folder, vae, count):
         if path.exists():
             continue
         steps = strip_steps(x0.tensor.shape[1])
-        rows = [(f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float()))) for step in steps]
+        rows = [(f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float(), device=device))) for step in steps]
         video = folder / "videos" / f"{name}.mp4"
         if video.exists():
             rows.append(("final clip", read_mp4(video)))

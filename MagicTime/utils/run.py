@@ -47,13 +47,7 @@ class Run:
 
     def load(self):
         """Load the weights onto the device, if no model was given, and claim the folder. Returns the model."""
-        if self.model is None:
-            scheduler = cfg.make_scheduler(self.config.scheduler, self.config.path, self.settings["steps"])
-            self.model = load_magictime(self.paths, scheduler, **self.config.unet)
-            for key, what in self.model.report.items() if self.processes.is_main else ():
-                print(f"{key}: {what} ({self.paths[key]})")
-            cfg.check_length(self.settings, self.model.unet.config.motion_max_seq_length, self.config.path)
-            hardware.fit(self.model, self.device, self.settings)
+        self.model = self.model or load_model(self.config, self.paths, self.device, self.processes.is_main)
         if self.processes.is_main:
             self._claim()
             self._draw_seeds()
@@ -77,23 +71,26 @@ class Run:
                                            disable=not self.processes.is_main))
             for start in starts:
                 rows = list(range(start, min(start + size, count)))
-                self._sample_rows(rows, [row for row in rows if row in missing], writers)
+                self._sample_rows(rows, [row for row in rows if row in missing], writers, bar)
                 bar.update(self._progress(count, missing) - bar.n)
         self.processes.barrier()  # all files are closed
         return len(missing)
 
-    def _sample_rows(self, rows, wanted, writers):
+    def _sample_rows(self, rows, wanted, writers, bar):
         """Sample one batch and write its `wanted` rows: the videos first, then the recordings that call them whole."""
         s, timesteps = self.settings, []
         picked = [rows.index(row) for row in wanted]
-        kept = {key: torch.empty((len(wanted), s["steps"], *self.latent_shape), dtype=getattr(torch, s["x0_dtype"]))
-                for key in writers}  # [B, S, C, F, h, w]
+        dtype, on_gpu = getattr(torch, s["x0_dtype"]), self.device.type == "cuda"
+        kept = {key: torch.empty((s["steps"], len(wanted), *self.latent_shape), dtype=dtype, pin_memory=on_gpu)
+                for key in writers}  # [S, B, C, F, h, w]; pinned, so that the GPU goes on while it is copied
 
         def record(step, timestep, x0, latents):
             timesteps.append(timestep)
+            bar.set_postfix_str(f"step {step + 1}/{s['steps']}", refresh=False)
+            bar.update(0)
             for key, value in (("save_predx_0", x0), ("save_predx_t", latents)):
                 if key in kept:
-                    kept[key][:, step] = value[picked]
+                    kept[key][step].copy_(value[picked].to(dtype), non_blocking=on_gpu)
 
         try:
             with hardware.attention_kernels(s["attention"]):
@@ -105,10 +102,12 @@ class Run:
                     write_video(self._video(row), frames, s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
             raise InputError(_too_large(s, self.device)) from error
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
         infos = [{"prompt": self.prompts[r].text, "seed": self.seeds[r], "timesteps": timesteps, **self._named(r)}
                  for r in wanted]
         for key, writer in writers.items():
-            writer.write_rows(wanted, list(kept[key]), infos)
+            writer.write_rows(wanted, kept[key].unbind(1), infos)
 
     def filmstrips(self, count):
         """Draw the filmstrips of the first `count` finished prompts that have none. Returns their folder, if any."""
@@ -116,7 +115,7 @@ class Run:
 
         if not self.settings["save_predx_0"]:
             raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")
-        return draw_filmstrips(self.out, self.model.vae, count)
+        return draw_filmstrips(self.out, self.model.vae, count, self.device)
 
     def count_done(self):
         with ExitStack() as stack:
@@ -220,6 +219,16 @@ class Run:
         return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": digest(self.prompts),
                 "device": self.device.type, "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler,
                 "versions": versions()}
+
+
+def load_model(config, paths, device, tell=True):
+    """MagicTime of a Config on `device`, fitted to the hardware; `paths`: of weight_paths."""
+    scheduler = cfg.make_scheduler(config.scheduler, config.path, config.settings["steps"])
+    model = load_magictime(paths, scheduler, **config.unet, dtype=getattr(torch, config.settings["dtype"]))
+    for key, what in model.report.items() if tell else ():
+        print(f"{key}: {what} ({paths[key]})")
+    cfg.check_length(config.settings, model.unet.config.motion_max_seq_length, config.path)
+    return hardware.fit(model, device, config.settings)
 
 
 def weight_paths(config):
