@@ -1,0 +1,278 @@
+"""Download the weights that the sample configs name from the Hugging Face hub, into the folders where they expect them.
+
+What is there with the right size is not loaded again; a run that was stopped goes on where it stopped. Sizes and hashes
+(those of weights.yaml and the hub's own) are checked before a file gets its name. HF_ENDPOINT (a mirror), HF_TOKEN and
+HF_HUB_OFFLINE count as in huggingface_hub. weights.yaml lists repositories, revisions, sizes, hashes and licences.
+"""
+
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.errors import InputError  # noqa: E402
+from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest  # noqa: E402
+
+DEFAULT_DIR = Path(__file__).resolve().parents[1] / "ckpts"
+RECORD = "download.json"  # {file below --dir: where it came from, size, sha256}
+STAGING = ".download"
+
+
+@dataclass
+class Step:
+    """One file of the run. state: "there", "missing", or "unsure" until the hub has told its size."""
+
+    weight: object
+    file: object
+    target: Path
+    state: str
+    remote: object = None
+
+    @property
+    def size(self):
+        return (self.remote and self.remote.size) or self.file.size or self.file.about
+
+
+def build_parser():
+    parser = Parser(__doc__, "python MagicTime/prepare_weights/download.py --what base motion magic realisticvision")
+    parser.add_argument("--what", nargs="+", required=True, metavar="NAME",
+                        help=f"{', '.join(read_manifest())}; {', '.join(GROUPS)} (all three), all")
+    parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="where ckpts lies (default: MagicTime/ckpts)")
+    parser.add_argument("--revision", help="branch, tag or commit of the first source instead of weights.yaml's; sizes and "
+                                           "hashes are then the hub's own")
+    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="another file like weights.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="list files, sizes, licences and free disk; write nothing")
+    parser.add_argument("--check", action="store_true", help="hash what is there, without the hub; write nothing")
+    return parser
+
+
+def work(args):
+    weights = choose(args.what, read_manifest(args.manifest))
+    if args.check and (args.dry_run or args.revision):
+        raise InputError("--check goes without --dry-run and --revision")
+    if args.check:
+        return check(weights, args.dir)
+    if args.revision:
+        weights = [_at_revision(weight, args.revision) for weight in weights]
+    steps = plan(weights, args.dir, read_record(args.dir))
+    reached = _ask_hub(weights, steps, args.dry_run)
+    _print_plan(weights, steps)
+    need, free = _bytes_needed(steps, args.dir), shutil.disk_usage(_existing(args.dir)).free
+    facts = {"files": f"{len(steps)}, {sum(step.state == 'there' for step in steps)} of them there",
+             "still to load": show(need), "free disk": f"{show(free)} at {args.dir}"}
+    if args.dry_run:
+        facts["hub"] = "asked" if reached else "not reached: sizes are those of the manifest"
+        return summary("dry run: nothing written" + (", the disk is too small" if need > free else ""), facts, [])
+    if need > free:
+        raise InputError(f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk")
+    written = download(steps, args.dir)
+    summary("weights", {"files": f"{len(steps)}, {len(written)} of them loaded now"}, written)
+
+
+def _at_revision(weight, revision):
+    """The weight as its first source has it at another revision: nothing is known about its files."""
+    return replace(weight, sources=(replace(weight.sources[0], revision=revision),),
+                   files=tuple(replace(file, size=None, hash=None, about=file.size or file.about) for file in weight.files))
+
+
+def plan(weights, folder, record):
+    """Steps for all files. InputError when a file is there with another size."""
+    steps = []
+    for weight in weights:
+        for file in weight.files:
+            target = folder / file.here
+            pinned = weight.sources[0].revision
+            size = file.size or _recorded_size(record.get(file.here), pinned)
+            if not target.exists():
+                state = "missing"
+            elif size is None:
+                state = "unsure"
+            else:
+                state = "there"
+                _need_size(target, size)
+            steps.append(Step(weight, file, target, state))
+    return steps
+
+
+def _recorded_size(entry, revision):
+    """The size of a file loaded before, if it is of the revision that is wanted now."""
+    return entry["size"] if entry and entry["wanted_revision"] == revision else None
+
+
+def _need_size(target, size):
+    if not target.is_file():
+        raise InputError(f"{target}: is a folder, a file is needed")
+    if target.stat().st_size != size:
+        raise InputError(f"{target}: {target.stat().st_size} bytes, {size} are needed; delete or rename it, then it is "
+                         f"loaded")
+
+
+def _ask_hub(weights, steps, dry_run):
+    """Give every step that is not there its Remote. False: the hub did not answer, which only a dry run survives."""
+    from MagicTime.prepare_weights import hub
+
+    for weight in weights:
+        open_steps = [step for step in steps if step.weight is weight and step.state != "there"]
+        if not open_steps:
+            continue
+        try:
+            remotes = hub.locate(weight, [step.file for step in open_steps])
+        except hub.NotReached as error:
+            if not dry_run:
+                raise
+            print(error)
+            return False
+        for step in open_steps:
+            step.remote = remotes[step.file.here]
+            if step.state == "unsure":
+                _compare(step)
+    return True
+
+
+def _compare(step):
+    """A file whose size was not known beforehand: the same as the hub's, or an InputError."""
+    from MagicTime.prepare_weights.hub import difference
+
+    wrong, _ = difference(step.target, step.remote.size, step.remote.hashes)
+    if wrong:
+        raise InputError(f"{step.target}: {wrong}; delete or rename it, then it is loaded")
+    step.state = "there"
+
+
+def _print_plan(weights, steps):
+    for weight in weights:
+        mine = [step for step in steps if step.weight is weight]
+        source = next((step.remote.source for step in mine if step.remote), weight.sources[0])
+        print(f"{weight.name}: {weight.what}\n  licence: {weight.licence}\n  needed by: {', '.join(weight.needed_by)}\n"
+              f"  from: {source}")
+        for step in mine:
+            print(f"  {show(step.size) if step.size else '?':>9}  {step.state:8} {step.file.here}")
+
+
+def download(steps, folder):
+    """Load what is missing; returns the paths written. One process at a time."""
+    missing = [step for step in steps if step.state != "there"]
+    if not missing:
+        return []
+    (folder / STAGING).mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        written = [path for number, step in enumerate(missing, 1)
+                   for path in _load(step, folder, f"{number}/{len(missing)}")]
+        try:
+            (folder / STAGING).rmdir()
+        except OSError:  # parts of a file that was not asked for now
+            pass
+    return [*written, folder / RECORD]
+
+
+@contextmanager
+def _alone(folder):
+    from lvd.locks import try_lock, warn_unlocked
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        locked = try_lock(handle)
+        if locked is False:
+            raise InputError(f"{folder}: another download writes here")
+        if locked is None:
+            warn_unlocked(folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _load(step, folder, number):
+    """Load one file into the staging folder, check it, give it its name. Returns [its path]."""
+    from lvd.files import save_json
+    from MagicTime.prepare_weights import hub
+
+    partial = _partial(step, folder)
+    print(f"{number} {step.file.here}")
+    hub.fetch(step.remote, partial, step.file.here)
+    wrong, sha256 = hub.difference(partial, step.remote.size, step.remote.hashes)
+    if wrong:
+        partial.unlink()
+        raise InputError(f"{step.file.here} from {step.remote.source}: {wrong}; nothing was kept of it")
+    step.target.parent.mkdir(parents=True, exist_ok=True)
+    size = partial.stat().st_size
+    os.replace(partial, step.target)
+    source = step.remote.source
+    save_json({**read_record(folder), step.file.here: {
+        "repository": source.repository, "kind": source.kind, "path": step.remote.path, "revision": step.remote.revision,
+        "wanted_revision": step.weight.sources[0].revision, "size": size, "sha256": sha256,
+        "checked_against": list(step.remote.hashes)}}, folder / RECORD)
+    return [step.target]
+
+
+def _partial(step, folder):
+    """Where a file grows; its name says what content it will have."""
+    return folder / STAGING / f"{step.file.here.replace('/', '--')}.{step.remote.token}.partial"
+
+
+def _bytes_needed(steps, folder):
+    need = 0
+    for step in steps:
+        if step.state != "there":
+            partial = _partial(step, folder) if step.remote else None
+            need += max(0, step.size - (partial.stat().st_size if partial and partial.exists() else 0))
+    return need
+
+
+def read_record(folder):
+    """{file below --dir: facts} of earlier downloads into `folder`."""
+    from lvd.files import load_json
+
+    path = Path(folder) / RECORD
+    found = load_json(path) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(entry, dict) and {"size", "sha256", "wanted_revision"} <= set(entry)
+                                              for entry in found.values()):
+        raise InputError(f"{path}: not a record of downloads; delete it to go without")
+    return found
+
+
+def check(weights, folder):
+    """Hash the files of `weights` and compare them with weights.yaml and the record of the download, offline."""
+    from tqdm import tqdm
+
+    from MagicTime.prepare_weights.hub import difference
+
+    record, bad, steps = read_record(folder), [], [(weight, file) for weight in weights for file in weight.files]
+    total = sum((folder / file.here).stat().st_size for _, file in steps if (folder / file.here).is_file())
+    with tqdm(total=total, unit="B", unit_scale=True, desc="hashing", disable=total == 0) as bar:
+        for _, file in steps:
+            target, entry = folder / file.here, record.get(file.here, {})
+            size = entry.get("size", file.size)
+            hashes = [entry["sha256"]] if entry else [file.hash] if file.hash else []
+            wrong = difference(target, size, hashes, bar.update)[0] if target.is_file() else "missing"
+            if wrong:
+                bad.append(f"{file.here}: {wrong}")
+            bar.write(f"{wrong or ('ok' if hashes else 'there, but nothing is known to compare it with')}: {file.here}")
+    if bad:
+        raise InputError(f"--check {folder}: {len(bad)} of {len(steps)} files are missing or wrong, first {bad[0]}")
+    summary("checked", {"files": len(steps)}, [])
+
+
+def _existing(path):
+    """The nearest folder above `path` that exists."""
+    path = Path(path).absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def show(size):
+    """Bytes in the hub's units: 3.44 GB."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} B"
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""weights.yaml as objects: which files a weight has, where they go, and where the hub keeps them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lvd.errors import InputError
+from lvd.files import load_yaml
+from lvd.settings import check_keys
+
+from .hub import HASH
+
+MANIFEST = Path(__file__).with_name("weights.yaml")
+WEIGHT_KEYS = ("what", "licence", "needed_by", "folder", "sources", "files")
+FILE_KEYS, SOURCE_KEYS = ("size", "hash", "about"), ("repository", "revision", "kind", "folder", "names")
+GROUPS = {"dreambooth": ("realisticvision", "toonyou", "rcnzcartoon")}
+
+
+@dataclass(frozen=True)
+class File:
+    """name: below the weight's folder; here: below --dir; size: bytes; hash: 64 hex digits (sha256) or 40 (git blob id).
+
+    None: not known, the hub's metadata say it. about: bytes, to plan with when the size is not known.
+    """
+
+    name: str
+    here: str
+    size: int | None = None
+    hash: str | None = None
+    about: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place on the hub: a repository's folder at one revision. kind: model or space; names: {our name: theirs}."""
+
+    repository: str
+    revision: str
+    kind: str = "model"
+    folder: str = ""
+    names: dict = field(default_factory=dict)
+
+    def path(self, name):
+        """Where the repository has our file `name`."""
+        return "/".join(part for part in (self.folder, self.names.get(name, name)) if part)
+
+    def __str__(self):
+        return f"{'spaces/' if self.kind == 'space' else ''}{self.repository} @ {self.revision[:8]}"
+
+
+@dataclass(frozen=True)
+class Weight:
+    name: str
+    what: str
+    licence: str
+    needed_by: tuple
+    folder: str
+    sources: tuple
+    files: tuple
+
+
+def read_manifest(path=MANIFEST):
+    """{name: Weight} of weights.yaml, in its order."""
+    found = load_yaml(path)
+    check_keys(found, found, (), path)
+    weights = {}
+    for name, entry in found.items():
+        check_keys(entry, WEIGHT_KEYS, WEIGHT_KEYS, f"{path} ({name})")
+        for file, facts in entry["files"].items():
+            _check_file(f"{entry['folder']}/{file}", facts, path)
+        for source in entry["sources"]:
+            check_keys(source, SOURCE_KEYS, ("repository", "revision"), f"{path} ({name}, sources)")
+        files = tuple(File(file, f"{entry['folder']}/{file}", **facts) for file, facts in entry["files"].items())
+        sources = tuple(Source(**source) for source in entry["sources"])
+        weights[name] = Weight(name, entry["what"], entry["licence"], tuple(entry["needed_by"]), entry["folder"],
+                               sources, files)
+    return weights
+
+
+def _check_file(here, facts, path):
+    where = f"{path} ({here})"
+    check_keys(facts, FILE_KEYS, (), where)
+    if here.startswith("/") or {"", ".", ".."} & set(here.split("/")):
+        raise InputError(f"{where}: a path below --dir is needed")
+    size, digest = facts.get("size"), facts.get("hash")
+    if size is not None and (type(size) is not int or size < 0):
+        raise InputError(f"{where}: size={size!r}, a number of bytes is needed")
+    if digest is not None and not HASH.fullmatch(str(digest)):
+        raise InputError(f"{where}: hash={digest!r}, 64 hexadecimal digits (sha256) or 40 (git blob id) are needed")
+
+
+def choose(names, weights):
+    """The Weights that `--what` names, once each, in the manifest's order."""
+    groups = {**{name: (name,) for name in weights}, "all": tuple(weights),
+              **{name: members for name, members in GROUPS.items() if set(members) <= set(weights)}}
+    for name in names:
+        if name not in groups:
+            raise InputError(f"--what {name}: one or more of {', '.join(groups)} are needed")
+    wanted = {member for name in names for member in groups[name]}
+    return [weight for name, weight in weights.items() if name in wanted]
