@@ -72,7 +72,6 @@ def same_as_alone(world, save):
         assert all(torch.equal(value, many["state_dict"][key]) for key, value in one["state_dict"].items()), name
         assert one["about"]["data_sha256"] == many["about"]["data_sha256"]
     assert table(save) == table(world.save) and len(table(save)) == 6
-    assert (save / "train.yaml").read_text() == (world.save / "train.yaml").read_text()
 
 
 @pytest.mark.slow
@@ -82,6 +81,7 @@ def test_two_processes_train_the_detectors_of_one(world, tmp_path):
     assert out.count("detectors trained") == 1 and "trained now: 6" in out
     assert any(line.startswith("detectors: 100%") and "6/6" in line for line in err)
     same_as_alone(world, tmp_path)
+    assert (tmp_path / "train.yaml").read_text() == (world.save / "train.yaml").read_text()
 
 
 def running(text):
@@ -119,13 +119,13 @@ def wait_for_the_first(process, save):
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(world, tmp_path):
-    """Processes with workers of their own go on; no detector is trained twice."""
+    """The same command goes on; no detector is trained twice."""
     process = launch(world, tmp_path)
     wait_for_the_first(process, tmp_path)
     kill_all(process, tmp_path)
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in found(tmp_path) & ALL}
     assert kept
-    status, out, err = finish(launch(world, tmp_path, "--workers", "2"))
+    status, out, err = finish(launch(world, tmp_path))
     assert status == 0, err
     assert f"trained now: {6 - len(kept)}" in out and f"found finished: {len(kept)}" in out
     assert kept == {name: (tmp_path / name).stat().st_mtime_ns for name in kept}
