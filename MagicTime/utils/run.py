@@ -18,7 +18,7 @@ from . import config as cfg
 from . import hardware
 from .base import part_config
 from .pipeline import decode, sample, to_bytes
-from .prompts import digest, negatives_of, seeds_of
+from .prompts import digest, negatives_of, seeds_of, words_cut
 from .video import video_kinds, write_video
 from .weights import load_magictime
 
@@ -51,6 +51,7 @@ class Run:
         if self.processes.is_main:
             self._claim()
             self._draw_seeds()
+            self._tell_cut_prompts()
         self.processes.barrier()
         self.seeds = self._seeds()
         return self.model
@@ -177,6 +178,13 @@ class Run:
     def _named(self, row):
         """The video's name in the sidecar, where it is not the row's number."""
         return {} if self.prompts[row].name == f"{row:04d}" else {"video": self.prompts[row].name}
+
+    def _tell_cut_prompts(self):
+        """The text encoder reads the beginning of long prompts only, as in the original; say so."""
+        cut = [(row, words) for row, prompt in enumerate(self.prompts) if (words := words_cut(self.model, prompt.text))]
+        if cut and len(self.prompts) > 1:  # a single one is told by --human
+            print(f"{len(cut)} of {len(self.prompts)} prompts are longer than the text encoder reads; the first is row "
+                  f"{cut[0][0]}, left out: {cut[0][1][:80]}")
 
     def _draw_seeds(self):
         """Drawn seeds are kept beside the videos, so that a resumed run and other processes have the same."""
