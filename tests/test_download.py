@@ -107,7 +107,7 @@ def test_all_files_go_where_the_configs_expect_them(tiny_hub, loaded):
         for file in weight.files:
             if weight.name != "videomae":
                 assert (folder / file.here).read_bytes() == local(weight, file).read_bytes()
-    assert "loaded now" in out and "CC BY-NC 4.0" in out
+    assert "files: 25, 25 of them loaded now" in out and "CC BY-NC 4.0" in out
     assert tiny_hub.tokens == {"Bearer hf_secret"}  # and never sent to the other host, see hub_server
     record = json.loads((folder / "download.json").read_text())
     entry = record["Base_Model/motion_module/motion_module.ckpt"]
@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on(run, hub, flags, tmp_path):
     hub.faults["big.bin"] = "stall"
     process, staging = start(hub, *flags), tmp_path / "ckpts" / ".download"
     deadline = time.monotonic() + 60
-    while not any(p.stat().st_size for p in staging.glob("*big.bin*")) and time.monotonic() < deadline:
+    while not any(p.stat().st_size >= STEP for p in staging.glob("*big.bin*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -70,7 +70,8 @@ def work(args):
     if need > free:
         raise InputError(f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk")
     written = download(steps, args.dir)
-    summary("weights", {"files": f"{len(steps)}, {len(written)} of them loaded now"}, written)
+    summary("weights", {"files": f"{len(steps)}, {len(written)} of them loaded now"},
+            [*written, args.dir / RECORD] if written else [])
 
 
 def _at_revision(weight, revision):
@@ -154,19 +155,20 @@ def _print_plan(weights, steps):
 
 
 def download(steps, folder):
-    """Load what is missing; returns the paths written. One process at a time."""
+    """Load what is missing; returns the files' paths. One process at a time."""
     missing = [step for step in steps if step.state != "there"]
     if not missing:
         return []
     (folder / STAGING).mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        written = [path for number, step in enumerate(missing, 1)
-                   for path in _load(step, folder, f"{number}/{len(missing)}")]
+        for number, step in enumerate(missing, 1):
+            print(f"{number}/{len(missing)} {step.file.here}")
+            _load(step, folder)
         try:
             (folder / STAGING).rmdir()
         except OSError:  # parts of a file that was not asked for now
             pass
-    return [*written, folder / RECORD]
+    return [step.target for step in missing]
 
 
 @contextmanager
@@ -185,13 +187,12 @@ def _alone(folder):
         os.close(handle)
 
 
-def _load(step, folder, number):
-    """Load one file into the staging folder, check it, give it its name. Returns [its path]."""
+def _load(step, folder):
+    """Load one file into the staging folder, check it, give it its name, record it."""
     from lvd.files import save_json
     from MagicTime.prepare_weights import hub
 
     partial = _partial(step, folder)
-    print(f"{number} {step.file.here}")
     hub.fetch(step.remote, partial, step.file.here)
     wrong, sha256 = hub.difference(partial, step.remote.size, step.remote.hashes)
     if wrong:
@@ -205,7 +206,6 @@ def _load(step, folder, number):
         "repository": source.repository, "kind": source.kind, "path": step.remote.path, "revision": step.remote.revision,
         "wanted_revision": step.weight.sources[0].revision, "size": size, "sha256": sha256,
         "checked_against": list(step.remote.hashes)}}, folder / RECORD)
-    return [step.target]
 
 
 def _partial(step, folder):
