@@ -121,12 +121,13 @@ def _check_targets(adapted, layers, config, source):
         return
     for layer in adapted:
         if not _is_named(layer, target, source):
-            raise InputError(f"{source}: holds an update of '{layer}', which target_modules of adapter_config.json does not name")
+            raise InputError(f"{source}: holds an update of '{layer}', which adapter_config.json's target_modules does not "
+                             f"name")
     if any(config.get(key) not in PLAIN for key in NARROWING):
         return
     for layer in layers:
         if layer not in adapted and _is_named(layer, target, source):
-            raise InputError(f"{source}: no update of '{layer}', which target_modules of adapter_config.json names")
+            raise InputError(f"{source}: no update of '{layer}', which adapter_config.json's target_modules names")
 
 
 def _is_named(layer, target, source):
@@ -136,8 +137,8 @@ def _is_named(layer, target, source):
             return re.fullmatch(target, layer) is not None
         return any(layer == name or layer.endswith(f".{name}") for name in target)
     except (re.error, TypeError) as error:
-        raise InputError(f"{source.parent}/adapter_config.json: target_modules={target!r}, names or a regular expression are "
-                         f"needed") from error
+        raise InputError(f"{source.parent}/adapter_config.json: target_modules={target!r}, names or a regular expression "
+                         f"are needed") from error
 
 
 def _peft_folder(folder):

@@ -47,7 +47,7 @@ def read_dreambooth(path):
         if family := next((words for start, words in FOREIGN.items() if name.startswith(start)), None):
             raise InputError(f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 is needed")
     if not any(name.startswith(UNET) for name in tensors):
-        averages = f"; its EMA weights ({EMA}...) are not read" if left["EMA"] else ""
+        averages = f"; its EMA weights ({EMA}*) are not read" if left["EMA"] else ""
         raise InputError(f"{path}: no key begins with '{UNET}', an LDM single file is needed{averages}")
     for name in tensors:
         if not name.startswith((UNET, VAE, TEXT)):

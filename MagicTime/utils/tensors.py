@@ -20,8 +20,8 @@ from lvd.files import load_torch, need_file
 TRAINER = {"callbacks", "hparams", "hyper_parameters", "loops", "lr_scheduler", "lr_schedulers", "optimizer",
            "optimizer_states", "scaler", "scheduler", "args", "config", "native_amp_scaling_state", "MixedPrecisionPlugin"}
 # Stable Diffusion's own .ckpt files keep a Lightning callback and a numpy score there. `_Inert` stands in for them.
-BESIDE = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar", "numpy.dtype",
-          "_codecs.encode")
+BESIDE = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar",
+          "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
 
 
 class _Inert:
@@ -167,9 +167,12 @@ def check_tensor(name, tensor, shape, source):
 
 @torch.no_grad()
 def own(module, dtype=torch.float32):
-    """Copy the parameters of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`."""
+    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`."""
     for part in module.modules():
         for name, mapped in list(part.named_parameters(recurse=False)):
-            copied = torch.empty(mapped.shape, dtype=dtype).copy_(mapped)
+            copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device).copy_(mapped)
             setattr(part, name, nn.Parameter(copied, requires_grad=False))
-    return module.to(dtype).eval()
+        for name, table in list(part.named_buffers(recurse=False)):
+            if table.is_floating_point():
+                setattr(part, name, table.to(dtype))
+    return module.eval()

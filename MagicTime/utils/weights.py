@@ -31,7 +31,9 @@ class MagicTime:
 
     def to(self, device, dtype=torch.float32):
         for part in (self.text_encoder, self.vae, self.unet):
-            part.to(device, dtype).requires_grad_(False)
+            if part.dtype != dtype:
+                own(part, dtype)
+            part.to(device).requires_grad_(False)
         return self
 
     @property
@@ -54,11 +56,12 @@ def load_magictime(paths, scheduler, heads=None, max_length=None, mid_block=None
     the result; float16 and bfloat16 take half the memory from the start. InputError names a file that does not fit.
     """
     if paths.get("magic_adapter_t_path") and not paths.get("motion_module"):
-        raise InputError(f"magic_adapter_t_path {paths['magic_adapter_t_path']}: updates the motion module, but there is none "
-                         f"(motion_module, use_motion_module); leave this path empty too")
+        raise InputError(f"magic_adapter_t_path {paths['magic_adapter_t_path']}: updates the motion module, but there is "
+                         f"none (motion_module, use_motion_module); leave this path empty too")
     folder = paths["pretrained_model_path"]
     motion = read_motion(paths["motion_module"]) if paths.get("motion_module") else None
-    unet, unet_count = base.load_unet(folder, **motion_options(motion, heads=heads, max_length=max_length, mid_block=mid_block))
+    options = motion_options(motion, heads=heads, max_length=max_length, mid_block=mid_block)
+    unet, unet_count = base.load_unet(folder, **options)
     vae, vae_count = base.load_vae(folder)
     encoder, text_count, left = base.load_text_encoder(folder)
     model = MagicTime(base.load_tokenizer(folder), encoder, vae, unet, scheduler)
