@@ -1,9 +1,9 @@
-"""Several processes of one run fill one x0 file: real processes, stepped by the test through their standard input."""
+"""Several processes of one run fill one x0 file: real processes, stepped by the test."""
 
 import errno
 import fcntl
 import json
-import signal
+import multiprocessing
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,51 +16,48 @@ from lvd.x0_file import open_x0_file
 from test_x0_file import META, ROOT, create, info_of, x0_of
 
 ROWS = 12
-# Opens the file, then does as it is told: a row to write, "count", or "close". Answers every line.
-MEMBER = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-import torch
-torch.set_num_threads(1)
-from test_x0_file import create, info_of, x0_of
-rank, count, rows = map(int, sys.argv[1:])
-input()
-with create("pred_x0.pth", rows=rows, member=(rank, count)) as writer:
-    print("whole", *sorted(writer.whole), flush=True)
-    while (line := input()) != "close":
-        if line == "count":
-            print(writer.count_whole(), flush=True)
-        else:
-            writer.write_row(int(line), x0_of(int(line)), info_of(int(line)))
-            print("wrote", line, flush=True)
-"""
+FORK = multiprocessing.get_context("fork")  # starts at once
+
+
+def obey(orders, path, rank, count):
+    """A process of the run: opens the file, then does as it is told: a row to write, "count", or "close"."""
+    torch.set_num_threads(1)
+    orders.recv()
+    with create(path, rows=ROWS, member=(rank, count)) as writer:
+        orders.send(writer.whole)
+        while (what := orders.recv()) != "close":
+            if what != "count":
+                writer.write_row(what, x0_of(what), info_of(what))
+            orders.send(writer.count_whole() if what == "count" else what)
 
 
 class Member:
     def __init__(self, folder, rank, count):
-        command = [sys.executable, "-c", MEMBER, *map(str, (rank, count, ROWS))]
-        self.process = subprocess.Popen(command, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+        self.orders, theirs = FORK.Pipe()
+        self.process = FORK.Process(target=obey, args=(theirs, folder / "pred_x0.pth", rank, count), daemon=True)
+        self.process.start()
 
-    def tell(self, *lines):
-        """Have it do all of `lines`, in the background."""
-        self.process.stdin.write("".join(f"{line}\n" for line in lines))
-        self.process.stdin.flush()
+    def tell(self, *orders):
+        """Have it do all of `orders`, in the background."""
+        for order in orders:
+            self.orders.send(order)
 
     def answer(self):
-        return self.process.stdout.readline().strip()
+        assert self.orders.poll(60)
+        return self.orders.recv()
 
-    def ask(self, line):
-        self.tell(line)
+    def ask(self, order):
+        self.tell(order)
         return self.answer()
 
     def leave(self):
         self.tell("close")
-        assert self.process.wait(30) == 0, self.process.stderr.read()
+        self.process.join(60)
+        assert self.process.exitcode == 0
 
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.kill()  # SIGKILL
+        self.process.join(60)
 
 
 @contextmanager
@@ -68,12 +65,12 @@ def run_of(folder, count=2):
     """A run's processes with the file open, rank 0 first, as a barrier in the caller would have it."""
     members = [Member(folder, rank, count) for rank in range(count)]
     try:
-        assert all(member.ask("").startswith("whole") for member in members)
+        for member in members:
+            member.ask("open")
         yield members
     finally:
         for member in members:
-            member.process.kill()
-            member.process.communicate()
+            member.kill()
 
 
 def write(path, wanted, **kwargs):
@@ -99,8 +96,8 @@ def test_two_processes_at_once_equal_one(tmp_path, alone):
         for member, first in zip(members, (0, 1)):
             member.tell(*range(first, ROWS, 2))
         for member, first in zip(members, (0, 1)):
-            assert [member.answer() for _ in range(ROWS // 2)] == [f"wrote {row}" for row in range(first, ROWS, 2)]
-        assert [member.ask("count") for member in members] == [str(ROWS)] * 2
+            assert [member.answer() for _ in range(ROWS // 2)] == list(range(first, ROWS, 2))
+        assert [member.ask("count") for member in members] == [ROWS] * 2
         for member in members:
             member.leave()
     assert files(tmp_path) == alone  # and no journal is left
@@ -121,7 +118,6 @@ def test_readers_see_the_rows_finished_so_far(tmp_path):
     assert list(json.loads((tmp_path / "pred_x0.json").read_text())["rows"]) == ["0", "2", "4"]
 
 
-@pytest.mark.slow
 def test_a_killed_process_loses_only_the_row_it_was_writing(tmp_path, alone):
     path = tmp_path / "pred_x0.pth"
     with run_of(tmp_path) as (one, two):
@@ -171,14 +167,29 @@ def test_another_run_is_kept_out(tmp_path):
     create(path, rows=ROWS).close()
 
 
-def test_two_runs_that_begin_at_once(tmp_path):
-    members = [Member(tmp_path, 0, 1) for _ in range(3)]
-    for member in members:
-        member.tell("", 3, "close")
-    errors = [member.process.communicate()[1].strip().split("\n")[-1] for member in members]
-    assert not all(errors)  # one that begins when another has ended gets in too
-    assert all("another running process" in error for error in errors if error)
-    x0 = open_x0_file(tmp_path / "pred_x0.pth")
+def begin(path, together, said):
+    """One of several runs: open the file when all are ready, hold it until all have tried."""
+    together.wait()
+    try:
+        with create(path, rows=ROWS) as writer:
+            writer.write_row(3, x0_of(3), info_of(3))
+            together.wait(30)
+            said.put("in")
+    except InputError as error:
+        together.wait(30)
+        said.put(str(error))
+
+
+def test_of_runs_that_begin_at_once_one_gets_in(tmp_path):
+    path, together, said = tmp_path / "pred_x0.pth", FORK.Barrier(4), FORK.Queue()
+    runs = [FORK.Process(target=begin, args=(path, together, said)) for _ in range(4)]
+    for run in runs:
+        run.start()
+    answers = [said.get(timeout=60) for _ in runs]
+    for run in runs:
+        run.join()
+    assert answers.count("in") == 1 and sum("another running process" in answer for answer in answers) == 3
+    x0 = open_x0_file(path)
     assert x0.rows == [3] and torch.equal(x0.tensor[3], x0_of(3))
 
 
