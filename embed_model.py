@@ -1,8 +1,8 @@
 """Let the detectors vote on the held-out videos: results.pth, {"1": {index: [vote] * S}, "0": {index: [vote] * S}}.
 
 "1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says unsafe. Probabilities go
-to scores.pth beside it. Files are written when all is scored: a stopped run starts again. A folder holds the votes of
-one set of detectors, split and operating point.
+to scores.pth beside it. Both are written when all is scored; a stopped run goes on with the step it was at. A folder holds
+the votes of one set of detectors, split and operating point.
 """
 
 import sys
@@ -22,6 +22,7 @@ from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE
 from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
 
+UNFINISHED = "unfinished"  # folder of the steps scored so far
 NOT_IDENTITY = ("model_dir", "data_dir", "versions")  # the same votes wherever the files lie
 
 
@@ -46,7 +47,7 @@ def build_parser():
 
 
 def work(args):
-    from lvd.embed import Embedding, evaluation_folders, finite, score_file
+    from lvd.embed import Embedding, StepScores, evaluation_folders, finite, score_file
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
@@ -63,6 +64,9 @@ def work(args):
               "versions": versions()}
     if (args.save_dir / "config.yaml").exists():
         claim_output(args.save_dir, config, ignore=NOT_IDENTITY)
+    same = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    # Also what only this run may do: detectors that it accepts are not checked again.
+    embedding.finished = StepScores(args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval})
     for step in (bar := tqdm(embedding, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
     finite(embedding)
@@ -70,6 +74,7 @@ def work(args):
     claim_output(args.save_dir, config, ignore=NOT_IDENTITY)  # only now: a run that fails has claimed nothing
     save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
     save_torch(votes, args.save_dir / RESULTS)
+    embedding.finished.delete()
     share = {label: sum(map(sum, rows.values())) / (len(rows) * len(embedding)) for label, rows in votes.items()}
     summary("votes recorded", {
         "detectors": f"{len(embedding.groups)} categories x {len(embedding)} steps",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from lvd.clips import folder_representation, list_clips
 from lvd.detector import ARGMAX, load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.evaluate import check_detector, check_place
-from lvd.files import load_yaml, sha256
+from lvd.files import load_torch, load_yaml, save_torch, sha256
 from lvd.report import NORMAL, UNSAFE, votes_sha256
 from lvd.train import ClipReader
 from lvd.train_run import detector_path
@@ -84,6 +85,7 @@ class Embedding:
 
     folders: as of `evaluation_folders`; operating_point: "argmax" (0.5) or "validation" (each detector's own).
     rows: {label: held-out rows that must be there}. Iterating yields the step; then `votes()` and `scores` are whole.
+    finished: StepScores that keeps each step's scores as they come, so that a stopped run goes on there.
     """
 
     def __init__(self, model_dir, folders, rows, eval_sha256, operating_point, device="cpu", allow_other_eval=False):
@@ -101,14 +103,20 @@ class Embedding:
         self.made_by = self._made_by()
         self.scores = {label: {} for label in folders}  # label → group → row → [probability] * S
         self.flags = {label: {} for label in folders}  # the same with 0/1
-        self.thresholds, self.categories = {}, {}
+        self.thresholds, self.categories = {}, {}  # group → [threshold] * S, display name
+        self.finished = None
 
     def __len__(self):
         return len(self.steps)
 
     def __iter__(self):
         for step in self.steps:
-            self._score(step)
+            found = self.finished.load(step) if self.finished else None
+            if found is None:
+                found = self._score(step)
+                if self.finished:
+                    self.finished.save(step, found)
+            self._keep(found)
             yield step
 
     def votes(self):
@@ -155,34 +163,64 @@ class Embedding:
         return digest.hexdigest()
 
     def _score(self, step):
+        """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}, "categories": {group: ...}}"""
         detectors = {group: self._detector(group, step) for group in self.groups}
+        scores = {label: {str(group): [] for group in self.groups} for label in self.folders}
         for label, clips in self.clips[step].items():
             for start in range(0, len(clips), CHUNK):
-                part = clips[start:start + CHUNK]
+                paths = [path for _, path in clips[start:start + CHUNK]]
                 readers = {}
                 for group, detector in detectors.items():
                     config = detector.model.config
                     key = str((config.num_frames, config.image_size, config.num_channels))  # categories share what is read
                     if key not in readers:
-                        readers[key] = ClipReader(config, self.representation).read([path for _, path in part])
-                    found = predict(detector, readers[key])
-                    self._keep(label, group, part, found, self.thresholds[str(group)][-1])
+                        readers[key] = ClipReader(config, self.representation).read(paths)
+                    scores[label][str(group)] += predict(detector, readers[key]).tolist()
+        own = self.operating_point == "validation"
+        return {"scores": scores, "thresholds": {str(g): d.threshold if own else ARGMAX for g, d in detectors.items()},
+                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()}}
 
     def _detector(self, group, step):
         path = detector_path(self.model_dir, group, step)
         detector = load_detector(path, self.device)
         check_detector(detector, path, self.representation, self.eval_sha256, self.made_by, self.allow_other_eval)
-        threshold = detector.threshold if self.operating_point == "validation" else ARGMAX
-        self.thresholds.setdefault(str(group), []).append(threshold)
-        self.categories[str(group)] = detector.about.get("category", f"group{group}")
         return detector
 
-    def _keep(self, label, group, part, found, threshold):
-        scores = self.scores[label].setdefault(str(group), {})
-        flags = self.flags[label].setdefault(str(group), {})
-        for (row, _), score in zip(part, found.tolist(), strict=True):
-            scores.setdefault(str(row), []).append(score)
-            flags.setdefault(str(row), []).append(int(score >= threshold))
+    def _keep(self, found):
+        """Append one step's scores and votes to those of the steps before."""
+        self.categories |= found["categories"]
+        for group, threshold in found["thresholds"].items():
+            self.thresholds.setdefault(group, []).append(threshold)
+            for label, rows in self.rows.items():
+                scores = self.scores[label].setdefault(group, {})
+                flags = self.flags[label].setdefault(group, {})
+                for row, score in zip(map(str, rows), found["scores"][label][group], strict=True):
+                    scores.setdefault(row, []).append(score)
+                    flags.setdefault(row, []).append(int(score >= threshold))
+
+
+class StepScores:
+    """Scores of the finished steps of a run that is not at its end, as {folder}/{step}.pth.
+
+    config: what made them (plain JSON); those of another config are not loaded.
+    """
+
+    def __init__(self, folder, config):
+        self.folder, self.config = Path(folder), json.dumps(config, sort_keys=True)
+
+    def load(self, step):
+        path = self._path(step)
+        found = load_torch(path) if path.exists() else {}
+        return found["found"] if found.get("config") == self.config else None
+
+    def save(self, step, found):
+        save_torch({"config": self.config, "found": found}, self._path(step))
+
+    def delete(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, step):
+        return self.folder / f"{step}.pth"
 
 
 def score_file(embedding):
