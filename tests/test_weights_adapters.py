@@ -92,6 +92,12 @@ def test_peft_key_forms(copy, model, rename):  # noqa: F811
     assert_same(loaded.text_encoder, model.text_encoder)
 
 
+def test_text_adapter_in_todays_names(copy, model):  # noqa: F811
+    path = copy / "ckpts" / CKPTS["text_adapter"]
+    write({name.removeprefix("text_model."): t for name, t in read(path).items()}, path)
+    assert_same(worlds.load(copy).text_encoder, model.text_encoder)
+
+
 @pytest.mark.parametrize("place", [".", "my_adapter"])
 def test_peft_folder_forms(copy, model, place):  # noqa: F811
     """safetensors instead of .bin; in the folder itself, or in one of another name."""

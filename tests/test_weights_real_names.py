@@ -112,7 +112,7 @@ def adapter_keys():
     """The three adapters' keys: 128, 240 and 48 layers."""
     places = [f"{side}_blocks.{i}.attentions.{j}" for side, blocks, count in (("down", (0, 1, 2), 2), ("up", (1, 2, 3), 3))
               for i in blocks for j in range(count)] + ["mid_block.attentions.0"]
-    processors = [f"{place}.transformer_blocks.0.{attention}.processor" for place in places for attention in ("attn1", "attn2")]
+    processors = [f"{place}.transformer_blocks.0.attn{i}.processor" for place in places for i in (1, 2)]
     spatial = [f"{processor}.{layer}_lora.{side}.weight" for processor in processors
                for layer in ("to_q", "to_k", "to_v", "to_out") for side in ("down", "up")]
     temporal = [key.removesuffix(".weight") for key in animatediff_keys(False, tables=False)

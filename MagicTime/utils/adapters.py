@@ -45,14 +45,14 @@ def merge_adapter_s(unet, path):
 
 def merge_adapter_t(unet, folder):
     """The motion modules' adapter, a PEFT folder with AnimateDiff names. Returns the number of layers."""
-    layers = [animatediff_name(name) for name in _linear_layers(unet) if MOTION in name]
+    layers = {name: animatediff_name(name) for name in _linear_layers(unet) if MOTION in name}
     return _merge_peft(unet, folder, todays_name, layers)
 
 
 def merge_text_adapter(encoder, folder):
     """The text encoder's adapter, a PEFT folder. Returns the number of layers."""
     homes = {name.removeprefix(TEXT_PREFIX): name for name, _ in encoder.named_modules()}
-    layers = [TEXT_PREFIX + name.removeprefix(TEXT_PREFIX) for name in _linear_layers(encoder)]
+    layers = {name: TEXT_PREFIX + name.removeprefix(TEXT_PREFIX) for name in _linear_layers(encoder)}
     return _merge_peft(encoder, folder, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name), layers)
 
 
@@ -69,7 +69,8 @@ def _add_factor(factors, layer, side, key, tensor, source):
 
 
 def _merge_peft(module, folder, rename, layers):
-    """`rename`: the file's layer name → that of `module`; `layers`: all that could be adapted, under the file's names."""
+    """`rename`: the file's layer name → that of `module`; `layers`: {layer of `module`: its name in files}, all that could
+    be adapted."""
     folder = _peft_folder(folder)
     config = _peft_config(folder)
     path = next((folder / name for name in PEFT_FILES if (folder / name).is_file()), None)
@@ -91,7 +92,7 @@ def _merge_peft(module, folder, rename, layers):
             raise InputError(f"{path}: layer '{layer}' has two updates under two names, one is needed")
         updates[rename(layer)] = (pair, peft_scale(layer, rank, config, folder))
     _check_pairs(module, updates, ("B", "A"), path)
-    _check_targets(factors, layers, config, path)
+    _check_targets(factors, {name for layer, name in layers.items() if layer not in updates}, config, path)
     return _merge(module, updates, ("B", "A"), path)
 
 
@@ -110,8 +111,8 @@ def _peft_config(folder):
     return config
 
 
-def _check_targets(adapted, layers, config, source):
-    """What target_modules names and what the file adapts must be the same, where the config says it.
+def _check_targets(adapted, others, config, source):
+    """What target_modules names must be what the file adapts, and none of the `others`, where the config says it.
 
     PEFT would not use tensors of a layer that target_modules does not name, and would leave a named layer without tensors
     as it was: either way the numbers are not those of the adapter that was trained.
@@ -125,8 +126,8 @@ def _check_targets(adapted, layers, config, source):
                              f"name")
     if any(config.get(key) not in PLAIN for key in NARROWING):
         return
-    for layer in layers:
-        if layer not in adapted and _is_named(layer, target, source):
+    for layer in sorted(others):
+        if _is_named(layer, target, source):
             raise InputError(f"{source}: no update of '{layer}', which adapter_config.json's target_modules names")
 
 
