@@ -95,6 +95,7 @@ def test_whole_unet(world, tmp_path, plain):
     ({"module.conv_in.weight": torch.zeros(1)}, "'conv_in.weight' has shape (1,)"),
     ({"module.conv_inn.weight": torch.zeros(1)}, "key 'conv_inn.weight' has no place"),
     ({"module.down_blocks.0.motion_modules.0.pos_encoder.pe": torch.zeros(1, 32, 32)}, "has no place"),
+    ({"module.down_blocks.0.motion_modules.0.pos_encoder.weight": torch.zeros(1)}, "has no place"),
     ({"module.down_blocks.0.motion_modules.0.norm.weight": torch.zeros(32)}, "are two forms of one"),
     ({"module.down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": torch.zeros(32, dtype=torch.int8)},
      "torch.int8"),

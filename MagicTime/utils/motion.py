@@ -45,7 +45,7 @@ class MotionFile:
 
 def todays_name(name):
     """AnimateDiff's name of a motion parameter → UNetMotionModel's."""
-    return next(iter(convert_animatediff_checkpoint_to_diffusers({name: None})))
+    return next(iter(convert_animatediff_checkpoint_to_diffusers({name: None})), name)  # it drops tables
 
 
 def animatediff_name(name):
