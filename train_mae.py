@@ -8,7 +8,6 @@ for the small sizes; a stopped evaluation starts again).
 
 import argparse
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -56,25 +55,13 @@ def build_parser():
 def work(args):
     launched = processes()
     settings = read_settings(args.config, args)
-    with _main_first(launched):
+    with launched.main_first():
         job, steps = _job(args, settings, launched)
         run = _train_run(job, steps, settings, launched) if args.train else None
     if args.train:
         _train(run, job, settings, launched)
     elif launched.is_main:
         _evaluate(job, steps)
-
-
-@contextmanager
-def _main_first(launched):
-    """Checks and looks at what is finished: by the main process, so that bad input is reported once, then by the others.
-    None goes on before all are through, so that all have seen the same."""
-    if not launched.is_main:
-        launched.barrier()
-    yield
-    if launched.is_main:
-        launched.barrier()
-    launched.barrier()
 
 
 def _job(args, settings, launched):

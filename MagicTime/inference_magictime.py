@@ -54,14 +54,17 @@ def work(args):
     for flag in ("limit", "filmstrips"):
         if getattr(args, flag) is not None and getattr(args, flag) < (flag == "limit"):
             raise InputError(f"--{flag} {getattr(args, flag)}: too small")
-    config = read_config(args.config, {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None})
-    team, out = processes(), output_folder(config, args.save_path)
+    team = processes()
+    with team.main_first():
+        config = read_config(args.config, {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None})
+        out = output_folder(config, args.save_path)
+        if not args.human:
+            prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)
+            run = Run(config, prompts, out, team.device(args.gpu_num), team)
     if args.human:
         return talk(config, out, args, team)
-    run = Run(config, read_source(config.settings, config.path, args.run_csv, args.run_json), out, team.device(args.gpu_num),
-              team)
     if args.dry_run:
-        return summary("would sample", run.plan(), [])
+        return summary("would sample", run.plan(), []) if team.is_main else None
     run.load()
     made = run.sample(args.limit)
     if not team.is_main:

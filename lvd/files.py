@@ -47,7 +47,9 @@ def _torch_reason(error):
     lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
     if foreign := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
-    return (lines[0] if "weights_only" not in lines[0] else f"no tensors: {lines[-2] if len(lines) > 1 else lines[-1]}")[:160]
+    if "weights_only" not in lines[0]:
+        return lines[0][:160]
+    return f"no tensors: {lines[-2] if len(lines) > 1 else lines[-1]}"[:160]
 
 
 def save_json(obj, path):

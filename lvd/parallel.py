@@ -5,6 +5,7 @@ depend on how many there are. Started as plain `python script.py` there is one p
 """
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -42,6 +43,17 @@ class Processes:
             except RuntimeError as error:  # gloo's connection breaks
                 raise InputError(f"process {self.rank}: another process of this run has ended (see its message); the same "
                                  f"command goes on from what is finished") from error
+
+    @contextmanager
+    def main_first(self):
+        """Checks: by the main process, so that bad input is reported once, then by the others. None leaves the block before
+        all are through it, so that all have seen the same."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+        self.barrier()
 
 
 def processes():
