@@ -171,7 +171,8 @@ def random_unet(config, device, dtype):
 
     with torch.device("meta"):
         unet = make_motion_unet(config)
-    unet = unet.to(dtype).to_empty(device=device).requires_grad_(False).eval()
+    torch.nn.Module.to(unet, dtype)  # diffusers' own `to` warns of modules that it has none of
+    unet = unet.to_empty(device=device).requires_grad_(False).eval()
     for tensor in (*unet.parameters(), *unet.buffers()):
         tensor.normal_(std=0.02)
     return unet
