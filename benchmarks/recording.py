@@ -1,7 +1,7 @@
 """What recording x0 adds to sampling: time and memory.
 
-On Tiny: whole runs with and without recording, in turns; what recording does alone, against the time of a batch; memory after
-more and more videos. With --full: the same parts alone at the size of Stable Diffusion 1.5 (512 x 512 pixels, 16 frames),
+On Tiny: whole runs with and without recording, in turns; what recording does alone, against the time of a batch; memory
+after more and more videos. With --full: the same parts alone at the size of Stable Diffusion 1.5 (512 x 512 pixels, 16 frames),
 against one guided step of a UNet with random weights: several on a GPU, one on a CPU.
 """
 
@@ -27,7 +27,8 @@ from lvd.x0_file import create_x0_file  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 SD15 = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
     sample_size=64, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(320, 640, 1280, 1280),
-    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     cross_attention_dim=768, attention_head_dim=8, norm_num_groups=32)
 FULL_STEPS, TOKENS = 50, 77
 LATENTS = (4, 16, 64, 64)  # of one video at full size: channels, frames, height, width
@@ -38,7 +39,7 @@ def build_parser():
     parser.add_argument("--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the YAML's)")
     parser.add_argument("--batch_size", type=int, help="videos per batch (default: the YAML's)")
-    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs; timings of recording alone are 4 times as many")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs (recording alone: more)")
     parser.add_argument("--videos", type=int, default=8, help="videos per run (default: 8)")
     parser.add_argument("--memory_videos", default="8,64,200", help="look at the memory after so many (default: 8,64,200)")
     parser.add_argument("--memory_steps", type=int, default=20, help="denoising steps of these (default: 20)")
@@ -48,7 +49,8 @@ def build_parser():
     parser.add_argument("--dir", help="folder to write in, on the disk to measure (default: a temporary one)")
     parser.add_argument("--out", help="CSV of the figures, with a .txt beside it (default: docs/results/recording.csv or "
                                       "recording_full.csv)")
-    parser.add_argument("--memory_part", choices=("recorded", "not recorded"), help="measure memory in this process, print JSON")
+    parser.add_argument("--memory_part", choices=("recorded", "not recorded"),
+                        help="measure memory in this process, print JSON")
     return parser
 
 
@@ -112,7 +114,8 @@ def recording_alone(folder, batch, steps, latent_shape, dtype, device, repeats):
     info = {"prompt": "a prompt of about sixty letters, as long as people write them", "seed": 2024,
             "timesteps": list(range(1, 1000, 1000 // steps))[:steps]}
     copies, writes = [], []
-    with create_x0_file(folder / "alone.pth", batch * repeats, steps, latent_shape, dtype, {"made_by": "benchmark"}) as writer:
+    meta = {"made_by": "benchmark"}
+    with create_x0_file(folder / "alone.pth", batch * repeats, steps, latent_shape, dtype, meta) as writer:
         for repeat in range(repeats):
             _wait(device)
             began = time.perf_counter()
@@ -154,8 +157,8 @@ def memory_part(args):
 
 
 def memory_elsewhere(args, part):
-    flags = [f"--{key}={getattr(args, key)}" for key in ("config", "memory_videos", "memory_steps", "gpu_num", "batch_size", "dir")
-             if getattr(args, key) is not None]
+    keys = ("config", "memory_videos", "memory_steps", "gpu_num", "batch_size", "dir")
+    flags = [f"--{key}={getattr(args, key)}" for key in keys if getattr(args, key) is not None]
     ended = subprocess.run([sys.executable, __file__, "--memory_part", part, *flags], stdout=subprocess.PIPE, text=True)
     if ended.returncode:
         raise InputError(f"--memory_part '{part}': failed, see above")
@@ -180,7 +183,7 @@ def random_unet(config, device, dtype):
 
 @torch.inference_mode()
 def guided_steps(unet, latent_shape, count):
-    """Seconds of `count` guided denoising steps of one video (two UNet passes and the scheduler), the copy of x0 left out."""
+    """Seconds of `count` guided denoising steps of one video (two UNet passes, the scheduler), no recording."""
     from diffusers import DDIMScheduler
 
     device, dtype = unet.device, unet.dtype
@@ -191,7 +194,8 @@ def guided_steps(unet, latent_shape, count):
     for timestep in tqdm(scheduler.timesteps[:count], desc="steps"):
         _wait(device)
         began = time.perf_counter()
-        unconditional, conditional = unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample.chunk(2)
+        both = unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample
+        unconditional, conditional = both.chunk(2)
         noise = unconditional + 8.5 * (conditional - unconditional)
         latents = scheduler.step(noise, timestep, latents).prev_sample
         _wait(device)
@@ -219,7 +223,8 @@ def measure_full(args, report):
     video = statistics.median(seconds) * FULL_STEPS
     for kept in ("float16", "float32"):
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-            copies, writes = recording_alone(Path(folder), 1, FULL_STEPS, LATENTS, getattr(torch, kept), device, args.repeats * 2)
+            copies, writes = recording_alone(Path(folder), 1, FULL_STEPS, LATENTS, getattr(torch, kept), device,
+                                             args.repeats * 2)
         both = statistics.median(a + b for a, b in zip(copies, writes))
         report.add(f"recording alone, {kept}", f"of one video, {FULL_STEPS} steps; percent of {FULL_STEPS} such UNet steps "
                    f"({video:.1f} s); it is 1% where a video takes {both * 100:.1f} s", shares(copies, writes, video))
@@ -230,14 +235,15 @@ def measure_tiny(args, report):
         rows, batch_seconds, run = whole_runs(args, Path(folder))
         s = run.settings
         batch = min(s["batch_size"], args.videos)
-        report.add("whole runs", f"seconds of {args.videos} videos of {Path(args.config).name}, batches of {s['batch_size']}, "
-                   f"{s['steps']} steps, decoded and written as {s['format']}", rows)
+        report.add("whole runs", f"seconds of {args.videos} videos of {Path(args.config).name}, batches of "
+                   f"{s['batch_size']}, {s['steps']} steps, decoded and written as {s['format']}", rows)
         copies, writes = recording_alone(Path(folder), batch, s["steps"], run.latent_shape, getattr(torch, s["x0_dtype"]),
                                          run.device, args.repeats * 4)
-        report.add("recording alone", f"of a batch of {batch} in {s['x0_dtype']}; percent of a batch's {batch_seconds:.2f} s "
-                   f"without recording", shares(copies, writes, batch_seconds))
-    report.add("memory", f"after more and more videos of one run, {args.memory_steps} steps, float32: recorded so far, held for "
-               f"the batch at work, resident", [row for part in ("not recorded", "recorded") for row in memory_elsewhere(args, part)])
+        report.add("recording alone", f"of a batch of {batch} in {s['x0_dtype']}; percent of a batch's "
+                   f"{batch_seconds:.2f} s without recording", shares(copies, writes, batch_seconds))
+    rows = [row for part in ("not recorded", "recorded") for row in memory_elsewhere(args, part)]
+    report.add("memory", f"after more and more videos of one run, {args.memory_steps} steps, float32: recorded so far, held "
+               f"for the batch at work, resident", rows)
 
 
 def work(args):

@@ -68,8 +68,8 @@ def full(args):
 
 
 def fill(folder, shape, batch, stride):
-    """Fill a float16 recording of `shape`, `batch` rows a write; of `stride` batches one is written, the others are entered in
-    the journal of a second process. Returns [(rows whole, figures)] at four points."""
+    """Fill a float16 recording of `shape`, `batch` rows a write; of `stride` batches one is written, the others are entered
+    in the journal of a second process. Returns [(rows whole, figures)] at four points."""
     path = folder / "pred_x0.pth"
     values = [torch.randn(shape[1:], generator=torch.Generator().manual_seed(i)).half() for i in range(batch)]
     info = {"prompt": "a prompt of about sixty letters, as long as people write them", "seed": 2024,
@@ -104,7 +104,8 @@ def fill(folder, shape, batch, stride):
 
 
 def _spread(seconds):
-    return {"ms_per_row_median": statistics.median(seconds) * 1e3, "ms_per_row_max": max(seconds) * 1e3, "writes": len(seconds)}
+    return {"ms_per_row_median": statistics.median(seconds) * 1e3, "ms_per_row_max": max(seconds) * 1e3,
+            "writes": len(seconds)}
 
 
 def _memory(anonymous):
@@ -213,8 +214,8 @@ def work(args):
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
             report.add(name, note, part_elsewhere(name, args, Path(folder)))
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        note = (f"[{args.rows}, {args.steps}, {', '.join(map(str, full(args)))}] float32, {len(_written(args))} rows written and "
-                f"found equal to their seeded values; {MEMORY}")
+        note = (f"[{args.rows}, {args.steps}, {', '.join(map(str, full(args)))}] float32, {len(_written(args))} rows written "
+                f"and found equal to their seeded values; {MEMORY}")
         report.add("large", note, [row for name in LARGE for row in part_elsewhere(name, args, Path(folder))])
     print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
 

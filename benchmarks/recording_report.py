@@ -80,7 +80,8 @@ class Report:
             lines.writerows([part, case, name, value] for case, figures in rows for name, value in figures.items())
         facts = "\n".join(f"  {fact}: {value}" for fact, value in self.machine.items())
         tables = "\n".join(self._table(part) for part in self.parts)
-        for path, content in ((self.out, text.getvalue()), (self.out.with_suffix(".txt"), f"{self.title}\n{facts}\n{tables}")):
+        files = {self.out: text.getvalue(), self.out.with_suffix(".txt"): f"{self.title}\n{facts}\n{tables}"}
+        for path, content in files.items():
             with atomic(path) as partial:
                 partial.write_text(content)
 
@@ -89,7 +90,8 @@ class Report:
         names = list(dict.fromkeys(name for _, figures in rows for name in figures))
         cells = [["", *names], *([case, *(_short(figures.get(name)) for name in names)] for case, figures in rows)]
         widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in cells]
+        lines = ["  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))])
+                 for line in cells]
         return "\n".join(["", f"{part}: {note}", *("  " + line.rstrip() for line in lines), ""])
 
 

@@ -18,7 +18,8 @@ def figures(path):
     with open(path, newline="") as f:
         rows = list(csv.DictReader(f))
     machine = {row["quantity"]: row["value"] for row in rows if row["part"] == "machine"}
-    assert {"cpu", "gpu", "memory", "versions", "date"} <= set(machine) and f"torch {torch.__version__}" in machine["versions"]
+    assert {"cpu", "gpu", "memory", "versions", "date"} <= set(machine)
+    assert f"torch {torch.__version__}" in machine["versions"]
     parts = {}
     for row in rows:
         if row["part"] != "machine":

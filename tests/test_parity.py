@@ -209,10 +209,11 @@ def test_a_published_seed_gives_the_originals_initial_noise(models, case):
 def test_effective_weights(models, key):
     case, name = key.split("|")
     part, name = name.split(":")
-    for old, new in {"text_model.": "", ".temporal_transformer": "", "attention_blocks.0": "attn1", "attention_blocks.1": "attn2",
-                     "mid_block.attentions.0.query": "mid_block.attentions.0.to_q"}.items():
+    for old, new in {"text_model.": "", ".temporal_transformer": "", "attention_blocks.0": "attn1",
+                     "attention_blocks.1": "attn2", "mid_block.attentions.0.query": "mid_block.attentions.0.to_q"}.items():
         name = name.replace(old, new)
-    near(getattr(models(case), part).get_parameter(name).data, load_file(PARITY / "expected_weights.safetensors")[key], WEIGHT)
+    wanted = load_file(PARITY / "expected_weights.safetensors")[key]
+    near(getattr(models(case), part).get_parameter(name).data, wanted, WEIGHT)
 
 
 # ---- the tolerances can fail
