@@ -1,8 +1,8 @@
 """What recording x0 adds to sampling: time and memory.
 
 On Tiny: whole runs with and without recording, in turns; what recording does alone, against the time of a batch; memory
-after more and more videos. With --full: the same parts alone at the size of Stable Diffusion 1.5 (512 x 512 pixels, 16 frames),
-against one guided step of a UNet with random weights: several on a GPU, one on a CPU.
+after more and more videos. With --full: the same parts alone at the size of Stable Diffusion 1.5 (512 x 512 pixels, 16
+frames), against one guided step of a UNet with random weights: several on a GPU, one on a CPU.
 """
 
 import json

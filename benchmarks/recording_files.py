@@ -214,8 +214,8 @@ def work(args):
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
             report.add(name, note, part_elsewhere(name, args, Path(folder)))
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        note = (f"[{args.rows}, {args.steps}, {', '.join(map(str, full(args)))}] float32, {len(_written(args))} rows written "
-                f"and found equal to their seeded values; {MEMORY}")
+        shape = ", ".join(map(str, (args.rows, args.steps, *full(args))))
+        note = f"[{shape}] float32, {len(_written(args))} rows written and found equal to their seeded values; {MEMORY}"
         report.add("large", note, [row for name in LARGE for row in part_elsewhere(name, args, Path(folder))])
     print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
 
