@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import platform
 import re
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +16,8 @@ import yaml
 from lvd.errors import InputError
 
 SMALL, BLOCK, SAMPLES = 64 << 20, 1 << 20, 64  # bytes, bytes, blocks: how `fingerprint` reads files
+PARTIAL = re.compile(r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?")  # of `atomic`
+DAY = 86_400  # seconds; no partial file is left unwritten for so long while its process lives
 
 
 @contextmanager
@@ -20,12 +25,45 @@ def atomic(path):
     """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{_here()}-{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep_partials(folder):
+    """Delete what killed processes left half-written by `atomic` in `folder` (not below it).
+
+    A process that was started here (this machine, since it was booted, this container) can be looked up; what another
+    one left, on a disk that is shared or before a reboot, goes a day after it was last written to.
+    """
+    for partial in Path(folder).glob(".*.partial*"):
+        found = PARTIAL.fullmatch(partial.name)
+        with suppress(FileNotFoundError):  # just finished
+            if found and (not _runs(int(found["pid"])) if found["here"] == _here()
+                          else time.time() - partial.stat().st_mtime > DAY):
+                partial.unlink()
+
+
+@cache
+def _here():
+    """Eight hex digits of where process numbers are this process's: the machine, its boot and the container."""
+    marks = [platform.node()]
+    with suppress(OSError):  # Linux says more than the name, which machines may share
+        marks += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("".join(marks).encode()).hexdigest()[:8]
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; a number that no process has
+        return True
+    return True
 
 
 def save_torch(obj, path):
