@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch
+from lvd.files import load_torch, save_torch, sweep_partials
 from lvd.locks import folder_lock, try_lock, warn_unlocked
 from lvd.x0_sidecar import (Journal, JournalReader, fold, journals, load_sidecar, need_same_recording, new_sidecar,
                             save_sidecar, sidecar_path)
@@ -123,6 +123,7 @@ class X0Writer:
             warn_unlocked(self.path)
         if locked is not False and not joining:
             fold(self.path, self._meta)
+            sweep_partials(self.path.parent)
             if self._count > 1:
                 locked = try_lock(self._file, shared=True)
         if locked is False:
@@ -214,10 +215,22 @@ def _mapped(path):
 
 def _begin(path, sidecar, shape, dtype):
     """What is known first: a .pth without a sidecar would count as a whole recording."""
-    for journal in journals(path):  # of a file that was deleted
+    _need_no_rows(path, shape[0])
+    for journal in journals(path):  # of a run that was stopped before its first row
         journal.unlink()
     save_sidecar(sidecar, path)
     _allocate(path, shape, dtype)
+
+
+def _need_no_rows(path, count):
+    """InputError where rows are listed of a recording that is not there: its .pth may only have been moved."""
+    beside = [sidecar_path(path)] if sidecar_path(path).exists() else []
+    known = load_sidecar(path) if beside else {"shape": [count], "rows": {}}
+    rows = set(map(int, known["rows"])) | JournalReader(path, known["shape"][0]).new().keys()
+    if rows:
+        names = ", ".join(file.name for file in [*beside, *journals(path)])
+        raise InputError(f"{path}: not there, but {names} beside it list {len(rows)} row(s) of it as recorded; put "
+                         f"{path.name} back, or move or delete {names} to begin anew")
 
 
 def _allocate(path, shape, dtype):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lvd.errors import InputError
+from lvd.files import atomic
 from lvd.x0_file import create_x0_file, open_x0_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,6 +145,49 @@ def test_a_file_killed_between_sidecar_and_data_starts_again(tmp_path):
     create(path).close()
     path.unlink()
     assert open_x0_file(filled(path)).rows == list(range(ROWS))
+
+
+def test_rows_of_a_file_that_was_moved_away_are_not_forgotten(tmp_path):
+    path, elsewhere = filled(tmp_path / "pred_x0.pth", rows=(0, 3)), tmp_path / "moved.pth"
+    path.rename(elsewhere)
+    before = (tmp_path / "pred_x0.json").read_text()
+    with pytest.raises(InputError, match=r"pred_x0.pth: not there, but pred_x0.json beside it list 2 row\(s\).*put pred_x0.pth"):
+        create(path)
+    assert (tmp_path / "pred_x0.json").read_text() == before and not path.exists()
+    elsewhere.rename(path)
+    with create(path) as writer:
+        assert writer.whole == {0, 3}
+    path.unlink()
+    (tmp_path / "pred_x0.json").unlink()
+    journal = tmp_path / "pred_x0.rows.1.jsonl"  # of a run that was killed
+    journal.write_text('{"row": 4, "info": {}}\n')
+    with pytest.raises(InputError, match=r"pred_x0.rows.1.jsonl beside it list 1 row\(s\)"):
+        create(path)
+    journal.write_text("")
+    with create(path) as writer:
+        assert writer.whole == set() and not journal.exists()
+
+
+def test_what_killed_processes_left_half_written_goes(tmp_path):
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with atomic(tmp_path / "a b.mp4") as mine:
+        mine.touch()
+        names = {pid: tmp_path / mine.name.replace(f"-{os.getpid()}.", f"-{pid}.") for pid in (sleeper.pid, 999_999_999)}
+        host = mine.name.split(".")[2].partition("-")[0]
+        other, before = tmp_path / mine.name.replace(host, "0123abcd"), tmp_path / ".a b.5.partial.mp4"
+        old = [tmp_path / f"{file.name.removesuffix('.mp4')}.gif" for file in (other, before)]
+        foreign = [tmp_path / ".partial", tmp_path / "a.5.partial.mp4", tmp_path / ".a.partial.mp4", tmp_path / "b.mp4"]
+        for file in (*names.values(), other, before, *old, *foreign):
+            file.touch()
+        for file in (*old, *foreign):
+            os.utime(file, (1, 1))
+        filled(tmp_path / "pred_x0.pth")
+        kept = {mine, names[sleeper.pid], other, before, *foreign}
+        assert set(tmp_path.iterdir()) == {*kept, tmp_path / "pred_x0.pth", tmp_path / "pred_x0.json"}
+    sleeper.kill()
+    sleeper.wait()
+    create(tmp_path / "pred_x0.pth").close()
+    assert not names[sleeper.pid].exists() and other.exists()
 
 
 def test_no_room_on_the_disk_is_said_before_the_start(tmp_path):

@@ -246,13 +246,6 @@ def test_rows_folded_already_do_no_harm(tmp_path):
     assert open_x0_file(path).rows == [0] and len(list(tmp_path.iterdir())) == 2
 
 
-def test_journals_of_a_deleted_file_say_nothing(tmp_path):
-    path = journal(tmp_path / "pred_x0.pth", line(3))
-    path.unlink()
-    with create(path, rows=ROWS) as writer:
-        assert writer.whole == set()
-
-
 def test_without_locks_the_run_goes_on(tmp_path, monkeypatch, capsys):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")
