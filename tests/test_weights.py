@@ -152,6 +152,8 @@ def test_base_form(copy, base, form):  # noqa: F811
 
 @pytest.mark.parametrize("change, said", [
     (lambda places: {"weight_map": [1]}, "weight_map"), (lambda places: {"weight_map": {"a": "../x.bin"}}, "weight_map"),
+    (lambda places: {"weight_map": {**places, "conv_in.bias": "\0x.bin"}}, "names no files beside it"),
+    (lambda places: {"weight_map": {**places, "conv_in.bias": "a\nb.bin"}}, "names no files beside it"),
     (lambda places: {"weight_map": {**places, "more": places["conv_in.bias"]}}, "key 'more' is missing"),
     (lambda places: {"weight_map": {n: f for n, f in places.items() if n != "conv_in.bias"}}, "key 'conv_in.bias'"),
     (lambda places: {"weight_map": {**places, "conv_in.bias": "absent.safetensors"}}, "absent.safetensors")])

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from weight_files import ADAPTERS, CKPTS, assert_refused, assert_same, assert_state, copy, half, read, write  # noqa: F401
 
 from lvd.errors import InputError
+from MagicTime.utils import patterns
 from MagicTime.utils.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
 from MagicTime.utils.base import load_text_encoder
 
@@ -164,6 +165,20 @@ def test_config_that_does_not_fit_the_weights(copy, bare, change, said):  # noqa
     path = copy / "ckpts" / CONFIG_T
     path.write_text(json.dumps([1] if change is None else json.loads(path.read_text()) | change))
     assert_refused(lambda: merge_adapter_t(bare.unet, path.parent), path.parent, said)
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"target_modules": r"((\w+\.?)+)+!"}, "target_modules='((\\\\w+\\\\.?)+)+!': matching takes more than 1 s"),
+    ({"rank_pattern": {"to_q": 2, r"(.*)*(.*)*(.*)*(.*)*(.*)*!": 2}}, "rank_pattern"),
+    ({"alpha_pattern": {".*" * 12 + "!": 2}}, "alpha_pattern"),
+    ({"target_modules": "to_q|" * 500}, "a pattern of 2500 characters"),
+    ({"target_modules": "(" * 990 + ")" * 990}, "target_modules"),
+    ({"target_modules": "a{99999999999}"}, "not a regular expression")])
+def test_patterns_that_would_never_end(copy, bare, monkeypatch, change, said):  # noqa: F811
+    monkeypatch.setattr(patterns, "SECONDS", 1)
+    change_config(copy / "ckpts" / CONFIG_T, **change)
+    folder = (copy / "ckpts" / CONFIG_T).parent
+    assert_refused(lambda: merge_adapter_t(bare.unet, folder), f"{folder}/adapter_config.json", said)
 
 
 @pytest.mark.parametrize("key, config", [("t", CONFIG_T), ("text_adapter", CONFIG_TEXT)])

@@ -14,6 +14,7 @@ from lvd.errors import InputError
 from .base import TEXT_PREFIX, read_mapping
 from .motion import animatediff_name, todays_name
 from .motion_unet import MOTION
+from .patterns import matched
 from .tensors import check_tensor, read_tensors
 
 S_KEY = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight")
@@ -82,15 +83,16 @@ def _merge_peft(module, folder, rename, layers):
         if not found:
             raise InputError(f"{path}: key '{key}' is not of the form ….to_q.lora_A.default.weight")
         _add_factor(factors, found["layer"], found["side"], key, tensor, path)
-    updates = {}
+    updates, ranks = {}, peft_ranks(factors, config, folder)
+    scales = peft_scales(ranks, config, folder)
     for layer, pair in factors.items():
-        rank = peft_rank(layer, config, folder)
+        rank = ranks[layer]
         if "A" in pair and pair["A"][1].dim() == 2 and len(pair["A"][1]) != rank:
             raise InputError(f"{path}: '{pair['A'][0]}' has rank {len(pair['A'][1])}, adapter_config.json says {rank} (r, "
                              f"rank_pattern); the two must agree, the scale depends on it")
         if rename(layer) in updates:
             raise InputError(f"{path}: layer '{layer}' has two updates under two names, one is needed")
-        updates[rename(layer)] = (pair, peft_scale(layer, rank, config, folder))
+        updates[rename(layer)] = (pair, scales[layer])
     _check_pairs(module, updates, ("B", "A"), path)
     _check_targets(factors, {name for layer, name in layers.items() if layer not in updates}, config, path)
     return _merge(module, updates, ("B", "A"), path)
@@ -120,26 +122,25 @@ def _check_targets(adapted, others, config, source):
     target = config.get("target_modules")
     if target is None or target == "all-linear":
         return
-    for layer in adapted:
-        if not _is_named(layer, target, source):
-            raise InputError(f"{source}: holds an update of '{layer}', which adapter_config.json's target_modules does not "
-                             f"name")
+    named = _named({*adapted, *others}, target, source)
+    if unnamed := sorted(set(adapted) - named):
+        raise InputError(f"{source}: holds an update of '{unnamed[0]}', which adapter_config.json's target_modules does not "
+                         f"name")
     if any(config.get(key) not in PLAIN for key in NARROWING):
         return
-    for layer in sorted(others):
-        if _is_named(layer, target, source):
-            raise InputError(f"{source}: no update of '{layer}', which adapter_config.json's target_modules names")
+    if missing := sorted(others & named):
+        raise InputError(f"{source}: no update of '{missing[0]}', which adapter_config.json's target_modules names")
 
 
-def _is_named(layer, target, source):
-    """PEFT's rule: a text is a regular expression of whole names, a list holds names or their ends."""
-    try:
-        if isinstance(target, str):
-            return re.fullmatch(target, layer) is not None
-        return any(layer == name or layer.endswith(f".{name}") for name in target)
-    except (re.error, TypeError) as error:
-        raise InputError(f"{source.parent}/adapter_config.json: target_modules={target!r}, names or a regular expression "
-                         f"are needed") from error
+def _named(layers, target, source):
+    """Those that `target` names, by PEFT's rule: a text is a regular expression of whole names, a list holds names or their
+    ends."""
+    where = f"{source.parent}/adapter_config.json: target_modules"
+    if isinstance(target, str):
+        return matched([target], layers, where)[0]
+    if not isinstance(target, list) or not all(isinstance(name, str) for name in target):
+        raise InputError(f"{where}={target!r}, names or a regular expression are needed")
+    return {layer for layer in layers if any(f".{layer}".endswith(f".{name}") for name in target)}
 
 
 def _peft_folder(folder):
@@ -158,30 +159,33 @@ def _peft_folder(folder):
     return found[0]
 
 
-def peft_rank(layer, config, source):
-    """r of one layer; rank_pattern overrides it by the name's end."""
-    rank = _by_pattern("rank_pattern", "r", layer, config, source)
-    if type(rank) is not int or rank < 1:
-        raise InputError(f"{source}/adapter_config.json: r={rank!r}, a whole number of at least 1 is needed")
-    return rank
+def peft_ranks(layers, config, folder):
+    """{layer: r}; rank_pattern overrides it by the name's end."""
+    ranks = _by_pattern("rank_pattern", "r", layers, config, folder)
+    for rank in ranks.values():
+        if type(rank) is not int or rank < 1:
+            raise InputError(f"{folder}/adapter_config.json: r={rank!r}, a whole number of at least 1 is needed")
+    return ranks
 
 
-def peft_scale(layer, rank, config, source):
-    """lora_alpha / r of one layer, or lora_alpha / sqrt(r) with use_rslora; alpha_pattern overrides by the name's end."""
-    alpha = _by_pattern("alpha_pattern", "lora_alpha", layer, config, source)
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
-        raise InputError(f"{source}/adapter_config.json: lora_alpha={alpha!r}, a number is needed")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def peft_scales(ranks, config, folder):
+    """{layer: lora_alpha / r}, with use_rslora lora_alpha / sqrt(r); alpha_pattern overrides lora_alpha by the name's end.
+    `ranks`: {layer: r}."""
+    alphas = _by_pattern("alpha_pattern", "lora_alpha", ranks, config, folder)
+    for alpha in alphas.values():
+        if type(alpha) not in (int, float) or not math.isfinite(alpha):
+            raise InputError(f"{folder}/adapter_config.json: lora_alpha={alpha!r}, a number is needed")
+    return {layer: alphas[layer] / (math.sqrt(rank) if config.get("use_rslora") else rank) for layer, rank in ranks.items()}
 
 
-def _by_pattern(key, default, layer, config, source):
-    """The value of the first pattern under `key` that fits `layer`, else the one of the key `default`."""
-    patterns = config.get(key) or {}
-    try:
-        fitting = (value for pattern, value in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", layer))
-        return next(fitting, config.get(default))
-    except (AttributeError, re.error) as error:
-        raise InputError(f"{source}/adapter_config.json: {key}={patterns!r}, name patterns are needed") from error
+def _by_pattern(key, default, layers, config, folder):
+    """{layer: the value of the first pattern under `key` that fits it, else the one of the key `default`}."""
+    values, where = config.get(key) or {}, f"{folder}/adapter_config.json: {key}"
+    if not isinstance(values, dict):
+        raise InputError(f"{where}={values!r}, name patterns are needed")
+    fitting = matched([rf"(.*\.)?({pattern})" for pattern in values], layers, where)
+    return {layer: next((value for value, found in zip(values.values(), fitting, strict=True) if layer in found),
+                        config.get(default)) for layer in layers}
 
 
 @torch.no_grad()

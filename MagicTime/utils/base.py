@@ -37,7 +37,7 @@ def read_weights(folder):
 def _read_shards(index):
     """The tensors of the files that an index names; what it says of each must be so."""
     places = read_mapping(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
+    if not isinstance(places, dict) or not all(map(_is_file_name, places.values())):
         raise InputError(f"{index}: weight_map is missing or names no files beside it")
     tensors = {}
     for file in sorted(set(places.values())):
@@ -48,6 +48,11 @@ def _read_shards(index):
     if lost := next((name for name in places if name not in tensors), None):
         raise InputError(f"{index}: key '{lost}' is missing in {places[lost]}")
     return tensors
+
+
+def _is_file_name(name):
+    """Whether it is one, without folders or control characters."""
+    return isinstance(name, str) and Path(name).name == name and name.isprintable()
 
 
 def part_config(base, part):
