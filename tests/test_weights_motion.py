@@ -202,6 +202,22 @@ def test_motion_adapter_config(world, tmp_path, adapter, change, yaml, said):
     assert_refused(lambda: load(world[0], tmp_path, **yaml), tmp_path, said)
 
 
+@pytest.mark.parametrize("change, said", [
+    ({"block_out_channels": [320, 640, 1280]}, "[320, 640, 1280] there, [32, 32, 64] here; Stable Diffusion XL?)"),
+    ({"block_out_channels": [32, 32]}, "another UNet (block_out_channels [32, 32] there, [32, 32, 64] here)"),
+    ({"block_out_channels": "a"}, "another UNet (block_out_channels ['a', 'a', 'a'] there"),
+    ({"motion_layers_per_block": 2}, "another UNet (motion_layers_per_block [2, 2, 2] there, [1, 1, 1] here)"),
+    ({"motion_layers_per_block": [1, 1, 2]}, "another UNet (motion_layers_per_block [1, 1, 2] there")])
+def test_motion_adapter_of_another_unet(world, tmp_path, adapter, change, said):
+    adapter.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert_refused(lambda: load(world[0], tmp_path), path, said)
+    known = {"block_out_channels": [32, 32, 64], "motion_layers_per_block": [1, 1, 1]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | known))
+    assert load(world[0], tmp_path)
+
+
 def test_motion_adapter_heads(world, tmp_path, adapter):
     adapter.save_pretrained(tmp_path)
     path = tmp_path / "config.json"

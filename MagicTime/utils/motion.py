@@ -25,6 +25,8 @@ YAML_KEYS = {"heads": "motion_module_kwargs: num_attention_heads",
              "mid_block": "motion_module_mid_block"}
 ADAPTER_KEYS = {"heads": "motion_num_attention_heads", "max_length": "motion_max_seq_length",
                 "mid_block": "use_motion_mid_block"}
+SHAPE_KEYS = {"block_out_channels": "block_out_channels", "motion_layers_per_block": "layers_per_block"}  # there, in the UNet
+SDXL = [320, 640, 1280]  # the block_out_channels of Stable Diffusion XL
 GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 
 
@@ -33,7 +35,7 @@ class MotionFile:
     """A motion module as its file has it, not yet in a model.
 
     weights: {UNetMotionModel's name: tensor}; tables: {the file's name: position table [1, frames, channels]}; others: the
-    2D weights of a whole UNet's file; kind: what is known of {heads, max_length, mid_block}.
+    2D weights of a whole UNet's file; kind: what is known of {heads, max_length, mid_block}; config: of a MotionAdapter.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class MotionFile:
     tables: dict
     others: dict
     kind: dict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
 
 
 def todays_name(name):
@@ -59,9 +62,10 @@ def animatediff_name(name):
 def read_motion(path):
     """MotionFile of an AnimateDiff file, of a MotionAdapter's folder or of its weight file alone."""
     path = Path(path)
-    stated = {}
+    stated, config = {}, {}
     if path.is_dir():
-        stated = _adapter_config(path / "config.json")
+        config = read_mapping(path / "config.json")
+        stated = _stated(config, path / "config.json")
         tensors, path = read_weights(path)
     else:
         tensors = read_tensors(path)
@@ -74,7 +78,7 @@ def read_motion(path):
     for key, value in stated.items():
         if seen.get(key, value) != value:
             raise InputError(f"{path}: its weights have {key} {seen[key]}, config.json says {ADAPTER_KEYS[key]}={value}")
-    return MotionFile(path, rename(weights, todays_name, path), tables, others, {**stated, **seen})
+    return MotionFile(path, rename(weights, todays_name, path), tables, others, {**stated, **seen}, config)
 
 
 def _length(tables, path):
@@ -90,9 +94,8 @@ def _length(tables, path):
     return {"max_length": next(iter(lengths))} if lengths else {}
 
 
-def _adapter_config(path):
+def _stated(config, path):
     """What a MotionAdapter's config.json says of {heads, max_length, mid_block}."""
-    config = read_mapping(path)
     if config.get("motion_norm_num_groups", GROUPS) != GROUPS:
         raise InputError(f"{path}: motion_norm_num_groups={config['motion_norm_num_groups']!r}, AnimateDiff has {GROUPS}")
     stated = {key: config[name] for key, name in ADAPTER_KEYS.items() if name in config}
@@ -131,6 +134,7 @@ def load_motion(unet, motion):
 
     A whole UNet's file may hold the 2D weights too, under the 2D UNet's names: they are left out, as in MagicTime.
     """
+    _check_shape(unet, motion)
     homes = unet.state_dict()
     _check_tables(homes, motion)
     for name, tensor in motion.others.items():
@@ -140,6 +144,19 @@ def load_motion(unet, motion):
     count = load_exactly(unet, motion.weights, motion.path, wanted=is_motion)
     left = Counter({"2D UNet": len(motion.others), "position tables, equal to the computed ones": len(motion.tables)})
     return f"{count} motion tensors{say_left_out(left)}"
+
+
+def _check_shape(unet, motion):
+    """A MotionAdapter's config must tell of blocks like those of `unet`."""
+    for key, name in SHAPE_KEYS.items():
+        here = unet.config[name]
+        here = list(here) if isinstance(here, (list, tuple)) else [here] * len(unet.config.block_out_channels)
+        there = motion.config.get(key, here)
+        there = there if isinstance(there, list) else [there] * len(here)
+        if there != here:
+            hint = "; Stable Diffusion XL?" if there == SDXL else ""
+            raise InputError(f"{motion.path.parent / 'config.json'}: made for another UNet ({key} {there} there, {here} "
+                             f"here{hint})")
 
 
 def _check_tables(homes, motion):
