@@ -4,7 +4,7 @@ Writes {save_path}/videos/0000.mp4 ..., pred_x0.pth [N, S, C, F, h, w] with pred
 command goes on where it was stopped. Paths in the YAML are looked up from the current folder, MagicTime/ and the
 repository root; a relative save_path in the YAML lies under MagicTime/, --save-path under the current folder.
 Prompts: --file_path, --run-csv, --run-json or --human, else the YAML's file_path, else its prompt list.
-On several GPUs: accelerate launch --num_processes 4 MagicTime/inference_magictime.py ... (the same results).
+On several GPUs: accelerate launch --multi_gpu --num_processes 4 MagicTime/inference_magictime.py ... (the same results).
 """
 
 import argparse
@@ -22,11 +22,12 @@ def build_parser():
     parser.add_argument("--config", required=True, help="sampling YAML")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--file_path", "--file-path", help="text file, one prompt a line")
-    source.add_argument("--run-csv", "--run_csv", metavar="FILE", help="CSV: columns name (the prompt), videoid (the file name)")
+    source.add_argument("--run-csv", "--run_csv", metavar="FILE",
+                        help="CSV: columns name (the prompt) and videoid (the file name)")
     source.add_argument("--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}")
     source.add_argument("--human", action="store_true", help="ask for prompts, one video at a time, until an empty line")
     parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder")
-    parser.add_argument("--seed", type=int, help="one seed instead of the YAML's (with seed_per_prompt: of the first prompt)")
+    parser.add_argument("--seed", type=int, help="one seed instead of the YAML's; with seed_per_prompt, row 0's")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0, or each process its own)")
     parser.add_argument("--limit", type=int, help="sample only the first LIMIT prompts now")
     parser.add_argument("--filmstrips", type=int, default=0, metavar="N",

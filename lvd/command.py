@@ -45,17 +45,17 @@ def _out_of_memory(error):
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
-def pick_device(gpu_num):
+def pick_device(gpu_num, asked_by="--gpu_num"):
     """torch.device of `--gpu_num`: that CUDA device, or the CPU with one line that says so."""
     import torch
 
     if gpu_num < 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        print(f"--gpu_num {gpu_num}: no CUDA device here, using the CPU", file=sys.stderr)
+        print(f"{asked_by} {gpu_num}: no CUDA device here, using the CPU", file=sys.stderr)
         return torch.device("cpu")
     if gpu_num >= torch.cuda.device_count():
-        raise InputError(f"--gpu_num {gpu_num}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0")
+        raise InputError(f"{asked_by} {gpu_num}: this machine has {torch.cuda.device_count()} CUDA device(s), from 0")
     return torch.device("cuda", gpu_num)
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from lvd.command import pick_device
 from lvd.errors import InputError
 
+CONNECT = timedelta(minutes=10)  # for all processes to start
 PATIENCE = timedelta(days=7)  # at a barrier; the shares of a long run end hours apart
 
 
@@ -33,13 +34,21 @@ class Processes:
 
     def device(self, gpu_num):
         """torch.device of `--gpu_num`: the device itself for one process, else the one of this rank (-1: the CPU)."""
-        return pick_device(gpu_num if self.count == 1 or gpu_num < 0 else self.local_rank)
+        if self.count == 1 or gpu_num < 0:
+            return pick_device(gpu_num)
+        if gpu_num > 0:
+            raise InputError(f"--gpu_num {gpu_num}: each of the {self.count} processes has a GPU of its own; accelerate "
+                             f"launch --gpu_ids chooses them")
+        return pick_device(self.local_rank, "--num_processes: process")
 
     def barrier(self):
         """Wait until all processes are here. InputError when one of them ended instead."""
         if self.count > 1:
+            from torch import distributed
+
+            _state()
             try:
-                _state().wait_for_everyone()
+                distributed.monitored_barrier(timeout=PATIENCE)
             except RuntimeError as error:  # gloo's connection breaks
                 raise InputError(f"process {self.rank}: another process of this run has ended (see its message); the same "
                                  f"command goes on from what is finished") from error
@@ -49,7 +58,10 @@ class Processes:
         """Checks: by the main process, so that bad input is reported once, then by the others. None leaves the block before
         all are through it, so that all have seen the same."""
         if not self.is_main:
-            self.barrier()
+            try:
+                self.barrier()
+            except InputError:  # the main process has said what is wrong
+                raise SystemExit(2) from None
         yield
         if self.is_main:
             self.barrier()
@@ -58,14 +70,26 @@ class Processes:
 
 def processes():
     """Processes of the launcher's environment variables (accelerate launch, torchrun); a single one without them."""
-    if int(os.environ.get("WORLD_SIZE", 1)) <= 1:
+    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= set(os.environ):  # a stray one is no launcher's
         return Processes()
-    state = _state()
-    return Processes(state.process_index, state.num_processes, state.local_process_index)
+    found = {}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if not os.environ[name].isdecimal():
+            raise InputError(f"environment variable {name}={os.environ[name]!r}: a whole number is needed, as accelerate "
+                             f"launch sets it")
+        found[name] = int(os.environ[name])
+    if found["WORLD_SIZE"] <= 1:
+        return Processes()
+    try:
+        _state()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"process {found['RANK']} of {found['WORLD_SIZE']}: no connection to the others at "
+                         f"{os.environ['MASTER_ADDR']} ({' '.join(str(error).split())[:120]})") from error
+    return Processes(found["RANK"], found["WORLD_SIZE"], found["LOCAL_RANK"])
 
 
 def _state():
     """accelerate's state of this process, made once. Nothing but barriers is exchanged, so the CPU's back end will do."""
     from accelerate import PartialState
 
-    return PartialState(cpu=True, timeout=PATIENCE)
+    return PartialState(cpu=True, timeout=CONNECT)

@@ -157,6 +157,31 @@ def test_fresh_seeds_are_recorded_and_kept_by_a_resumed_run(world, tmp_path):
     assert seeds_of_run(world, tmp_path, seed=[-1], seed_per_prompt=False) == first
 
 
+def test_a_file_of_drawn_seeds_that_does_not_fit(world, tmp_path, capsys):
+    """Left over from another run: never mistaken for the config's seeds."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "seeds.json").write_text("[1, 2, 3]")
+    assert seeds_of_run(world, tmp_path, seed=[5], seed_per_prompt=False) == [5, 5, 5]
+    for text in ("{}", "[1, 2]", '["a", 2, 3]'):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / "seeds.json").write_text(text)
+        config = worlds.write_config(tmp_path / "d.yaml", world[0], seed=[-1], seed_per_prompt=False)
+        assert "seeds.json: 3 whole numbers" in refused(capsys, sample(config, tmp_path / "two"))
+
+
+def test_two_runs_do_not_share_a_folder(world, tmp_path, capsys):
+    """Not even without a recording, whose own lock would tell."""
+    config = read_config(worlds.write_config(tmp_path / "c.yaml", world[0], save_predx_0=False))
+    prompts = read_source(config.settings, config.path)
+    first, second = (Run(config, prompts, tmp_path / "out", torch.device("cpu")) for _ in range(2))
+    first.load()
+    with pytest.raises(InputError, match="another running process is writing into this folder"):
+        second.load()
+    assert first.sample(1) == 1
+    second.load()
+    assert second.sample(1) == 0
+
+
 # ---- where it runs, and what the original's YAML looks like
 
 

@@ -15,7 +15,7 @@ from .base import TEXT_PREFIX, read_mapping
 from .motion import animatediff_name, todays_name
 from .motion_unet import MOTION
 from .patterns import matched
-from .tensors import check_tensor, read_tensors
+from .tensors import check_tensor, need_finite, read_tensors
 
 S_KEY = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight")
 S_GAIN = 2.0  # MagicTime doubles both factors: four times the plain product
@@ -217,3 +217,4 @@ def _check_update(layer, pair, sides, source):
     rank = right.shape[0] if right.dim() == 2 else "rank"
     for key, tensor, shape in ((left_key, left, (layer.out_features, rank)), (right_key, right, (rank, layer.in_features))):
         check_tensor(key, tensor, shape, source)
+        need_finite(key, tensor, source)

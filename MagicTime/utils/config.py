@@ -38,7 +38,7 @@ MOTION_KEYS = (*MOTION_FIXED, "num_attention_heads", "temporal_position_encoding
 
 @dataclass
 class Config:
-    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}, the last two None when
+    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length, mid_block}, None when
     the YAML leaves them to the motion module's file; unet_kwargs and scheduler: the second block as it stands."""
 
     path: Path
@@ -46,6 +46,11 @@ class Config:
     unet: dict
     unet_kwargs: dict
     scheduler: dict
+    flags: tuple = ()
+
+    def where(self, key):
+        """What to call the place of a setting in a message."""
+        return f"--{key}" if key in self.flags else self.path
 
 
 def find(path):
@@ -67,32 +72,28 @@ def read_config(path, changes=None):
     settings = {**DEFAULTS, **{k: v for k, v in blocks[0].items() if v is not None}, **(changes or {})}
     if settings["x0_mode"] is True:  # YAML reads an unquoted `true` as a truth value
         settings["x0_mode"] = "true"
-    _check_values(settings, path)
+    for key, value in settings.items():
+        _check_value(key, value, f"--{key}" if key in (changes or {}) else path)
     second = blocks[1]
     known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
     check_keys(second, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
     unet_kwargs = second.get("unet_additional_kwargs") or {}
     scheduler = second["noise_scheduler_kwargs"]
     make_scheduler(scheduler, path, settings["steps"])
-    return Config(path, settings, _unet_options(unet_kwargs, path), unet_kwargs, scheduler)
+    return Config(path, settings, _unet_options(unet_kwargs, path), unet_kwargs, scheduler, tuple(changes or {}))
 
 
-def _check_values(settings, path):
-    for key in COUNTS:
-        if type(settings[key]) is not int or settings[key] < 1:
-            raise InputError(f"{path}: {key}={settings[key]!r}, a whole number of at least 1 is needed")
-    for key in SWITCHES:
-        if type(settings[key]) is not bool:
-            raise InputError(f"{path}: {key}={settings[key]!r}, true or false is needed")
-    for key, allowed in CHOICES.items():
-        if settings[key] not in allowed:
-            raise InputError(f"{path}: {key}={settings[key]!r}, one of {', '.join(allowed)} is needed")
-    scale = settings["guidance_scale"]
-    if type(scale) not in (int, float) or not math.isfinite(scale) or scale < 0:
-        raise InputError(f"{path}: guidance_scale={scale!r}, a number of at least 0 is needed")
-    for key in (*WEIGHTS, "file_path", "save_path"):
-        if not isinstance(settings[key], str):
-            raise InputError(f"{path}: {key}={settings[key]!r}, a path is needed")
+def _check_value(key, value, where):
+    if key in COUNTS and (type(value) is not int or value < 1):
+        raise InputError(f"{where}: {key}={value!r}, a whole number of at least 1 is needed")
+    if key in SWITCHES and type(value) is not bool:
+        raise InputError(f"{where}: {key}={value!r}, true or false is needed")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise InputError(f"{where}: {key}={value!r}, one of {', '.join(CHOICES[key])} is needed")
+    if key == "guidance_scale" and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
+        raise InputError(f"{where}: guidance_scale={value!r}, a number of at least 0 is needed")
+    if key in (*WEIGHTS, "file_path", "save_path") and not isinstance(value, str):
+        raise InputError(f"{where}: {key}={value!r}, a path is needed")
 
 
 def _unet_options(kwargs, path):
@@ -107,7 +108,7 @@ def _unet_options(kwargs, path):
     for key in ("use_motion_module", "motion_module_mid_block"):
         if type(kwargs.get(key, True)) is not bool:
             raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
-    options = {"heads": motion.get("num_attention_heads", 8),
+    options = {"heads": motion.get("num_attention_heads"),
                "max_length": motion.get("temporal_position_encoding_max_len"),
                "mid_block": kwargs.get("motion_module_mid_block")}
     for key in ("heads", "max_length"):

@@ -3,15 +3,20 @@
 None of it changes a video beyond rounding, but for dtype and for vae_tiling, whose tiles are blended at their edges.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lvd.errors import InputError
 
-ATTENTION = {"auto": None, "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION,
-             "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
+FLASH, EFFICIENT, CUDNN, MATH = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION,
+                                 SDPBackend.MATH)
+# Kernels in the order in which they are tried: not every one takes every layer (on CUDA flash stops at 256 numbers a head,
+# the VAE has 512) or every dtype.
+ATTENTION = {"auto": None, "flash": [FLASH, EFFICIENT, MATH], "efficient": [EFFICIENT, FLASH, MATH],
+             "cudnn": [CUDNN, FLASH, EFFICIENT, MATH], "math": [MATH]}
+# YAML keys and their defaults.
 DEFAULTS = {"attention": "auto", "cpu_offload": False, "vae_slicing": False, "vae_tiling": False, "compile": False}
 SWITCHES = tuple(key for key, value in DEFAULTS.items() if value is False)
 HARMLESS = tuple(key for key in DEFAULTS if key != "vae_tiling")  # change no video beyond rounding
@@ -34,26 +39,25 @@ def fit(model, device, settings):
 
 
 def _offload(model, device):
-    """Each part comes to `device` when it is called and goes back when the next one is."""
+    """Each part comes to `device` when it is called and goes back when the next one is; after the last comes the first."""
     from accelerate import cpu_offload_with_hook
 
-    before = None
+    hooks = []
     for part in (model.text_encoder, model.unet, model.vae):
-        _, before = cpu_offload_with_hook(part, device, before)
+        hooks.append(cpu_offload_with_hook(part, device, hooks[-1] if hooks else None)[1])
+    hooks[0].hook.prev_module_hook = hooks[-1]
     model.run_on = device
 
 
 @contextmanager
-def attention_kernels(name):
-    """Restrict torch's scaled_dot_product_attention to the kernel `name` of ATTENTION; InputError if it cannot run here."""
-    if ATTENTION[name] is None:
-        yield
-        return
+def kernels(settings):
+    """The attention kernels of `settings` in a block that samples; InputError where torch.compile cannot work."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    wanted = ATTENTION[settings["attention"]]
     try:
-        with sdpa_kernel(ATTENTION[name]):
+        with sdpa_kernel(wanted, set_priority=True) if wanted else nullcontext():
             yield
-    except RuntimeError as error:
-        if not any(said in str(error) for said in ("No available kernel", "No viable backend")):  # CUDA; the CPU
-            raise
-        raise InputError(f"attention={name}: torch has no such kernel for this device and dtype; auto picks one that runs "
-                         f"(also there: {', '.join(k for k in ATTENTION if k not in ('auto', name))})") from error
+    except TorchDynamoException as error:
+        raise InputError(f"compile: torch.compile does not work here ({' '.join(str(error).split())[:160]}); it needs a C++ "
+                         f"compiler, and triton on a GPU; leave it out") from error

@@ -26,9 +26,10 @@ def sample(model, prompts, negatives, seeds, frames, height, width, steps, guida
 
     # 3. Noise → latents
     model.scheduler.set_timesteps(steps, device=model.device)
-    for step, timestep in enumerate(model.scheduler.timesteps):
+    on_device = model.scheduler.timesteps
+    for step, timestep in enumerate(on_device.tolist()):  # numbers for the scheduler: no wait for the GPU at every step
         doubled = torch.cat([latents, latents]) if guided else latents
-        noise = model.unet(doubled, timestep, encoder_hidden_states=text).sample
+        noise = model.unet(doubled, on_device[step], encoder_hidden_states=text).sample
         if guided:
             unconditional, conditional = noise.chunk(2)
             noise = unconditional + guidance_scale * (conditional - unconditional)
@@ -37,7 +38,7 @@ def sample(model, prompts, negatives, seeds, frames, height, width, steps, guida
         if x0_mode == "released":
             x0 = released_x0(model.scheduler, noise, timestep, latents)
         if on_step:
-            on_step(step, int(timestep), x0, latents)
+            on_step(step, timestep, x0, latents)
     return latents
 
 

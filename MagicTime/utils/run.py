@@ -1,5 +1,6 @@
 """One sampling run: a config, prompts and an output folder, filled batch by batch, resumable, by one process or several."""
 
+import os
 import shutil
 from contextlib import ExitStack
 from math import prod
@@ -10,6 +11,7 @@ from tqdm import tqdm
 
 from lvd.errors import InputError
 from lvd.files import fingerprint, load_json, save_json
+from lvd.locks import try_lock
 from lvd.parallel import Processes
 from lvd.settings import ROOT, claim_output, versions
 from lvd.x0_file import create_x0_file
@@ -28,7 +30,7 @@ RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 
 
 class Run:
-    """Checks all that can be checked before the weights are loaded; load() or a given `model`; sample() makes what is missing.
+    """Checks all that can be before the weights are loaded; load() them, or give a `model`; sample() makes what is missing.
 
     `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.parallel).
     """
@@ -36,54 +38,71 @@ class Run:
     def __init__(self, config, prompts, out, device, processes=Processes(), model=None):
         self.config, self.settings, self.prompts = config, config.settings, prompts
         self.out, self.device, self.processes, self.model = Path(out), device, processes, model
-        self.negatives = negatives_of(self.settings, len(prompts), config.path)
-        seeds_of(self.settings, len(prompts), config.path, fresh=lambda: 0)  # checked before the long part
+        self.negatives = negatives_of(self.settings, len(prompts), config.where("n_prompt"))
+        self._seeds_with(fresh=lambda: 0)  # checked before the long part
         self.paths = weight_paths(config)
         self.latent_shape = self._latent_shape()
         self.kinds = video_kinds(self.settings["format"])
         self.identity = self._identity()
+        _need_writable(self.out)
         if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
             self._claim()
+        self._lock = None
 
     def load(self):
         """Load the weights onto the device, if no model was given, and claim the folder. Returns the model."""
         self.model = self.model or load_model(self.config, self.paths, self.device, self.processes.is_main)
-        if self.processes.is_main:
-            self._claim()
-            self._draw_seeds()
-            self._tell_cut_prompts()
-        self.processes.barrier()
-        self.seeds = self._seeds()
+        try:
+            if self.processes.is_main:
+                self._enter()
+                self._claim()
+                self._draw_seeds()
+                self._tell_cut_prompts()
+            self.processes.barrier()
+            self.seeds = self._seeds()
+        except BaseException:
+            self._leave()
+            raise
         return self.model
 
     def sample(self, limit=None):
         """Make every video and recording that is missing among the first `limit` prompts. Returns how many were made,
         by all processes together."""
         count = min(limit or len(self.prompts), len(self.prompts))
-        size = self.settings["batch_size"]
+        try:
+            return self._fill(count, self.settings["batch_size"])
+        finally:
+            self._leave()
+
+    def _fill(self, count, size):
         with ExitStack() as stack:
             writers = self._recordings(stack)
             missing = {row for row in range(count) if not self._done(row, writers)}
+            writer = next(iter(writers.values()), None)
+            before = writer.count_whole() if writer else 0
             self.processes.barrier()  # all have seen the same gaps before anyone fills one
-            # Batches always begin at multiples of the batch size, so a resumed run, or one of more processes, repeats the
-            # batches of an unbroken one.
+            # Batches begin at multiples of the batch size: a resumed run, or one of more processes, repeats the batches of an
+            # unbroken one and gives the same bits.
             starts = self.processes.share(sorted({row // size * size for row in missing}))
             bar = stack.enter_context(tqdm(total=count, initial=count - len(missing), desc="prompts", unit="video",
                                            disable=not self.processes.is_main))
             for start in starts:
                 rows = list(range(start, min(start + size, count)))
-                self._sample_rows(rows, [row for row in rows if row in missing], writers, bar)
-                bar.update(self._progress(count, missing) - bar.n)
+                wanted = [row for row in rows if row in missing]
+                self._sample_rows(rows, wanted, writers, bar)
+                # With a recording, other processes' videos are known too.
+                bar.update(count - len(missing) + writer.count_whole() - before - bar.n if writer else len(wanted))
         self.processes.barrier()  # all files are closed
         return len(missing)
 
     def _sample_rows(self, rows, wanted, writers, bar):
         """Sample one batch and write its `wanted` rows: the videos first, then the recordings that call them whole."""
         s, timesteps = self.settings, []
-        picked = [rows.index(row) for row in wanted]
         dtype, on_gpu = getattr(torch, s["x0_dtype"]), self.device.type == "cuda"
+        places = [rows.index(row) for row in wanted]
+        picked = slice(None) if wanted == rows else torch.tensor(places, device=self.device)
         kept = {key: torch.empty((s["steps"], len(wanted), *self.latent_shape), dtype=dtype, pin_memory=on_gpu)
-                for key in writers}  # [S, B, C, F, h, w]; pinned, so that the GPU goes on while it is copied
+                for key in writers}  # [S, B, C, F, h, w]; pinned, so that copies need not wait for the GPU
 
         def record(step, timestep, x0, latents):
             timesteps.append(timestep)
@@ -94,13 +113,12 @@ class Run:
                     kept[key][step].copy_(value[picked].to(dtype), non_blocking=on_gpu)
 
         try:
-            with hardware.attention_kernels(s["attention"]):
+            with hardware.kernels(s):
                 latents = sample(self.model, [self.prompts[r].text for r in rows], [self.negatives[r] for r in rows],
                                  [self.seeds[r] for r in rows], s["L"], s["H"], s["W"], s["steps"], s["guidance_scale"],
                                  s["x0_mode"], record)
-                for row, place in zip(wanted, picked):
-                    frames = to_bytes(decode(self.model.vae, latents[place], device=self.device))
-                    write_video(self._video(row), frames, s["fps"], self.kinds)
+                for row, place in zip(wanted, places):
+                    write_video(self._video(row), self._frames(row, latents[place]), s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
             raise InputError(_too_large(s, self.device)) from error
         if on_gpu:
@@ -109,6 +127,15 @@ class Run:
                  for r in wanted]
         for key, writer in writers.items():
             writer.write_rows(wanted, kept[key].unbind(1), infos)
+
+    def _frames(self, row, latents):
+        """uint8 [F, H, W, 3] of one video's latents [C, F, h, w]. InputError for what is not finite: it would be black."""
+        pixels = decode(self.model.vae, latents, device=self.device)
+        for what, found in (("latents", latents), ("decoded pixels", pixels)):
+            if not torch.isfinite(found).all():
+                raise InputError(f"row {row} ({self.prompts[row].name}): {what} that are not finite in dtype "
+                                 f"{self.settings['dtype']}; bfloat16 or float32, or a smaller guidance_scale, is needed")
+        return to_bytes(pixels)
 
     def filmstrips(self, count):
         """Draw the filmstrips of the first `count` finished prompts that have none. Returns their folder, if any."""
@@ -134,14 +161,11 @@ class Run:
     def plan(self):
         """What a run will write, as {fact: text}, from what was checked so far."""
         shape = [len(self.prompts), self.settings["steps"], *self.latent_shape]
-        size = prod(shape) * getattr(torch, self.settings["x0_dtype"]).itemsize * len(self._recorded())
-        there = self.out
-        while not there.exists():
-            there = there.parent
+        size, free = self._need_space()
         return {"prompts": len(self.prompts), "videos": f"{self.settings['L']} frames of {self.settings['W']} x "
                 f"{self.settings['H']} pixels, {self.settings['steps']} steps", "x0": self.describe_x0(),
                 "recording": f"{' and '.join(RECORDINGS[key] for key in self._recorded()) or 'none'} {shape}, "
-                             f"{size / 2**30:.2f} GiB in all ({shutil.disk_usage(there).free / 2**30:.1f} GiB free)",
+                             f"{size / 2**30:.2f} GiB in all ({free / 2**30:.1f} GiB free)",
                 "batch_size": self.settings["batch_size"], "processes": self.processes.count, "folder": self.out}
 
     def _recorded(self):
@@ -160,6 +184,8 @@ class Run:
                 getattr(torch, self.settings["x0_dtype"]), meta, member=(processes.rank, processes.count)))
                 for key in self._recorded()}
 
+        if processes.is_main:
+            self._need_space()
         writers = opened() if processes.is_main else {}
         processes.barrier()
         return writers or opened()
@@ -168,9 +194,31 @@ class Run:
         files = [Path(f"{self._video(row)}.{kind}") for kind in self.kinds]
         return all(f.is_file() for f in files) and all(row in writer.whole for writer in writers.values())
 
-    def _progress(self, count, missing):
-        """How many of the first `count` rows are done: by their videos, which other processes write too."""
-        return count - sum(not Path(f"{self._video(row)}.{self.kinds[-1]}").exists() for row in missing)
+    def _need_space(self):
+        """(bytes of the planned recordings, bytes free); InputError when what is still to be written does not fit."""
+        size = len(self.prompts) * self.settings["steps"] * prod(self.latent_shape) * len(self._recorded()) * getattr(
+            torch, self.settings["x0_dtype"]).itemsize
+        paths = [self.out / RECORDINGS[key] for key in self._recorded()]
+        there = sum(path.stat().st_blocks * 512 for path in paths if path.exists())
+        free = shutil.disk_usage(_existing(self.out)).free
+        if size - there > free:
+            raise InputError(f"{self.out}: the recordings need {(size - there) / 2**30:.1f} GiB more disk, "
+                             f"{free / 2**30:.1f} GiB are free; fewer prompts, x0_dtype float16 or another disk")
+        return size, free
+
+    def _enter(self):
+        """Keep other runs out of the folder until `sample` is through, or this process ends."""
+        videos = self.out / "videos"
+        videos.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(videos, os.O_RDONLY)
+        if try_lock(self._lock) is False:
+            self._leave()
+            raise InputError(f"{self.out}: another running process is writing into this folder; wait for it or stop it")
+
+    def _leave(self):
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _video(self, row):
         return self.out / "videos" / self.prompts[row].name
@@ -186,6 +234,9 @@ class Run:
             print(f"{len(cut)} of {len(self.prompts)} prompts are longer than the text encoder reads; the first is row "
                   f"{cut[0][0]}, left out: {cut[0][1][:80]}")
 
+    def _seeds_with(self, fresh):
+        return seeds_of(self.settings, len(self.prompts), self.config.where("seed"), fresh)
+
     def _draw_seeds(self):
         """Drawn seeds are kept beside the videos, so that a resumed run and other processes have the same."""
         path, drawn = self.out / "seeds.json", []
@@ -194,14 +245,21 @@ class Run:
             drawn.append(torch.Generator().seed() % 2**32)
             return drawn[-1]
 
-        if not path.exists():
-            seeds = seeds_of(self.settings, len(self.prompts), self.config.path, fresh)
-            if drawn:
-                save_json(seeds, path)
+        seeds = self._seeds_with(fresh)
+        if drawn and not path.exists():
+            save_json(seeds, path)
 
     def _seeds(self):
+        drawn = []
+        seeds = self._seeds_with(lambda: drawn.append(0))
+        if not drawn:
+            return seeds
         path = self.out / "seeds.json"
-        return load_json(path) if path.exists() else seeds_of(self.settings, len(self.prompts), self.config.path, None)
+        seeds = load_json(path)
+        if not isinstance(seeds, list) or len(seeds) != len(self.prompts) or not all(type(s) is int for s in seeds):
+            raise InputError(f"{path}: {len(self.prompts)} whole numbers are needed, the seeds that were drawn for this "
+                             f"folder's videos; use another folder")
+        return seeds
 
     def _latent_shape(self):
         """(C, F, h, w) of one video; InputError unless the sizes fit the models."""
@@ -254,6 +312,17 @@ def weight_paths(config):
     if not config.unet_kwargs.get("use_motion_module", True):
         paths["motion_module"] = ""
     return paths
+
+
+def _existing(folder):
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _need_writable(folder):
+    there = _existing(folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: cannot be made, {there} is not a folder that may be written (--save-path)")
 
 
 def output_folder(config, save_path):

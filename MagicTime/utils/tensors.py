@@ -152,6 +152,7 @@ def load_exactly(module, tensors, source, wanted=lambda name: True):
     for name, tensor in tensors.items():
         check_tensor(name, tensor, homes[name].shape, source)
     module.load_state_dict(tensors, strict=False, assign=True)
+    module.weight_files = {**getattr(module, "weight_files", {}), **dict.fromkeys(tensors, source)}  # for `own`
     return len(tensors)
 
 
@@ -165,12 +166,24 @@ def check_tensor(name, tensor, shape, source):
                          f"numbers are needed")
 
 
+def need_finite(name, tensor, source):
+    """InputError if a value of `tensor` is infinite or not a number."""
+    if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():  # many times faster than isfinite alone
+        raise InputError(f"{source}: '{name}' holds values that are not finite in {tensor.dtype}")
+
+
 @torch.no_grad()
 def own(module, dtype=torch.float32):
-    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`."""
-    for part in module.modules():
+    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`.
+
+    InputError names a weight, and the file that it came from, with values that are not finite.
+    """
+    files = getattr(module, "weight_files", {})
+    for place, part in module.named_modules():
         for name, mapped in list(part.named_parameters(recurse=False)):
             copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device).copy_(mapped)
+            full_name = f"{place}.{name}".removeprefix(".")
+            need_finite(full_name, copied, files.get(full_name, "the model"))
             setattr(part, name, nn.Parameter(copied, requires_grad=False))
         for name, table in list(part.named_buffers(recurse=False)):
             if table.is_floating_point():
