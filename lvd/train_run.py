@@ -132,8 +132,8 @@ class TrainRun:
                     self.rows[about["group"], about["step"]] = _metrics_row(about)
 
     def _save_metrics(self):
-        """The table of all detectors in the folder."""
-        if not self.processes.is_main:
+        """The table of all detectors in the folder, if there are any yet."""
+        if not self.processes.is_main or not self.rows:
             return
         with atomic(Path(self.save_dir) / METRICS) as partial, open(partial, "w", newline="") as f:
             table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))), restval="", extrasaction="ignore")
