@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from lvd.errors import InputError
-from lvd.files import fingerprint, load_json, save_json
+from lvd.files import fingerprint, load_json, save_json, sweep_partials
 from lvd.locks import try_lock
 from lvd.parallel import Processes
 from lvd.settings import ROOT, claim_output, versions
@@ -214,6 +214,7 @@ class Run:
         if try_lock(self._lock) is False:
             self._leave()
             raise InputError(f"{self.out}: another running process is writing into this folder; wait for it or stop it")
+        sweep_partials(videos)
 
     def _leave(self):
         if self._lock is not None:
