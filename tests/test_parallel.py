@@ -8,7 +8,8 @@ from lvd.parallel import Processes, processes
 LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
 
-@pytest.mark.parametrize("stray", [{}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "abc"}, {**LAUNCHER, "WORLD_SIZE": "1", "RANK": "0"}])
+@pytest.mark.parametrize("stray", [
+    {}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "abc"}, {**LAUNCHER, "WORLD_SIZE": "1", "RANK": "0"}])
 def test_one_process(monkeypatch, stray):
     for name in LAUNCHER:
         monkeypatch.delenv(name, raising=False)
