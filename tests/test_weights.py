@@ -283,6 +283,31 @@ def test_damaged_file_is_refused_by_name(copy, part, damage):
     assert str(path.parent if damage == "absent" else path) in message  # some absent files are named by their folder
 
 
+@pytest.mark.parametrize("part", CKPTS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_weights_that_are_not_finite(copy, part, value):
+    path = copy / "ckpts" / CKPTS[part]
+    tensors = read(path)
+    key = next(name for name in tensors if name.endswith(KEYS[part][0]))
+    tensors[key].view(-1)[-1] = float(value)
+    write(tensors, path)
+    changes = ADAPTERS if part in ("unet", "vae", "text") else {}
+    changes = {**changes, "dreambooth_path": ""} if changes else {}  # which would replace these weights
+    end = KEYS[part][0] if part in ("s", "t", "text_adapter") else KEYS[part][1]
+    assert_refused(lambda: worlds.load(copy, **changes), path, f"{end}' holds values that are not finite in torch.float")
+
+
+def test_weights_that_are_not_finite_in_half_precision(copy):
+    tensors = in_float32(copy, "motion")
+    key = next(name for name in tensors if name.endswith("to_q.weight"))
+    tensors[key][0, 0] = 1e5
+    torch.save(tensors, copy / "ckpts" / CKPTS["motion"])
+    block = {**worlds.model_block(copy), **ADAPTERS}
+    paths = {key: block[key] for key in ("pretrained_model_path", *ONLY_BASE)}
+    assert load_magictime(paths, None, dtype=torch.bfloat16)
+    assert_refused(lambda: load_magictime(paths, None, dtype=torch.float16), block["motion_module"], "finite in torch.float16")
+
+
 def damage_file(path, damage, end, missing):
     """Damage it and return what the error has to say besides the file."""
     if damage == "absent":

@@ -19,6 +19,7 @@ from lvd.files import load_torch, need_file
 # What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a weight of the model.
 TRAINER = {"callbacks", "hparams", "hyper_parameters", "loops", "lr_scheduler", "lr_schedulers", "optimizer",
            "optimizer_states", "scaler", "scheduler", "args", "config", "native_amp_scaling_state", "MixedPrecisionPlugin"}
+BLOCK = 2**18  # values that are copied, then summed, at a time
 # Stable Diffusion's own .ckpt files keep a Lightning callback and a numpy score there. `_Inert` stands in for them.
 BESIDE = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar",
           "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
@@ -172,6 +173,16 @@ def need_finite(name, tensor, source):
         raise InputError(f"{source}: '{name}' holds values that are not finite in {tensor.dtype}")
 
 
+def _copied(mapped, dtype):
+    """(a copy as `dtype`, whether its sums are finite). Each block is summed while the processor's cache still holds it:
+    so a look at all values costs a tenth of copying them. Sums of finite values may overflow; `need_finite` is exact."""
+    copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device)
+    there, here = torch.atleast_1d(mapped), torch.atleast_1d(copied)
+    rows = max(1, BLOCK * len(here) // max(1, here.numel()))
+    sums = [block.copy_(values).sum() for block, values in zip(here.split(rows), there.split(rows), strict=True)]
+    return copied, bool(torch.stack(sums).isfinite().all())
+
+
 @torch.no_grad()
 def own(module, dtype=torch.float32):
     """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`.
@@ -181,9 +192,10 @@ def own(module, dtype=torch.float32):
     files = getattr(module, "weight_files", {})
     for place, part in module.named_modules():
         for name, mapped in list(part.named_parameters(recurse=False)):
-            copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device).copy_(mapped)
-            full_name = f"{place}.{name}".removeprefix(".")
-            need_finite(full_name, copied, files.get(full_name, "the model"))
+            copied, finite = _copied(mapped, dtype)
+            if not finite:
+                full_name = f"{place}.{name}".removeprefix(".")
+                need_finite(full_name, copied, files.get(full_name, "the model"))
             setattr(part, name, nn.Parameter(copied, requires_grad=False))
         for name, table in list(part.named_buffers(recurse=False)):
             if table.is_floating_point():
