@@ -305,7 +305,7 @@ def test_weights_that_are_not_finite_in_half_precision(copy):
     block = {**worlds.model_block(copy), **ADAPTERS}
     paths = {key: block[key] for key in ("pretrained_model_path", *ONLY_BASE)}
     assert load_magictime(paths, None, dtype=torch.bfloat16)
-    assert_refused(lambda: load_magictime(paths, None, dtype=torch.float16), block["motion_module"], "finite in torch.float16")
+    assert_refused(lambda: load_magictime(paths, None, dtype=torch.float16), block["motion_module"], "in torch.float16")
 
 
 def damage_file(path, damage, end, missing):

@@ -151,7 +151,7 @@ def test_rows_of_a_file_that_was_moved_away_are_not_forgotten(tmp_path):
     path, elsewhere = filled(tmp_path / "pred_x0.pth", rows=(0, 3)), tmp_path / "moved.pth"
     path.rename(elsewhere)
     before = (tmp_path / "pred_x0.json").read_text()
-    with pytest.raises(InputError, match=r"pred_x0.pth: not there, but pred_x0.json beside it list 2 row\(s\).*put pred_x0.pth"):
+    with pytest.raises(InputError, match=r"pth: not there, but pred_x0.json beside it list 2 row\(s\).*put pred_x0.pth"):
         create(path)
     assert (tmp_path / "pred_x0.json").read_text() == before and not path.exists()
     elsewhere.rename(path)

@@ -25,7 +25,7 @@ YAML_KEYS = {"heads": "motion_module_kwargs: num_attention_heads",
              "mid_block": "motion_module_mid_block"}
 ADAPTER_KEYS = {"heads": "motion_num_attention_heads", "max_length": "motion_max_seq_length",
                 "mid_block": "use_motion_mid_block"}
-SHAPE_KEYS = {"block_out_channels": "block_out_channels", "motion_layers_per_block": "layers_per_block"}  # there, in the UNet
+SHAPE_KEYS = {"block_out_channels": "block_out_channels", "motion_layers_per_block": "layers_per_block"}  # → the UNet's
 SDXL = [320, 640, 1280]  # the block_out_channels of Stable Diffusion XL
 GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 
