@@ -10,6 +10,7 @@ import launcher
 import pytest
 import worlds
 
+from lvd.files import atomic
 from lvd.x0_file import open_x0_file
 
 SCRIPT = worlds.ROOT / "MagicTime" / "inference_magictime.py"
@@ -50,7 +51,7 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
     out = tmp_path / "out"
     launch = launcher.start(SCRIPT, *flags(config, out))
     deadline = time.time() + 120
-    while len(list((out / "videos").glob("*.mp4"))) < 3 and time.time() < deadline and launch.poll() is None:
+    while len(list((out / "videos").glob("[0-9]*.mp4"))) < 3 and time.time() < deadline and launch.poll() is None:
         time.sleep(0.01)
     victim = max(children(launch.pid))
     os.kill(victim, signal.SIGKILL)
@@ -59,9 +60,14 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
     whole = open_x0_file(out / "pred_x0.pth").rows
     assert 0 < len(whole) < 11
     kept = {row: (out / "videos" / f"{row:04d}.mp4").stat().st_mtime_ns for row in whole}
+    with atomic(tmp_path / "0010.mp4") as mine:
+        name = mine.name.replace(f"-{os.getpid()}.", f"-{victim}.")
+        mine.touch()
+    (out / "videos" / name).write_bytes(b"half")  # as if it had been at a video when it was killed
     done = launcher.alone(SCRIPT, *flags(config, out))
     assert done.returncode == 0 and f"{11 - len(whole)} new, 11 of 11" in done.stdout
     assert {row: (out / "videos" / f"{row:04d}.mp4").stat().st_mtime_ns for row in whole} == kept
+    assert not list(out.rglob("*.partial*"))
     assert_same_files(out, expected)
 
 
