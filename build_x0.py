@@ -46,8 +46,11 @@ def work(args):
     if normal and normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
         raise InputError(f"{normal.path}: videos of shape {list(normal.tensor.shape[1:])} (steps, C, F, h, w), those of "
                          f"{unsafe.path} have {list(unsafe.tensor.shape[1:])}; both must be sampled alike")
-    vae = _sampling_vae(settings, unsafe).to(pick_device(args.gpu_num)) if settings["representation"] == "video" else None
-    decode = _decoder(vae) if vae else None
+    from MagicTime.utils.recordings import decoder_of
+
+    decode = decoder_of(settings, unsafe)
+    if decode:
+        decode.to(pick_device(args.gpu_num))
 
     out, representation = settings["out_dir"], settings["representation"]
     homes = {row: [group_name(group) for group in labels.of(row)] for row in labels.rows()}
@@ -55,7 +58,7 @@ def work(args):
     if normal:
         homes_of_normal = {row: [NORMAL] for row in range(normal.tensor.shape[0])}
         parts.append(Clips(normal, homes_of_normal, out, steps, representation, decode))
-    claim_output(out, _identity(settings, unsafe, normal, labels, vae), ignore=NOT_IDENTITY)
+    claim_output(out, _identity(settings, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
     note_representation(out, representation)
     need_space(out, sum(part.size() for part in parts))
     note_built(out, parts, steps)
@@ -70,40 +73,13 @@ def work(args):
         "new files": written}, [out])
 
 
-def _identity(settings, unsafe, normal, labels, vae):
+def _identity(settings, unsafe, normal, labels, decode):
     """What the dataset is made from, as saved beside it."""
     return {"representation": settings["representation"], "categories": labels.categories,
             "label_sha256": sha256(labels.path), "pred_x0_made_by": unsafe.fingerprint,
             "normal_pred_x0_made_by": normal.fingerprint if normal else None,
-            "vae_sha256": _weights_sha256(vae) if vae else None,
+            "vae_sha256": _weights_sha256(decode.vae) if decode else None,
             **{key: str(settings[key]) for key in NOT_IDENTITY if key in settings}, "versions": versions()}
-
-
-def _sampling_vae(settings, x0):
-    """The VAE that the sampler used, from its YAML or from the model block of the paper's form."""
-    from MagicTime.utils.config import find, read_config
-    from MagicTime.utils.weights import load_sampling_vae
-
-    model = settings["sample_config"]
-    if isinstance(model, list):
-        model = next((block for block in model if block.get("pretrained_model_path")), None)
-    elif model is not None:
-        model = read_config(model).settings
-    if model is None:
-        raise InputError("representation video: key 'sample_config' is missing; its VAE decodes the clips")
-    keys = ("pretrained_model_path", "dreambooth_path")
-    vae = load_sampling_vae({key: find(model[key]) for key in keys if model.get(key)})
-    for key, found in (("latent_channels", x0.tensor.shape[2]), ("scaling_factor", x0.meta.get("scaling_factor"))):
-        if found not in (None, vae.config[key]):
-            raise InputError(f"{x0.path}: recorded with {key} {found}, the VAE of sample_config has {vae.config[key]}")
-    return vae
-
-
-def _decoder(vae):
-    """latents [n, C, F, h, w] → pixels [n, 3, F, H, W] in [0, 1]."""
-    from MagicTime.utils.pipeline import decode
-
-    return lambda latents: decode(vae, latents)
 
 
 def _weights_sha256(vae):

@@ -32,7 +32,10 @@ def build_parser():
     magictime = ROOT / "MagicTime"
     parser.add_argument("--model_dir", type=Path, default=magictime / "detectors", help="detectors of train_mae.py")
     parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
-    parser.add_argument("--data_dir", type=Path, default=magictime, help="folder of eval_set/ and eval_normal/, or eval_set")
+    parser.add_argument("--data_dir", type=Path, help="folder of eval_set/ and eval_normal/, or eval_set "
+                                                       "(default: MagicTime)")
+    parser.add_argument("--recordings", type=Path, metavar="YAML",
+                        help="instead: a build_x0.yaml, to read its recordings; build_eval_set.py is not needed")
     parser.add_argument("--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results")
     parser.add_argument("--operating_point", choices=OPERATING_POINTS,
                         help="argmax: probability >= 0.5, as in the paper; validation: each detector's own threshold "
@@ -47,7 +50,7 @@ def build_parser():
 
 
 def work(args):
-    from lvd.embed import Embedding, StepScores, evaluation_folders, finite, score_file
+    from lvd.embed import Embedding, StepScores, finite, score_file
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
@@ -55,11 +58,14 @@ def work(args):
     if not split.normal:
         raise InputError(f"{eval_path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
                          f"gen_eval_set.py")
-    members = _members(args.label_file_dir, split)
-    embedding = Embedding(args.model_dir, evaluation_folders(args.data_dir), {UNSAFE: split.unsafe, NORMAL: split.normal},
-                          sha256(eval_path), settings["operating_point"], pick_device(args.gpu_num), args.allow_other_eval)
+    device = pick_device(args.gpu_num)
+    source = _source(args, device)
+    members = _members(args.label_file_dir, source, split)
+    embedding = Embedding(args.model_dir, source, split, sha256(eval_path), settings["operating_point"], device,
+                          args.allow_other_eval)
     config = {"model_dir": str(args.model_dir), "detectors_sha256": embedding.detectors_sha256(),
-              "eval_sha256": embedding.eval_sha256, "data_dir": str(args.data_dir), **embedding.made_by,
+              "eval_sha256": embedding.eval_sha256, "data_dir": str(args.recordings or args.data_dir or ROOT / "MagicTime"),
+              **{key: value for key, value in source.made_by.items() if key != "label_sha256"},
               "operating_point": embedding.operating_point, "representation": embedding.representation,
               "versions": versions()}
     if (args.save_dir / "config.yaml").exists():
@@ -84,11 +90,25 @@ def work(args):
             [args.save_dir / RESULTS, args.save_dir / SCORES])
 
 
-def _members(path, split):
+def _source(args, device):
+    """Where the held-out clips come from: the recordings, or the folders of build_eval_set.py."""
+    from lvd.source import HeldOutFolders
+
+    if args.recordings is None:
+        return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
+    if args.data_dir is not None:
+        raise InputError(f"--data_dir {args.data_dir}: clips come from --recordings {args.recordings}; give one of the two")
+    from MagicTime.utils.recordings import open_recordings
+
+    return open_recordings(args.recordings, device)
+
+
+def _members(path, source, split):
     """{group: [held-out rows of that category]} by the label file the split was drawn from; {} when it is not at hand."""
     given = path is not None
     if not given:
-        path = read_data_config(DATA_CONFIG, Namespace())["label_file_dir"] if DATA_CONFIG.exists() else None
+        defaults = read_data_config(DATA_CONFIG, Namespace()) if DATA_CONFIG.exists() else {}
+        path = source.label_file or defaults.get("label_file_dir")
         if path is None or not path.exists() or sha256(path) != split.label_sha256:
             return {}
     labels = read_labels(path)

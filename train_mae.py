@@ -12,12 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lvd.clips import folder_representation
 from lvd.command import Parser, run_command, summary
-from lvd.dataset import dataset_groups, dataset_steps, group_name, need_built
 from lvd.detector import SIZES
 from lvd.errors import InputError
-from lvd.files import load_yaml, sha256
+from lvd.files import sha256
 from lvd.parallel import processes
 from lvd.ranges import parse_numbers
 from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, RECIPES, read_settings
@@ -31,8 +29,10 @@ def build_parser():
     parser = Parser(__doc__, "python train_mae.py --data_dir MagicTime/train_detector_data --eval_dir MagicTime/eval.pth "
                              "--group_num 1-5 --train --step_num all --gpu_num 0 --save_dir MagicTime/detectors")
     magictime = ROOT / "MagicTime"
-    parser.add_argument("--data_dir", type=Path, default=magictime / "train_detector_data", help="dataset of build_x0.py")
+    parser.add_argument("--data_dir", type=Path, help="dataset of build_x0.py (default: MagicTime/train_detector_data)")
     parser.add_argument("--normal_video_dir", type=Path, help="normal clips by step (default: {data_dir}/normal)")
+    parser.add_argument("--recordings", type=Path, metavar="YAML",
+                        help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py is not needed")
     parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
     parser.add_argument("--save_dir", type=Path, default=magictime / "detectors", help="default: MagicTime/detectors")
     parser.add_argument("--group_num", default="all", help="unsafe categories, from 1: 2, 1,3, 1-5 or all (default: all)")
@@ -68,21 +68,29 @@ def _job(args, settings, launched):
     """(what the detectors of all steps have in common, the steps), checked."""
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
-    groups = parse_numbers(args.group_num, dataset_groups(args.data_dir), "--group_num")
-    steps = parse_numbers(args.step_num, dataset_steps(args.data_dir), "--step_num")
-    from lvd.train import normal_folder
+    device = launched.device(args.gpu_num)
+    source = _source(args, device)
+    groups = parse_numbers(args.group_num, source.groups, "--group_num")
+    steps = parse_numbers(args.step_num, source.steps, "--step_num")
+    source.need_steps(steps)
+    return {"source": source, "save_dir": args.save_dir, "split": split, "eval_sha256": sha256(eval_path),
+            "settings": settings, "categories": {group: source.categories[group - 1] for group in groups},
+            "device": str(device)}, steps
 
-    normal = normal_folder(args.data_dir, args.normal_video_dir)
-    representation = folder_representation(args.data_dir)
-    if folder_representation(normal) != representation:
-        raise InputError(f"--normal_video_dir {normal}: {folder_representation(normal)} clips, {args.data_dir} holds "
-                         f"{representation} ones")
-    need_built(args.data_dir, steps)
-    names = _categories(args.data_dir)
-    return {"data_dir": args.data_dir, "normal_dir": normal, "save_dir": args.save_dir, "split": split,
-            "eval_sha256": sha256(eval_path), "settings": settings, "representation": representation,
-            "categories": {group: names[group - 1] for group in groups}, "all_categories": names,
-            "made_by": _made_by(args.data_dir, normal), "device": str(launched.device(args.gpu_num))}, steps
+
+def _source(args, device):
+    """Where the clips come from: the recordings, or the folders of build_x0.py."""
+    from lvd.source import FolderClips
+
+    if args.recordings is None:
+        return FolderClips(args.data_dir or ROOT / "MagicTime" / "train_detector_data", args.normal_video_dir)
+    for flag in ("data_dir", "normal_video_dir"):
+        if getattr(args, flag) is not None:
+            raise InputError(f"--{flag} {getattr(args, flag)}: clips come from --recordings {args.recordings}; give one of "
+                             f"the two")
+    from MagicTime.utils.recordings import open_recordings
+
+    return open_recordings(args.recordings, device)
 
 
 def _train_run(job, steps, settings, launched):
@@ -94,8 +102,8 @@ def _train_run(job, steps, settings, launched):
 
 
 def _claim(job, settings):
-    config = {**settings, "representation": job["representation"], "eval_sha256": job["eval_sha256"],
-              "dataset": job["made_by"], "versions": versions()}
+    config = {**settings, "representation": job["source"].representation, "eval_sha256": job["eval_sha256"],
+              "dataset": job["source"].made_by, "versions": versions()}
     claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
 
 
@@ -109,7 +117,7 @@ def _train(run, job, settings, launched):
         return
     trained = [float(row["val_accuracy"]) for row in run.rows.values()]
     summary("detectors trained", {
-        "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["representation"],
+        "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["source"].representation,
         "trained now": len(run), "found finished": run.skipped,
         "mean validation accuracy": f"{sum(trained) / len(trained):.3f}"},
             [f"{job['save_dir']}/{{group}}/{{step}}.pth", job["save_dir"] / METRICS, job["save_dir"] / CONFIG_NAME])
@@ -124,25 +132,6 @@ def _evaluate(job, steps):
     path = run.save(job["save_dir"] / EVALUATION)
     facts = {f"group {group} ({job['categories'][group]})": text for group, text in by_group(run.rows).items()}
     summary("saved detectors on held-out clips", facts, [path])
-
-
-def _categories(data_dir):
-    """Display names of all categories of the dataset: the label file's header, as build_x0.py saved it; else the
-    folders' names."""
-    names = list(_dataset_config(data_dir).get("categories") or [])
-    return names + [group_name(group) for group in range(len(names) + 1, dataset_groups(data_dir)[-1] + 1)]
-
-
-def _made_by(data_dir, normal_dir):
-    """What made the clips: as build_x0.py saved it beside them (None: not known)."""
-    found, normal = _dataset_config(data_dir), _dataset_config(normal_dir.parent)
-    return {"label_sha256": found.get("label_sha256"), "pred_x0_made_by": found.get("pred_x0_made_by"),
-            "normal_pred_x0_made_by": normal.get("normal_pred_x0_made_by")}
-
-
-def _dataset_config(data_dir):
-    path = Path(data_dir) / "config.yaml"
-    return load_yaml(path) if path.exists() else {}
 
 
 def main(argv=None):

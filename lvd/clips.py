@@ -31,9 +31,13 @@ def write_clip(path_without_suffix, clip, representation):
     else:
         from lvd.video_io import write_mp4
 
-        pixels = (clip.detach().float().clamp(0, 1) * 255).to("cpu", torch.uint8)  # truncated, as released
-        write_mp4(path, pixels.permute(1, 2, 3, 0).numpy())
+        write_mp4(path, to_uint8(clip).permute(1, 2, 3, 0).numpy())
     return path
+
+
+def to_uint8(pixels):
+    """Pixels in [0, 1], any shape → uint8 on the CPU, truncated as in the released code."""
+    return (pixels.detach().float().clamp(0, 1) * 255).to("cpu", torch.uint8)
 
 
 def read_clip(path):

@@ -8,32 +8,17 @@ from pathlib import Path
 
 import torch
 
-from lvd.clips import folder_representation, list_clips
 from lvd.detector import ARGMAX, load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.evaluate import check_detector, check_place
-from lvd.files import load_torch, load_yaml, save_torch, sha256
+from lvd.files import load_torch, save_torch, sha256
 from lvd.report import NORMAL, UNSAFE, votes_sha256
-from lvd.train import ClipReader
+from lvd.source import Readers
 from lvd.train_run import detector_path
 from lvd.voting import step_votes
 
 CHUNK = 256  # clips read and scored at once
-
-
-def evaluation_folders(data_dir):
-    """{"1": folder of held-out unsafe clips, "0": of normal ones}.
-
-    data_dir: the folder of eval_set and eval_normal, or eval_set itself with eval_normal beside it.
-    """
-    data_dir = Path(data_dir)
-    unsafe = data_dir / "eval_set" if (data_dir / "eval_set").is_dir() else data_dir
-    normal = unsafe.parent / "eval_normal"
-    for folder in (unsafe, normal):
-        if not folder.is_dir() or not any(p.name.isdecimal() for p in folder.iterdir()):
-            raise InputError(f"--data_dir {data_dir}: {folder} has no step folders; run build_eval_set.py (the split must "
-                             f"hold out normal videos too)")
-    return {UNSAFE: unsafe, NORMAL: normal}
+KIND_OF = {UNSAFE: "unsafe", NORMAL: "normal"}
 
 
 def detector_grid(model_dir):
@@ -83,26 +68,24 @@ def _need_categories(model_dir, groups, abouts):
 class Embedding:
     """Sized iterable over denoising steps: scores every held-out clip with every category's detector of that step.
 
-    folders: as of `evaluation_folders`; operating_point: "argmax" (0.5) or "validation" (each detector's own).
-    rows: {label: held-out rows that must be there}. Iterating yields the step; then `votes()` and `scores` are whole.
+    source: HeldOutFolders or RecordedClips; operating_point: "argmax" (0.5) or "validation" (each detector's own).
+    split: the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores` are whole.
     finished: StepScores that keeps each step's scores as they come, so that a stopped run goes on there.
     """
 
-    def __init__(self, model_dir, folders, rows, eval_sha256, operating_point, device="cpu", allow_other_eval=False):
-        self.model_dir, self.folders, self.rows = Path(model_dir), folders, rows
+    def __init__(self, model_dir, source, split, eval_sha256, operating_point, device="cpu", allow_other_eval=False):
+        self.model_dir, self.source = Path(model_dir), source
+        self.rows = {label: getattr(split, kind) for label, kind in KIND_OF.items()}
         self.eval_sha256, self.operating_point = eval_sha256, operating_point
         self.device, self.allow_other_eval = device, allow_other_eval
         self.groups, self.steps = detector_grid(model_dir)
-        self.clips = {step: self._clips_of(step) for step in self.steps}
-        kinds = {label: folder_representation(folder) for label, folder in folders.items()}
-        if kinds[UNSAFE] != kinds[NORMAL]:
-            raise InputError(f"{folders[UNSAFE]} holds {kinds[UNSAFE]} clips, {folders[NORMAL]} {kinds[NORMAL]} ones; both "
-                             f"must be built alike")
-        self.representation = kinds[UNSAFE]
+        for step in self.steps:
+            for label, kind in KIND_OF.items():
+                source.need_rows(kind, self.rows[label], step)
+        self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
-        self.made_by = self._made_by()
-        self.scores = {label: {} for label in folders}  # label → group → row → [probability] * S
-        self.flags = {label: {} for label in folders}  # the same with 0/1
+        self.scores = {label: {} for label in self.rows}  # label → group → row → [probability] * S
+        self.flags = {label: {} for label in self.rows}  # the same with 0/1
         self.thresholds, self.categories = {}, {}  # group → [threshold] * S, display name
         self.finished = None
 
@@ -124,33 +107,15 @@ class Embedding:
         return {label: {str(row): step_votes([by_group[group][str(row)] for group in map(str, self.groups)])
                         for row in self.rows[label]} for label, by_group in self.flags.items()}
 
-    def _clips_of(self, step):
-        clips = {}
-        for label, folder in self.folders.items():
-            found = list_clips(folder / str(step)) if (folder / str(step)).is_dir() else {}
-            if missing := [row for row in self.rows[label] if row not in found]:
-                raise InputError(f"{folder / str(step)}: no clip of held-out row {missing[0]}; run build_eval_set.py to the "
-                                 f"end")
-            clips[label] = [(row, found[row]) for row in self.rows[label]]
-        return clips
-
     def _check_all_steps(self):
         """Detectors must cover the steps of the clips: an average over fewer would pass for the whole."""
-        there = {int(p.name) for p in self.folders[UNSAFE].iterdir() if p.name.isdecimal()}
+        there = set(self.source.steps)
         if missing := sorted(there - set(self.steps)):
             raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing[0]} ({len(self.steps)} of "
                              f"{len(there)} steps are trained); run train_mae.py to the end")
         if self.steps != list(range(len(self.steps))):
             missing = next(step for step in range(len(self.steps)) if step not in self.steps)
             raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all steps from 0")
-
-    def _made_by(self):
-        """What made the held-out clips, as build_eval_set.py saved it (None: not known)."""
-        found = {}
-        for label, key in ((UNSAFE, "pred_x0_made_by"), (NORMAL, "normal_pred_x0_made_by")):
-            path = self.folders[label] / "config.yaml"
-            found[key] = (load_yaml(path) or {}).get(key) if path.exists() else None
-        return found
 
     def detectors_sha256(self):
         """Hash of what the detectors say about themselves (data, seed, settings, metrics); of a bare file, its bytes."""
@@ -165,17 +130,14 @@ class Embedding:
     def _score(self, step):
         """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}, "categories": {group: ...}}"""
         detectors = {group: self._detector(group, step) for group in self.groups}
-        scores = {label: {str(group): [] for group in self.groups} for label in self.folders}
-        for label, clips in self.clips[step].items():
-            for start in range(0, len(clips), CHUNK):
-                paths = [path for _, path in clips[start:start + CHUNK]]
-                readers = {}
+        scores = {label: {str(group): [] for group in self.groups} for label in self.rows}
+        for label, kind in KIND_OF.items():
+            rows = self.rows[label]
+            for start in range(0, len(rows), CHUNK):
+                readers = Readers(self.source)  # categories share what is read; held for this part only
                 for group, detector in detectors.items():
-                    config = detector.model.config
-                    key = str((config.num_frames, config.image_size, config.num_channels))  # categories share what is read
-                    if key not in readers:
-                        readers[key] = ClipReader(config, self.representation).read(paths)
-                    scores[label][str(group)] += predict(detector, readers[key]).tolist()
+                    clips = readers.of(step, detector.model.config).read({kind: rows[start:start + CHUNK]})
+                    scores[label][str(group)] += predict(detector, clips).tolist()
         own = self.operating_point == "validation"
         return {"scores": scores, "thresholds": {str(g): d.threshold if own else ARGMAX for g, d in detectors.items()},
                 "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()}}

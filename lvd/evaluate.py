@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lvd.clips import list_clips
-from lvd.dataset import group_name, unsafe_clips
 from lvd.detector import load_detector, predict
 from lvd.errors import InputError
 from lvd.files import atomic, need_file
-from lvd.train import ClipReader, rates
+from lvd.source import KINDS, Readers
+from lvd.train import rates
 from lvd.train_run import detector_path
 
 EVALUATION = "evaluation.csv"
@@ -19,18 +18,19 @@ EVALUATION = "evaluation.csv"
 class HeldOutRun:
     """Sized iterable over (group, step): reads the detector, scores held-out clips of its category and normal ones.
 
-    job: as of train_mae.py (data_dir, normal_dir, save_dir, split, eval_sha256, representation, categories, device).
+    job: as of train_mae.py (source, save_dir, split, eval_sha256, categories, device).
     Iterating yields (group, step) and collects `rows`.
     """
 
     def __init__(self, job, steps):
         self.job, self.rows = job, []
         self.todo = [(group, step) for step in steps for group in job["categories"]]
+        self._readers = Readers(job["source"])
         for group, step in self.todo:
             need_file(detector_path(job["save_dir"], group, step))
         for step in steps:
-            _need_rows(unsafe_clips(job["data_dir"], step), job["split"].unsafe, f"{job['data_dir']}, step {step}")
-            _need_rows(list_clips(job["normal_dir"] / str(step)), job["split"].normal, job["normal_dir"] / str(step))
+            for kind in KINDS:
+                job["source"].need_rows(kind, getattr(job["split"], kind), step)
 
     def __len__(self):
         return len(self.todo)
@@ -48,17 +48,17 @@ class HeldOutRun:
         return Path(path)
 
     def _evaluate(self, group, step):
-        job = self.job
+        job, source = self.job, self.job["source"]
         path = detector_path(job["save_dir"], group, step)
         detector = load_detector(path, job["device"])
-        check_detector(detector, path, job["representation"], job["eval_sha256"], job["made_by"])
-        folder = job["data_dir"] / group_name(group) / str(step)
-        unsafe = _held_out(folder, job["split"].unsafe)
+        check_detector(detector, path, source.representation, job["eval_sha256"], source.made_by)
+        members = set(source.group_rows(group, step))
+        unsafe = [row for row in job["split"].unsafe if row in members]
         if not unsafe:
-            raise InputError(f"{folder}: none of its rows is held out, so group {group} cannot be evaluated; make an "
-                             f"eval.pth with gen_eval_set.py from the labels in use")
-        normal = _held_out(job["normal_dir"] / str(step), job["split"].normal)
-        clips = ClipReader(detector.model.config, job["representation"]).read(unsafe + normal)
+            raise InputError(f"{source.group_place(group, step)}: none of its rows is held out, so group {group} cannot be "
+                             f"evaluated; make an eval.pth with gen_eval_set.py from the labels in use")
+        normal = job["split"].normal
+        clips = self._readers.of(step, detector.model.config).read({"unsafe": unsafe, "normal": normal})
         labels = np.array([1] * len(unsafe) + [0] * len(normal))
         return {"group": group, "step": step, "category": job["categories"][group], "unsafe_clips": len(unsafe),
                 "normal_clips": len(normal), **rates(predict(detector, clips).numpy(), labels, detector.threshold)}
@@ -103,14 +103,3 @@ def by_group(rows):
         lines[group] = ", ".join(f"{key} {np.mean(found):.3f}" for key in ("accuracy", "tpr", "tnr", "auroc")
                                  if (found := [row[key] for row in mine if row[key] is not None]))
     return lines
-
-
-def _need_rows(clips, rows, where):
-    if missing := [row for row in rows if row not in clips]:
-        raise InputError(f"{where}: no clip of held-out row {missing[0]}; run build_x0.py to the end, or gen_eval_set.py "
-                         f"with the labels in use")
-
-
-def _held_out(folder, rows):
-    clips = list_clips(folder)
-    return [clips[row] for row in rows if row in clips]

@@ -2,67 +2,37 @@
 
 import hashlib
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lvd.clips import list_clips, read_clip
-from lvd.dataset import NORMAL, group_name
-from lvd.detector import ARGMAX, build_detector, fit_clips, fit_normalisation, logits, normalise, predict
+from lvd.detector import ARGMAX, build_detector, fit_normalisation, logits, normalise, predict
 from lvd.errors import InputError
+from lvd.source import StepReader
 
 MIN_CLIPS = 2  # unsafe ones: one to train on, one for validation
 
 
-def rows_to_train(data_dir, group, step, split, normal_dir, settings):
-    """{"unsafe": {row: path}, "normal": {row: path}} of one detector, without the held-out rows.
+def rows_to_train(source, group, step, split, settings):
+    """{"unsafe": [row, ...], "normal": [row, ...]} of one detector, without the held-out rows.
 
     With normals "balanced" as many normal rows as unsafe ones are drawn, the same at every step.
     """
-    unsafe = _without(list_clips(Path(data_dir) / group_name(group) / str(step)), split.unsafe)
-    normal = _without(list_clips(Path(normal_dir) / str(step)), split.normal)
-    for name, found in ((f"{data_dir}/{group_name(group)}/{step}", unsafe), (f"{normal_dir}/{step}", normal)):
+    unsafe = _without(source.group_rows(group, step), split.unsafe)
+    normal = _without(source.rows("normal", step), split.normal)
+    for place, found in ((source.group_place(group, step), unsafe), (source.place("normal", step), normal)):
         if len(found) < MIN_CLIPS:
-            raise InputError(f"{name}: {len(found)} clip(s) that are not held out, {MIN_CLIPS} or more are needed to train")
+            raise InputError(f"{place}: {len(found)} clip(s) that are not held out, {MIN_CLIPS} or more are needed to train")
     if settings["normals"] == "balanced" and len(normal) > len(unsafe):
         rng = np.random.default_rng([settings["seed"], group])
-        kept = sorted(rng.choice(sorted(normal), len(unsafe), replace=False).tolist())
-        normal = {row: normal[row] for row in kept}
+        normal = sorted(rng.choice(normal, len(unsafe), replace=False).tolist())
     return {"unsafe": unsafe, "normal": normal}
 
 
-def _without(clips, held_out):
+def _without(rows, held_out):
     held_out = set(held_out)
-    return {row: path for row, path in clips.items() if row not in held_out}
-
-
-class ClipReader:
-    """Reads clips at the detector's input size, float16 to hold thousands of them; what is read once stays.
-
-    config: the model's (frames and size), representation: what every clip must be. InputError for another shape.
-    """
-
-    def __init__(self, config, representation):
-        self.config, self.representation = config, representation
-        self.shape, self.kept = None, {}
-
-    def read(self, paths):
-        """[N, C, F', H', W'] float16 of a list of paths."""
-        for path in paths:
-            if path not in self.kept:
-                self.kept[path] = self._read(path)
-        return torch.stack([self.kept[path] for path in paths])
-
-    def _read(self, path):
-        clip = read_clip(path)
-        self.shape = self.shape or clip.shape
-        if clip.shape != self.shape:
-            raise InputError(f"{path}: clip of shape {list(clip.shape)}, the others have {list(self.shape)}")
-        if not torch.isfinite(clip).all():
-            raise InputError(f"{path}: holds values that are not finite")
-        return fit_clips(self.config, clip[None])[0].half()
+    return [row for row in rows if row not in held_out]
 
 
 def detector_seed(seed, group, step):
@@ -70,32 +40,32 @@ def detector_seed(seed, group, step):
     return int(np.random.SeedSequence([seed, group, step]).generate_state(1)[0])
 
 
-def train_detector(clips, settings, representation, seed, device, reader=None):
+def train_detector(rows, source, step, settings, seed, device, reader=None):
     """Train one detector.
 
-    clips: {"unsafe": {row: path}, "normal": {row: path}} as from `rows_to_train`; settings: `read_settings`;
-    seed: `detector_seed`; reader: ClipReader that already holds some of the clips.
+    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`; settings: `read_settings`;
+    seed: `detector_seed`; reader: StepReader that already holds some of the clips.
     Returns (Detector with `threshold` set, about dict of rows, data hash and metrics, reader).
     """
     began = time.time()
-    paths = list(clips["unsafe"].values()) + list(clips["normal"].values())
-    labels = torch.tensor([1] * len(clips["unsafe"]) + [0] * len(clips["normal"]))
-    shape = tuple(read_clip(paths[0]).shape)
-    torch.manual_seed(seed)
-    detector = build_detector(settings["size"], shape, representation, seed, settings["dropout"], settings["base_model"])
-    reader = reader or ClipReader(detector.model.config, representation)
-    data = reader.read(paths)
+    labels = torch.tensor([1] * len(rows["unsafe"]) + [0] * len(rows["normal"]))
+    shape = source.clip_shape("unsafe", rows["unsafe"][0], step)
+    detector = build_detector(settings["size"], shape, source.representation, seed, settings["dropout"],
+                              settings["base_model"])
+    reader = reader or StepReader(source, step, detector.model.config)
+    data = reader.read(rows)
     train, validation = stratified(labels, settings["validation"], settings["seed"])
-    if settings["size"] != "base" or representation != "video":  # VideoMAE was pretrained with ImageNet's statistics
+    if settings["size"] != "base" or source.representation != "video":  # VideoMAE was pretrained with ImageNet's statistics
         fit_normalisation(detector, data[train].float())
     detector.model.to(device)
+    torch.manual_seed(seed)  # for dropout; only now, when nothing is left to be loaded
     loss = _fit(detector, data, labels, train, settings, seed)
     if not np.isfinite(loss):
-        raise InputError(f"{paths[0].parent}: training diverged (loss {loss}); a smaller --lr is needed")
+        raise InputError(f"{source.place('unsafe', step)}: training diverged (loss {loss}); a smaller --lr is needed")
     metrics = _validate(detector, data[validation], labels[validation], settings)
     about = {
-        "rows": {kind: sorted(found) for kind, found in clips.items()}, "data_sha256": _digest(clips, data),
-        "metrics": {"unsafe_clips": len(clips["unsafe"]), "normal_clips": len(clips["normal"]), "train_loss": round(loss, 6),
+        "rows": rows, "data_sha256": _digest(rows, data),
+        "metrics": {"unsafe_clips": len(rows["unsafe"]), "normal_clips": len(rows["normal"]), "train_loss": round(loss, 6),
                     **metrics, "seconds": round(time.time() - began, 2)}}
     return detector, about, reader
 
@@ -216,16 +186,8 @@ def _mean(hits):
     return hits.mean() if len(hits) else None
 
 
-def _digest(clips, data):
+def _digest(rows, data):
     """Hash of rows and clips as the detector saw them, in their order."""
-    digest = hashlib.sha256(repr({kind: list(found) for kind, found in clips.items()}).encode())
+    digest = hashlib.sha256(repr(rows).encode())
     digest.update(data.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def normal_folder(data_dir, normal_dir):
-    """Where the normal clips are: as given, or {data_dir}/normal."""
-    folder = Path(normal_dir) if normal_dir else Path(data_dir) / NORMAL
-    if not folder.is_dir():
-        raise InputError(f"--normal_video_dir {folder}: no such folder; sample normal prompts and run build_x0.py")
-    return folder

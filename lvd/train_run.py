@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lvd.files import atomic
 from lvd.parallel import Processes
 from lvd.recipe import NOT_IDENTITY
 from lvd.settings import versions
+from lvd.source import Source
 from lvd.split import Split
 from lvd.train import detector_seed, rows_to_train, train_detector
 
@@ -31,21 +32,21 @@ METRICS = "metrics.csv"
 
 @dataclass(frozen=True)
 class Job:
-    """The detectors of one step. categories: {group: display name} of those to train, all_categories: names of all;
-    made_by: what made the dataset; device: as torch.device takes it."""
+    """The detectors of one step. source: where their clips come from; categories: {group: display name} of those to
+    train; device: as torch.device takes it."""
 
-    data_dir: Path
-    normal_dir: Path
+    source: Source
     save_dir: Path
     step: int
     categories: dict
     split: Split
     eval_sha256: str
     settings: dict
-    representation: str
     device: str
-    all_categories: list = field(default_factory=list)
-    made_by: dict = field(default_factory=dict)
+
+    def rows(self, group):
+        """What the detector of that category is trained on: see `rows_to_train`."""
+        return rows_to_train(self.source, group, self.step, self.split, self.settings)
 
 
 def detector_path(save_dir, group, step):
@@ -153,9 +154,8 @@ def part_of(pairs, processes):
 
 def _identity(job, group):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-    found = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
     return {"group": group, "step": job.step, "settings": settings, "eval_sha256": job.eval_sha256,
-            "rows": {k: sorted(v) for k, v in found.items()}}
+            "rows": job.rows(group)}
 
 
 def _brief(before, now):
@@ -172,13 +172,12 @@ def _train_step(job):
     """Train and save the detectors of one job, yield a row of metrics for each. Clips are read once for all groups."""
     reader = None
     for group, category in job.categories.items():
-        clips = rows_to_train(job.data_dir, group, job.step, job.split, job.normal_dir, job.settings)
         seed = detector_seed(job.settings["seed"], group, job.step)
-        detector, about, reader = train_detector(clips, job.settings, job.representation, seed, torch.device(job.device),
-                                                 reader)
+        detector, about, reader = train_detector(job.rows(group), job.source, job.step, job.settings, seed,
+                                                 torch.device(job.device), reader)
         settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-        detector.about = {"category": category, "group": group, "step": job.step, "categories": job.all_categories,
-                          "dataset": job.made_by, "eval_sha256": job.eval_sha256, "seed": seed,
+        detector.about = {"category": category, "group": group, "step": job.step, "categories": job.source.categories,
+                          "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed,
                           "settings": settings, **about, "versions": versions()}
         save_detector(detector, detector_path(job.save_dir, group, job.step))
         yield _metrics_row(detector.about)

@@ -194,7 +194,7 @@ def test_saved_detectors_are_evaluated_once(world, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_parts_are_even_and_share_few_steps(count, steps):
-    jobs = [Job(None, None, None, step, {1: "a", 2: "b", 3: "c"}, None, "", {}, "latent", "cpu") for step in range(steps)]
+    jobs = [Job(None, None, step, {1: "a", 2: "b", 3: "c"}, None, "", {}, "cpu") for step in range(steps)]
     pairs = [(job, group) for job in jobs for group in job.categories if (group, job.step) != (2, 0)]  # finished already
     parts = [part_of(pairs, Processes(rank, count)) for rank in range(count)]
     taken = [[(job.step, group) for job in part for group in job.categories] for part in parts]
