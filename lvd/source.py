@@ -10,6 +10,7 @@ Sources are interchangeable. A row is a line of the prompt file, `kind` is "unsa
 and raises InputError for what is missing, unreadable, not finite or of another shape than the other clips.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -271,6 +272,16 @@ class Readers:
             self.step, self._readers = step, {}
         size = str((config.num_frames, config.image_size, config.num_channels))
         return self._readers.setdefault(size, StepReader(self.source, step, config))
+
+
+def read_ahead(load, items):
+    """load(item) of each item in turn; a thread loads the next one while the caller works with this one, so two are held."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = [thread.submit(load, item) for item in items[:1]]
+        for following in range(1, len(items) + 1):
+            loaded = waiting.pop().result()
+            waiting = [thread.submit(load, item) for item in items[following:following + 1]]
+            yield loaded
 
 
 def _need_finite(clips, names):

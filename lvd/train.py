@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -40,34 +41,52 @@ def detector_seed(seed, group, step):
     return int(np.random.SeedSequence([seed, group, step]).generate_state(1)[0])
 
 
-def train_detector(rows, source, step, settings, seed, device, reader=None):
+def step_reader(source, step, row, settings):
+    """StepReader of the clips of one step, at the size that the detectors of these settings take.
+
+    row: an unsafe one that may be read, should the clips' shape not be known yet.
+    """
+    return StepReader(source, step, _input_config(settings["size"], source.clip_shape("unsafe", row, step),
+                                                  source.representation, settings["base_model"]))
+
+
+@lru_cache(maxsize=4)
+def _input_config(size, clip_shape, representation, base_model):
+    return build_detector(size, clip_shape, representation, 0, base_model=base_model).model.config
+
+
+def train_detector(rows, reader, settings, seed, device):
     """Train one detector.
 
-    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`; settings: `read_settings`;
-    seed: `detector_seed`; reader: StepReader that already holds some of the clips.
-    Returns (Detector with `threshold` set, about dict of rows, data hash and metrics, reader).
+    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`; reader: `step_reader` of its step;
+    settings: `read_settings`; seed: `detector_seed`.
+    Returns (Detector with `threshold` set, about dict of rows, data hash and metrics).
     """
-    began = time.time()
+    began, source = time.time(), reader.source
     labels = torch.tensor([1] * len(rows["unsafe"]) + [0] * len(rows["normal"]))
-    shape = source.clip_shape("unsafe", rows["unsafe"][0], step)
-    detector = build_detector(settings["size"], shape, source.representation, seed, settings["dropout"],
-                              settings["base_model"])
-    reader = reader or StepReader(source, step, detector.model.config)
     data = reader.read(rows)
+    detector = build_detector(settings["size"], source.shape, source.representation, seed, settings["dropout"],
+                              settings["base_model"])
     train, validation = stratified(labels, settings["validation"], settings["seed"])
     if settings["size"] != "base" or source.representation != "video":  # VideoMAE was pretrained with ImageNet's statistics
         fit_normalisation(detector, data[train].float())
     detector.model.to(device)
     torch.manual_seed(seed)  # for dropout; only now, when nothing is left to be loaded
-    loss = _fit(detector, data, labels, train, settings, seed)
+    loss = _fit(detector, _placed(data, device), labels, train, settings, seed)
     if not np.isfinite(loss):
-        raise InputError(f"{source.place('unsafe', step)}: training diverged (loss {loss}); a smaller --lr is needed")
+        raise InputError(f"{source.place('unsafe', reader.step)}: training diverged (loss {loss}); a smaller --lr is needed")
     metrics = _validate(detector, data[validation], labels[validation], settings)
     about = {
         "rows": rows, "data_sha256": _digest(rows, data),
         "metrics": {"unsafe_clips": len(rows["unsafe"]), "normal_clips": len(rows["normal"]), "train_loss": round(loss, 6),
                     **metrics, "seconds": round(time.time() - began, 2)}}
-    return detector, about, reader
+    return detector, about
+
+
+def _placed(data, device):
+    """Clips where batches are taken from: on the GPU, if all fit in half of what is free there, so that they are copied
+    once and not in every epoch."""
+    return data.to(device) if device.type == "cuda" and data.nbytes < torch.cuda.mem_get_info(device)[0] / 2 else data
 
 
 def stratified(labels, fraction, seed):

@@ -23,9 +23,9 @@ from lvd.files import atomic
 from lvd.parallel import Processes
 from lvd.recipe import NOT_IDENTITY
 from lvd.settings import versions
-from lvd.source import Source
+from lvd.source import Source, read_ahead
 from lvd.split import Split
-from lvd.train import detector_seed, rows_to_train, train_detector
+from lvd.train import detector_seed, rows_to_train, step_reader, train_detector
 
 METRICS = "metrics.csv"
 
@@ -168,19 +168,30 @@ def _brief(before, now):
     return f"{str(before)[:12]} there, {str(now)[:12]} now"
 
 
-def _train_step(job):
+def _train_step(job, reader=None):
     """Train and save the detectors of one job, yield a row of metrics for each. Clips are read once for all groups."""
-    reader = None
+    reader = reader or _reader(job)
     for group, category in job.categories.items():
         seed = detector_seed(job.settings["seed"], group, job.step)
-        detector, about, reader = train_detector(job.rows(group), job.source, job.step, job.settings, seed,
-                                                 torch.device(job.device), reader)
+        detector, about = train_detector(job.rows(group), reader, job.settings, seed, torch.device(job.device))
         settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
         detector.about = {"category": category, "group": group, "step": job.step, "categories": job.source.categories,
                           "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed,
                           "settings": settings, **about, "versions": versions()}
         save_detector(detector, detector_path(job.save_dir, group, job.step))
         yield _metrics_row(detector.about)
+
+
+def _reader(job):
+    return step_reader(job.source, job.step, job.rows(next(iter(job.categories)))["unsafe"][0], job.settings)
+
+
+def _loaded(job):
+    """The job's reader, with all clips of its detectors read: so that a thread can do it while another step trains."""
+    reader = _reader(job)
+    for group in job.categories:
+        reader.load(job.rows(group))
+    return reader
 
 
 def _metrics_row(about):
@@ -196,9 +207,10 @@ def _threads(settings, together):
 def _here(jobs, launched):
     before = torch.get_num_threads()
     try:
-        for job in jobs:
+        on_gpu = jobs and torch.device(jobs[0].device).type == "cuda"  # on the CPU reading would take from training
+        for job, reader in zip(jobs, read_ahead(_loaded, jobs) if on_gpu else map(_reader, jobs), strict=True):
             torch.set_num_threads(_threads(job.settings, launched))
-            yield from _train_step(job)
+            yield from _train_step(job, reader)
     finally:
         torch.set_num_threads(before)
 

@@ -1,6 +1,8 @@
 """Sources of clips: folders and recordings hand out the same, and detectors trained from either are equal."""
 
 import pickle
+import threading
+import time
 
 import pytest
 import torch
@@ -13,9 +15,9 @@ import gen_eval_set
 import train_mae
 from lvd.detector import build_detector
 from lvd.errors import InputError
-from lvd.files import load_torch
+from lvd.files import load_torch, sha256
 from lvd.labels import read_labels
-from lvd.source import FolderClips, HeldOutFolders, RecordedClips, StepReader
+from lvd.source import FolderClips, HeldOutFolders, RecordedClips, StepReader, read_ahead
 from lvd.split import load_split
 from test_build_data import SHAPE, record, write_labels
 from test_train_embed_accuracy import refused, same_weights
@@ -139,6 +141,45 @@ def test_a_reader_reads_each_clip_once(world):
     assert first.shape == (4, 4, 2, 6, 6) and torch.equal(first[2], again[0]) and torch.equal(first[3], again[2])
     fitted = torch.nn.functional.interpolate(world.x0["unsafe"][3, 2, :, 1].half().float()[None], (6, 6), mode="bilinear")
     assert torch.allclose(first[0, :, 0].float(), fitted[0], atol=2e-3)
+
+
+def test_the_next_is_loaded_while_one_is_worked_with():
+    started, may_end = [], [threading.Event() for _ in range(3)]
+
+    def load(item):
+        started.append(item)
+        assert may_end[item].wait(10)
+        if item == 2:
+            raise InputError("unreadable")
+        return f"clips {item}"
+
+    may_end[0].set()
+    run = read_ahead(load, [0, 1, 2])
+    assert next(run) == "clips 0"
+    may_end[1].set()  # it is being loaded, or will be: nobody has to ask for it
+    for _ in range(200):
+        time.sleep(0.01)
+        if 1 in started:
+            break
+    assert started == [0, 1]
+    may_end[2].set()
+    assert next(run) == "clips 1"
+    with pytest.raises(InputError, match="unreadable"):
+        next(run)
+    assert list(read_ahead(load, [])) == []
+
+
+def test_detectors_of_clips_read_ahead_are_the_same(world, tmp_path):
+    from lvd import train_run
+    from lvd.recipe import read_settings
+
+    settings = read_settings(train_mae.DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
+    jobs = [train_run.Job(world.recorded(), tmp_path, step, {1: "first", 2: "second"}, world.split, sha256(world.eval),
+                          settings, "cpu") for step in (0, 1)]
+    for job, reader in zip(jobs, read_ahead(train_run._loaded, jobs), strict=True):
+        assert [row["group"] for row in train_run._train_step(job, reader)] == [1, 2]
+    for name in ("1/0.pth", "2/0.pth", "1/1.pth", "2/1.pth"):
+        assert same_weights(tmp_path / name, world.grid / name)
 
 
 @pytest.mark.slow
