@@ -15,6 +15,7 @@ from lvd.data_config import DEFAULT_CONFIG, read_data_config
 from lvd.dataset import NORMAL, HeldOut, dataset_steps, need_built, unsafe_clips
 from lvd.files import load_yaml, sha256
 from lvd.settings import ROOT, claim_output
+from lvd.source import MADE_BY, rgb_identity
 from lvd.split import load_split, split_path
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
@@ -42,7 +43,7 @@ def work(args):
                                      args.save_dir / EVAL_NORMAL)
     made_by = load_yaml(data / "config.yaml") if (data / "config.yaml").exists() else {}
     identity = {"eval_sha256": sha256(eval_path), "representation": representation, "data_dir": str(data),
-                **{k: made_by.get(k) for k in ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")}}
+                **{k: made_by.get(k) for k in MADE_BY}, **rgb_identity(made_by.get("rgb_matrix"))}
     for name in parts:
         claim_output(args.save_dir / name, identity, ignore=("data_dir",))
         note_representation(args.save_dir / name, representation)

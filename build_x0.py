@@ -1,17 +1,15 @@
 """Turn recorded predicted x0 into the detectors' dataset: one clip per video and denoising step.
 
 Writes {out_dir}/group{k}/{step}/{index} for every unsafe category k and {out_dir}/normal/{step}/{index}: latents
-(.pt) or decoded videos (.mp4). A video in several categories is written once and linked. The same command goes on
-where it was stopped; built.json names the steps that are whole.
+or rgb frames (.pt), or decoded videos (.mp4, or .pt). A video in several categories is written once and linked. The
+same command goes on where it was stopped; built.json names the steps that are whole.
 """
 
-import hashlib
 import sys
 
-import torch
 from tqdm import tqdm
 
-from lvd.clips import SUFFIXES, note_representation
+from lvd.clips import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.command import Parser, pick_device, run_command, summary
 from lvd.data_config import add_recording_flags, read_data_config
 from lvd.dataset import NORMAL, Clips, group_name, need_space, note_built
@@ -20,6 +18,7 @@ from lvd.files import sha256
 from lvd.labels import read_labels
 from lvd.ranges import parse_numbers
 from lvd.settings import claim_output, versions
+from lvd.source import rgb_identity
 from lvd.x0_file import open_x0_file
 
 # Two runs that differ in these alone make the same dataset.
@@ -30,7 +29,10 @@ def build_parser():
     parser = Parser(__doc__, "python build_x0.py --config build_x0.yaml --label_file_dir label.csv")
     add_recording_flags(parser)
     parser.add_argument("--sample_config", help="the sampler's YAML, whose VAE decodes `video` clips")
-    parser.add_argument("--representation", choices=sorted(SUFFIXES), help="latent (default) or video")
+    parser.add_argument("--representation", choices=REPRESENTATIONS,
+                        help="latent (default), rgb (a matrix makes small frames of it) or video (decoded)")
+    parser.add_argument("--rgb_matrix", help="matrix of fit_rgb.py (default: the published one of Stable Diffusion 1.x)")
+    parser.add_argument("--video_format", choices=VIDEO_FORMATS, help="mp4 (default, as in the paper) or pt (lossless)")
     parser.add_argument("--out_dir", help="the dataset's folder (default: MagicTime/train_detector_data)")
     parser.add_argument("--steps", default="all", help="denoising steps to write: all, 0-9, 0,10,20 (default: all)")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device that decodes videos; -1: CPU (default: 0)")
@@ -49,15 +51,15 @@ def work(args):
     from MagicTime.utils.recordings import decoder_of
 
     decode = decoder_of(settings, unsafe)
-    if decode:
+    if settings["representation"] == "video":
         decode.to(pick_device(args.gpu_num))
 
     out, representation = settings["out_dir"], settings["representation"]
     homes = {row: [group_name(group) for group in labels.of(row)] for row in labels.rows()}
-    parts = [Clips(unsafe, homes, out, steps, representation, decode)]
+    parts = [Clips(unsafe, homes, out, steps, representation, decode, settings["video_format"])]
     if normal:
         homes_of_normal = {row: [NORMAL] for row in range(normal.tensor.shape[0])}
-        parts.append(Clips(normal, homes_of_normal, out, steps, representation, decode))
+        parts.append(Clips(normal, homes_of_normal, out, steps, representation, decode, settings["video_format"]))
     claim_output(out, _identity(settings, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
     note_representation(out, representation)
     need_space(out, sum(part.size() for part in parts))
@@ -78,15 +80,10 @@ def _identity(settings, unsafe, normal, labels, decode):
     return {"representation": settings["representation"], "categories": labels.categories,
             "label_sha256": sha256(labels.path), "pred_x0_made_by": unsafe.fingerprint,
             "normal_pred_x0_made_by": normal.fingerprint if normal else None,
-            "vae_sha256": _weights_sha256(decode.vae) if decode else None,
+            "vae_sha256": decode.sha256 if settings["representation"] == "video" else None,
+            **({"video_format": "pt"} if (settings["representation"], settings["video_format"]) == ("video", "pt") else {}),
+            **rgb_identity(getattr(decode, "numbers", None)),
             **{key: str(settings[key]) for key in NOT_IDENTITY if key in settings}, "versions": versions()}
-
-
-def _weights_sha256(vae):
-    digest = hashlib.sha256()
-    for name, tensor in sorted(vae.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def main(argv=None):

@@ -1,7 +1,8 @@
 """A clip on the disk: one predicted x0 of one video at one step, and the only owner of how it is stored.
 
-Two representations: "latent", the x0 latents themselves (`.pt`, float16 [C, F, h, w], nothing lost but
-precision), and "video", the decoded frames (`.mp4`, lossy, as in the paper). A folder of clips holds one of them.
+Three representations: "latent", the x0 latents themselves (`.pt`, float16 [C, F, h, w], nothing lost but precision);
+"rgb", small frames that one matrix makes of the latents (`.pt`, float16 [3, F, h, w], see lvd.rgb); and "video", the
+decoded frames, as `.mp4` (lossy, as in the paper) or as `.pt` (uint8 [3, F, H, W]). A folder of clips holds one of them.
 """
 
 import os
@@ -14,24 +15,27 @@ import torch
 from lvd.errors import InputError
 from lvd.files import load_json, load_torch, save_json, save_torch
 
-SUFFIXES = {"latent": ".pt", "video": ".mp4"}
+REPRESENTATIONS = ("latent", "rgb", "video")
+VIDEO_FORMATS = ("mp4", "pt")
+SUFFIXES = (".pt", ".mp4")
 NOTE = "representation.json"
 
 
-def write_clip(path_without_suffix, clip, representation):
+def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
     """Write one clip atomically and return its path.
 
-    clip: latent [C, F, h, w], or video [3, F, H, W] with values in [0, 1].
+    clip: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] with values in [0, 1].
     """
-    path = clip_path(path_without_suffix, representation)
-    if clip.dim() != 4 or (representation == "video" and clip.shape[0] != 3):
+    path = clip_path(path_without_suffix, representation, video_format)
+    if clip.dim() != 4 or (representation != "latent" and clip.shape[0] != 3):
         raise InputError(f"{path}: a {representation} clip cannot have shape {list(clip.shape)}")
-    if representation == "latent":
-        save_torch(clip.detach().to("cpu", torch.float16).clone(), path)  # clone: a view would save its whole storage
-    else:
+    if path.suffix == ".mp4":
         from lvd.video_io import write_mp4
 
         write_mp4(path, to_uint8(clip).permute(1, 2, 3, 0).numpy())
+    else:
+        stored = to_uint8(clip) if representation == "video" else clip.detach().to("cpu", torch.float16)
+        save_torch(stored.clone(memory_format=torch.contiguous_format), path)  # clone: a view would save its whole storage
     return path
 
 
@@ -40,28 +44,42 @@ def to_uint8(pixels):
     return (pixels.detach().float().clamp(0, 1) * 255).to("cpu", torch.uint8)
 
 
-def read_clip(path):
-    """A clip as a float32 tensor: latent [C, F, h, w], or video [3, F, H, W] in [0, 1].
+def from_uint8(pixels):
+    """uint8 → float32 pixels in [0, 1]."""
+    return pixels.float() / 255
 
-    InputError when the file is truncated, empty or something else: an unreadable clip is never skipped.
+
+def read_clip(path, representation=None):
+    """A clip as a float32 tensor: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] in [0, 1].
+
+    InputError when the file is truncated, empty or something else, or no clip of that `representation` (None: any): an
+    unreadable clip is never skipped.
     """
     path = Path(path)
-    if path.suffix == SUFFIXES["video"]:
+    if path.suffix == ".mp4":
         from lvd.video_io import read_mp4
 
-        return torch.from_numpy(read_mp4(path)).permute(3, 0, 1, 2).float() / 255
-    if path.suffix != SUFFIXES["latent"]:
-        raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES.values())} is needed")
+        return from_uint8(torch.from_numpy(read_mp4(path)).permute(3, 0, 1, 2))
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)
-    if not isinstance(clip, torch.Tensor) or clip.dim() != 4 or not clip.is_floating_point() or 0 in clip.shape:
-        found = f"tensor {list(clip.shape)}" if isinstance(clip, torch.Tensor) else type(clip).__name__
-        raise InputError(f"{path}: a latent clip [C, F, h, w] is needed, found {found}")
-    return clip.float()
+    if not isinstance(clip, torch.Tensor) or clip.dim() != 4 or 0 in clip.shape or not _is(clip, representation):
+        found = f"{clip.dtype} tensor {list(clip.shape)}" if isinstance(clip, torch.Tensor) else type(clip).__name__
+        kind = representation or "latent"
+        shape = {"latent": "[C, F, h, w]", "rgb": "[3, F, h, w]", "video": "uint8 [3, F, H, W]"}[kind]
+        raise InputError(f"{path}: a {kind} clip {shape} is needed, found {found}")
+    return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
 
 
-def clip_path(path_without_suffix, representation):
+def _is(clip, representation):
+    video = clip.dtype == torch.uint8 and clip.shape[0] == 3
+    numbers = clip.is_floating_point() and (representation != "rgb" or clip.shape[0] == 3)
+    return {None: video or numbers, "video": video}.get(representation, numbers)
+
+
+def clip_path(path_without_suffix, representation, video_format="mp4"):
     """…/{step}/{index} → …/{step}/{index}.pt or .mp4"""
-    return Path(f"{path_without_suffix}{SUFFIXES[representation]}")
+    return Path(f"{path_without_suffix}.{video_format if representation == 'video' else 'pt'}")
 
 
 def list_clips(folder):
@@ -73,32 +91,33 @@ def list_clips(folder):
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue  # a temporary file of a killed run
-        if path.suffix not in SUFFIXES.values() or not re.fullmatch(r"[0-9]{1,15}", path.stem):
-            raise InputError(f"{path}: not a clip; files named by row index, {' or '.join(SUFFIXES.values())}, are needed")
+        if path.suffix not in SUFFIXES or not re.fullmatch(r"[0-9]{1,15}", path.stem):
+            raise InputError(f"{path}: not a clip; files named by row index, {' or '.join(SUFFIXES)}, are needed")
         if int(path.stem) in clips:
             raise InputError(f"{path}: a second clip of index {int(path.stem)} beside {clips[int(path.stem)].name}")
         clips[int(path.stem)] = path
     return dict(sorted(clips.items()))
 
 
-def folder_representation(folder):
-    """"latent" or "video": what the clips below `folder` are, from its representation.json and from the files' suffixes.
+def folder_representation(folder, part_of=None):
+    """What the clips below `folder` are, from its representation.json (else that of the dataset it is part of) and from
+    the files' suffixes; without a note, .pt means latent.
 
     InputError for a mix, for files that contradict the note, and for a folder with neither clips nor note.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    kinds = {suffix: kind for kind, suffix in SUFFIXES.items()}
-    suffixes = {os.path.splitext(name)[1] for _, _, names in os.walk(folder) for name in names if not name.startswith(".")}
-    found = {kinds[suffix] for suffix in suffixes if suffix in kinds}
-    if (folder / NOTE).exists():
-        found.add(_noted(folder / NOTE))
-    if len(found) > 1:
-        raise InputError(f"{folder}: latent and video clips are mixed here; build each representation in its own folder")
-    if not found:
-        raise InputError(f"{folder}: no clips here ({' or '.join(SUFFIXES.values())}); run build_x0.py first")
-    return found.pop()
+    found = {os.path.splitext(name)[1] for _, _, names in os.walk(folder) for name in names if not name.startswith(".")}
+    found &= set(SUFFIXES)
+    notes = [place / NOTE for place in (folder, part_of) if place and (place / NOTE).exists()]
+    noted = _noted(notes[0]) if notes else None
+    if len(found) > 1 or (".mp4" in found and noted not in (None, "video")):
+        raise InputError(f"{folder}: {noted or 'latent'} and {'.mp4' if noted != 'video' else '.pt'} clips are mixed here; "
+                         f"build each representation in its own folder")
+    if not found and noted is None:
+        raise InputError(f"{folder}: no clips here ({' or '.join(SUFFIXES)}); run build_x0.py first")
+    return noted or ("video" if ".mp4" in found else "latent")
 
 
 def note_representation(folder, representation):
@@ -126,6 +145,6 @@ def link_clip(source, target):
 
 def _noted(path):
     note = load_json(path)
-    if not isinstance(note, dict) or note.get("representation") not in list(SUFFIXES):
-        raise InputError(f"{path}: 'representation' must be one of {', '.join(SUFFIXES)}")
+    if not isinstance(note, dict) or note.get("representation") not in REPRESENTATIONS:
+        raise InputError(f"{path}: 'representation' must be one of {', '.join(REPRESENTATIONS)}")
     return note["representation"]

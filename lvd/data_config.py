@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lvd.clips import SUFFIXES
+from lvd.clips import REPRESENTATIONS, VIDEO_FORMATS
 from lvd.errors import InputError
 from lvd.files import load_yaml
 from lvd.settings import ROOT, check_keys, resolve
@@ -15,8 +15,11 @@ DEFAULTS = {
     "label_file_dir": None,
     "out_dir": "MagicTime/train_detector_data",
     "representation": "latent",
+    "rgb_matrix": None,  # a file of fit_rgb.py; None: the published matrix of Stable Diffusion 1.x
+    "video_format": "mp4",
 }
-PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
+PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir", "rgb_matrix")
+NEEDED = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")  # by reproduce.sh
 
 
 def add_recording_flags(parser):
@@ -48,8 +51,9 @@ def read_data_config(path, args, required=()):
     for key in required:
         if settings[key] is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
-    if settings["representation"] not in list(SUFFIXES):
-        raise InputError(f"{path}: representation must be {' or '.join(SUFFIXES)}, found {settings['representation']!r}")
+    for key, known in (("representation", REPRESENTATIONS), ("video_format", VIDEO_FORMATS)):
+        if settings[key] not in known:
+            raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {settings[key]!r}")
     return settings
 
 
@@ -77,7 +81,7 @@ def _as_shell(path):
     from argparse import Namespace
     from shlex import quote
 
-    settings = read_data_config(path, Namespace(), required=("sample_config", *PATHS))
+    settings = read_data_config(path, Namespace(), required=NEEDED)
     if isinstance(settings["sample_config"], list):
         raise InputError(f"{path}: reproduce.sh needs sample_config to be the path of a sampling YAML")
     names = {"SAMPLE_CONFIG": settings["sample_config"], "UNSAFE_DIR": settings["pred_x0"].parent,

@@ -13,7 +13,7 @@ from lvd.files import load_json, save_json
 
 NORMAL = "normal"
 BUILT = "built.json"  # the steps whose clips are all there, written last
-DECODE_AT_ONCE = 4  # clips; 4 x 16 frames of 512x512 px are 200 MB
+DECODED = 200 << 20  # bytes of decoded pixels that are held at once: 4 x 16 frames of 512x512 px
 
 
 def group_name(group):
@@ -25,16 +25,18 @@ class Clips:
     """The clips of one recording that are still to be written below `out`: a sized iterable that writes as it goes.
 
     x0: X0File; homes: {row: [folder name, ...]}, of which the first gets the clip and the others a link to it;
-    decode: latents [n, C, F, h, w] → pixels [n, 3, F, H, W], for representation "video". Clips that are
+    decode: latents [n, C, F, h, w] → clips [n, 3, F, H, W], for representations other than "latent". Clips that are
     there are whole (they were renamed into place) and stay as they are. Iterating yields the number of new files.
     """
 
-    def __init__(self, x0, homes, out, steps, representation, decode=None):
+    def __init__(self, x0, homes, out, steps, representation, decode=None, video_format="mp4"):
         x0.need_rows(homes)
         self.x0, self.homes, self.out, self.representation, self.decode = x0, homes, Path(out), representation, decode
+        self.video_format = video_format
         self.missing = {}  # row → {step: [path, ...] of which some are missing}
         for row, folders in sorted(homes.items()):
-            paths = {s: [clip_path(self.out / folder / str(s) / str(row), representation) for folder in folders]
+            paths = {s: [clip_path(self.out / folder / str(s) / str(row), representation, video_format)
+                         for folder in folders]
                      for s in steps}
             paths = {s: p for s, p in paths.items() if not all(map(os.path.exists, p))}
             if paths:
@@ -48,13 +50,17 @@ class Clips:
             yield self._write(row, paths)
 
     def size(self):
-        """Bytes that the missing latent clips will take; 0 for videos, whose size is not known before."""
-        clips = sum(map(len, self.missing.values()))
-        return clips * self.x0.tensor[0, 0].numel() * 2 if self.representation == "latent" else 0
+        """Bytes that the missing clips will take; 0 for .mp4, whose size is not known before."""
+        if not self.missing or (self.representation == "video" and self.video_format == "mp4"):
+            return 0
+        clip = self.x0.tensor[0, 0]
+        if self.decode:
+            clip = self.decode(torch.zeros_like(clip[None, :, :1], dtype=torch.float32))[0].expand(-1, clip.shape[1], -1, -1)
+        return sum(map(len, self.missing.values())) * clip.numel() * (1 if self.representation == "video" else 2)
 
     def _write(self, row, paths):
         written = 0
-        for chunk in _chunks(sorted(paths), DECODE_AT_ONCE if self.decode else len(paths)):
+        for chunk in _chunks(sorted(paths), decoded_at_once(self.x0.tensor) if self.decode else len(paths)):
             latents = self.x0.tensor[row, chunk].to(torch.float32 if self.decode else torch.float16)  # [n, C, F, h, w]
             if not torch.isfinite(latents).all():
                 raise InputError(f"{self.x0.path}: row {row} has values that are not finite (from step {chunk[0]})")
@@ -66,11 +72,18 @@ class Clips:
     def _place(self, paths, clip):
         missing = [path for path in paths if not path.exists()]
         there = [path for path in paths if path.exists()]
-        source = there[0] if there else write_clip(paths[0].with_suffix(""), clip, self.representation)
+        source = there[0] if there else write_clip(paths[0].with_suffix(""), clip, self.representation,
+                                                       self.video_format)
         for path in missing:
             if path != source:
                 link_clip(source, path)
         return len(missing)
+
+
+def decoded_at_once(x0):
+    """How many clips of x0 [N, S, C, F, h, w] to decode at once, taking pixels to be 8 x 8 a latent."""
+    frames, height, width = x0.shape[-3:]
+    return max(1, DECODED // (frames * 8 * height * 8 * width * 3 * 4))
 
 
 def note_built(data_dir, parts, steps, done=False):

@@ -85,6 +85,10 @@ def check_detector(detector, path, representation, eval_sha256, made_by, allow_o
             raise InputError(f"{path}: trained on other recordings than the clips here ({key} {before[:12]}... there, "
                              f"{now[:12]}... now), whose rows mean other videos; train it on these or give "
                              f"--allow_other_eval")
+    before, now = detector.about.get("dataset", {}).get("rgb_matrix"), made_by.get("rgb_matrix")
+    if before and now and before != now:
+        raise InputError(f"{path}: trained on frames of another rgb_matrix than the clips here; use that one, or train it "
+                         f"again")
 
 
 def check_place(about, path):

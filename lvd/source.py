@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from lvd.clips import folder_representation, list_clips, read_clip, to_uint8
-from lvd.dataset import DECODE_AT_ONCE, NORMAL, dataset_groups, dataset_steps, group_name, need_built
+from lvd.clips import folder_representation, from_uint8, list_clips, read_clip, to_uint8
+from lvd.dataset import NORMAL, dataset_groups, dataset_steps, decoded_at_once, group_name, need_built
 from lvd.detector import fit_clips
 from lvd.errors import InputError
 from lvd.files import load_yaml, sha256
@@ -96,7 +96,7 @@ class _Folders(Source):
         for row in rows:
             if row not in paths:
                 raise InputError(f"{self.place(kind, step)}: no clip of row {row}; {self.advice}")
-            yield read_clip(paths[row])[None], lambda _, path=paths[row]: path
+            yield read_clip(paths[row], self.representation)[None], lambda _, path=paths[row]: path
 
 
 class FolderClips(_Folders):
@@ -109,14 +109,14 @@ class FolderClips(_Folders):
         normal = _normal_folder(self.data_dir, normal_dir)
         super().__init__({"unsafe": [self.data_dir / group_name(group) for group in self.groups], "normal": [normal]})
         self.representation = folder_representation(data_dir)
-        if folder_representation(normal) != self.representation:
-            raise InputError(f"--normal_video_dir {normal}: {folder_representation(normal)} clips, {data_dir} holds "
-                             f"{self.representation} ones")
+        if (found := folder_representation(normal, part_of=normal.parent)) != self.representation:
+            raise InputError(f"--normal_video_dir {normal}: {found} clips, {data_dir} holds {self.representation} ones")
         config = _config(self.data_dir)
         names = list(config.get("categories") or [])
         self.categories = names + [group_name(group) for group in range(len(names) + 1, self.groups[-1] + 1)]
         self.made_by = {**{key: config.get(key) for key in MADE_BY},
-                        "normal_pred_x0_made_by": _config(normal.parent).get("normal_pred_x0_made_by")}
+                        "normal_pred_x0_made_by": _config(normal.parent).get("normal_pred_x0_made_by"),
+                        **rgb_identity(config.get("rgb_matrix"))}
 
     def need_steps(self, steps):
         """InputError for a step that build_x0.py has not finished."""
@@ -153,7 +153,8 @@ class HeldOutFolders(_Folders):
                              f"alike")
         self.representation = kinds[unsafe]
         self.made_by = {"pred_x0_made_by": _config(unsafe).get("pred_x0_made_by"),
-                        "normal_pred_x0_made_by": _config(normal).get("normal_pred_x0_made_by")}
+                        "normal_pred_x0_made_by": _config(normal).get("normal_pred_x0_made_by"),
+                        **rgb_identity(_config(unsafe).get("rgb_matrix"))}
 
     def _paths(self, kind, step):
         return super()._paths(kind, step) if (self.folders[kind][0] / str(step)).is_dir() else {}
@@ -183,7 +184,8 @@ class RecordedClips(Source):
             file.need_rows(self._rows[kind])
         self.steps = list(range(unsafe.tensor.shape[1]))
         self.groups, self.categories = list(range(1, len(labels.columns) + 1)), labels.categories
-        self.made_by = dict(zip(MADE_BY, (sha256(labels.path), unsafe.fingerprint, normal.fingerprint), strict=True))
+        self.made_by = {**dict(zip(MADE_BY, (sha256(labels.path), unsafe.fingerprint, normal.fingerprint), strict=True)),
+                        **rgb_identity(getattr(decode, "numbers", None))}
 
     def __getstate__(self):
         return {**self.__dict__, "_files": {}}
@@ -215,7 +217,7 @@ class RecordedClips(Source):
         """In slices of many rows. A clip lies in one piece in the file, and the pieces of the steps around it are read
         ahead by the system with it, so that going from step to step reads the file about once."""
         tensor = self._tensor(kind)
-        size = DECODE_AT_ONCE if self.decode else max(1, AT_ONCE // tensor[0, 0].numel())
+        size = decoded_at_once(tensor) if self.decode else max(1, AT_ONCE // tensor[0, 0].numel())
         for start in range(0, len(rows), size):
             part = rows[start:start + size]
             clips = torch.stack([tensor[row, step] for row in part])
@@ -226,7 +228,7 @@ class RecordedClips(Source):
             if self.decode:
                 _need_finite(clips, name)
                 clips = self.decode(clips.float())
-            yield to_uint8(clips).float() / 255 if self.representation == "video" else clips.half(), name
+            yield from_uint8(to_uint8(clips)) if self.representation == "video" else clips.half(), name
 
     def _tensor(self, kind):
         if kind not in self._files:
@@ -288,6 +290,11 @@ def _need_finite(clips, names):
     if not torch.isfinite(clips).all():
         bad = next(k for k, clip in enumerate(clips) if not torch.isfinite(clip).all())
         raise InputError(f"{names(bad)}: holds values that are not finite")
+
+
+def rgb_identity(numbers):
+    """What identifies clips besides their recordings: the matrix (`LatentToRGB.numbers`) of rgb ones."""
+    return {"rgb_matrix": numbers} if numbers else {}
 
 
 def _normal_folder(data_dir, normal_dir):

@@ -1,0 +1,97 @@
+"""Fit the matrix that makes small RGB frames of latents (representation rgb) to a model's own autoencoder.
+
+Decodes frames of recorded x0, drawn over all videos and steps, averages their pixels down to the latents' size and
+solves for a matrix and an offset by least squares. The published matrix belongs to Stable Diffusion 1.x alone.
+"""
+
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lvd.command import Parser, pick_device, run_command, summary
+from lvd.data_config import DEFAULT_CONFIG, read_data_config
+from lvd.errors import InputError
+from lvd.files import sha256
+from lvd.settings import versions
+from lvd.split import Split, load_split, split_path
+
+NAME = "latent_rgb.json"
+PART = 64  # frames that are decoded at once
+
+
+def build_parser():
+    parser = Parser(__doc__, "python fit_rgb.py --recordings build_x0.yaml --save_path MagicTime/ckpts/Tiny/latent_rgb.json")
+    parser.add_argument("--recordings", type=Path, default=DEFAULT_CONFIG, metavar="YAML",
+                        help="build_x0.yaml that names the recordings and the model (default: the one beside this script)")
+    parser.add_argument("--save_path", type=Path, help=f"(default: {NAME} in the folder of the model's base weights)")
+    parser.add_argument("--eval_dir", type=Path, help="eval.pth or its folder: what it holds out is not looked at")
+    parser.add_argument("--frames", type=int, default=2000, help="frames to decode (default: 2000)")
+    parser.add_argument("--seed", type=int, default=2024)
+    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
+    return parser
+
+
+def work(args):
+    import torch
+
+    from lvd.rgb import SD1, Fit, LatentToRGB, save_rgb
+    from lvd.x0_file import open_x0_file
+    from MagicTime.utils.recordings import Decoder, model_paths
+
+    if args.frames < 1:
+        raise InputError(f"--frames {args.frames}: 1 or more are needed")
+    settings = read_data_config(args.recordings, Namespace(), required=("pred_x0",))
+    paths = [settings[key] for key in ("pred_x0", "normal_pred_x0") if settings[key]]
+    files = [open_x0_file(path) for path in paths]
+    model = model_paths(settings["sample_config"])
+    decode = Decoder(model)
+    for file in files:
+        decode.check(file)
+        if file.tensor.shape[1:] != files[0].tensor.shape[1:]:
+            raise InputError(f"{file.path}: videos of shape {list(file.tensor.shape[1:])}, those of {files[0].path} have "
+                             f"{list(files[0].tensor.shape[1:])}; both must be sampled alike")
+    decode.to(pick_device(args.gpu_num))
+    split = load_split(args.eval_dir) if args.eval_dir else Split([], [])
+    rows = [sorted(set(file.rows) - set(held)) for file, held in zip(files, (split.unsafe, split.normal))]
+    frames = draw_frames(files, rows, args.frames, args.seed)
+    fit = Fit()
+    for part in tqdm(range(0, len(frames), PART), "frames", unit="part"):
+        latents = [files[k].tensor[row, step, :, frame].float() for k, row, step, frame in frames[part:part + PART]]
+        for (k, row, step, _), found in zip(frames[part:], latents):
+            if not torch.isfinite(found).all():
+                raise InputError(f"{files[k].path}: row {row}, step {step}: holds values that are not finite")
+        latents = torch.stack(latents, 1)[None]  # as one clip [1, C, n, h, w]: they are decoded together
+        fit.add(latents, decode(latents).cpu())
+    rgb = fit.solve()
+    path = args.save_path or Path(model["pretrained_model_path"]) / NAME
+    made_by = {"vae_sha256": decode.sha256, "pred_x0_made_by": [file.fingerprint for file in files], "seed": args.seed,
+               "frames": len(frames), "eval_sha256": sha256(split_path(args.eval_dir)) if args.eval_dir else None}
+    save_rgb(replace(rgb, about={**fit.r2(rgb), "made_by": made_by, "versions": versions()}), path)
+    facts = {"frames": len(frames), **fit.r2(rgb)}
+    if len(rgb.matrix) == len(SD1):
+        facts["r2 of the published matrix of Stable Diffusion 1.x"] = fit.r2(LatentToRGB())["r2"]
+    summary("rgb matrix fitted", facts, [path])
+    print(f"  to use it: key 'rgb_matrix' of {args.recordings}")
+
+
+def draw_frames(files, rows, count, seed):
+    """`count` different frames (or all there are) as (file, row, step, frame), evenly drawn, in the order of the files."""
+    _, steps, _, frames = files[0].tensor.shape[:4]
+    places = [(k, row) for k, found in enumerate(rows) for row in found]
+    if not places:
+        raise InputError(f"{files[0].path}: no row to look at, all are held out or not recorded yet")
+    total = len(places) * steps * frames
+    drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    return [(*places[n // (steps * frames)], n // frames % steps, n % frames) for n in sorted(drawn.tolist())]
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
