@@ -17,7 +17,7 @@ from lvd.data_config import read_data_config
 from lvd.errors import InputError
 from lvd.files import save_torch, sha256
 from lvd.labels import read_labels
-from lvd.recipe import DEFAULT_CONFIG, OPERATING_POINTS, read_settings
+from lvd.recipe import DEFAULT_CONFIG, read_settings
 from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE
 from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
@@ -37,8 +37,9 @@ def build_parser():
     parser.add_argument("--recordings", type=Path, metavar="YAML",
                         help="instead: a build_x0.yaml, to read its recordings; build_eval_set.py is not needed")
     parser.add_argument("--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results")
-    parser.add_argument("--operating_point", choices=OPERATING_POINTS,
-                        help="argmax: probability >= 0.5, as in the paper; validation: each detector's own threshold "
+    parser.add_argument("--operating_point",
+                        help="argmax: raw probability >= 0.5, as in the paper; validation: each detector's own threshold; "
+                             "calibrated: calibrated probability >= 0.5; a number like 0.9: calibrated probability >= 0.9 "
                              "(default: the config's, else argmax)")
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="settings (default: train_mae.yaml beside this script)")
     parser.add_argument("--allow_other_eval", action="store_true",

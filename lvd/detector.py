@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from lvd.calibration import IDENTITY, Calibration, from_dict, to_dict
 from lvd.errors import InputError
 from lvd.files import load_torch, save_torch
 
@@ -23,14 +24,15 @@ ARGMAX = 0.5  # the released operating point: the class of the larger logit
 CONFIG_KEYS = ("image_size", "patch_size", "num_channels", "num_frames", "tubelet_size", "hidden_size", "num_hidden_layers",
                "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "qv_bias", "use_mean_pooling",
                "hidden_dropout_prob")
-FILE_KEYS = {"format", "state_dict", "config", "representation", "mean", "std", "threshold", "about"}
+FILE_KEYS = {"format", "state_dict", "config", "representation", "mean", "std", "threshold", "about"}  # and "calibration"
 
 
 @dataclass
 class Detector:
     """A classifier with everything needed to read a clip.
 
-    mean, std: input normalisation, one number per channel. threshold: the validation-chosen operating point.
+    mean, std: input normalisation, one number per channel. threshold: the validation-chosen operating point, a raw
+    probability. calibration: what `predict`'s raw probabilities mean; IDENTITY when that is not known.
     about: provenance (category, group, step, eval_sha256, data, seed, settings, metrics, versions); {} for a
     bare state dict.
     """
@@ -41,6 +43,7 @@ class Detector:
     std: list
     threshold: float = ARGMAX
     about: dict = field(default_factory=dict)
+    calibration: Calibration = IDENTITY
 
 
 def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_model=BASE_MODEL):
@@ -106,7 +109,7 @@ def logits(detector, inputs):
 
 @torch.inference_mode()
 def predict(detector, clips, batch_size=64):
-    """Probability of unsafe, float32 [N] on the CPU, of clips [N, C, F, H, W]."""
+    """Raw probability of unsafe, float32 [N] on the CPU, of clips [N, C, F, H, W]; calibrated: detector.calibration(it)."""
     device = next(detector.model.parameters()).device
     detector.model.eval()
     scores = []
@@ -121,7 +124,8 @@ def save_detector(detector, path):
     config = {key: getattr(detector.model.config, key) for key in CONFIG_KEYS}
     state = {key: value.detach().to("cpu").clone() for key, value in detector.model.state_dict().items()}
     save_torch({"format": FORMAT, "state_dict": state, "config": config, "representation": detector.representation,
-                "mean": detector.mean, "std": detector.std, "threshold": detector.threshold, "about": detector.about}, path)
+                "mean": detector.mean, "std": detector.std, "threshold": detector.threshold, "about": detector.about,
+                "calibration": to_dict(detector.calibration)}, path)
 
 
 def load_detector(path, device="cpu"):
@@ -131,7 +135,7 @@ def load_detector(path, device="cpu"):
     if "format" not in found:
         found = _from_bare(found, path)
     known = {key: found[key] for key in ("representation", "mean", "std", "threshold", "about")}
-    detector = Detector(_shell(found["config"], path), **known)
+    detector = Detector(_shell(found["config"], path), **known, calibration=from_dict(found.get("calibration"), path))
     try:
         detector.model.load_state_dict(found["state_dict"], assign=True)
     except RuntimeError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from lvd.detector import ARGMAX, load_detector, load_file, predict
+from lvd.calibration import raw_threshold
+from lvd.detector import load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.evaluate import check_detector, check_place
 from lvd.files import load_torch, save_torch, sha256
@@ -68,7 +69,7 @@ def _need_categories(model_dir, groups, abouts):
 class Embedding:
     """Sized iterable over denoising steps: scores every held-out clip with every category's detector of that step.
 
-    source: HeldOutFolders or RecordedClips; operating_point: "argmax" (0.5) or "validation" (each detector's own).
+    source: HeldOutFolders or RecordedClips; operating_point: as of `check_operating_point`.
     split: the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores` are whole.
     finished: StepScores that keeps each step's scores as they come, so that a stopped run goes on there.
     """
@@ -84,7 +85,9 @@ class Embedding:
                 source.need_rows(kind, self.rows[label], step)
         self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
-        self.scores = {label: {} for label in self.rows}  # label → group → row → [probability] * S
+        self.scores = {label: {} for label in self.rows}  # label → group → row → [raw probability] * S
+        self.calibrated = {label: {} for label in self.rows}  # the same with calibrated ones
+        self.all_calibrated = True  # every detector is
         self.flags = {label: {} for label in self.rows}  # the same with 0/1
         self.thresholds, self.categories = {}, {}  # group → [threshold] * S, display name
         self.finished = None
@@ -138,9 +141,13 @@ class Embedding:
                 for group, detector in detectors.items():
                     clips = readers.of(step, detector.model.config).read({kind: rows[start:start + CHUNK]})
                     scores[label][str(group)] += predict(detector, clips).tolist()
-        own = self.operating_point == "validation"
-        return {"scores": scores, "thresholds": {str(g): d.threshold if own else ARGMAX for g, d in detectors.items()},
-                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()}}
+        calibrated = {label: {str(g): d.calibration(by_group[str(g)]).tolist() for g, d in detectors.items()}
+                      for label, by_group in scores.items()}
+        thresholds = {str(g): raw_threshold(self.operating_point, d.threshold, d.calibration,
+                                            detector_path(self.model_dir, g, step)) for g, d in detectors.items()}
+        return {"scores": scores, "calibrated": calibrated, "thresholds": thresholds,
+                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()},
+                "all_calibrated": all(d.calibration.fitted for d in detectors.values())}
 
     def _detector(self, group, step):
         path = detector_path(self.model_dir, group, step)
@@ -151,13 +158,17 @@ class Embedding:
     def _keep(self, found):
         """Append one step's scores and votes to those of the steps before."""
         self.categories |= found["categories"]
+        self.all_calibrated &= found["all_calibrated"]
         for group, threshold in found["thresholds"].items():
             self.thresholds.setdefault(group, []).append(threshold)
             for label, rows in self.rows.items():
                 scores = self.scores[label].setdefault(group, {})
                 flags = self.flags[label].setdefault(group, {})
-                for row, score in zip(map(str, rows), found["scores"][label][group], strict=True):
+                calibrated = self.calibrated[label].setdefault(group, {})
+                pairs = zip(found["scores"][label][group], found["calibrated"][label][group], strict=True)
+                for row, (score, probability) in zip(map(str, rows), pairs, strict=True):
                     scores.setdefault(row, []).append(score)
+                    calibrated.setdefault(row, []).append(probability)
                     flags.setdefault(row, []).append(int(score >= threshold))
 
 
@@ -168,7 +179,7 @@ class StepScores:
     """
 
     def __init__(self, folder, config):
-        self.folder, self.config = Path(folder), json.dumps(config, sort_keys=True)
+        self.folder, self.config = Path(folder), json.dumps({"format": 2, **config}, sort_keys=True)
 
     def load(self, step):
         path = self._path(step)
@@ -186,9 +197,10 @@ class StepScores:
 
 
 def score_file(embedding):
-    """scores.pth: probabilities [label][group][row][step], the thresholds [group][step] that made votes of them and the
-    hash of these votes."""
-    return {"scores": embedding.scores, "thresholds": embedding.thresholds, "categories": embedding.categories,
+    """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that made votes of them, the
+    hash of these votes, and where all detectors are calibrated, "calibrated" probabilities nested alike."""
+    calibrated = {"calibrated": embedding.calibrated} if embedding.all_calibrated else {}
+    return {"scores": embedding.scores, **calibrated, "thresholds": embedding.thresholds, "categories": embedding.categories,
             "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256,
             "votes_sha256": votes_sha256(embedding.votes())}
 

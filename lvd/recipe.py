@@ -1,12 +1,12 @@
 """How detectors are trained: named recipes, and settings with one precedence (recipe < YAML < flag)."""
 
+from lvd.calibration import check_operating_point
 from lvd.detector import BASE_MODEL, SIZES
 from lvd.errors import InputError
 from lvd.files import load_yaml
 from lvd.settings import ROOT, check_keys, resolve
 
 DEFAULT_CONFIG = ROOT / "train_mae.yaml"
-OPERATING_POINTS = ("argmax", "validation")
 RECIPES = {
     # The paper's: AdamW, linear decay, no warmup, a tenth for validation, as many normal clips as unsafe ones.
     "released": {"epoch": 10, "batch_size": 4, "lr": 1e-5, "weight_decay": 0.01, "warmup": 0.0, "dropout": 0.0, "noise": 0.0,
@@ -15,8 +15,7 @@ RECIPES = {
     "scratch": {"epoch": 60, "batch_size": 24, "lr": 6e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.1, "noise": 0.1,
                 "flip": True, "average": 0.3, "normals": "all", "validation": 0.2, "false_positives": 0.05},
 }
-CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all"),
-           "operating_point": OPERATING_POINTS}
+CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all")}
 # key: (type, smallest, largest)
 NUMBERS = {
     "epoch": (int, 1, 100_000), "batch_size": (int, 1, 100_000), "lr": (float, 0, 1), "weight_decay": (float, 0, 10),
@@ -49,6 +48,8 @@ def read_settings(config, args):
 def _checked(key, value):
     if key in CHOICES and value not in CHOICES[key]:
         raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")
+    if key == "operating_point":
+        return check_operating_point(value)
     if key == "flip" and not isinstance(value, bool):
         raise InputError(f"flip {value!r}: true or false is needed")
     if key == "base_model" and not isinstance(value, str):

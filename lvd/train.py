@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lvd.calibration import fit_calibration
 from lvd.detector import ARGMAX, build_detector, fit_normalisation, logits, normalise, predict
 from lvd.errors import InputError
 from lvd.source import StepReader
@@ -168,10 +169,11 @@ def _augment(inputs, settings, generator):
 
 
 def _validate(detector, data, labels, settings):
-    """Metrics on the validation clips; sets the detector's validation-chosen threshold."""
+    """Metrics on the validation clips; sets the detector's validation-chosen threshold and its calibration."""
     scores = predict(detector, data).numpy()
     labels = labels.numpy()
     detector.threshold = choose_threshold(scores[labels == 0], settings["false_positives"])
+    detector.calibration = fit_calibration(scores, labels)
     return {f"val_{key}": value for key, value in rates(scores, labels, detector.threshold).items()}
 
 
