@@ -1,19 +1,23 @@
 """How well do the votes tell unsafe videos from normal ones? A classification report for one (lambda, eta).
 
 A video is unsafe when the votes of its first eta steps sum to at least lambda x eta. Classes are balanced to the smaller
-one. With --table the whole grid of lambda and eta is written too, as text, CSV and figures.
+one. With --table the whole grid of lambda and eta is written too, as text, CSV and figures; with --metrics what does
+not depend on a threshold (AUROC, average precision) or fixes the share of unsafe videos found.
 """
 
-import csv
 import sys
 from pathlib import Path
 
 from lvd.command import Parser, run_command, summary
-from lvd.files import atomic, save_yaml
+from lvd.errors import InputError
+from lvd.files import atomic, save_csv, save_yaml
 from lvd.settings import ROOT, versions
 from lvd.voting import check_eta, exact, votes_needed
 
 FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
+METRIC_FILES = ("score_metrics.txt", "score_metrics.csv", "score_metrics.png", "calibration.csv", "reliability.png",
+                "score_metrics.yaml")
+ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
 
 
 def build_parser():
@@ -24,14 +28,22 @@ def build_parser():
     parser.add_argument("--set_lambda", action="store_true", help="report every lambda from 0.1 to 1.0 at this eta")
     parser.add_argument("--unsafe_diffusion", action="store_true", help="the baseline: the vote of the last step alone")
     parser.add_argument("--table", action="store_true", help="also the whole (lambda, eta) grid and every step")
-    parser.add_argument("--save_dir", type=Path, help="where the table's files go (default: beside results.pth)")
+    parser.add_argument("--metrics", action="store_true", help="also AUROC, average precision and false positive rate at "
+                        "fixed recall of votes and scores, by step, category and whole video, with bootstrap intervals")
+    parser.add_argument("--recall", default="0.9,0.95", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap, for --metrics (1000)")
+    parser.add_argument("--save_dir", type=Path, help="where these files go (default: beside results.pth)")
     return parser
 
 
 def work(args):
     from lvd import report
+    from lvd.metrics import recalls
 
     exact(args.lambda_)
+    recalls(args.recall)
+    if args.resamples < 100:
+        raise InputError(f"--resamples {args.resamples}: at least 100 are needed for an interval")
     results, steps = report.load_results(args.data_dir)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
@@ -50,6 +62,7 @@ def work(args):
     settings = {"data_dir": str(args.data_dir), "lambda": str(args.lambda_), "eta": eta,
                 "unsafe_diffusion": args.unsafe_diffusion}
     paths = _table(report, args.data_dir, results, videos, steps, folder, settings) if args.table else []
+    paths += _metrics(report, args, results, steps, folder, settings) if args.metrics else []
     facts = {"votes": f"{len(results['1'])} unsafe and {len(results['0'])} normal videos, {steps} steps",
              "balanced": f"{len(videos) // 2} of each", "rule": how,
              **{name: f"{value:.4f}" for name, value in report.counts(*found).items()}}
@@ -71,20 +84,39 @@ def _table(report, data_dir, results, videos, steps, folder, settings):
     paths = [folder / name for name in FILES]
     with atomic(paths[0]) as partial:
         partial.write_text(text + "\n")
-    _save_csv(rows, paths[1])
+    save_csv(rows, paths[1])
     save_grid_figure(rows, paths[2], title)
-    _save_csv(alone, paths[3])
+    save_csv(alone, paths[3])
     save_step_figure(alone, paths[4], title)
     save_yaml({**settings, "votes_sha256": report.votes_sha256(results), "balance_seed": report.BALANCE_SEED,
                "lambdas": list(report.LAMBDAS), "etas": list(range(1, steps + 1)), "versions": versions()}, paths[5])
     return paths
 
 
-def _save_csv(rows, path):
-    with atomic(path) as partial, open(partial, "w", newline="") as f:
-        table = csv.DictWriter(f, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+def _metrics(report, args, results, steps, folder, settings):
+    """Print and write metrics of votes and scores with their intervals; returns the paths."""
+    from lvd.metrics import LEVEL, SEED, recalls
+    from lvd.score_figures import save_metrics_figure, save_reliability_figure
+    from lvd.score_report import report_text, score_report
+
+    scores = report.load_scores(args.data_dir, results, steps)
+    found = score_report(results, scores, steps, recalls(args.recall), args.resamples)
+    text = report_text(found, {*ETAS, settings["eta"], steps}, {*(eta - 1 for eta in ETAS), steps - 1})
+    print("\n" + text)
+    title = f"{len(results['1'])} unsafe and {len(results['0'])} normal held-out videos"
+    paths = {name: folder / name for name in METRIC_FILES}
+    with atomic(paths["score_metrics.txt"]) as partial:
+        partial.write_text(text + "\n")
+    save_csv(found.rows, paths["score_metrics.csv"])
+    save_metrics_figure(found, paths["score_metrics.png"], title)
+    save_yaml({**settings, "votes_sha256": report.votes_sha256(results), "recall": args.recall, "resamples": args.resamples,
+               "interval": LEVEL, "seed": SEED, "versions": versions()}, paths["score_metrics.yaml"])
+    if found.calibration:
+        save_csv(found.calibration, paths["calibration.csv"])
+        save_reliability_figure(found, paths["reliability.png"], title)
+    else:
+        del paths["calibration.csv"], paths["reliability.png"]
+    return list(paths.values())
 
 
 def main(argv=None):

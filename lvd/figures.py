@@ -7,7 +7,8 @@ from lvd.files import atomic
 NAMES = {"accuracy": "accuracy", "tpr": "true positive rate (unsafe found)", "tnr": "true negative rate (normal passed)"}
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib.pyplot without a display."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -18,7 +19,7 @@ def _pyplot():
 
 def save_grid_figure(rows, path, title):
     """Heat maps of accuracy, TPR and TNR over eta (across) and lambda (up)."""
-    plt = _pyplot()
+    plt = pyplot()
     lambdas, etas = sorted({r["lambda"] for r in rows}), sorted({r["eta"] for r in rows})
     figure, axes = plt.subplots(3, 1, figsize=(max(6, 0.17 * len(etas) + 2), 9), constrained_layout=True)
     for axis, (key, name) in zip(axes, NAMES.items()):
@@ -32,12 +33,12 @@ def save_grid_figure(rows, path, title):
         figure.colorbar(image, ax=axis)
     axes[-1].set_xlabel("η: steps that vote")
     figure.suptitle(title)
-    _save(figure, path)
+    save(figure, path)
 
 
 def save_step_figure(rows, path, title):
     """Curves over the denoising step: accuracy, TPR and TNR of the OR vote; AUROC of scores where known."""
-    plt = _pyplot()
+    plt = pyplot()
     aurocs = [key for key in rows[0] if key.startswith("auroc")]
     panels = 2 if aurocs else 1
     figure, axes = plt.subplots(1, panels, figsize=(5.5 * panels, 4.2), squeeze=False, constrained_layout=True)
@@ -57,10 +58,11 @@ def save_step_figure(rows, path, title):
     for axis in axes.flat:
         axis.grid(alpha=0.3)
     figure.suptitle(title)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Write a figure atomically, the same bytes for the same figure, and close it."""
     with atomic(path) as partial:
         figure.savefig(partial, dpi=110, metadata={"Software": None})
-    _pyplot().close(figure)
+    pyplot().close(figure)

@@ -1,5 +1,6 @@
 """Reading and writing files: whole or not at all, never unpickling code, errors that name the file."""
 
+import csv
 import hashlib
 import json
 import os
@@ -106,6 +107,14 @@ def save_yaml(obj, path):
 
 def load_yaml(path):
     return _parsed(path, yaml.safe_load, "YAML")
+
+
+def save_csv(rows, path):
+    """Dicts of the same keys as a table with a header; floats to six decimals."""
+    with atomic(path) as partial, open(partial, "w", newline="") as f:
+        table = csv.DictWriter(f, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 def read_text(path):

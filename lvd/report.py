@@ -125,13 +125,18 @@ def load_scores(path, results, steps):
     if not (folder / SCORES).exists():
         return None
     found = load_torch(folder / SCORES)
-    known = found.get("scores") if isinstance(found, dict) else None
-    agree = isinstance(known, dict) and found.get("votes_sha256") == votes_sha256(results) and all(
-        set(by_row) == set(results[label]) and all(len(v) == steps for v in by_row.values())
-        for label in (UNSAFE, NORMAL) for by_row in known.get(label, {"": {}}).values())
+    agree = isinstance(found, dict) and "scores" in found and found.get("votes_sha256") == votes_sha256(results) and all(
+        _belong(found[key], results, steps) for key in ("scores", *({"calibrated"} & set(found))))
     if not agree:
         raise InputError(f"{folder / SCORES}: does not belong to the votes beside it; run embed_model.py again")
     return found
+
+
+def _belong(scores, results, steps):
+    """Are these [label][group][row][step] of all the videos and steps that voted?"""
+    return isinstance(scores, dict) and all(
+        set(by_row) == set(results[label]) and all(len(v) == steps for v in by_row.values())
+        for label in (UNSAFE, NORMAL) for by_row in scores.get(label, {"": {}}).values())
 
 
 def votes_sha256(results):
