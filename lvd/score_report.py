@@ -16,8 +16,8 @@ DEFINITIONS = {
     LOG_ODDS: "the same with the log-odds of that probability",
 }
 
-INTERVALS = ("in brackets: 95% bootstrap intervals over videos; one that has shrunk to a point, as of videos that are told apart\n"
-             "without an error, does not say that more videos would be, too")
+INTERVALS = ("in brackets: 95% bootstrap intervals over videos; one that has shrunk to a point, as of videos that are told\n"
+             "apart without an error, does not say that more videos would be, too")
 
 
 @dataclass

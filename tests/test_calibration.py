@@ -193,6 +193,6 @@ def test_detectors_without_a_calibration_vote_as_before_and_say_so(world, tmp_pa
         assert load_torch(tmp_path / point / "results.pth") == load_torch(tmp_path / f"{point}_old" / "results.pth")
     assert "calibrated" not in load_torch(tmp_path / "argmax_old" / "scores.pth")
     capsys.readouterr()
-    for point, word in (("calibrated", "0.pth is not calibrated"), ("platt", "operating_point 'platt'"), ("2", "between 0 and")):
+    for point, word in (("calibrated", "0.pth is not calibrated"), ("platt", "point 'platt'"), ("2", "between 0 and")):
         assert embed(world, tmp_path / "no", "--operating_point", point, models=tmp_path / "old") == 2
         assert word in capsys.readouterr().err and not (tmp_path / "no" / "results.pth").exists()
