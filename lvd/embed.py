@@ -6,9 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from lvd.calibration import raw_threshold
+from lvd.calibration import from_dict, raw_threshold, to_dict
 from lvd.detector import load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.evaluate import check_detector, check_place
@@ -86,10 +87,8 @@ class Embedding:
         self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
         self.scores = {label: {} for label in self.rows}  # label → group → row → [raw probability] * S
-        self.calibrated = {label: {} for label in self.rows}  # the same with calibrated ones
-        self.all_calibrated = True  # every detector is
         self.flags = {label: {} for label in self.rows}  # the same with 0/1
-        self.thresholds, self.categories = {}, {}  # group → [threshold] * S, display name
+        self.thresholds, self.calibrations, self.categories = {}, {}, {}  # group → [...] * S, [...] * S, display name
         self.finished = None
 
     def __len__(self):
@@ -141,13 +140,11 @@ class Embedding:
                 for group, detector in detectors.items():
                     clips = readers.of(step, detector.model.config).read({kind: rows[start:start + CHUNK]})
                     scores[label][str(group)] += predict(detector, clips).tolist()
-        calibrated = {label: {str(g): d.calibration(by_group[str(g)]).tolist() for g, d in detectors.items()}
-                      for label, by_group in scores.items()}
         thresholds = {str(g): raw_threshold(self.operating_point, d.threshold, d.calibration,
                                             detector_path(self.model_dir, g, step)) for g, d in detectors.items()}
-        return {"scores": scores, "calibrated": calibrated, "thresholds": thresholds,
-                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()},
-                "all_calibrated": all(d.calibration.fitted for d in detectors.values())}
+        return {"scores": scores, "thresholds": thresholds,
+                "calibrations": {str(g): to_dict(d.calibration) for g, d in detectors.items()},
+                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()}}
 
     def _detector(self, group, step):
         path = detector_path(self.model_dir, group, step)
@@ -158,17 +155,14 @@ class Embedding:
     def _keep(self, found):
         """Append one step's scores and votes to those of the steps before."""
         self.categories |= found["categories"]
-        self.all_calibrated &= found["all_calibrated"]
         for group, threshold in found["thresholds"].items():
             self.thresholds.setdefault(group, []).append(threshold)
+            self.calibrations.setdefault(group, []).append(from_dict(found["calibrations"][group], f"group {group}"))
             for label, rows in self.rows.items():
                 scores = self.scores[label].setdefault(group, {})
                 flags = self.flags[label].setdefault(group, {})
-                calibrated = self.calibrated[label].setdefault(group, {})
-                pairs = zip(found["scores"][label][group], found["calibrated"][label][group], strict=True)
-                for row, (score, probability) in zip(map(str, rows), pairs, strict=True):
+                for row, score in zip(map(str, rows), found["scores"][label][group], strict=True):
                     scores.setdefault(row, []).append(score)
-                    calibrated.setdefault(row, []).append(probability)
                     flags.setdefault(row, []).append(int(score >= threshold))
 
 
@@ -199,10 +193,21 @@ class StepScores:
 def score_file(embedding):
     """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that made votes of them, the
     hash of these votes, and where all detectors are calibrated, "calibrated" probabilities nested alike."""
-    calibrated = {"calibrated": embedding.calibrated} if embedding.all_calibrated else {}
-    return {"scores": embedding.scores, **calibrated, "thresholds": embedding.thresholds, "categories": embedding.categories,
-            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256,
-            "votes_sha256": votes_sha256(embedding.votes())}
+    calibrated = {}
+    if all(calibration.fitted for found in embedding.calibrations.values() for calibration in found):
+        calibrated["calibrated"] = {label: {group: _calibrated(by_row, embedding.calibrations[group])
+                                            for group, by_row in by_group.items()}
+                                    for label, by_group in embedding.scores.items()}
+    return {"scores": embedding.scores, **calibrated, "thresholds": embedding.thresholds,
+            "categories": embedding.categories, "operating_point": embedding.operating_point,
+            "eval_sha256": embedding.eval_sha256, "votes_sha256": votes_sha256(embedding.votes())}
+
+
+def _calibrated(by_row, calibrations):
+    """{row: [raw probability] * S} → the same of calibrated ones. calibrations: [Calibration] * S."""
+    raw = np.array(list(by_row.values()))  # [rows, S]
+    steps = [calibration(raw[:, step]) for step, calibration in enumerate(calibrations)]
+    return dict(zip(by_row, np.stack(steps, 1).tolist(), strict=True))
 
 
 def finite(embedding):
