@@ -18,7 +18,7 @@ from lvd.errors import InputError
 from lvd.files import sha256
 from lvd.parallel import processes
 from lvd.ranges import parse_numbers
-from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, RECIPES, read_settings
+from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, PRECISIONS, RECIPES, read_settings
 from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
 
@@ -49,6 +49,9 @@ def build_parser():
     parser.add_argument("--lr", type=float)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--workers", type=int, help="processes that train at the same time")
+    parser.add_argument("--together", type=int, help="small detectors of one category that each trains at once, 1: one by one "
+                                                     "(default: as many as fit and pay)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="bf16: mixed, for GPUs (default: float32)")
     return parser
 
 

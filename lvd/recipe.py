@@ -7,24 +7,29 @@ from lvd.files import load_yaml
 from lvd.settings import ROOT, check_keys, resolve
 
 DEFAULT_CONFIG = ROOT / "train_mae.yaml"
+PRECISIONS = ("float32", "bf16")
 RECIPES = {
     # The paper's: AdamW, linear decay, no warmup, a tenth for validation, as many normal clips as unsafe ones.
     "released": {"epoch": 10, "batch_size": 4, "lr": 1e-5, "weight_decay": 0.01, "warmup": 0.0, "dropout": 0.0, "noise": 0.0,
-                 "flip": False, "average": 0.0, "normals": "balanced", "validation": 0.1, "false_positives": 0.05},
+                 "flip": False, "mask": 0.0, "smoothing": 0.0, "average": 0.0, "select": "last", "normals": "balanced",
+                 "validation": 0.1, "false_positives": 0.05},
     # For small networks from nothing: see every normal clip, balance the classes in each epoch, average late weights.
-    "scratch": {"epoch": 60, "batch_size": 24, "lr": 6e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.1, "noise": 0.1,
-                "flip": True, "average": 0.3, "normals": "all", "validation": 0.2, "false_positives": 0.05},
+    "scratch": {"epoch": 60, "batch_size": 24, "lr": 6e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
+                "flip": True, "mask": 0.5, "smoothing": 0.0, "average": 0.3, "select": "last", "normals": "all",
+                "validation": 0.2, "false_positives": 0.05},
 }
-CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all")}
+CHOICES = {"size": tuple(SIZES), "recipe": tuple(RECIPES), "normals": ("balanced", "all"), "select": ("last", "best"),
+           "precision": PRECISIONS}
 # key: (type, smallest, largest)
 NUMBERS = {
     "epoch": (int, 1, 100_000), "batch_size": (int, 1, 100_000), "lr": (float, 0, 1), "weight_decay": (float, 0, 10),
-    "warmup": (float, 0, 0.9), "dropout": (float, 0, 0.9), "noise": (float, 0, 10), "average": (float, 0, 1),
-    "validation": (float, 0, 0.5), "false_positives": (float, 0, 0.5), "seed": (int, 0, 2**32 - 1), "workers": (int, 1, 256),
+    "warmup": (float, 0, 0.9), "dropout": (float, 0, 0.9), "noise": (float, 0, 10), "mask": (float, 0, 0.95),
+    "smoothing": (float, 0, 0.5), "average": (float, 0, 1), "validation": (float, 0, 0.5), "false_positives": (float, 0, 0.5),
+    "seed": (int, 0, 2**32 - 1), "workers": (int, 1, 256), "together": (int, 1, 10_000),
 }
-DEFAULTS = {"size": "base", "recipe": None, "base_model": BASE_MODEL, "seed": 2024, "workers": 1,
-            "operating_point": "argmax", **{key: None for key in RECIPES["released"]}}
-NOT_IDENTITY = ("workers", "operating_point")  # they do not change what is trained
+DEFAULTS = {"size": "base", "recipe": None, "base_model": BASE_MODEL, "seed": 2024, "workers": 1, "together": None,
+            "precision": "float32", "operating_point": "argmax", **{key: None for key in RECIPES["released"]}}
+NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change what is trained
 
 
 def read_settings(config, args):
@@ -54,7 +59,7 @@ def _checked(key, value):
         raise InputError(f"flip {value!r}: true or false is needed")
     if key == "base_model" and not isinstance(value, str):
         raise InputError(f"base_model {value!r}: a folder or hub name is needed")
-    if key not in NUMBERS:
+    if key not in NUMBERS or (key == "together" and value is None):  # None: as many as fit
         return value
     kind, low, high = NUMBERS[key]
     try:

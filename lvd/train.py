@@ -1,4 +1,4 @@
-"""Training one detector per unsafe category and denoising step, on clips that are not held out."""
+"""Training the detectors of one unsafe category, one per denoising step, on clips that are not held out."""
 
 import hashlib
 import time
@@ -6,11 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from lvd.calibration import fit_calibration
-from lvd.detector import ARGMAX, build_detector, fit_normalisation, logits, normalise, predict
+from lvd.detector import ARGMAX, build_detector, fit_normalisation, predict
+from lvd.ensemble import Ensemble
 from lvd.errors import InputError
+from lvd.fit import Library, Watch, fit
 from lvd.source import StepReader
 
 MIN_CLIPS = 2  # unsafe ones: one to train on, one for validation
@@ -47,8 +48,13 @@ def step_reader(source, step, row, settings):
 
     row: an unsafe one that may be read, should the clips' shape not be known yet.
     """
-    return StepReader(source, step, _input_config(settings["size"], source.clip_shape("unsafe", row, step),
-                                                  source.representation, settings["base_model"]))
+    return StepReader(source, step, input_config(source, step, row, settings))
+
+
+def input_config(source, step, row, settings):
+    """VideoMAEConfig of the detectors of these settings; step, row: as of `step_reader`."""
+    return _input_config(settings["size"], source.clip_shape("unsafe", row, step), source.representation,
+                         settings["base_model"])
 
 
 @lru_cache(maxsize=4)
@@ -56,32 +62,61 @@ def _input_config(size, clip_shape, representation, base_model):
     return build_detector(size, clip_shape, representation, 0, base_model=base_model).model.config
 
 
-def train_detector(rows, reader, settings, seed, device):
-    """Train one detector.
+def train_detectors(rows, readers, seeds, settings, device):
+    """Train the detectors of one category at some steps, all at once when there are several.
 
-    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`; reader: `step_reader` of its step;
-    settings: `read_settings`; seed: `detector_seed`.
-    Returns (Detector with `threshold` set, about dict of rows, data hash and metrics).
+    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`, alike at all steps; readers: `step_reader` of
+    each step; seeds: `detector_seed` of each; settings: `read_settings`.
+    Yields (step, Detector with `threshold` set, about dict of rows, data hash, metrics and validation curve). InputError,
+    after the others, for one that diverged.
     """
-    began, source = time.time(), reader.source
+    began, source = time.time(), readers[0].source
     labels = torch.tensor([1] * len(rows["unsafe"]) + [0] * len(rows["normal"]))
-    data = reader.read(rows)
-    detector = build_detector(settings["size"], source.shape, source.representation, seed, settings["dropout"],
-                              settings["base_model"])
     train, validation = stratified(labels, settings["validation"], settings["seed"])
-    if settings["size"] != "base" or source.representation != "video":  # VideoMAE was pretrained with ImageNet's statistics
-        fit_normalisation(detector, data[train].float())
-    detector.model.to(device)
-    torch.manual_seed(seed)  # for dropout; only now, when nothing is left to be loaded
-    loss = _fit(detector, _placed(data, device), labels, train, settings, seed)
-    if not np.isfinite(loss):
-        raise InputError(f"{source.place('unsafe', reader.step)}: training diverged (loss {loss}); a smaller --lr is needed")
-    metrics = _validate(detector, data[validation], labels[validation], settings)
-    about = {
-        "rows": rows, "data_sha256": _digest(rows, data),
-        "metrics": {"unsafe_clips": len(rows["unsafe"]), "normal_clips": len(rows["normal"]), "train_loss": round(loss, 6),
-                    **metrics, "seconds": round(time.time() - began, 2)}}
-    return detector, about
+    data = torch.stack([reader.read(rows) for reader in readers])  # [K, N, C, F, H, W]
+    detectors = [build_detector(settings["size"], source.shape, source.representation, seed, settings["dropout"],
+                                settings["base_model"]) for seed in seeds]
+    for detector, clips in zip(detectors, data, strict=True):
+        if settings["size"] != "base" or source.representation != "video":  # VideoMAE was pretrained with ImageNet's
+            fit_normalisation(detector, clips[train].float())
+    network = _network(detectors, settings, device)
+    torch.manual_seed(seeds[0])  # for dropout; only now, when nothing is left to be loaded
+    inputs_of = _inputs(detectors, _placed(data, device), device)
+    watch = Watch(network, inputs_of, validation, labels[validation], settings)
+    losses = fit(network, inputs_of, labels, train, settings, seeds, watch).tolist()
+    network.store()
+    seconds = round((time.time() - began) / len(readers), 2)
+    for k, (reader, detector) in enumerate(zip(readers, detectors, strict=True)):
+        if not np.isfinite(losses[k]):
+            continue
+        detector.model.eval()
+        metrics = {"unsafe_clips": len(rows["unsafe"]), "normal_clips": len(rows["normal"]), "train_loss": round(losses[k], 6),
+                   **_validate(detector, data[k, validation], labels[validation], settings), "seconds": seconds}
+        yield reader.step, detector, {"rows": rows, "data_sha256": _digest(rows, data[k]), "metrics": metrics,
+                                      "curve": watch.curve(k)}
+    for reader, loss in zip(readers, losses, strict=True):
+        if not np.isfinite(loss):
+            raise InputError(f"{source.place('unsafe', reader.step)}: training diverged (loss {loss}); a smaller --lr is "
+                             f"needed")
+
+
+def stackable(settings):
+    """Whether detectors may be trained together: small ones, without dropout, whose masks are drawn for all at once."""
+    return settings["size"] != "base" and not settings["dropout"]
+
+
+def _network(detectors, settings, device):
+    if stackable(settings) and settings["together"] != 1:
+        return Ensemble([detector.model for detector in detectors], device)
+    return Library(detectors[0].model, device)
+
+
+def _inputs(detectors, data, device):
+    """Function of places in the data, [K, B], to those clips, normalised: float32 [K, B, C, F, H, W] on `device`."""
+    mean, std = (torch.tensor([getattr(detector, name) for detector in detectors], device=device)[:, None, :, None, None, None]
+                 for name in ("mean", "std"))
+    each = torch.arange(len(detectors), device=data.device)[:, None]
+    return lambda places: (data[each, places.to(data.device)].to(device).float() - mean) / std
 
 
 def _placed(data, device):
@@ -99,73 +134,6 @@ def stratified(labels, fraction, seed):
         held += rng.choice(found, max(1, int(fraction * len(found) + 0.5)), replace=False).tolist()
     rest = sorted(set(range(len(labels))) - set(held))
     return torch.tensor(rest), torch.tensor(sorted(held))
-
-
-def epoch_order(labels, generator):
-    """Endless epochs: indices of all unsafe clips and as many normal ones, shuffled.
-
-    Epochs take the normal clips in turn, so that all are seen when there are more of them than unsafe ones.
-    """
-    unsafe, normal = torch.where(labels == 1)[0], torch.where(labels == 0)[0]
-    waiting = normal[:0]
-    while True:
-        while len(waiting) < len(unsafe):
-            waiting = torch.cat([waiting, normal[torch.randperm(len(normal), generator=generator)]])
-        epoch = torch.cat([unsafe, waiting[:len(unsafe)]])
-        waiting = waiting[len(unsafe):]
-        yield epoch[torch.randperm(len(epoch), generator=generator)]
-
-
-def _fit(detector, data, labels, train, settings, seed):
-    """AdamW with linear decay on the clips `train`, then the running average of the last weights.
-
-    Returns the last epoch's mean loss.
-    """
-    model = detector.model.train()
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True)
-    per_epoch = -(-2 * int(labels[train].sum()) // settings["batch_size"])
-    steps = settings["epoch"] * per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: _decay(t, steps, settings["warmup"] * steps))
-    averaged = torch.optim.swa_utils.AveragedModel(model) if settings["average"] else None
-    step, orders = 0, epoch_order(labels[train], generator)
-    for _ in range(settings["epoch"]):
-        losses = []
-        for batch in train[next(orders)].split(settings["batch_size"]):
-            inputs = _augment(normalise(detector, data[batch].to(device)), settings, generator)
-            loss = F.cross_entropy(logits(detector, inputs).float(), labels[batch].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            if averaged and step > steps * (1 - settings["average"]):
-                averaged.update_parameters(model)
-            losses.append(loss.item())
-    if averaged:
-        model.load_state_dict(averaged.module.state_dict())
-    model.eval()
-    return float(np.mean(losses))
-
-
-def _decay(step, steps, warmup):
-    """Learning rate factor: linear warmup, then linear decay to 0."""
-    return min(1.0, (step + 1) / warmup if warmup >= 1 else 1.0) * max(0.0, (steps - step) / steps)
-
-
-def _augment(inputs, settings, generator):
-    """Mirror left-right and add noise, in units of the channels' standard deviation.
-
-    Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep their order.
-    """
-    if settings["flip"]:
-        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).view(-1, 1, 1, 1, 1).to(inputs.device)
-        inputs = torch.where(mirrored, inputs.flip(-1), inputs)
-    if settings["noise"]:
-        noise = torch.randn(inputs.shape, generator=generator).to(inputs.device)
-        inputs = inputs + settings["noise"] * noise
-    return inputs
 
 
 def _validate(detector, data, labels, settings):

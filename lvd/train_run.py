@@ -8,7 +8,7 @@ import csv
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from lvd.chunks import chunks_of
 from lvd.detector import load_file, save_detector
 from lvd.errors import InputError
 from lvd.files import atomic
@@ -25,9 +26,10 @@ from lvd.recipe import NOT_IDENTITY
 from lvd.settings import versions
 from lvd.source import Source, read_ahead
 from lvd.split import Split
-from lvd.train import detector_seed, rows_to_train, step_reader, train_detector
+from lvd.train import detector_seed, rows_to_train, step_reader, train_detectors
 
 METRICS = "metrics.csv"
+PATIENCE = 0.5  # seconds between looks at what the processes have finished
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class TrainRun:
         self.rows = {}  # (group, step) → row of metrics
         self.left = [(job, group) for job in jobs for group in job.categories if not self._finished(job, group)]
         self.jobs = part_of(self.left, self.processes)
+        self.chunks = chunks_of(self.jobs, workers, self.processes.count)
         self.skipped = len(self.rows)
         self._find_others()
 
@@ -77,9 +80,8 @@ class TrainRun:
 
     def __iter__(self):
         for row in self._train():
-            new = (row["group"], row["step"]) not in self.rows
-            self.rows[row["group"], row["step"]] = row
-            if new:
+            if row and (row["group"], row["step"]) not in self.rows:
+                self.rows[row["group"], row["step"]] = row
                 yield row["group"], row["step"]
             yield from self._note_finished()
         self.processes.barrier()
@@ -89,9 +91,9 @@ class TrainRun:
         self._save_metrics()
 
     def _train(self):
-        if self.workers > 1 and len(self.jobs) > 1:
-            return _in_processes(self.jobs, self.workers, self.processes.count)
-        return _here(self.jobs, self.processes.count)
+        if self.workers > 1 and len(self.chunks) > 1:
+            return _in_processes(self.chunks, self.workers, self.processes.count)
+        return _here(self.chunks, self.processes.count)
 
     def _note_finished(self):
         """Yield the detectors that other processes have finished since the last time; save the table."""
@@ -168,30 +170,49 @@ def _brief(before, now):
     return f"{str(before)[:12]} there, {str(now)[:12]} now"
 
 
-def _train_step(job, reader=None):
-    """Train and save the detectors of one job, yield a row of metrics for each. Clips are read once for all groups."""
-    reader = reader or _reader(job)
-    for group, category in job.categories.items():
-        seed = detector_seed(job.settings["seed"], group, job.step)
-        detector, about = train_detector(job.rows(group), reader, job.settings, seed, torch.device(job.device))
-        settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-        detector.about = {"category": category, "group": group, "step": job.step, "categories": job.source.categories,
-                          "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed,
-                          "settings": settings, **about, "versions": versions()}
-        save_detector(detector, detector_path(job.save_dir, group, job.step))
-        yield _metrics_row(detector.about)
+def _train_chunk(jobs, readers=None):
+    """Train and save the detectors of some steps, yield a row of metrics for each. Clips are read once for all groups."""
+    readers = readers or _readers(jobs)
+    for group in sorted({group for job in jobs for group in job.categories}):
+        for together in _alike([job for job in jobs if group in job.categories], group):
+            steps = {job.step: job for job in together}
+            seeds = {step: detector_seed(job.settings["seed"], group, step) for step, job in steps.items()}
+            first = together[0]
+            for step, detector, about in train_detectors(first.rows(group), [readers[step] for step in steps],
+                                                         list(seeds.values()), first.settings, torch.device(first.device)):
+                detector.about = _about(steps[step], group, seeds[step], about)
+                save_detector(detector, detector_path(first.save_dir, group, step))
+                yield _metrics_row(detector.about)
 
 
-def _reader(job):
-    return step_reader(job.source, job.step, job.rows(next(iter(job.categories)))["unsafe"][0], job.settings)
+def _alike(jobs, group):
+    """The jobs in parts that train on the same rows."""
+    parts = {}
+    for job in jobs:
+        parts.setdefault(str(job.rows(group)), []).append(job)
+    return list(parts.values())
 
 
-def _loaded(job):
-    """The job's reader, with all clips of its detectors read: so that a thread can do it while another step trains."""
-    reader = _reader(job)
-    for group in job.categories:
-        reader.load(job.rows(group))
-    return reader
+def _about(job, group, seed, about):
+    settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
+    return {"category": job.categories[group], "group": group, "step": job.step, "categories": job.source.categories,
+            "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed, "settings": settings, **about,
+            "versions": versions()}
+
+
+def _readers(jobs):
+    """{step: StepReader}"""
+    return {job.step: step_reader(job.source, job.step, job.rows(next(iter(job.categories)))["unsafe"][0], job.settings)
+            for job in jobs}
+
+
+def _loaded(jobs):
+    """The jobs' readers, with all clips of their detectors read: so that a thread can do it while other steps train."""
+    readers = _readers(jobs)
+    for job in jobs:
+        for group in job.categories:
+            readers[job.step].load(job.rows(group))
+    return readers
 
 
 def _metrics_row(about):
@@ -204,26 +225,30 @@ def _threads(settings, together):
     return max(1, (os.cpu_count() or 1) // together) if settings["size"] == "base" else 1
 
 
-def _here(jobs, launched):
+def _here(chunks, launched):
     before = torch.get_num_threads()
     try:
-        on_gpu = jobs and torch.device(jobs[0].device).type == "cuda"  # on the CPU reading would take from training
-        for job, reader in zip(jobs, read_ahead(_loaded, jobs) if on_gpu else map(_reader, jobs), strict=True):
-            torch.set_num_threads(_threads(job.settings, launched))
-            yield from _train_step(job, reader)
+        on_gpu = chunks and torch.device(chunks[0][0].device).type == "cuda"  # on the CPU reading would take from training
+        for jobs, readers in zip(chunks, read_ahead(_loaded, chunks) if on_gpu else map(_readers, chunks), strict=True):
+            torch.set_num_threads(_threads(jobs[0].settings, launched))
+            yield from _train_chunk(jobs, readers)
     finally:
         torch.set_num_threads(before)
 
 
-def _in_processes(jobs, workers, launched):
-    threads = _threads(jobs[0].settings, workers * launched)
+def _in_processes(chunks, workers, launched):
+    threads = _threads(chunks[0][0].settings, workers * launched)
     others = set(active_children())
-    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start_worker, (threads,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads,)) as pool:
         with _no_interrupts():
-            waiting = [pool.submit(_whole_step, job) for job in jobs]
+            waiting = [pool.submit(_whole_chunk, jobs) for jobs in chunks]
         try:
-            for future in as_completed(waiting):
-                yield from future.result()
+            left = set(waiting)
+            while left:
+                done, left = wait(left, PATIENCE, FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+                yield None  # the parent may look at what is finished
         except BrokenProcessPool as error:
             raise InputError(f"--workers {workers}: a training process was killed, as happens when memory runs out; "
                              f"finished detectors are kept, run again with fewer workers") from error
@@ -251,5 +276,5 @@ def _start_worker(threads):
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
-def _whole_step(job):
-    return list(_train_step(job))
+def _whole_chunk(jobs):
+    return list(_train_chunk(jobs))

@@ -8,7 +8,8 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from lvd.detector import (SIZES, build_detector, fit_clips, fit_normalisation, load_detector, normalise, predict,
                           save_detector)
 from lvd.errors import InputError
-from lvd.train import choose_threshold, epoch_order, rates, stratified
+from lvd.fit import epoch_order
+from lvd.train import choose_threshold, rates, stratified
 
 LATENT = (4, 8, 8, 8)
 
