@@ -111,6 +111,7 @@ def _claim(job, settings):
 
 
 def _train(run, job, settings, launched):
+    from lvd.curves import CURVES
     from lvd.train_run import METRICS
 
     for group, step in (bar := tqdm(run, "detectors", unit="detector", disable=not launched.is_main)):
@@ -123,7 +124,8 @@ def _train(run, job, settings, launched):
         "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["source"].representation,
         "trained now": len(run), "found finished": run.skipped,
         "mean validation accuracy": f"{sum(trained) / len(trained):.3f}"},
-            [f"{job['save_dir']}/{{group}}/{{step}}.pth", job["save_dir"] / METRICS, job["save_dir"] / CONFIG_NAME])
+            [f"{job['save_dir']}/{{group}}/{{step}}.pth",
+             *filter(Path.exists, (job["save_dir"] / name for name in (METRICS, CURVES, CONFIG_NAME)))])
 
 
 def _evaluate(job, steps):

@@ -6,7 +6,7 @@ import torch
 from lvd.ensemble import input_size, token_count
 from lvd.train import input_config, stackable
 
-PAYS = {"cpu": 16, "cuda": 64}  # detectors together: a CPU's caches are full, a GPU's units are busy
+PAYS = {"cpu": 25, "cuda": 64}  # detectors together: a CPU's caches are full, a GPU's units are busy
 SHARE = 0.25  # of the free memory
 
 

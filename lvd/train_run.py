@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from lvd.chunks import chunks_of
+from lvd.curves import curve_rows, save_curves
 from lvd.detector import load_file, save_detector
 from lvd.errors import InputError
 from lvd.files import atomic
@@ -89,6 +90,7 @@ class TrainRun:
         self._need_all()
         self._find_others()  # another command may have trained here meanwhile
         self._save_metrics()
+        self._save_curves()
 
     def _train(self):
         if self.workers > 1 and len(self.chunks) > 1:
@@ -142,6 +144,12 @@ class TrainRun:
             table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))), restval="", extrasaction="ignore")
             table.writeheader()
             table.writerows(row for _, row in sorted(self.rows.items()))
+
+
+    def _save_curves(self):
+        if self.processes.is_main:
+            paths = [detector_path(self.save_dir, group, step) for group, step in sorted(self.rows)]
+            save_curves([row for path in paths for row in curve_rows(load_file(path, mmap=True)["about"])], self.save_dir)
 
 
 def part_of(pairs, processes):
