@@ -28,7 +28,7 @@ from lvd.recipe import DEFAULTS, RECIPES  # noqa: E402
 from lvd.settings import ROOT  # noqa: E402
 from lvd.source import FolderClips  # noqa: E402
 from lvd.split import Split, load_split  # noqa: E402
-from lvd.train import detector_seed, rows_to_train, stackable, train_detectors  # noqa: E402
+from lvd.train import detector_seed, rows_to_train, stackable, step_reader, train_detectors  # noqa: E402
 from lvd.voting import votes_needed  # noqa: E402
 
 LAMBDA, ETAS, EARLY = "0.6", (5, 20), 10
@@ -38,7 +38,7 @@ VARIANTS = {  # name: what differs from the recipe "scratch"
     "without weight decay": {"weight_decay": 0.0},
     "without mirroring": {"flip": False},
     "without averaging": {"average": 0.0},
-    "averaging, best epoch instead": {"average": 0.0, "select": "best"},
+    "best epoch instead of averaging": {"average": 0.0, "select": "best"},
     "as many normal clips as unsafe": {"normals": "balanced"},
     "noise 0.1": {"noise": 0.1},
     "label smoothing 0.1": {"smoothing": 0.1},
@@ -104,13 +104,19 @@ class Ablation:
             found = {}
             for steps in self._parts(settings):
                 seeds = [detector_seed(seed, group, step) for step in steps]
-                for step, detector, _ in train_detectors(rows, self.source, steps, seeds, settings, self.device, self.readers):
+                readers = [self._reader(step, rows["unsafe"][0], settings) for step in steps]
+                for step, detector, _ in train_detectors(rows, readers, seeds, settings, self.device):
                     clips = self.readers[step].read({"unsafe": split.unsafe, "normal": split.normal})
                     found[step] = predict(detector, clips), detector.threshold
             scores.append(torch.stack([found[step][0] for step in self.steps]))
             thresholds.append([found[step][1] for step in self.steps])
         seconds = (time.process_time() - began) / len(self.source.groups) / len(self.steps)
         return {"scores": torch.stack(scores), "thresholds": torch.tensor(thresholds), "seconds": seconds}
+
+    def _reader(self, step, row, settings):
+        if step not in self.readers:
+            self.readers[step] = step_reader(self.source, step, row, settings)
+        return self.readers[step]
 
     def _parts(self, settings):
         size = PAYS["cpu"] if stackable(settings) else 1
