@@ -70,11 +70,11 @@ def work(args):
     path = args.save_path or Path(model["pretrained_model_path"]) / NAME
     made_by = {"vae_sha256": decode.sha256, "pred_x0_made_by": [file.fingerprint for file in files], "seed": args.seed,
                "frames": len(frames), "eval_sha256": sha256(split_path(args.eval_dir)) if args.eval_dir else None}
-    save_rgb(replace(rgb, about={**fit.r2(rgb), "made_by": made_by, "versions": versions()}), path)
-    facts = {"frames": len(frames), **fit.r2(rgb)}
-    if len(rgb.matrix) == len(SD1):
-        facts["r2 of the published matrix of Stable Diffusion 1.x"] = fit.r2(LatentToRGB())["r2"]
-    summary("rgb matrix fitted", facts, [path])
+    r2 = fit.r2(rgb)
+    if len(rgb.matrix) == len(SD1):  # below 0: another autoencoder's latents
+        r2["r2_of_the_published_matrix"] = fit.r2(LatentToRGB())["r2"]
+    save_rgb(replace(rgb, about={**r2, "made_by": made_by, "versions": versions()}), path)
+    summary("rgb matrix fitted", {"frames": len(frames), **r2}, [path])
     print(f"  to use it: key 'rgb_matrix' of {args.recordings}")
 
 
