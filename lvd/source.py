@@ -24,7 +24,7 @@ from lvd.x0_file import open_x0_file
 
 KINDS = ("unsafe", "normal")
 MADE_BY = ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")
-AT_ONCE = 16 << 20  # values of recorded latents that are copied, checked and converted at once: 64 MiB in float32
+AT_ONCE = 4 << 20  # values of recorded latents that are copied, checked and converted at once: 16 MiB in float32
 
 
 class Source:
@@ -287,7 +287,7 @@ def read_ahead(load, items):
 
 
 def _need_finite(clips, names):
-    if not torch.isfinite(clips).all():
+    if not all(map(torch.isfinite, clips.aminmax())):  # which NaN passes through: ten times as fast as looking at each
         bad = next(k for k, clip in enumerate(clips) if not torch.isfinite(clip).all())
         raise InputError(f"{names(bad)}: holds values that are not finite")
 
