@@ -2,10 +2,11 @@
 
 Builds each dataset, trains and evaluates the detectors with the project's own commands, several seeds each, and prints
 one table: accuracy, AUROC by steps, seconds, disk. With --steps not all steps are looked at: accuracy at (0.6, 5) is
-then that of the votes of those steps among the first five. The same command goes on where it was stopped.
+then that of the votes of those steps among the first five. The same command goes on with the part it was stopped in.
 """
 
 import csv
+import shutil
 import statistics
 import sys
 import time
@@ -108,7 +109,7 @@ class Run:
         config, found = self._config(home.name, changes), {}
         built = 0
         if files:
-            built = self._timed(f"{home.name} build", build_x0, "--config", config)
+            built = self._timed(f"{home.name} build", build_x0, "--config", config, fresh=home / "data")
             built += self._timed(f"{home.name} eval set", build_eval_set, "--config", config, "--eval_dir", self.eval_path,
                                  "--save_dir", home, gpu=False)
         seeds = [self._seed(home, config, files, seed) for seed in range(2024, 2024 + self.args.seeds)]
@@ -129,9 +130,9 @@ class Run:
         optional = [x for k in ("epoch", "workers") if (v := getattr(self.args, k)) is not None for x in (f"--{k}", v)]
         common = ("--config", self.args.train_config, "--eval_dir", self.eval_path)
         trained = self._timed(f"{home.name} train {seed}", train_mae, *common, *data, "--save_dir", detectors,
-                              "--seed", seed, "--size", self.args.size, *optional)
+                              "--seed", seed, "--size", self.args.size, *optional, fresh=detectors)
         embedded = self._timed(f"{home.name} embed {seed}", embed_model, *common, *held, "--model_dir", detectors,
-                               "--label_file_dir", self.settings["label_file_dir"], "--save_dir", results)
+                               "--label_file_dir", self.settings["label_file_dir"], "--save_dir", results, fresh=results)
         self._timed(f"{home.name} test {seed}", test_accuracy, "--data_dir", results, "--lambda", LAMBDA, "--eta", 1,
                     "--table", "--save_dir", table, gpu=False)
         return {**accuracies(table / "grid.csv", self.steps), **aurocs(table / "per_step.csv", self.steps),
@@ -143,12 +144,15 @@ class Run:
         save_yaml({**self.settings, **mine, **changes}, path)
         return path
 
-    def _timed(self, name, script, *flags, gpu=True):
-        """Seconds that the command took when it first ran; a finished one is not run again."""
+    def _timed(self, name, script, *flags, gpu=True, fresh=None):
+        """Seconds that the command took when it first ran; a finished one is not run again, one that was stopped begins
+        anew, without what it left in the folder `fresh`: its seconds are those of the whole."""
         known = load_json(self.times) if self.times.exists() else {}
         self.bar.set_postfix_str(name)
         if name not in known:
             flags = [*map(str, flags), *(["--gpu_num", str(self.args.gpu_num)] if gpu else [])]
+            if fresh:
+                shutil.rmtree(fresh, ignore_errors=True)
             log = self.args.dir / "log.txt"
             began = time.time()
             with open(log, "a") as f, redirect_stdout(f), redirect_stderr(f):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import worlds
 
-from lvd.files import load_json, load_torch
+from lvd.files import load_json, load_torch, save_json
 from lvd.x0_file import open_x0_file
 from test_build_data import magictime  # noqa: F401 (a fixture)
 from test_source import World
@@ -25,8 +25,8 @@ def world(tmp_path_factory):
 
 def run(world, tmp_path, *flags):
     return representations.main([
-        "--recordings", str(world.config), "--eval_dir", str(world.eval), "--gpu_num", "-1", "--epoch", "2", "--workers", "1",
-        "--dir", str(tmp_path / "work"), "--out", str(tmp_path / "out.csv"), *map(str, flags)])
+        "--recordings", str(world.config), "--eval_dir", str(world.eval), "--gpu_num", "-1", "--epoch", "2",
+        "--workers", "1", "--dir", str(tmp_path / "work"), "--out", str(tmp_path / "out.csv"), *map(str, flags)])
 
 
 @pytest.mark.slow
@@ -59,6 +59,12 @@ def test_the_table(world, magictime, tmp_path, capsys):  # noqa: F811
     # again: nothing is run twice
     before = load_json(tmp_path / "work/seconds.json")
     assert run(world, tmp_path, *flags) == 0 and load_json(tmp_path / "work/seconds.json") == before
+    # but for what was stopped: that begins anew, so that its seconds are whole
+    save_json({k: v for k, v in before.items() if k != "latent train 2025"}, tmp_path / "work/seconds.json")
+    kept, other = (tmp_path / f"work/latent/{seed}/detectors/1/0.pth" for seed in (2025, 2024))
+    stamps = [path.stat().st_mtime_ns for path in (kept, other)]
+    assert run(world, tmp_path, *flags) == 0 and load_json(tmp_path / "work/seconds.json").keys() == before.keys()
+    assert kept.stat().st_mtime_ns > stamps[0] and other.stat().st_mtime_ns == stamps[1]
     refused(run(world, tmp_path, *flags[:2], "--steps", "all"), capsys, "config.yaml", "steps")
 
 
