@@ -64,7 +64,7 @@ def work(args):
     members = _members(args.label_file_dir, source, split)
     embedding = Embedding(args.model_dir, source, split, sha256(eval_path), settings["operating_point"], device,
                           args.allow_other_eval)
-    config = {"model_dir": str(args.model_dir), "detectors_sha256": embedding.detectors_sha256(),
+    config = {"model_dir": str(args.model_dir), "detectors_sha256": embedding.bank.sha256(),
               "eval_sha256": embedding.eval_sha256, "data_dir": str(args.recordings or args.data_dir or ROOT / "MagicTime"),
               **{key: value for key, value in source.made_by.items() if key != "label_sha256"},
               "operating_point": embedding.operating_point, "representation": embedding.representation,

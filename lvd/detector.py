@@ -135,7 +135,7 @@ def load_detector(path, device="cpu"):
     if "format" not in found:
         found = _from_bare(found, path)
     known = {key: found[key] for key in ("representation", "mean", "std", "threshold", "about")}
-    detector = Detector(_shell(found["config"], path), **known, calibration=from_dict(found.get("calibration"), path))
+    detector = Detector(empty_model(found["config"], path), **known, calibration=from_dict(found.get("calibration"), path))
     try:
         detector.model.load_state_dict(found["state_dict"], assign=True)
     except RuntimeError as error:
@@ -188,7 +188,7 @@ def _geometry(clip_shape, representation, tubelet):
             "image_size": [patch * max(1, round(height / patch)), patch * max(1, round(width / patch))]}
 
 
-def _shell(config, path):
+def empty_model(config, path):
     """The model without weights."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification

@@ -1,74 +1,24 @@
 """Scores and votes of all detectors on the held-out clips."""
 
-import hashlib
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lvd.calibration import from_dict, raw_threshold, to_dict
-from lvd.detector import load_detector, load_file, predict
+from lvd.bank import load_bank
 from lvd.errors import InputError
-from lvd.evaluate import check_detector, check_place
-from lvd.files import load_torch, save_torch, sha256
+from lvd.evaluate import score_rows
+from lvd.files import load_torch, save_torch
 from lvd.report import NORMAL, UNSAFE, votes_sha256
-from lvd.source import Readers
-from lvd.train_run import detector_path
 from lvd.voting import step_votes
 
-CHUNK = 256  # clips read and scored at once
 KIND_OF = {UNSAFE: "unsafe", NORMAL: "normal"}
 
 
-def detector_grid(model_dir):
-    """(groups, steps) of the detectors in {model_dir}/{group}/{step}.pth.
-
-    InputError when one is missing (without a category its videos would pass for safe) or lies at another's place.
-    """
-    found = {}
-    for path in sorted(Path(model_dir).glob("*/*.pth")):
-        if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}"):
-            found.setdefault(int(path.parent.name), set()).add(int(path.stem))
-    if not found:
-        raise InputError(f"--model_dir {model_dir}: no detectors {{group}}/{{step}}.pth here; run train_mae.py")
-    groups, steps = sorted(found), sorted(set().union(*found.values()))
-    for group in groups:
-        if missing := sorted(set(steps) - found[group]):
-            raise InputError(f"--model_dir {model_dir}: detector {group}/{missing[0]}.pth is missing (of {len(groups)} "
-                             f"groups, {len(steps)} steps); run train_mae.py to the end")
-    _need_categories(model_dir, groups, [about_of(model_dir, group, step) for group in groups for step in steps])
-    return groups, steps
-
-
-def about_of(model_dir, group, step):
-    """What a detector says about itself, read without its weights; {} for a bare state dict."""
-    path = detector_path(model_dir, group, step)
-    found = load_file(path, mmap=True)
-    about = found["about"] if "format" in found else {}
-    check_place(about, path)
-    return about
-
-
-def _need_categories(model_dir, groups, abouts):
-    """Groups must be all categories of the dataset; where no detector knows them, at least have no gap."""
-    known = [about["categories"] for about in abouts if about.get("categories")]
-    if any(names != known[0] for names in known):
-        raise InputError(f"--model_dir {model_dir}: detectors of different sets of categories; train them on one dataset")
-    names = known[0] if known else [str(group) for group in range(1, groups[-1] + 1)]
-    for group, name in enumerate(names, 1):
-        if group not in groups:
-            raise InputError(f"--model_dir {model_dir}: no detectors of group {group} ({name}), one of {len(names)} "
-                             f"categories; run train_mae.py --group_num all")
-    if extra := sorted(set(groups) - set(range(1, len(names) + 1))):
-        raise InputError(f"--model_dir {model_dir}: detectors of group {extra[0]}, but the dataset has {len(names)} "
-                         f"categories ({', '.join(names)})")
-
-
 class Embedding:
-    """Sized iterable over denoising steps: scores every held-out clip with every category's detector of that step.
+    """Sized iterable over denoising steps: scores every held-out clip with every category of the bank.
 
     source: HeldOutFolders or RecordedClips; operating_point: as of `check_operating_point`.
     split: the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores` are whole.
@@ -79,16 +29,17 @@ class Embedding:
         self.model_dir, self.source = Path(model_dir), source
         self.rows = {label: getattr(split, kind) for label, kind in KIND_OF.items()}
         self.eval_sha256, self.operating_point = eval_sha256, operating_point
-        self.device, self.allow_other_eval = device, allow_other_eval
-        self.groups, self.steps = detector_grid(model_dir)
+        self.bank = load_bank(model_dir, device)
+        self.groups, self.steps = self.bank.groups, self.bank.steps
         for step in self.steps:
             for label, kind in KIND_OF.items():
                 source.need_rows(kind, self.rows[label], step)
         self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
+        self.bank.check(self.representation, eval_sha256, self.made_by, allow_other_eval)
         self.scores = {label: {} for label in self.rows}  # label → group → row → [raw probability] * S
         self.flags = {label: {} for label in self.rows}  # the same with 0/1
-        self.thresholds, self.calibrations, self.categories = {}, {}, {}  # group → [...] * S, [...] * S, display name
+        self.thresholds = {}  # group → [threshold] * S
         self.finished = None
 
     def __len__(self):
@@ -119,45 +70,19 @@ class Embedding:
             missing = next(step for step in range(len(self.steps)) if step not in self.steps)
             raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all steps from 0")
 
-    def detectors_sha256(self):
-        """Hash of what the detectors say about themselves (data, seed, settings, metrics); of a bare file, its bytes."""
-        digest = hashlib.sha256()
-        for group in self.groups:
-            for step in self.steps:
-                about = about_of(self.model_dir, group, step)
-                text = json.dumps(about, sort_keys=True) if about else sha256(detector_path(self.model_dir, group, step))
-                digest.update(text.encode())
-        return digest.hexdigest()
-
     def _score(self, step):
-        """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}, "categories": {group: ...}}"""
-        detectors = {group: self._detector(group, step) for group in self.groups}
-        scores = {label: {str(group): [] for group in self.groups} for label in self.rows}
+        """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}}"""
+        scores = {}
         for label, kind in KIND_OF.items():
-            rows = self.rows[label]
-            for start in range(0, len(rows), CHUNK):
-                readers = Readers(self.source)  # categories share what is read; held for this part only
-                for group, detector in detectors.items():
-                    clips = readers.of(step, detector.model.config).read({kind: rows[start:start + CHUNK]})
-                    scores[label][str(group)] += predict(detector, clips).tolist()
-        thresholds = {str(g): raw_threshold(self.operating_point, d.threshold, d.calibration,
-                                            detector_path(self.model_dir, g, step)) for g, d in detectors.items()}
-        return {"scores": scores, "thresholds": thresholds,
-                "calibrations": {str(g): to_dict(d.calibration) for g, d in detectors.items()},
-                "categories": {str(g): d.about.get("category", f"group{g}") for g, d in detectors.items()}}
-
-    def _detector(self, group, step):
-        path = detector_path(self.model_dir, group, step)
-        detector = load_detector(path, self.device)
-        check_detector(detector, path, self.representation, self.eval_sha256, self.made_by, self.allow_other_eval)
-        return detector
+            found = score_rows(self.bank, self.source, kind, self.rows[label], step)
+            scores[label] = dict(zip(map(str, self.groups), found.T.tolist(), strict=True))
+        thresholds = self.bank.thresholds(step, self.operating_point)
+        return {"scores": scores, "thresholds": dict(zip(map(str, self.groups), thresholds, strict=True))}
 
     def _keep(self, found):
         """Append one step's scores and votes to those of the steps before."""
-        self.categories |= found["categories"]
         for group, threshold in found["thresholds"].items():
             self.thresholds.setdefault(group, []).append(threshold)
-            self.calibrations.setdefault(group, []).append(from_dict(found["calibrations"][group], f"group {group}"))
             for label, rows in self.rows.items():
                 scores = self.scores[label].setdefault(group, {})
                 flags = self.flags[label].setdefault(group, {})
@@ -193,14 +118,15 @@ class StepScores:
 def score_file(embedding):
     """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that made votes of them, the
     hash of these votes, and where all detectors are calibrated, "calibrated" probabilities nested alike."""
-    calibrated = {}
-    if all(calibration.fitted for found in embedding.calibrations.values() for calibration in found):
-        calibrated["calibrated"] = {label: {group: _calibrated(by_row, embedding.calibrations[group])
+    bank, calibrated = embedding.bank, {}
+    if bank.all_calibrated:
+        calibrated["calibrated"] = {label: {group: _calibrated(by_row, bank.calibrations(int(group)))
                                             for group, by_row in by_group.items()}
                                     for label, by_group in embedding.scores.items()}
     return {"scores": embedding.scores, **calibrated, "thresholds": embedding.thresholds,
-            "categories": embedding.categories, "operating_point": embedding.operating_point,
-            "eval_sha256": embedding.eval_sha256, "votes_sha256": votes_sha256(embedding.votes())}
+            "categories": {str(group): name for group, name in bank.categories.items()},
+            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256,
+            "votes_sha256": votes_sha256(embedding.votes())}
 
 
 def _calibrated(by_row, calibrations):
