@@ -1,5 +1,8 @@
 """Train the detectors, one per unsafe category and denoising step: {save_dir}/{group}/{step}.pth.
 
+With --model shared a single one is trained in their place, which is told the step and answers for all categories:
+{save_dir}/shared.pth. With --init they start from an encoder of pretrain_mae.py.
+
 Rows held out in eval.pth, unsafe and normal, are never trained on. Finished detectors are skipped, so the same command goes
 on where it was stopped. `accelerate launch --multi_gpu --num_processes 8 train_mae.py ...` gives each of 8 GPUs its part of
 the detectors. With --no-train the saved detectors are evaluated on the held-out clips instead, by one process (minutes
@@ -12,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lvd.bank import SHARED
 from lvd.command import Parser, run_command, summary
 from lvd.detector import SIZES
 from lvd.errors import InputError
@@ -19,6 +23,7 @@ from lvd.files import sha256
 from lvd.parallel import processes
 from lvd.ranges import parse_numbers
 from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, PRECISIONS, RECIPES, read_settings
+from lvd.run_recipe import run_settings
 from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
 
@@ -41,8 +46,11 @@ def build_parser():
                         help="train, or with --no-train evaluate on the held-out clips")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="settings (default: train_mae.yaml beside this script)")
+    parser.add_argument("--model", choices=("grid", "shared"), default="grid",
+                        help="grid: a detector for each category and step, as in the paper; shared: one for all (by one process)")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from")
     parser.add_argument("--size", choices=SIZES, help="the network (default: the config's, else base)")
-    parser.add_argument("--recipe", choices=RECIPES, help="default: released for base, scratch for the others")
+    parser.add_argument("--recipe", choices=RECIPES, help="of the grid; default: released for base, scratch for the others")
     parser.add_argument("--base_model", help="folder or hub name of VideoMAE for size base")
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--batch_size", type=int)
@@ -57,11 +65,14 @@ def build_parser():
 
 def work(args):
     launched = processes()
-    settings = read_settings(args.config, args)
+    shared = args.model == "shared" or not args.train and (args.save_dir / SHARED).exists()
+    settings = run_settings("shared", args.config, args) if shared else read_settings(args.config, args)
     with launched.main_first():
         job, steps = _job(args, settings, launched)
-        run = _train_run(job, steps, settings, launched) if args.train else None
-    if args.train:
+        run = (_shared_run if shared else _train_run)(job, steps, settings, launched) if args.train else None
+    if args.train and shared:
+        _train_shared(run, job, settings, launched)
+    elif args.train:
         _train(run, job, settings, launched)
     elif launched.is_main:
         _evaluate(job, steps)
@@ -72,16 +83,27 @@ def _job(args, settings, launched):
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     device = launched.device(args.gpu_num)
-    source = _source(args, device)
+    source = clip_source(args, device)
     groups = parse_numbers(args.group_num, source.groups, "--group_num")
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)
     return {"source": source, "save_dir": args.save_dir, "split": split, "eval_sha256": sha256(eval_path),
             "settings": settings, "categories": {group: source.categories[group - 1] for group in groups},
-            "device": str(device)}, steps
+            "device": str(device), "init": _init(args.init, source, split, sha256(eval_path))}, steps
 
 
-def _source(args, device):
+def _init(path, source, split, eval_sha256):
+    """The encoder to start from, checked; None: none is named."""
+    if path is None:
+        return None
+    from lvd.pretrain import load_pretrained
+
+    found = load_pretrained(path)
+    found.check(source.representation, eval_sha256, split)
+    return found
+
+
+def clip_source(args, device):
     """Where the clips come from: the recordings, or the folders of build_x0.py."""
     from lvd.source import FolderClips
 
@@ -106,7 +128,7 @@ def _train_run(job, steps, settings, launched):
 
 def _claim(job, settings):
     config = {**settings, "representation": job["source"].representation, "eval_sha256": job["eval_sha256"],
-              "dataset": job["source"].made_by, "versions": versions()}
+              "dataset": job["source"].made_by, "init": job["init"].sha256 if job["init"] else None, "versions": versions()}
     claim_output(job["save_dir"], config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
 
 
@@ -128,11 +150,39 @@ def _train(run, job, settings, launched):
              *filter(Path.exists, (job["save_dir"] / name for name in (METRICS, CURVES, CONFIG_NAME)))])
 
 
+def _shared_run(job, steps, settings, launched):
+    from lvd.shared_train import SharedRun
+
+    if missing := [group for group in job["source"].groups if group not in job["categories"]]:
+        raise InputError(f"--group_num: --model shared is trained for all categories at once, group {missing[0]} is missing")
+    if (job["save_dir"] / CONFIG_NAME).exists():
+        _claim(job, {"model": "shared", **settings})
+    return SharedRun(job["source"], job["split"], settings, steps, job["eval_sha256"], job["save_dir"],
+                     job["device"] if launched.is_main else "cpu", job["init"])
+
+
+def _train_shared(run, job, settings, launched):
+    """By the main process alone; the others only wait for it to end."""
+    from lvd.train_run import METRICS
+
+    if launched.is_main:
+        for loss in (bar := tqdm(run, "shared detector", initial=run.done, total=run.total, unit="batch")):
+            if not (job["save_dir"] / CONFIG_NAME).exists():
+                _claim(job, {"model": "shared", **settings})  # only now: a command that fails at once has claimed nothing
+            bar.set_postfix_str(f"loss {loss:.3f}")
+        summary("shared detector trained", {
+            "size": settings["size"], "representation": job["source"].representation,
+            "clips": f"{len(run.rows.videos)} videos x {len(run.steps)} steps, none held out",
+            "validation": f"loss {run.final['val_loss']:.3f}, mean AUROC {run.final['val_auroc']:.3f}"},
+                [job["save_dir"] / name for name in (run.result, METRICS, *run.curve_names, CONFIG_NAME)])
+    launched.barrier()
+
+
 def _evaluate(job, steps):
     from lvd.evaluate import EVALUATION, HeldOutRun, by_group
 
     run = HeldOutRun(job, steps)
-    for _ in tqdm(run, "held-out clips", unit="detector"):
+    for _ in tqdm(run, "held-out clips", unit="step"):
         pass
     path = run.save(job["save_dir"] / EVALUATION)
     facts = {f"group {group} ({job['categories'][group]})": text for group, text in by_group(run.rows).items()}

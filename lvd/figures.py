@@ -61,6 +61,24 @@ def save_step_figure(rows, path, title):
     save(figure, path)
 
 
+def save_curve_figure(rows, path, title):
+    """Training curve over epochs: losses, and on an axis of its own the AUROC where it is known."""
+    figure, axis = pyplot().subplots(figsize=(6, 4), constrained_layout=True)
+    epochs = [row["epoch"] for row in rows]
+    for key, name in (("train_loss", "training loss"), ("val_loss", "validation loss")):
+        if key in rows[0]:
+            axis.plot(epochs, [row[key] for row in rows], marker=".", label=name)
+    axis.set(title=title, xlabel="epoch", ylabel="loss")
+    axis.grid(alpha=0.3)
+    handles = list(axis.get_lines())
+    if "val_auroc" in rows[0]:
+        other = axis.twinx()
+        other.set_ylabel("validation AUROC, mean over steps and categories")
+        handles += other.plot(epochs, [row["val_auroc"] for row in rows], marker=".", color="C2", label="validation AUROC")
+    axis.legend(handles=handles, fontsize=8)
+    save(figure, path)
+
+
 def save(figure, path):
     """Write a figure atomically, the same bytes for the same figure, and close it."""
     with atomic(path) as partial:

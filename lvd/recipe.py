@@ -45,13 +45,13 @@ def read_settings(config, args):
         raise InputError(f"recipe {recipe!r}: one of {', '.join(RECIPES)} is needed")
     settings = {**chosen, "recipe": recipe, **{k: v for k, v in RECIPES[recipe].items() if chosen[k] is None}}
     for key, value in settings.items():
-        settings[key] = _checked(key, value)
+        settings[key] = check_setting(key, value)
     if settings["size"] != "base":
         settings["base_model"] = None
     return settings
 
 
-def _checked(key, value):
+def check_setting(key, value):
     if key in CHOICES and value not in CHOICES[key]:
         raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")
     if key == "operating_point":

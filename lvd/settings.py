@@ -51,3 +51,13 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
                                  f"{config.get(key)!r}; use another folder or delete this one")
         return
     save_yaml(config, path)
+
+
+def brief(before, now):
+    """What differs between two values, for a message: of dicts the first key, of lists their lengths."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next((k for k in sorted(set(before) | set(now)) if before.get(k) != now.get(k)), "")
+        if isinstance(now.get(key), list):
+            return f"{key}: {len(before.get(key) or [])} rows there, {len(now[key])} now"
+        return f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+    return f"{str(before)[:12]} there, {str(now)[:12]} now"

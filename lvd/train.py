@@ -62,11 +62,11 @@ def _input_config(size, clip_shape, representation, base_model):
     return build_detector(size, clip_shape, representation, 0, base_model=base_model).model.config
 
 
-def train_detectors(rows, readers, seeds, settings, device):
+def train_detectors(rows, readers, seeds, settings, device, init=None):
     """Train the detectors of one category at some steps, all at once when there are several.
 
     rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`, alike at all steps; readers: `step_reader` of
-    each step; seeds: `detector_seed` of each; settings: `read_settings`.
+    each step; seeds: `detector_seed` of each; settings: `read_settings`; init: Pretrained encoder that all start from.
     Yields (step, Detector with `threshold` set, about dict of rows, data hash, metrics and validation curve). InputError,
     after the others, for one that diverged.
     """
@@ -76,6 +76,8 @@ def train_detectors(rows, readers, seeds, settings, device):
     data = torch.stack([reader.read(rows) for reader in readers])  # [K, N, C, F, H, W]
     detectors = [build_detector(settings["size"], source.shape, source.representation, seed, settings["dropout"],
                                 settings["base_model"]) for seed in seeds]
+    if init:
+        init.into(*(detector.model for detector in detectors))
     for detector, clips in zip(detectors, data, strict=True):
         if settings["size"] != "base" or source.representation != "video":  # VideoMAE was pretrained with ImageNet's
             fit_normalisation(detector, clips[train].float())

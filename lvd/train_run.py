@@ -23,8 +23,9 @@ from lvd.detector import load_file, save_detector
 from lvd.errors import InputError
 from lvd.files import atomic
 from lvd.parallel import Processes
+from lvd.pretrain import Pretrained
 from lvd.recipe import NOT_IDENTITY
-from lvd.settings import versions
+from lvd.settings import brief, versions
 from lvd.source import Source, read_ahead
 from lvd.split import Split
 from lvd.train import detector_seed, rows_to_train, step_reader, train_detectors
@@ -36,7 +37,7 @@ PATIENCE = 0.5  # seconds between looks at what the processes have finished
 @dataclass(frozen=True)
 class Job:
     """The detectors of one step. source: where their clips come from; categories: {group: display name} of those to
-    train; device: as torch.device takes it."""
+    train; device: as torch.device takes it; init: what they start from."""
 
     source: Source
     save_dir: Path
@@ -46,6 +47,7 @@ class Job:
     eval_sha256: str
     settings: dict
     device: str
+    init: Pretrained | None = None
 
     def rows(self, group):
         """What the detector of that category is trained on: see `rows_to_train`."""
@@ -123,7 +125,7 @@ class TrainRun:
         identity = _identity(job, group)
         for key, value in identity.items():
             if about.get(key) != value:
-                raise InputError(f"{path}: trained with another {key} ({_brief(about.get(key), value)}); use another "
+                raise InputError(f"{path}: trained with another {key} ({brief(about.get(key), value)}); use another "
                                  f"--save_dir or delete it")
         self.rows[group, job.step] = _metrics_row(about)
         return True
@@ -165,17 +167,7 @@ def part_of(pairs, processes):
 def _identity(job, group):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
     return {"group": group, "step": job.step, "settings": settings, "eval_sha256": job.eval_sha256,
-            "rows": job.rows(group)}
-
-
-def _brief(before, now):
-    """The first setting that differs, or nothing to say for long lists."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        key = next((k for k in sorted(set(before) | set(now)) if before.get(k) != now.get(k)), "")
-        if isinstance(now.get(key), list):
-            return f"{key}: {len(before.get(key) or [])} rows there, {len(now[key])} now"
-        return f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
-    return f"{str(before)[:12]} there, {str(now)[:12]} now"
+            "rows": job.rows(group), "init": job.init.sha256 if job.init else None}
 
 
 def _train_chunk(jobs, readers=None):
@@ -187,7 +179,8 @@ def _train_chunk(jobs, readers=None):
             seeds = {step: detector_seed(job.settings["seed"], group, step) for step, job in steps.items()}
             first = together[0]
             for step, detector, about in train_detectors(first.rows(group), [readers[step] for step in steps],
-                                                         list(seeds.values()), first.settings, torch.device(first.device)):
+                                                         list(seeds.values()), first.settings, torch.device(first.device),
+                                                         first.init):
                 detector.about = _about(steps[step], group, seeds[step], about)
                 save_detector(detector, detector_path(first.save_dir, group, step))
                 yield _metrics_row(detector.about)
@@ -204,8 +197,8 @@ def _alike(jobs, group):
 def _about(job, group, seed, about):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
     return {"category": job.categories[group], "group": group, "step": job.step, "categories": job.source.categories,
-            "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed, "settings": settings, **about,
-            "versions": versions()}
+            "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed, "settings": settings,
+            "init": job.init.sha256 if job.init else None, **about, "versions": versions()}
 
 
 def _readers(jobs):

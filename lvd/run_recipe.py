@@ -1,0 +1,41 @@
+"""How the networks that see all steps are trained: the shared detector, and the pre-training of encoders."""
+
+from lvd.detector import BASE_MODEL
+from lvd.errors import InputError
+from lvd.files import load_yaml
+from lvd.recipe import DEFAULTS, NUMBERS, check_setting
+from lvd.settings import check_keys, resolve
+
+RECIPES = {
+    # Few videos, seen at every step: most of an epoch repeats them, so epochs are few and the regularisation is strong. Half of
+    # the patches are hidden while it learns, as good against overfitting as it is fast.
+    "shared": {"epoch": 16, "batch_size": 256, "lr": 6e-3, "weight_decay": 0.5, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
+               "flip": True, "mask": 0.5, "average": 0.3, "validation": 0.2, "false_positives": 0.05},
+    "pretrain": {"epoch": 10, "batch_size": 256, "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
+                 "flip": True, "mask": 0.75, "average": 0.0},
+}
+BASE_LR = 1e-4  # of size base, which starts from trained weights
+COMMON = ("size", "base_model", "seed", "workers")
+
+
+def run_settings(kind, config, args):
+    """All settings {key: value} of a "shared" or "pretrain" run: recipe < YAML < flag.
+
+    config: a train_mae.yaml, of which the keys that such a run has are taken (None: built-in ones); args: the flags.
+    """
+    found = {}
+    if config is not None:
+        found = load_yaml(config) or {}
+        check_keys(found, {**DEFAULTS, "mask": None}, (), config)
+    recipe = RECIPES[kind]
+    if getattr(args, "recipe", None) is not None:
+        raise InputError(f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose numbers flags and "
+                         f"--config change")
+    known = {**{key: DEFAULTS[key] for key in COMMON}, **{key: None for key in recipe}}
+    settings = resolve(known, {key: value for key, value in found.items() if key in known}, args)
+    size = settings["size"]
+    recipe = {**recipe, "lr": BASE_LR} if size == "base" else recipe
+    settings |= {key: value for key, value in recipe.items() if settings[key] is None}
+    settings = {key: check_setting(key, value) for key, value in settings.items()}
+    settings["base_model"] = (settings["base_model"] or BASE_MODEL) if size == "base" else None
+    return settings
