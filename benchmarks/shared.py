@@ -1,0 +1,159 @@
+"""The grid of detectors against one shared detector, and that from pre-training: accuracy by step, size, time, cost.
+
+    python benchmarks/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth --size nano
+
+Everything is trained here, by the real scripts, for each of several seeds (which change the validation rows too; the held-out
+rows stay). What is finished in --work is not trained again. CPU seconds are those of the processes, start-up included.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from recording_report import Report
+from shared_figures import save_lines
+
+from lvd import report
+from lvd.bank import detector_paths, load_bank
+from lvd.files import load_json, load_torch, save_csv, save_json
+from lvd.settings import ROOT
+
+CASES = {"grid": "the grid", "shared": "shared", "pretrained": "shared, pre-trained"}
+POINTS = ((0.6, 3), (0.6, 5), (0.6, 20))
+EARLY = 5  # steps
+CLIPS = (1, 86)  # scored at once
+
+
+def main(argv=None):
+    args = _parser().parse_args(argv)
+    bench = Report("One detector for the whole grid against a detector for each category and step", args.out)
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    found = {case: [_trained(args, case, seed) for seed in seeds] for case in args.cases.split(",")}
+    bench.add("accuracy", f"held-out videos, mean and standard deviation over seeds {args.seeds}",
+              [(CASES[case], _accuracy(runs)) for case, runs in found.items()])
+    bench.add("training", "CPU seconds of all processes, start-up included; files of all detectors",
+              [(CASES[case], _training(runs)) for case, runs in found.items()])
+    bench.add("inference", "one step, all categories; milliseconds are the least of several passes",
+              [(CASES[case], _inference(runs[0]["folder"])) for case, runs in found.items() if case != "pretrained"])
+    rows = [{"case": case, "step": step, **_step(runs, step)} for case, runs in found.items()
+            for step in range(len(runs[0]["per_step"]))]
+    save_csv(rows, args.out.with_name(f"{args.out.stem}_by_step.csv"))
+    save_lines(rows, CASES, args.out.with_suffix(".png"), f"{args.size}, {len(seeds)} seeds")
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml")
+    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth")
+    parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_shared", help="detectors and votes")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "shared.csv")
+    parser.add_argument("--size", default="nano")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--cases", default=",".join(CASES))
+    return parser
+
+
+def _trained(args, case, seed):
+    """What came out for one case and seed; trained and scored unless that is done."""
+    folder = args.work / case / str(seed)
+    common = ["--recordings", args.recordings, "--eval_dir", args.eval_dir, "--gpu_num", -1]
+    own = ["--size", args.size, "--seed", seed]
+    flags = [] if case == "grid" else ["--model", "shared"]
+    if case == "pretrained":
+        before = args.work / "pretraining" / str(seed)
+        _run(before, "pretrain_mae.py", *common, *own, "--save_dir", before)
+        flags += ["--init", before / "pretrained.pth"]
+    _run(folder, "train_mae.py", *common, *own, *flags, "--save_dir", folder / "detectors")
+    _run(folder, "embed_model.py", *common, "--model_dir", folder / "detectors", "--save_dir", folder / "results",
+         "--operating_point", "validation")
+    times = load_json(folder / "times.json")
+    if case == "pretrained":
+        times = {**times, "pretrain_mae.py": load_json(before / "times.json")["pretrain_mae.py"]}
+    results, steps = report.load_results(folder / "results")
+    videos = report.balanced(results)
+    return {"folder": folder / "detectors", "videos": videos, "times": times,
+            "per_step": report.per_step(videos, steps, load_torch(folder / "results" / "scores.pth"))}
+
+
+def _run(folder, script, *flags):
+    """Run one of the scripts; its seconds go to {folder}/times.json, by which a later run knows that it is done."""
+    path = folder / "times.json"
+    times = load_json(path) if path.exists() else {}
+    if script in times:
+        return
+    began, before = time.time(), _cpu()
+    subprocess.run([sys.executable, ROOT / script, *map(str, flags)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    save_json({**times, script: {"wall": time.time() - began, "cpu": _cpu() - before}}, path)
+
+
+def _cpu():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _accuracy(runs):
+    figures = {}
+    for lambda_, eta in POINTS:
+        figures |= _mean(f"accuracy ({lambda_}, {eta})",
+                         [report.counts(*report.verdicts(run["videos"], lambda_, eta))["accuracy"] for run in runs])
+    for name, steps in ((f"step vote, 0-{EARLY - 1}", slice(EARLY)), ("all steps", slice(None))):
+        figures |= _mean(name, [np.mean([row["accuracy"] for row in run["per_step"][steps]]) for run in runs])
+    return figures | _mean(f"AUROC, 0-{EARLY - 1}", [np.mean([row["auroc any"] for row in run["per_step"][:EARLY]])
+                                                    for run in runs])
+
+
+def _mean(name, values):
+    return {name: float(np.mean(values)), f"{name} sd": float(np.std(values))}
+
+
+def _training(runs):
+    def seconds(script, kind):
+        return float(np.mean([run["times"].get(script, {}).get(kind, 0.0) for run in runs]))
+
+    paths = list(detector_paths(runs[0]["folder"]).values()) or [runs[0]["folder"] / "shared.pth"]
+    return {"train CPU s": seconds("train_mae.py", "cpu"), "pretrain CPU s": seconds("pretrain_mae.py", "cpu"),
+            "embed CPU s": seconds("embed_model.py", "cpu"), "files": len(paths),
+            "MB": sum(path.stat().st_size for path in paths) / 1e6}
+
+
+def _inference(folder):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.set_num_threads(1)
+    bank = load_bank(folder)
+    config = bank.input_config(0)
+    shape = (config.num_channels, config.num_frames, *config.image_size)
+    weights = load_torch(next(iter(bank.members.values())).path)["state_dict"]
+    count = len({member.path for (_, step), member in bank.members.items()})
+    figures = {"weights in all": count * sum(value.numel() for value in weights.values())}
+    with FlopCounterMode(display=False) as counter:
+        bank.score(0, torch.zeros(CLIPS[-1], *shape))
+    figures["MFLOP a clip"] = counter.get_total_flops() / CLIPS[-1] / 1e6
+    for clips in CLIPS:
+        figures[f"ms, {clips} clip{'s' * (clips > 1)}"] = min(_timed(bank, torch.randn(clips, *shape)) for _ in range(15)) * 1e3
+    return figures
+
+
+def _timed(bank, clips):
+    began = time.perf_counter()
+    bank.score(0, clips)
+    return time.perf_counter() - began
+
+
+def _step(runs, step):
+    """Mean and standard deviation over seeds of a step's figures."""
+    rows = [run["per_step"][step] for run in runs]
+    return {key: value for name in rows[0] if name != "step" for key, value in _mean(name, [row[name] for row in rows]).items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
