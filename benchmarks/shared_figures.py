@@ -33,3 +33,26 @@ def _line(axis, x, mean, deviation, name):
     drawn, = axis.plot(x, mean, label=name, linewidth=1.4)
     low, high = ([m + sign * d for m, d in zip(mean, deviation)] for sign in (-1, 1))
     axis.fill_between(x, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+
+
+def save_label_lines(rows, path, title):
+    """rows: [{"case", "labels", "category", "auroc", "auroc sd"}]: a panel for every category and one for all, over labels."""
+    names = list(dict.fromkeys(row["category"] for row in rows))
+    labels = list(dict.fromkeys(row["labels"] for row in rows))
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure, axes = pyplot().subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), squeeze=False,
+                                     constrained_layout=True)
+    for axis, name in zip(axes.flat, names):
+        for case in dict.fromkeys(row["case"] for row in rows):
+            mine = [row for row in rows if (row["case"], row["category"]) == (case, name)]
+            axis.errorbar([labels.index(row["labels"]) for row in mine], [row["auroc"] for row in mine],
+                          [row["auroc sd"] for row in mine], label=case, marker=".", capsize=2, linewidth=1.2)
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set(title=name, xlabel="labelled unsafe videos per category", ylabel="held-out AUROC")
+        axis.grid(alpha=0.3)
+    for axis in list(axes.flat)[len(names):]:
+        axis.set_visible(False)
+    axes[0, 0].legend(fontsize=8)
+    figure.suptitle(title)
+    save(figure, path)

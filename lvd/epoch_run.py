@@ -23,7 +23,7 @@ class EpochRun:
 
     Mini-batches mix videos and steps: an epoch shows every training video at every step once. Order, augmentation and dropout of
     a mini-batch follow from the seed and its number alone, so a run that goes on from its last checkpoint ends with the
-    weights of an unbroken one (on the same kind of machine and number of threads). A finished result of the same identity is
+    weights of an unbroken one (on the same kind of machine). A finished result of the same identity is
     left alone (then the length is 0); InputError names what differs otherwise.
 
     A subclass sets `rows` (Rows), `train` (positions of the videos to learn from) and `identity` (what the result follows from),
@@ -63,6 +63,15 @@ class EpochRun:
     def __iter__(self):
         if self.finished:
             return
+        before = torch.get_num_threads()
+        if self.settings["size"] != "base":
+            torch.set_num_threads(1)  # more are slower for small networks, and so the result does not depend on the cores
+        try:
+            yield from self._train()
+        finally:
+            torch.set_num_threads(before)
+
+    def _train(self):
         self._begin()
         saved = time.monotonic()
         while self.done < self.total:

@@ -263,19 +263,6 @@ class StepReader:
         return torch.stack([self._held[kind][row] for kind, wanted in rows.items() for row in wanted])
 
 
-class Readers:
-    """The StepReaders of one step, one for each input size that its detectors have; those of another step are dropped."""
-
-    def __init__(self, source):
-        self.source, self.step, self._readers = source, None, {}
-
-    def of(self, step, config):
-        if step != self.step:
-            self.step, self._readers = step, {}
-        size = str((config.num_frames, config.image_size, config.num_channels))
-        return self._readers.setdefault(size, StepReader(self.source, step, config))
-
-
 def read_ahead(load, items):
     """load(item) of each item in turn; a thread loads the next one while the caller works with this one, so two are held."""
     with ThreadPoolExecutor(1) as thread:
