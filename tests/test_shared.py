@@ -21,7 +21,7 @@ from lvd.clips import clip_path, read_clip
 from lvd.errors import InputError
 from lvd.files import load_torch, save_torch, sha256
 from lvd.settings import ROOT
-from lvd.shared import build_shared, load_shared, predict_shared
+from lvd.shared import build_shared, load_shared, normalise, predict_shared
 from lvd.shared_clips import AllClips, rows_for_all, split_rows, statistics
 from lvd.shared_train import SharedRun, loss_weights, weighted_loss
 from lvd.source import FolderClips
@@ -91,6 +91,10 @@ def test_statistics_are_those_of_each_step(world):
         assert torch.allclose(model.mean[step], clips.mean((0, 2, 3, 4)).float(), atol=1e-5)
         assert torch.allclose(model.std[step], clips.var((0, 2, 3, 4), correction=0).sqrt().float(), atol=1e-5)
     assert not torch.allclose(model.mean[0], model.mean[2], atol=0.05)
+    clips = torch.randn(2, 4, 4, 4, 4)
+    for clip, at, found in zip(clips, (2, 0), normalise(model, clips, torch.tensor([2, 0])), strict=True):
+        wanted = (clip - model.mean[at][:, None, None, None]) / model.std[at][:, None, None, None]
+        assert torch.allclose(found, wanted, atol=1e-6)
 
 
 def test_votes_follow_from_scores_and_thresholds(world):
@@ -255,7 +259,7 @@ def test_loss_of_a_category_is_of_its_own_videos_and_normal_ones():
 
 def test_thresholds_are_chosen_for_each_category_and_step(world):
     """From the file's own validation scores, with the rule of the single detectors."""
-    run = start(world, world.root / "one", epoch=1)
+    run = start(world, world.root / "one", epoch=1, lr=1e-4)  # so little that normal videos still score over 0.5
     list(run)
     scores = run._validation_scores()
     normal = run.rows.labels[run.validation].sum(1) == 0
@@ -263,6 +267,7 @@ def test_thresholds_are_chosen_for_each_category_and_step(world):
         for column in (0, 1):
             wanted = choose_threshold(scores[normal, at, column].numpy(), 0.05)
             assert run.detector.thresholds[at][column] == wanted
+    assert len({threshold for row in run.detector.thresholds for threshold in row}) >= 4
     assert load_shared(world.root / "one" / "shared.pth").thresholds == run.detector.thresholds
 
 
