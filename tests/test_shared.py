@@ -267,7 +267,7 @@ def test_thresholds_are_chosen_for_each_category_and_step(world):
         for column in (0, 1):
             wanted = choose_threshold(scores[normal, at, column].numpy(), 0.05)
             assert run.detector.thresholds[at][column] == wanted
-    assert len({threshold for row in run.detector.thresholds for threshold in row}) >= 4
+    assert len({tuple(row) for row in run.detector.thresholds}) >= 2
     assert load_shared(world.root / "one" / "shared.pth").thresholds == run.detector.thresholds
 
 
