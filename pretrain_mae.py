@@ -1,7 +1,7 @@
 """Pre-train the detectors' encoder without labels, on the recorded x0 of all steps: {save_dir}/pretrained.pth.
 
-VideoMAE's masked reconstruction. Rows held out in eval.pth take no part. train_mae.py --init pretrained.pth starts from it, for the
-same --size and representation. A stopped run goes on from its last checkpoint (one a minute).
+VideoMAE's masked reconstruction. Rows held out in eval.pth take no part. train_mae.py --init pretrained.pth starts from
+it, for the same --size and representation. A stopped run goes on from its last checkpoint (one a minute).
 """
 
 import sys

@@ -47,7 +47,7 @@ def build_parser():
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="settings (default: train_mae.yaml beside this script)")
     parser.add_argument("--model", choices=("grid", "shared"), default="grid",
-                        help="grid: a detector for each category and step, as in the paper; shared: one for all (by one process)")
+                        help="grid: a detector per category and step, as in the paper; shared: one for all (by one process)")
     parser.add_argument("--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from")
     parser.add_argument("--size", choices=SIZES, help="the network (default: the config's, else base)")
     parser.add_argument("--recipe", choices=RECIPES, help="of the grid; default: released for base, scratch for the others")

@@ -2,9 +2,9 @@
 
     python benchmarks/pretraining.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth --size nano
 
-By the real scripts, for each number of labelled unsafe videos per category and each of several seeds (which choose those videos,
-too): detectors of the grid at some early steps, and the shared detector, from nothing and from a pretrained encoder. All normal
-videos are known to be normal. What is finished in --work is not done again.
+By the real scripts, for each number of labelled unsafe videos per category and each of several seeds (which choose those
+videos, too): detectors of the grid at some early steps, and the shared detector, from nothing and from a pretrained
+encoder. All normal videos are known to be normal. What is finished in --work is not done again.
 """
 
 import argparse
@@ -99,8 +99,8 @@ def _few(args, count, seed):
         longest = max(map(len, columns))
         lines.writerows(zip(*(column + [""] * (longest - len(column)) for column in columns)))
     found = {key: str(Path(value).resolve()) for key, value in settings.items() if isinstance(value, Path)}
-    save_yaml({**found, "representation": settings["representation"], "label_file_dir": str((folder / "label.csv").resolve())},
-              folder / "build_x0.yaml")
+    found |= {"representation": settings["representation"], "label_file_dir": str((folder / "label.csv").resolve())}
+    save_yaml(found, folder / "build_x0.yaml")
     return folder / "build_x0.yaml"
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth --size nano
 
-Everything is trained here, by the real scripts, for each of several seeds (which change the validation rows too; the held-out
-rows stay). What is finished in --work is not trained again. CPU seconds are those of the processes, start-up included.
+Everything is trained here, by the real scripts, for each of several seeds (which change the validation rows too; the
+held-out rows stay). What is finished in --work is not trained again. CPU seconds are those of the processes, start-up included.
 """
 
 import argparse
@@ -139,7 +139,8 @@ def _inference(folder):
         bank.score(0, torch.zeros(CLIPS[-1], *shape))
     figures["MFLOP a clip"] = counter.get_total_flops() / CLIPS[-1] / 1e6
     for clips in CLIPS:
-        figures[f"ms, {clips} clip{'s' * (clips > 1)}"] = min(_timed(bank, torch.randn(clips, *shape)) for _ in range(15)) * 1e3
+        seconds = min(_timed(bank, torch.randn(clips, *shape)) for _ in range(15))
+        figures[f"ms, {clips} clip{'s' * (clips > 1)}"] = 1e3 * seconds
     return figures
 
 
@@ -152,7 +153,8 @@ def _timed(bank, clips):
 def _step(runs, step):
     """Mean and standard deviation over seeds of a step's figures."""
     rows = [run["per_step"][step] for run in runs]
-    return {key: value for name in rows[0] if name != "step" for key, value in _mean(name, [row[name] for row in rows]).items()}
+    names = [name for name in rows[0] if name != "step"]
+    return {key: value for name in names for key, value in _mean(name, [row[name] for row in rows]).items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures of the benchmarks of shared and pre-trained detectors: lines over the denoising step, or over the number of labels."""
+"""Figures of the benchmarks of shared and pre-trained detectors: lines over the denoising step, or over the labels."""
 
 from lvd.figures import pyplot, save
 
@@ -6,8 +6,8 @@ PANELS = {"accuracy": "accuracy of the step's vote", "auroc any": "AUROC of the 
 
 
 def save_lines(rows, cases, path, title):
-    """rows: [{"case", "step", "accuracy", "accuracy sd", ...}]; cases: {case: display name}. A panel for the vote, one for the
-    scores, and one for every category; bands are standard deviations over seeds."""
+    """rows: [{"case", "step", "accuracy", "accuracy sd", ...}]; cases: {case: display name}. A panel for the vote, one for
+    the scores, and one for every category; bands are standard deviations over seeds."""
     panels = {**PANELS, **{key: f"AUROC, {key.removeprefix('auroc ')}" for key in rows[0]
                            if key.startswith("auroc ") and key != "auroc any" and not key.endswith(" sd")}}
     columns = min(4, len(panels))
@@ -36,7 +36,7 @@ def _line(axis, x, mean, deviation, name):
 
 
 def save_label_lines(rows, path, title):
-    """rows: [{"case", "labels", "category", "auroc", "auroc sd"}]: a panel for every category and one for all, over labels."""
+    """rows: [{"case", "labels", "category", "auroc", "auroc sd"}]: a panel for every category and for all, over labels."""
     names = list(dict.fromkeys(row["category"] for row in rows))
     labels = list(dict.fromkeys(row["labels"] for row in rows))
     columns = min(3, len(names))

@@ -1,4 +1,4 @@
-"""A bank of detectors: every category at every step, asked step by step. What embed_model.py, the evaluation and the guard use.
+"""A bank of detectors: every category at every step, asked step by step. Embedding, evaluation and the guard use banks.
 
 Two kinds, with one interface: `FolderBank`, one detector a file, {group}/{step}.pth, as in the paper; `SharedBank`, one
 step-conditioned model for all of them, shared.pth (lvd.shared).
@@ -91,8 +91,8 @@ class Bank:
 class FolderBank(Bank):
     """Detectors {folder}/{group}/{step}.pth; bare state dicts, as the paper's code writes them, too.
 
-    pairs: the (group, step) to use; by default all there are, which then must be all categories at the same steps. InputError
-    for one that is missing (without a category its videos would pass for safe) or lies at another's place.
+    pairs: the (group, step) to use; by default all there are, which then must be all categories at the same steps.
+    InputError for one that is missing (without a category its videos would pass for safe) or lies at another's place.
     keep: of how many steps the weights stay in memory.
     """
 
@@ -211,8 +211,12 @@ class SharedBank(Bank):
         self.steps, self.about = self.model.steps, {"kind": "shared", **self.model.about}
         self.groups = list(range(1, len(self.model.categories) + 1))
         self.categories = dict(zip(self.groups, self.model.categories))
-        self.members = {(group, step): Member(self.path, self.model.representation, self.model.threshold(group, step),
-                                              self.model.about, self.model.calibration(group, step)) for group in self.groups for step in self.steps}
+        self.members = {(group, step): self._member(group, step) for group in self.groups for step in self.steps}
+
+    def _member(self, group, step):
+        model = self.model
+        return Member(self.path, model.representation, model.threshold(group, step), model.about,
+                      model.calibration(group, step))
 
     def score(self, step, clips):
         from lvd.shared import predict_shared
@@ -233,8 +237,8 @@ def detector_paths(folder):
 
 
 def check_detector(member, path, representation, eval_sha256, made_by, allow_other_eval=False):
-    """InputError for a detector of another representation than the clips, or of another eval.pth or other recordings, when it
-    may have trained on what is held out now.
+    """InputError for a detector of another representation than the clips, or of another eval.pth or other recordings, when
+    it may have trained on what is held out now.
 
     member: a Member or Detector. One that does not say which eval.pth it knew counts as another; made_by:
     {"pred_x0_made_by": ..., ...} of the clips (None: not known).
@@ -272,7 +276,8 @@ def _member(path):
     if "format" not in found:
         return Member(path, "video")
     check_place(found["about"], path)
-    return Member(path, found["representation"], found["threshold"], found["about"], from_dict(found.get("calibration"), path))
+    calibration = from_dict(found.get("calibration"), path)
+    return Member(path, found["representation"], found["threshold"], found["about"], calibration)
 
 
 def _input(config):

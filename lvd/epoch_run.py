@@ -21,12 +21,12 @@ SAVE_EVERY = 60  # seconds between two checkpoints
 class EpochRun:
     """Sized iterable over the mini-batches still to come; iterating yields the loss of each and saves the result at the end.
 
-    Mini-batches mix videos and steps: an epoch shows every training video at every step once. Order, augmentation and dropout of
-    a mini-batch follow from the seed and its number alone, so a run that goes on from its last checkpoint ends with the
+    Mini-batches mix videos and steps: an epoch shows every training video at every step once. Order, augmentation and dropout
+    of a mini-batch follow from the seed and its number alone, so a run that goes on from its last checkpoint ends with the
     weights of an unbroken one (on the same kind of machine). A finished result of the same identity is
     left alone (then the length is 0); InputError names what differs otherwise.
 
-    A subclass sets `rows` (Rows), `train` (positions of the videos to learn from) and `identity` (what the result follows from),
+    A subclass sets `rows` (Rows), `train` (positions of the videos to learn from), `identity` (what the result follows from),
     calls `_resume`, and supplies `_network`, `_loss`, `_look` and `_result`.
     """
 

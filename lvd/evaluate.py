@@ -58,9 +58,9 @@ class HeldOutRun:
                                  f"be evaluated; make an eval.pth with gen_eval_set.py from the labels in use")
         wanted = {"unsafe": sorted(set().union(*unsafe.values())), "normal": normal}
         scores = {kind: score_rows(self.bank, source, kind, rows, step) for kind, rows in wanted.items()}
-        return [{"group": group, "step": step, "category": job["categories"][group], "unsafe_clips": len(rows),
-                 "normal_clips": len(normal), **self._rates(group, step, [wanted["unsafe"].index(row) for row in rows], scores)}
-                for group, rows in unsafe.items()]
+        places = {group: [wanted["unsafe"].index(row) for row in rows] for group, rows in unsafe.items()}
+        return [{"group": group, "step": step, "category": job["categories"][group], "unsafe_clips": len(unsafe[group]),
+                 "normal_clips": len(normal), **self._rates(group, step, places[group], scores)} for group in unsafe]
 
     def _rates(self, group, step, places, scores):
         """rates of one category: its own unsafe clips, at `places`, and the normal ones."""

@@ -36,8 +36,9 @@ class PretrainRun(EpochRun):
         self._resume(lambda path: load_pretrained_file(path, mmap=True))
 
     def _network(self, shape):
-        return build_pretraining(self.settings["size"], shape, self.source.representation, self.seed, self.settings["dropout"],
-                                 self.settings["base_model"])
+        settings = self.settings
+        return build_pretraining(settings["size"], shape, self.source.representation, self.seed, settings["dropout"],
+                                 settings["base_model"])
 
     def _loss(self, videos, at, clips, generator):
         mean, std = (v.to(self.device)[at].view(len(at), -1, 1, 1, 1) for v in (self.mean, self.std))
@@ -96,17 +97,19 @@ class Pretrained:
         """InputError when it reads other clips, or may have seen what is held out."""
         if self.representation != representation:
             raise InputError(f"--init {self.path}: pretrained on {self.representation} clips, these are {representation}")
-        if self.about["eval_sha256"] != eval_sha256:
-            raise InputError(f"--init {self.path}: pretrained with another eval.pth ({self.about['eval_sha256'][:12]}..., now "
-                             f"{eval_sha256[:12]}...), so it may have seen held-out clips; run pretrain_mae.py with this one")
+        known = self.about["eval_sha256"]
+        if known != eval_sha256:
+            raise InputError(f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now {eval_sha256[:12]}"
+                             f"...), so it may have seen held-out clips; run pretrain_mae.py with this one")
         for kind in ("unsafe", "normal"):
             if seen := sorted(set(self.about["rows"][kind]) & set(getattr(split, kind))):
                 raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
 
     def into(self, *models):
-        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, all alike. InputError for another shape."""
+        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, alike; InputError for another shape."""
         for key in CONFIG_KEYS:
-            here, there = (list(v) if isinstance(v, tuple) else v for v in (getattr(models[0].config, key), self.config[key]))
+            both = getattr(models[0].config, key), self.config[key]
+            here, there = (list(value) if isinstance(value, tuple) else value for value in both)
             if key not in NOT_GEOMETRY and here != there:
                 raise InputError(f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; pretrain the "
                                  f"same --size on clips of the same shape")

@@ -7,12 +7,12 @@ from lvd.recipe import DEFAULTS, NUMBERS, check_setting
 from lvd.settings import check_keys, resolve
 
 RECIPES = {
-    # Few videos, seen at every step: most of an epoch repeats them, so epochs are few and the regularisation is strong. Half of
-    # the patches are hidden while it learns, as good against overfitting as it is fast.
+    # Few videos, seen at every step: most of an epoch repeats them, so epochs are few and the regularisation is strong.
+    # Half of the patches are hidden while it learns, which works against overfitting and halves the time.
     "shared": {"epoch": 16, "batch_size": 256, "lr": 6e-3, "weight_decay": 0.5, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
                "flip": True, "mask": 0.5, "average": 0.3, "validation": 0.2, "false_positives": 0.05},
-    "pretrain": {"epoch": 10, "batch_size": 256, "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
-                 "flip": True, "mask": 0.75, "average": 0.0},
+    "pretrain": {"epoch": 10, "batch_size": 256, "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.1, "dropout": 0.0,
+                 "noise": 0.0, "flip": True, "mask": 0.75, "average": 0.0},
 }
 BASE_LR = 1e-4  # of size base, which starts from trained weights
 COMMON = ("size", "base_model", "seed", "workers")
@@ -26,11 +26,11 @@ def run_settings(kind, config, args):
     found = {}
     if config is not None:
         found = load_yaml(config) or {}
-        check_keys(found, {**DEFAULTS, "mask": None}, (), config)
+        check_keys(found, DEFAULTS, (), config)
     recipe = RECIPES[kind]
     if getattr(args, "recipe", None) is not None:
-        raise InputError(f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose numbers flags and "
-                         f"--config change")
+        raise InputError(f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose numbers "
+                         f"flags and --config change")
     known = {**{key: DEFAULTS[key] for key in COMMON}, **{key: None for key in recipe}}
     settings = resolve(known, {key: value for key, value in found.items() if key in known}, args)
     size = settings["size"]

@@ -120,7 +120,7 @@ def save_shared(detector, path):
 def load_shared(path, device="cpu"):
     """SharedDetector of a file written by `save_shared`."""
     found = load_shared_file(path)
-    known = {key: found[key] for key in ("representation", "steps", "categories", "mean", "std", "thresholds", "calibrations", "about")}
+    known = {key: found[key] for key in FILE_KEYS - {"format", "state_dict", "config"}}
     with torch.device("meta"):
         net = SharedNet(empty_model(found["config"], path), len(known["steps"]), len(known["categories"]))
     try:

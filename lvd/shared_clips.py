@@ -55,8 +55,7 @@ def _same_at_all(rows_of, what, steps, place):
 def split_rows(labels, fraction, rng):
     """(train, validation) positions: a video is in one of them at all steps.
 
-    From the rarest category on, `fraction` of its videos that are not chosen yet, at least one, are for validation, and of the
-    normal ones; at least one of each stays to train on.
+    From the rarest category on, `fraction` of its videos, at least one, are for validation, and of the normal ones; at least one of each stays to train on.
     """
     held = torch.zeros(len(labels), dtype=torch.bool)
     kinds = [labels[:, group] > 0 for group in labels.sum(0).argsort(stable=True).tolist()] + [labels.sum(1) == 0]

@@ -71,7 +71,7 @@ class SharedRun(EpochRun):
         save_shared(self.detector, self.save_dir / SHARED)
 
     def _choose(self, scores):
-        """Set thresholds and calibrations, and list the metrics of every category and step, each against the normal videos alone."""
+        """Set thresholds and calibrations, and list metrics: of every category and step against normal videos."""
         labels, rows = self.rows.labels[self.validation], []
         clips = {"unsafe": self.rows.labels.sum(0).int().tolist(), "normal": len(self.rows.of("normal"))}
         normal = labels.sum(1) == 0
@@ -99,8 +99,8 @@ class SharedRun(EpochRun):
 def loss_weights(labels, train):
     """Weight [N, G] of every video's label in the loss. labels: [N, G]; train: positions of the training videos.
 
-    A category learns from its own videos against the normal ones, as separate detectors do: unsafe videos of other categories
-    count nothing, or it would be taught that they are safe. Its own weigh as much together as all normal ones, however
+    A category learns from its own videos against the normal ones, as separate detectors do: those of other categories count
+    nothing, or it would be taught that they are safe. Its own weigh as much together as all normal ones, however
     few they are, and all categories alike.
     """
     weights = torch.where(labels > 0, 1.0, (labels.sum(1, keepdim=True) == 0).float())

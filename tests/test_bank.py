@@ -1,4 +1,4 @@
-"""Banks of detectors: one interface for {group}/{step}.pth and for shared.pth, with the scores of the detectors one by one."""
+"""Banks of detectors: all categories of a step at once, with the scores of the detectors one by one."""
 
 import pytest
 import torch
@@ -27,8 +27,8 @@ def make_detectors(folder, sizes=("nano", "nano"), eval_sha256="e" * 64, shape=S
             detector.mean = torch.randn(shape[0], generator=draw).tolist()
             detector.std = (0.5 + torch.rand(shape[0], generator=draw)).tolist()
             detector.threshold = 0.5 + 0.01 * seed
-            detector.about = {"group": group, "step": step, "category": CATEGORIES[group - 1], "categories": list(CATEGORIES),
-                              "eval_sha256": eval_sha256}
+            detector.about = {"group": group, "step": step, "category": CATEGORIES[group - 1],
+                              "categories": list(CATEGORIES), "eval_sha256": eval_sha256}
             save_detector(detector, folder / str(group) / f"{step}.pth")
     return folder
 
@@ -157,7 +157,7 @@ def test_clips_are_read_once_for_all_categories(tmp_path, monkeypatch):
     make_detectors(world.save, eval_sha256=sha256(world.eval))
     opened = []
     real = lvd.source.read_clip
-    monkeypatch.setattr(lvd.source, "read_clip", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr(lvd.source, "read_clip", lambda path, *more: opened.append(path) or real(path, *more))
     assert embed_model.main(["--model_dir", str(world.save), "--eval_dir", str(world.eval), "--data_dir", str(world.root),
                              "--save_dir", str(world.results), "--gpu_num", "-1"]) == 0
     assert len(opened) == len(set(opened)) == STEPS * (len(HELD_UNSAFE) + len(HELD_NORMAL))

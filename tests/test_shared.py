@@ -51,7 +51,8 @@ def settings(**changes):
 
 
 def start(world, save, **changes):
-    return SharedRun(FolderClips(world.data), load_split(world.eval), settings(**changes), range(STEPS), sha256(world.eval), save)
+    return SharedRun(FolderClips(world.data), load_split(world.eval), settings(**changes), range(STEPS),
+                     sha256(world.eval), save)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +189,8 @@ def test_a_checkpoint_of_something_else_is_refused(world, tmp_path):
 @pytest.mark.slow
 def test_killed_it_goes_on(world, tmp_path):
     """kill -9 of the real script, once it has saved its state."""
-    program = ("import sys, lvd.epoch_run, lvd.shared_train; lvd.shared_train.SharedRun.__init__.__defaults__ = ('cpu', None, 0); "
-               "import train_mae; sys.exit(train_mae.main(sys.argv[1:]))")
+    program = ("import sys, train_mae; from lvd.shared_train import SharedRun; SharedRun.__init__.__defaults__ = "
+               "('cpu', None, 0); sys.exit(train_mae.main(sys.argv[1:]))  # saves after every mini-batch")
     argv = ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(tmp_path / "killed"), *FLAGS]
     process = subprocess.Popen([sys.executable, "-c", program, *argv], cwd=ROOT, stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
