@@ -13,7 +13,7 @@ from lvd.command import Parser, pick_device, run_command, summary
 from lvd.detector import SIZES
 from lvd.files import sha256
 from lvd.ranges import parse_numbers
-from lvd.recipe import DEFAULT_CONFIG
+from lvd.recipe import DEFAULT_CONFIG, PRECISIONS
 from lvd.settings import ROOT
 from lvd.split import NAME, load_split, split_path
 
@@ -38,6 +38,7 @@ def build_parser():
     parser.add_argument("--lr", type=float)
     parser.add_argument("--mask", type=float, help="share of the patches that are hidden (default: 0.75)")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--precision", choices=PRECISIONS, help="bf16: mixed, for GPUs (default: float32)")
     return parser
 
 

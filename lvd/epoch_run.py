@@ -135,7 +135,8 @@ class EpochRun:
         for group in self.optimizer.param_groups:
             group["lr"] = settings["lr"] * _decay(batch, self.total, settings["warmup"] * self.total)
         self.net.train()
-        loss = self._loss(videos, at.to(self.device), clips.to(self.device), generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
+            loss = self._loss(videos, at.to(self.device), clips.to(self.device), generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

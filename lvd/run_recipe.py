@@ -15,7 +15,7 @@ RECIPES = {
                  "noise": 0.0, "flip": True, "mask": 0.75, "average": 0.0},
 }
 BASE_LR = 1e-4  # of size base, which starts from trained weights
-COMMON = ("size", "base_model", "seed", "workers")
+COMMON = ("size", "base_model", "seed", "precision")
 
 
 def run_settings(kind, config, args):
@@ -27,6 +27,9 @@ def run_settings(kind, config, args):
     if config is not None:
         found = load_yaml(config) or {}
         check_keys(found, DEFAULTS, (), config)
+    for flag in ("together", "workers"):
+        if getattr(args, flag, None) is not None:
+            raise InputError(f"--{flag} {getattr(args, flag)}: for the grid of detectors; a {kind} run trains one network")
     recipe = RECIPES[kind]
     if getattr(args, "recipe", None) is not None:
         raise InputError(f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose numbers "

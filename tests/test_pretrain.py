@@ -26,7 +26,7 @@ def pretrain(world, save, *flags):
 
 def train(world, save, *flags):
     return train_mae.main(["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(save), "--size",
-                           "nano", "--epoch", "1", "--batch_size", "16", "--gpu_num", "-1", "--workers", "1", *flags])
+                           "nano", "--epoch", "1", "--batch_size", "16", "--gpu_num", "-1", *flags])
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,7 @@ def test_trained_again_it_is_left_alone_or_refused(world, capsys):
     (world.save / "aside.yaml").rename(world.save / "train.yaml")
     refused(train(world, "--group_num", "1"), capsys, "--group_num", "group 2 is missing")
     refused(train(world, "--recipe", "scratch"), capsys, "--recipe scratch")
+    refused(train(world, "--workers", "2"), capsys, "--workers 2", "one network")
     other = world.root / "grid"
     other.mkdir()
     (other / "train.yaml").write_text("size: nano\n")
@@ -270,6 +271,13 @@ def test_thresholds_are_chosen_for_each_category_and_step(world):
             assert run.detector.thresholds[at][column] == wanted
     assert len({tuple(row) for row in run.detector.thresholds}) >= 2
     assert load_shared(world.root / "one" / "shared.pth").thresholds == run.detector.thresholds
+
+
+def test_mixed_precision_learns_alike(world, tmp_path):
+    full, mixed = (start(world, tmp_path / name, precision=name) for name in ("float32", "bf16"))
+    one, two = list(full), list(mixed)
+    assert one != two and one == pytest.approx(two, abs=0.02)
+    assert all(weight.dtype == torch.float32 for weight in mixed.net.parameters())
 
 
 def test_statistics_of_many_clips_are_those_of_one_pass():
