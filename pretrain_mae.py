@@ -60,7 +60,7 @@ def work(args):
     summary("encoder pre-trained", {
         "size": settings["size"], "representation": source.representation,
         "clips": f"{len(run.rows.videos)} videos x {len(steps)} steps, none held out",
-        "reconstruction error": f"{run.final['train_loss']:.3f} of the clips' variance"},
+        "reconstruction error": f"{run.final['train_loss']:.3f} (mean square, patches of unit variance)"},
             [args.save_dir / name for name in (run.result, *run.curve_names)])
 
 
