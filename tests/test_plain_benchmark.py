@@ -1,0 +1,126 @@
+"""The benchmark against the plain way: the plain way does what it says, and the figures are those of what was run."""
+
+import csv
+import sys
+
+import pytest
+import torch
+
+import worlds
+from detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
+from lvd.clips import clip_path, read_clip
+from lvd.split import load_split
+from test_build_data import record, write_labels
+
+sys.path.insert(0, str(worlds.ROOT / "benchmarks"))
+import plain  # noqa: E402
+import plain_way  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("plain"), "video")
+
+
+def train(world, folder, epochs=2):
+    return list(plain_way.train(world.data, load_split(world.eval), [(1, 0), (2, 0)], epochs, 1e-3, folder, "nano"))
+
+
+def test_the_plain_way_trains_on_what_is_not_held_out_and_votes_on_what_is(world, tmp_path):
+    copy = copy_world(world, tmp_path / "copy")
+    for row in HELD_UNSAFE:
+        for group in UNSAFE:
+            path = clip_path(copy.data / f"group{group}" / "0" / str(row), "video")
+            if path.exists():
+                path.write_bytes(b"not a clip")
+    for row in HELD_NORMAL:
+        clip_path(copy.data / "normal" / "0" / str(row), "video").write_bytes(b"not a clip")
+    assert len(train(copy, tmp_path / "d")) == 2
+    split, shape = load_split(world.eval), (3, 8, 32, 32)
+    found = list(plain_way.embed(world.data, split, [(1, 0), (2, 0)], tmp_path / "d", "nano"))
+    for group, (_, votes) in zip((1, 2), found, strict=True):
+        model = plain_way.network("nano", shape, None)
+        model.load_state_dict(torch.load(tmp_path / "d" / str(group) / "0.pth", weights_only=True))
+        model.eval()
+        assert {label: list(rows) for label, rows in votes.items()} == {
+            "1": list(map(str, HELD_UNSAFE)), "0": list(map(str, HELD_NORMAL))}
+        for label, folder in (("1", "eval_set"), ("0", "eval_normal")):
+            for row, vote in votes[label].items():
+                clip = read_clip(world.root / folder / "0" / f"{row}.mp4")  # [3, F, H, W]
+                mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in plain_way.IMAGENET)
+                with torch.no_grad():
+                    logits = model(((clip - mean) / std).transpose(0, 1)[None]).logits[0]
+                assert vote == int(logits[1] >= logits[0])
+
+
+def test_the_plain_way_decodes_every_clip_again_for_every_detector_and_epoch(world, tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(plain_way, "read_clip", lambda path: decoded.append(path) or read_clip(path))
+    train(world, tmp_path / "d", epochs=3)
+    # 9 unsafe and 9 normal clips, of each one for validation; one more look for the clips' shape
+    assert len(decoded) == 2 * (3 * 16 + 2 + 1)
+    decoded.clear()
+    list(plain_way.embed(world.data, load_split(world.eval), [(1, 0), (2, 0)], tmp_path / "d", "nano"))
+    assert len(decoded) == 2 * (len(HELD_UNSAFE) + len(HELD_NORMAL) + 1)
+
+
+def test_the_plain_way_learns(world, tmp_path):
+    """An untrained network happens to tell these clips apart, hardly; a trained one is sure."""
+    list(plain_way.train(world.data, load_split(world.eval), [(1, 2)], 10, 1e-3, tmp_path, "nano"))
+    off = []
+    for state in (None, torch.load(tmp_path / "1" / "2.pth", weights_only=True)):
+        model = plain_way.network("nano", (3, 8, 32, 32), None).eval()
+        model.load_state_dict(state or model.state_dict())
+        off.append(max(abs(plain_way.probability(model, world.root / folder / "2" / f"{row}.mp4", "cpu") - label)
+                       for label, folder, rows in ((1, "eval_set", (1, 5, 11)), (0, "eval_normal", HELD_NORMAL))
+                       for row in rows))
+    assert off[1] < 0.15 < off[0], off
+
+
+@pytest.mark.slow
+def test_the_benchmark(tmp_path, capsys):
+    for seed, (kind, rows) in enumerate((("unsafe", 12), ("normal", 12))):
+        record(tmp_path / kind / "pred_x0.pth", rows, seed, 2)
+    labels = write_labels(tmp_path / "label.csv", {"first": [*range(0, 6)], "second": [*range(6, 12)]})
+    config, out = tmp_path / "build_x0.yaml", tmp_path / "p.csv"
+    config.write_text(f"sample_config: MagicTime/sample_configs/Tiny.yaml\npred_x0: {tmp_path}/unsafe/pred_x0.pth\n"
+                      f"normal_pred_x0: {tmp_path}/normal/pred_x0.pth\nlabel_file_dir: {labels}\n")
+    train_config = tmp_path / "train.yaml"
+    train_config.write_text("size: nano\nepoch: 1\nbatch_size: 8\nworkers: 1\noperating_point: validation\n")
+    flags = ["--config", config, "--train_config", train_config, "--out", out, "--dir", tmp_path / "disk", "--gpu_num", -1]
+    (tmp_path / "disk").mkdir()
+    ways = "grid, clip files; grid, recordings"
+    assert plain.main(list(map(str, [*flags, "--steps", 0, "--epoch", 1, "--ways", ways]))) == 0
+    assert not list((tmp_path / "disk").iterdir())
+    parts = {}
+    with open(out, newline="") as f:
+        for row in csv.DictReader(f):
+            if row["part"] != "machine":
+                parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(row["value"])
+    measured, seconds, disk = parts["plain way as measured"], parts["seconds"], parts["MB"]
+    assert list(seconds) == ["plain", *ways.split("; ")]
+    for key in ("clips", "train", "embed"):  # one of two steps
+        assert seconds["plain"][key] == pytest.approx(2 * measured["seconds"][key]) and measured["seconds"][key] > 0
+    assert disk["plain"]["detectors"] == pytest.approx(2 * measured["MB"]["detectors"])
+    assert disk["grid, recordings"]["clips"] < 0.01 < disk["grid, clip files"]["clips"]
+    assert disk["grid, recordings"]["detectors"] == pytest.approx(disk["grid, clip files"]["detectors"], rel=0.05)
+    for way in ways.split("; "):
+        ratio = parts["against the plain way"][way]
+        assert ratio["train"] == pytest.approx(seconds["plain"]["train"] / seconds[way]["train"])
+        assert ratio["disk"] == pytest.approx(disk["plain"]["together"] / disk[way]["together"])
+        assert {"mean of steps", "lambda 0.6, eta 1", "argmax, mean of steps"} == set(parts["accuracy"][way])
+    assert parts["accuracy"]["grid, clip files"] == parts["accuracy"]["grid, recordings"]
+    assert set(parts["accuracy"]["plain"]) == {"mean of steps", "lambda 0.6, eta 1"}
+    assert str(tmp_path) not in out.with_suffix(".txt").read_text()
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--ways", "grid"], "--ways grid"), (["--epoch", "0"], "--epoch 0"), (["--config", "none.yaml"], "none.yaml"),
+    (["--size", "huge"], "--size")])
+def test_bad_flags(tmp_path, capsys, flags, said):
+    record(tmp_path / "pred_x0.pth", 4, 0, 2)
+    config = tmp_path / "c.yaml"
+    config.write_text(f"sample_config: MagicTime/sample_configs/Tiny.yaml\npred_x0: {tmp_path}/pred_x0.pth\n"
+                      f"normal_pred_x0: {tmp_path}/pred_x0.pth\nlabel_file_dir: {tmp_path}/label.csv\n")
+    assert plain.main(["--config", str(config), *flags]) == 2
+    assert said in capsys.readouterr().err
