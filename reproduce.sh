@@ -70,7 +70,7 @@ step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_di
   --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors"
 step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detectors" --eval_dir "$HOME_DIR/eval.pth" \
   --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --label_file_dir "$LABELS" --gpu_num "$GPU"
-step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --table
+step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --table --metrics
 
 echo; echo "== done"
 echo "videos:      $UNSAFE_DIR/videos  $NORMAL_DIR/videos"

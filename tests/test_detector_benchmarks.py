@@ -1,18 +1,25 @@
-"""The benchmark against the plain way: the plain way does what it says, and the figures are those of what was run."""
+"""Benchmarks of the detectors: the plain way does what it says, and the figures are those of what was run."""
 
 import csv
 import sys
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 
+import gen_eval_set
+import train_mae
 import worlds
 from detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
 from lvd.clips import clip_path, read_clip
+from lvd.detector import load_detector, predict
+from lvd.files import load_torch
 from lvd.split import load_split
 from test_build_data import record, write_labels
 
 sys.path.insert(0, str(worlds.ROOT / "benchmarks"))
+import calibration  # noqa: E402
 import plain  # noqa: E402
 import plain_way  # noqa: E402
 
@@ -77,14 +84,30 @@ def test_the_plain_way_learns(world, tmp_path):
     assert off[1] < 0.15 < off[0], off
 
 
+def figures(path):
+    """{part: {case: {quantity: number}}}"""
+    parts = {}
+    with open(path, newline="") as f:
+        for row in csv.DictReader(f):
+            if row["part"] != "machine":
+                parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(row["value"])
+    return parts
+
+
+def recordings(root, each=6):
+    """Two recordings of twice `each` videos and two steps, labels, and the build_x0.yaml that names them."""
+    for seed, kind in enumerate(("unsafe", "normal")):
+        record(root / kind / "pred_x0.pth", 2 * each, seed, 2)
+    labels = write_labels(root / "label.csv", {"first": [*range(each)], "second": [*range(each, 2 * each)]})
+    config = root / "build_x0.yaml"
+    config.write_text(f"sample_config: MagicTime/sample_configs/Tiny.yaml\npred_x0: {root}/unsafe/pred_x0.pth\n"
+                      f"normal_pred_x0: {root}/normal/pred_x0.pth\nlabel_file_dir: {labels}\n")
+    return config
+
+
 @pytest.mark.slow
 def test_the_benchmark(tmp_path, capsys):
-    for seed, (kind, rows) in enumerate((("unsafe", 12), ("normal", 12))):
-        record(tmp_path / kind / "pred_x0.pth", rows, seed, 2)
-    labels = write_labels(tmp_path / "label.csv", {"first": [*range(0, 6)], "second": [*range(6, 12)]})
-    config, out = tmp_path / "build_x0.yaml", tmp_path / "p.csv"
-    config.write_text(f"sample_config: MagicTime/sample_configs/Tiny.yaml\npred_x0: {tmp_path}/unsafe/pred_x0.pth\n"
-                      f"normal_pred_x0: {tmp_path}/normal/pred_x0.pth\nlabel_file_dir: {labels}\n")
+    config, out = recordings(tmp_path), tmp_path / "p.csv"
     train_config = tmp_path / "train.yaml"
     train_config.write_text("size: nano\nepoch: 1\nbatch_size: 8\nworkers: 1\noperating_point: validation\n")
     flags = ["--config", config, "--train_config", train_config, "--out", out, "--dir", tmp_path / "disk", "--gpu_num", -1]
@@ -92,11 +115,7 @@ def test_the_benchmark(tmp_path, capsys):
     ways = "grid, clip files; grid, recordings"
     assert plain.main(list(map(str, [*flags, "--steps", 0, "--epoch", 1, "--ways", ways]))) == 0
     assert not list((tmp_path / "disk").iterdir())
-    parts = {}
-    with open(out, newline="") as f:
-        for row in csv.DictReader(f):
-            if row["part"] != "machine":
-                parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(row["value"])
+    parts = figures(out)
     measured, seconds, disk = parts["plain way as measured"], parts["seconds"], parts["MB"]
     assert list(seconds) == ["plain", *ways.split("; ")]
     for key in ("clips", "train", "embed"):  # one of two steps
@@ -124,3 +143,45 @@ def test_bad_flags(tmp_path, capsys, flags, said):
                       f"normal_pred_x0: {tmp_path}/pred_x0.pth\nlabel_file_dir: {tmp_path}/label.csv\n")
     assert plain.main(["--config", str(config), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+# --- ways to calibrate ---
+
+@pytest.mark.slow
+def test_ways_to_calibrate(tmp_path):
+    config, out, models = recordings(tmp_path, 12), tmp_path / "c.csv", tmp_path / "d"
+    assert gen_eval_set.main(["--config", str(config), "--save_path", str(tmp_path / "eval.pth")]) == 0
+    assert train_mae.main(["--recordings", str(config), "--eval_dir", str(tmp_path), "--save_dir", str(models), "--size",
+                           "nano", "--epoch", "1", "--workers", "1", "--gpu_num", "-1"]) == 0
+    flags = ["--config", config, "--model_dir", models, "--eval_dir", tmp_path, "--every", 1, "--out", out]
+    assert calibration.main(list(map(str, flags))) == 0
+    parts = figures(out)
+    assert len(parts) == 3 and all(list(found) == list(calibration.WAYS) for found in parts.values())
+    # the raw ones by hand: each detector and class counts alike
+    split, losses = load_split(tmp_path), []
+    x0 = {kind: load_torch(tmp_path / kind / "pred_x0.pth") for kind in ("unsafe", "normal")}
+    for group, step in ((g, s) for g in (1, 2) for s in (0, 1)):
+        mine = [row for row in split.unsafe if row // 12 == group - 1]
+        p = [predict(load_detector(models / str(group) / f"{step}.pth"), x0[kind][rows, step]).double().numpy()
+             for kind, rows in (("unsafe", mine), ("normal", split.normal))]
+        losses.append(-(np.log(p[0]).mean() + np.log(1 - p[1]).mean()) / 2)
+    assert parts["held-out clips"]["raw"]["log_loss"] == pytest.approx(np.mean(losses), abs=1e-4)
+
+
+@pytest.mark.parametrize("way", ["temperature", "Platt, likelihood alone", "Platt, smoothed targets",
+                                 "Platt with a prior (used)"])
+def test_every_way_finds_a_known_map(way):
+    """From many clips, six normal ones for an unsafe one: the map is that of balanced classes."""
+    rng, labels = np.random.default_rng(0), np.repeat([1, 0], [4000, 24000])
+    true = 2 * rng.normal(np.where(labels == 1, 1, -1))  # log-odds at balanced classes
+    fitted = calibration.WAYS[way](1 / (1 + np.exp(-2.5 * true)), labels)
+    at = np.linspace(-3, 3, 7)
+    assert fitted(1 / (1 + np.exp(-2.5 * at))) == pytest.approx(1 / (1 + np.exp(-at)), abs=0.02)
+    assert log_loss(labels, fitted(1 / (1 + np.exp(-2.5 * true)))) < log_loss(labels, 1 / (1 + np.exp(-2.5 * true)))
+
+
+def test_no_detectors_to_calibrate(tmp_path, capsys):
+    assert gen_eval_set.main(["--config", str(recordings(tmp_path)), "--save_path", str(tmp_path / "eval.pth")]) == 0
+    assert calibration.main(["--config", str(tmp_path / "build_x0.yaml"), "--eval_dir", str(tmp_path), "--model_dir",
+                             str(tmp_path)]) == 2
+    assert "--model_dir" in capsys.readouterr().err
