@@ -209,7 +209,7 @@ def test_flag_beats_yaml_beats_recipe(tmp_path):
 
     save_yaml({"size": "nano", "epoch": 7, "lr": "2e-3"}, tmp_path / "c.yaml")
     settings = read_settings(tmp_path / "c.yaml", train_mae.build_parser().parse_args(["--epoch", "9"]))
-    assert (settings["epoch"], settings["lr"], settings["recipe"], settings["batch_size"]) == (9, 2e-3, "scratch", 24)
+    assert (settings["epoch"], settings["lr"], settings["recipe"], settings["batch_size"]) == (9, 2e-3, "scratch", 12)
 
 
 def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
