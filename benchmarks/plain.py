@@ -16,6 +16,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
@@ -72,6 +73,8 @@ def work(args):
         raise InputError(f"--epoch {args.epoch}: at least 1 is needed")
     all_steps = x0.tensor.shape[1]
     steps = parse_numbers(args.steps, range(all_steps), "--steps")
+    if args.size != "base":
+        torch.set_num_threads(1)  # small networks gain nothing by more, and lose much on a busy machine
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         bench = Benchmark(args, settings, Path(folder), steps, all_steps)
         bench.prepare()
@@ -121,7 +124,8 @@ class Benchmark:
                    {"clips": size(data) * scale, "detectors": size(models) * scale}, votes, self.steps)
         megabytes = {"clips": size(data) / 1e6, "detectors": size(models) / 1e6}
         self.report.add("plain way as measured", f"{self.detectors} at steps {self.args.steps}, {self.args.epoch} epochs, "
-                        f"learning rate {lr:g}", [("seconds", seconds), ("MB", megabytes)])
+                        f"learning rate {lr:g}, one process of {torch.get_num_threads()} thread(s)",
+                        [("seconds", seconds), ("MB", megabytes)])
         shutil.rmtree(data)
 
     def _plain_clips(self, config):
