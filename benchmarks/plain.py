@@ -6,6 +6,7 @@ commands that a user types, their start included. All hold out the same videos.
 """
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def work(args):
 
 
 class Benchmark:
-    """One run. steps: those of the plain way; found: {way: {"seconds", "bytes", "accuracy": {quantity: number}}}."""
+    """One run. steps: those of the plain way; found: {way: {part of the report: {quantity: number}}}."""
 
     def __init__(self, args, settings, folder, steps, all_steps):
         self.args, self.settings, self.folder, self.steps, self.all_steps = args, settings, folder, steps, all_steps
@@ -105,59 +106,61 @@ class Benchmark:
     def plain(self):
         data, models = self.folder / "plain" / "clips", self.folder / "plain" / "detectors"
         config = self._config("video", data)
-        seconds = {"clips": self._plain_clips(config)}
+        spent = {"clips": self._plain_clips(config)}
         pairs = [(group, step) for step in self.steps for group in range(1, self.groups + 1)]
         device = pick_device(self.args.gpu_num)
         lr = self.args.lr or RATES[self.args.size]
         base = read_settings(self.args.train_config, Namespace())["base_model"] or BASE_MODEL
         network = (models, self.args.size, base, device)
-        trained = list(tqdm(plain_way.train(data, self.split, pairs, self.args.epoch, lr, *network), "plain: train",
-                            len(pairs), unit="detector"))
-        embedded = list(tqdm(plain_way.embed(data, self.split, pairs, *network), "plain: embed", len(pairs),
-                             unit="detector"))
-        seconds |= {"train": sum(s for s, _ in trained), "embed": sum(s for s, _ in embedded)}
-        votes = {label: {row: step_votes([[found[label][row] for (g, _), (_, found) in zip(pairs, embedded) if g == group]
+        began = clock()
+        for _ in tqdm(plain_way.train(data, self.split, pairs, self.args.epoch, lr, *network), "plain: train", len(pairs),
+                      unit="detector"):
+            pass
+        trained = clock()
+        said = list(tqdm(plain_way.embed(data, self.split, pairs, *network), "plain: embed", len(pairs), unit="detector"))
+        spent |= {"train": trained - began, "embed": clock() - trained}
+        votes = {label: {row: step_votes([[found[label][row] for (g, _), found in zip(pairs, said) if g == group]
                                           for group in range(1, self.groups + 1)]) for row in map(str, rows)}
                  for label, rows in (("1", self.split.unsafe), ("0", self.split.normal))}
         scale = self.all_steps / len(self.steps)
-        self._keep("plain", {key: value * scale for key, value in seconds.items()},
+        self._keep("plain", {key: value * scale for key, value in spent.items()},
                    {"clips": size(data) * scale, "detectors": size(models) * scale}, votes, self.steps)
         megabytes = {"clips": size(data) / 1e6, "detectors": size(models) / 1e6}
         self.report.add("plain way as measured", f"{self.detectors} at steps {self.args.steps}, {self.args.epoch} epochs, "
                         f"learning rate {lr:g}, one process of {torch.get_num_threads()} thread(s)",
-                        [("seconds", seconds), ("MB", megabytes)])
+                        [("seconds", column(spent, 0)), ("CPU seconds", column(spent, 1)), ("MB", megabytes)])
         shutil.rmtree(data)
 
     def _plain_clips(self, config):
-        """Decode the clips; returns the seconds without those of the script's start, which must not be multiplied."""
+        """Decode the clips; returns what it took but for the script's start, which must not be multiplied."""
         import build_x0
         import MagicTime.utils.pipeline
         import MagicTime.utils.weights  # noqa: F401
 
-        began = time.perf_counter()
+        began = clock()
         with redirect_stdout(io.StringIO()):
             status = build_x0.main(["--config", str(config), "--steps", ",".join(map(str, self.steps)), "--gpu_num",
                                     str(self.args.gpu_num)])
         if status:
             raise InputError(f"--config {self.args.config}: its clips cannot be built, see above")
-        return time.perf_counter() - began
+        return clock() - began
 
     # ---- the project's ways
 
     def project(self, way, from_files, flags):
         home = self.folder / way.replace(", ", "-").replace(" ", "_")
         config = self._config("latent", home / "train_detector_data")
-        where, held_out, seconds = ["--recordings", config], ["--recordings", config], {"clips": 0.0}
+        where, held_out, spent = ["--recordings", config], ["--recordings", config], {"clips": np.zeros(2)}
         if from_files:
-            seconds["clips"] = self._script("build_x0.py", config=config) + self._script(
+            spent["clips"] = self._script("build_x0.py", config=config) + self._script(
                 "build_eval_set.py", "--eval_dir", self.folder / "eval.pth", "--save_dir", home, config=config)
             where, held_out = ["--data_dir", home / "train_detector_data"], ["--data_dir", home]
         train = ["--eval_dir", self.folder / "eval.pth", "--save_dir", home / "detectors", "--size", self.args.size]
-        seconds["train"] = self._script("train_mae.py", *where, *train, *flags, config=self.args.train_config)
+        spent["train"] = self._script("train_mae.py", *where, *train, *flags, config=self.args.train_config)
         embed = ["--eval_dir", self.folder / "eval.pth", "--model_dir", home / "detectors", "--save_dir", home / "results"]
-        seconds["embed"] = self._script("embed_model.py", *held_out, *embed, config=self.args.train_config)
-        self._keep(way, seconds, {"clips": size(home) - size(home / "detectors") - size(home / "results"),
-                                  "detectors": size(home / "detectors")},
+        spent["embed"] = self._script("embed_model.py", *held_out, *embed, config=self.args.train_config)
+        self._keep(way, spent, {"clips": size(home) - size(home / "detectors") - size(home / "results"),
+                                "detectors": size(home / "detectors")},
                    load_torch(home / "results" / RESULTS), range(self.all_steps))
         self.found[way]["accuracy"]["argmax, mean of steps"] = self._mean(argmax_votes(home / "results" / SCORES))
         shutil.rmtree(home)
@@ -170,6 +173,7 @@ class Benchmark:
                 ("seconds", f"the plain way's from {self.detectors}, in proportion; embed: votes of all on "
                             f"{len(self.split.unsafe)} unsafe and {len(self.split.normal)} normal videos; the project's "
                             f"trained by {known['workers']} processes"),
+                ("CPU seconds", "the same, of all processes together"),
                 ("MB", "on the disk beside the recordings; the plain way's clips and detectors in proportion"),
                 ("accuracy", f"mean of steps: of the vote of each of the steps {self.args.steps} alone; lambda {LAMBDA}: of "
                              f"the verdict; the plain way reads by argmax, the project's by {known['operating_point']} but "
@@ -180,6 +184,8 @@ class Benchmark:
             rows.append((way, {"train": plain["seconds"]["train"] / found["seconds"]["train"],
                                "embed": plain["seconds"]["embed"] / found["seconds"]["embed"],
                                "clips, train and embed": sum(plain["seconds"].values()) / sum(found["seconds"].values()),
+                               "train, CPU": plain["CPU seconds"]["train"] / found["CPU seconds"]["train"],
+                               "embed, CPU": plain["CPU seconds"]["embed"] / found["CPU seconds"]["embed"],
                                "disk": plain["MB"]["together"] / found["MB"]["together"],
                                "accuracy": found["accuracy"]["mean of steps"] - plain["accuracy"]["mean of steps"]}))
         if rows:
@@ -187,9 +193,10 @@ class Benchmark:
             self.report.add("against the plain way", "how many times faster, and smaller on the disk; accuracy: the "
                             "difference of the means of steps", [goal, *rows])
 
-    def _keep(self, way, seconds, taken, votes, steps):
+    def _keep(self, way, spent, taken, votes, steps):
         megabytes = {key: value / 1e6 for key, value in taken.items()}
-        self.found[way] = {"seconds": seconds, "MB": {**megabytes, "together": sum(megabytes.values())},
+        self.found[way] = {"seconds": column(spent, 0), "CPU seconds": column(spent, 1),
+                           "MB": {**megabytes, "together": sum(megabytes.values())},
                            "accuracy": {"mean of steps": self._mean(votes, steps), **self._verdicts(votes, steps)}}
 
     def _mean(self, votes, steps=None):
@@ -213,16 +220,25 @@ class Benchmark:
         return path
 
     def _script(self, name, *flags, config):
-        """Run a script as a user does; returns its seconds."""
+        """Run a script as a user does; returns what it took."""
         command = [sys.executable, ROOT / name, "--config", config, *flags]
         if name in ("train_mae.py", "embed_model.py", "build_x0.py"):
             command += ["--gpu_num", self.args.gpu_num]
         print(f"{name} {' '.join(map(str, flags[-2:]))}", file=sys.stderr)
-        began = time.perf_counter()
+        began = clock()
         ended = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if ended.returncode:
             raise InputError(f"{name}: exit status {ended.returncode} ({ended.stderr.strip().splitlines()[-1][:300]})")
-        return time.perf_counter() - began
+        return clock() - began
+
+
+def clock():
+    """[seconds, CPU seconds of this process and of all it has started and seen end]"""
+    return np.array([time.perf_counter(), sum(os.times()[:4])])
+
+
+def column(spent, k):
+    return {key: float(value[k]) for key, value in spent.items()}
 
 
 def argmax_votes(path):

@@ -8,7 +8,6 @@ unseeded split) is right here, so that accuracies can be compared.
 """
 
 import random
-import time
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +20,9 @@ BATCH, VALIDATION, SEED = 4, 0.1, 2024
 
 
 def train(data_dir, split, pairs, epochs, lr, folder, size, base_model=BASE_MODEL, device="cpu"):
-    """Train a detector for each (group, step) of `pairs`, save its state dict as {folder}/{group}/{step}.pth and yield
-    (its seconds, its validation accuracy)."""
+    """Train a detector for each (group, step) of `pairs`, save its state dict as {folder}/{group}/{step}.pth and yield its
+    validation accuracy."""
     for group, step in pairs:
-        began = time.perf_counter()
         unsafe = _not_held_out(list_clips(data_dir / group_name(group) / str(step)), split.unsafe)
         normal = _not_held_out(list_clips(data_dir / NORMAL / str(step)), split.normal)[:len(unsafe)]
         clips, held = [], []
@@ -38,7 +36,7 @@ def train(data_dir, split, pairs, epochs, lr, folder, size, base_model=BASE_MODE
         right = sum(int((probability(model, path, device) >= 0.5) == label) for path, label in held)
         (folder / str(group)).mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), folder / str(group) / f"{step}.pth")
-        yield time.perf_counter() - began, right / len(held)
+        yield right / len(held)
 
 
 def fit(model, clips, epochs, lr, device):
@@ -63,18 +61,16 @@ def fit(model, clips, epochs, lr, device):
 
 
 def embed(data_dir, split, pairs, folder, size, base_model=BASE_MODEL, device="cpu"):
-    """Votes of the detectors of `pairs`: yields (seconds of one detector, {"1" | "0": {row: 0 or 1}})."""
+    """Votes of each detector of `pairs`: {"1" | "0": {row: 0 or 1}}."""
     for group, step in pairs:
-        began = time.perf_counter()
         clips = {"1": (unsafe_clips(data_dir, step), split.unsafe),
                  "0": (list_clips(data_dir / NORMAL / str(step)), split.normal)}
         shape = tuple(read_clip(next(iter(clips["1"][0].values()))).shape)
         model = network(size, shape, base_model)
         model.load_state_dict(torch.load(folder / str(group) / f"{step}.pth", weights_only=True))
         model.to(device).eval()
-        votes = {label: {str(row): int(probability(model, paths[row], device) >= 0.5) for row in rows}
-                 for label, (paths, rows) in clips.items()}
-        yield time.perf_counter() - began, votes
+        yield {label: {str(row): int(probability(model, paths[row], device) >= 0.5) for row in rows}
+               for label, (paths, rows) in clips.items()}
 
 
 @torch.no_grad()
