@@ -176,8 +176,9 @@ def test_detectors_of_clips_read_ahead_are_the_same(world, tmp_path):
     settings = read_settings(train_mae.DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
     jobs = [train_run.Job(world.recorded(), tmp_path, step, {1: "first", 2: "second"}, world.split, sha256(world.eval),
                           settings, "cpu") for step in (0, 1)]
-    for job, reader in zip(jobs, read_ahead(train_run._loaded, jobs), strict=True):
-        assert [row["group"] for row in train_run._train_step(job, reader)] == [1, 2]
+    chunks = [[job] for job in jobs]
+    for chunk, readers in zip(chunks, read_ahead(train_run._loaded, chunks), strict=True):
+        assert [row["group"] for row in train_run._train_chunk(chunk, readers)] == [1, 2]
     for name in ("1/0.pth", "2/0.pth", "1/1.pth", "2/1.pth"):
         assert same_weights(tmp_path / name, world.grid / name)
 
