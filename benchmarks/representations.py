@@ -1,7 +1,7 @@
 """What the detectors should read: latents, rgb frames or decoded videos, on the same split, with the same network.
 
 Builds each dataset, trains and evaluates the detectors with the project's own commands, several seeds each, and prints
-one table: accuracy, AUROC by steps, seconds, disk. With --steps not all steps are looked at: accuracy at (0.6, 5) is
+one table: accuracy, AUROC by steps, seconds, disk; {out}_by_step.csv and .png have a line for each. With --steps not all steps are looked at: accuracy at (0.6, 5) is
 then that of the votes of those steps among the first five. The same command goes on with the part it was stopped in.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recording_report import Report  # noqa: E402
+from shared_figures import save_lines  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import build_eval_set  # noqa: E402
@@ -29,7 +30,7 @@ from lvd.command import Parser, run_command  # noqa: E402
 from lvd.data_config import DEFAULT_CONFIG, read_data_config  # noqa: E402
 from lvd.detector import SIZES  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.files import load_json, save_json, save_yaml, sha256  # noqa: E402
+from lvd.files import atomic, load_json, save_json, save_yaml, sha256  # noqa: E402
 from lvd.ranges import parse_numbers  # noqa: E402
 from lvd.settings import ROOT, claim_output  # noqa: E402
 from lvd.split import NAME, split_path  # noqa: E402
@@ -80,9 +81,11 @@ def work(args):
     report = Report(f"Representations of predicted x0: {args.size} detectors, mean (and spread) over {args.seeds} seeds",
                     args.out)
     report.machine |= {"steps": args.steps, "matrix": ", ".join(f"{k} {v}" for k, v in run.fit_matrix().items())}
-    for case in chosen_cases(args.cases, run.r2_published):
+    cases = chosen_cases(args.cases, run.r2_published)
+    for case in cases:
         note = f"accuracy at ({LAMBDA}, eta), AUROC of a step's detectors, seconds, files"
         report.add("representations", note, [(case, run.figures(case))])
+    save_by_step([row for case in cases for row in run.by_step(case)], cases, args.out)
 
 
 class Run:
@@ -105,14 +108,14 @@ class Run:
     def figures(self, case):
         """{quantity: number} of one row of the table."""
         changes, files = CASES[case]
-        home = self.args.dir / case.replace(", ", "_").replace(" ", "_")
+        home = self._home(case)
         config, found = self._config(home.name, changes), {}
         built = 0
         if files:
             built = self._timed(f"{home.name} build", build_x0, "--config", config, fresh=home / "data")
             built += self._timed(f"{home.name} eval set", build_eval_set, "--config", config, "--eval_dir", self.eval_path,
                                  "--save_dir", home, gpu=False)
-        seeds = [self._seed(home, config, files, seed) for seed in range(2024, 2024 + self.args.seeds)]
+        seeds = [self._seed(home, config, files, seed) for seed in self._seeds()]
         for key in seeds[0]:
             values = [seed[key] for seed in seeds if seed[key] is not None]
             found[key] = statistics.mean(values) if values else None
@@ -120,6 +123,26 @@ class Run:
                 found[f"± {key}"] = statistics.stdev(values)
         found["build s"], found["files MiB"] = built, size_of(home / "data") / 2**20
         return found
+
+    def by_step(self, case):
+        """[{"case", "step", quantity: mean over the seeds, f"{quantity} sd": their spread}] of a case that was run."""
+        tables = []
+        for seed in self._seeds():
+            with open(self._home(case) / str(seed) / "table" / "per_step.csv", newline="") as f:
+                tables.append(list(csv.DictReader(f)))
+        for step, *same in zip(self.steps, *tables, strict=True):
+            found = {"case": case, "step": step}
+            for key in list(same[0])[1:]:
+                values = [float(row[key]) for row in same]
+                found[key] = statistics.mean(values)
+                found[f"{key} sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
+            yield found
+
+    def _home(self, case):
+        return self.args.dir / case.replace(", ", "_").replace(" ", "_")
+
+    def _seeds(self):
+        return range(2024, 2024 + self.args.seeds)
 
     def _seed(self, home, config, files, seed):
         """Train, embed and evaluate with one seed."""
@@ -211,6 +234,17 @@ def aurocs(path, steps):
         values = [float(row[name]) for step, row in zip(steps, rows, strict=True) if first <= step <= last for name in names]
         found[f"AUROC {first}-{last}"] = statistics.mean(values) if values else None
     return found
+
+
+def save_by_step(rows, cases, out):
+    """The votes and scores of each step beside the table: {out}_by_step.csv and .png."""
+    with atomic(out.with_name(f"{out.stem}_by_step.csv")) as partial, open(partial, "w", newline="") as f:
+        table = csv.DictWriter(f, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+                        for row in rows)
+    save_lines(rows, {case: case for case in cases}, out.with_name(f"{out.stem}_by_step.png"),
+               "held-out videos by what the detectors read: mean and standard deviation over the seeds")
 
 
 def size_of(folder):

@@ -56,6 +56,16 @@ def test_the_table(world, magictime, tmp_path, capsys):  # noqa: F811
     assert files["accuracy eta 5"] == files["accuracy eta 20"] == pytest.approx(statistics.mean(found))
     assert files["± accuracy eta 5"] == pytest.approx(statistics.stdev(found))
     assert files["AUROC 5-9"] is None is files["AUROC 20-49"]
+    with open(tmp_path / "out_by_step.csv", newline="") as f:
+        by_step = [row for row in csv.DictReader(f) if row["case"] == "latent"]
+    assert [row["step"] for row in by_step] == ["0", "2"] and (tmp_path / "out_by_step.png").stat().st_size > 10_000
+    for step, row in enumerate(by_step):
+        votes = [[float(label == "1" and v[step] or label == "0" and 1 - v[step]) for v in load_torch(
+            tmp_path / f"work/latent/{seed}/results/results.pth")[label].values()] for seed in (2024, 2025) for label in "10"]
+        rates = [statistics.mean(found) for found in votes]
+        means = [(rates[0] + rates[1]) / 2, (rates[2] + rates[3]) / 2]
+        assert float(row["accuracy"]) == pytest.approx(statistics.mean(means), abs=1e-5)
+        assert float(row["accuracy sd"]) == pytest.approx(statistics.stdev(means), abs=1e-5)
     # again: nothing is run twice
     before = load_json(tmp_path / "work/seconds.json")
     assert run(world, tmp_path, *flags) == 0 and load_json(tmp_path / "work/seconds.json") == before
