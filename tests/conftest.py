@@ -1,7 +1,15 @@
 """Fixtures shared by the tests of the sampler and of the scripts."""
 
+import signal
+
 import pytest
 import worlds
+
+
+def pytest_configure():
+    """A suite that a shell started in the background ignores Ctrl-C, and so would the commands that its tests interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
