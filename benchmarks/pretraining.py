@@ -1,16 +1,11 @@
 """What pre-training without labels brings when few videos are labelled: held-out AUROC at the early steps.
 
-    python benchmarks/pretraining.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth --size nano
-
 By the real scripts, for each number of labelled unsafe videos per category and each of several seeds (which choose those
 videos, too): detectors of the grid at some early steps, and the shared detector, from nothing and from a pretrained
 encoder. All normal videos are known to be normal. What is finished in --work is not done again.
 """
 
-import argparse
 import csv
-import os
-import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -19,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from recording_report import Report
+from script_runs import claim_work, run_once
 from shared_figures import save_label_lines
 
+from lvd.command import Parser, run_command
 from lvd.data_config import read_data_config
 from lvd.files import atomic, save_csv, save_yaml
 from lvd.labels import read_labels
@@ -31,16 +28,33 @@ CASES = {("grid", False): "grid", ("grid", True): "grid, pre-trained", ("shared"
          ("shared", True): "shared, pre-trained"}
 
 
-def main(argv=None):
-    args = _parser().parse_args(argv)
+def build_parser():
+    parser = Parser(__doc__, "python benchmarks/pretraining.py --eval_dir MagicTime/eval.pth --labels 5,20")
+    parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml", help="(default: build_x0.yaml)")
+    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth", help="eval.pth or its folder")
+    parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_pretraining", help="detectors")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "pretraining.csv",
+                        help="with .txt and .png beside it")
+    parser.add_argument("--size", default="nano", help="the network (default: nano)")
+    parser.add_argument("--seeds", default="1,2,3", help="(default: 1,2,3)")
+    parser.add_argument("--labels", default="5,10,20,all", help="labelled unsafe videos per category")
+    parser.add_argument("--step_num", default="0,2,5,10",
+                        help="steps of the grid that are trained, and all that are judged")
+    parser.add_argument("--models", default="grid,shared", help="(default: grid,shared)")
+    return parser
+
+
+def work(args):
+    settings = read_data_config(args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir"))
+    claim_work(args.work, settings, args.eval_dir, size=args.size, step_num=args.step_num)
     bench = Report("Detectors from a pretrained encoder, by the number of labelled videos", args.out)
-    counts = [None if word == "all" else int(word) for word in args.labels.split(",")]
+    counts, seeds = [None if word == "all" else int(word) for word in args.labels.split(",")], args.seeds.split(",")
     rows = []
     for count in counts:
         for (model, pretrained), name in CASES.items():
             if model not in args.models.split(","):
                 continue
-            found = [_aurocs(args, model, pretrained, count, seed) for seed in map(int, args.seeds.split(","))]
+            found = [_aurocs(args, model, pretrained, count, int(seed)) for seed in seeds]
             rows += _summary(name, count, found)
             bench.add(f"{count or 'all'} labelled videos per category",
                       f"held-out AUROC against normal videos, mean over steps {args.step_num} and seeds {args.seeds}",
@@ -48,21 +62,7 @@ def main(argv=None):
                                (name, count or "all")} | {"sd": rows[-1]["auroc sd"]})])
     save_csv(rows, args.out.with_name(f"{args.out.stem}_by_category.csv"))
     save_label_lines(rows, args.out.with_suffix(".png"), f"steps {args.step_num}, {args.size}")
-    return 0
-
-
-def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml")
-    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth")
-    parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_pretraining", help="detectors")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "pretraining.csv")
-    parser.add_argument("--size", default="nano")
-    parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--labels", default="5,10,20,all", help="labelled unsafe videos per category")
-    parser.add_argument("--step_num", default="0,2,5,10", help="steps of the grid that are trained, and all that are judged")
-    parser.add_argument("--models", default="grid,shared")
-    return parser
+    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
 
 
 def _aurocs(args, model, pretrained, count, seed):
@@ -73,11 +73,11 @@ def _aurocs(args, model, pretrained, count, seed):
         flags = []
         if pretrained:
             before = args.work / "pretraining" / str(seed)
-            _run("pretrain_mae.py", "--recordings", args.recordings, *common, "--seed", seed, "--save_dir", before)
+            run_once(before, "pretrain_mae.py", "--recordings", args.recordings, *common, "--seed", seed, "--save_dir", before)
             flags = ["--init", before / "pretrained.pth"]
         few = ["--recordings", _few(args, count, seed), *common, "--model", model, "--save_dir", folder, "--seed", seed]
-        _run("train_mae.py", *few, *flags, "--step_num", "all" if model == "shared" else args.step_num)
-        _run("train_mae.py", *few, "--no-train", "--step_num", args.step_num)
+        run_once(folder, "train_mae.py", *few, *flags, "--step_num", "all" if model == "shared" else args.step_num)
+        run_once(folder / "evaluated", "train_mae.py", *few, "--no-train", "--step_num", args.step_num)
     with open(folder / "evaluation.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     return {name: np.mean([float(row["auroc"]) for row in rows if row["category"] == name])
@@ -104,19 +104,18 @@ def _few(args, count, seed):
     return folder / "build_x0.yaml"
 
 
-def _run(script, *flags):
-    subprocess.run([sys.executable, ROOT / script, *map(str, flags)], check=True, stdout=subprocess.DEVNULL,
-                   env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 def _summary(case, count, found):
     """Mean and standard deviation over seeds, by category and over all of them (last)."""
     rows = []
     for name in [*found[0], "all"]:
         values = [np.mean(list(by_category.values())) if name == "all" else by_category[name] for by_category in found]
         rows.append({"case": case, "labels": count or "all", "category": name, "auroc": float(np.mean(values)),
-                     "auroc sd": float(np.std(values))})
+                     "auroc sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0})
     return rows
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
 
 
 if __name__ == "__main__":

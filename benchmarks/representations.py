@@ -1,8 +1,9 @@
 """What the detectors should read: latents, rgb frames or decoded videos, on the same split, with the same network.
 
 Builds each dataset, trains and evaluates the detectors with the project's own commands, several seeds each, and prints
-one table: accuracy, AUROC by steps, seconds, disk; {out}_by_step.csv and .png have a line for each. With --steps not all steps are looked at: accuracy at (0.6, 5) is
-then that of the votes of those steps among the first five. The same command goes on with the part it was stopped in.
+one table: accuracy, AUROC by steps, seconds, disk; {out}_by_step.csv and .png have a line for each. With --steps not all
+steps are looked at: accuracy at (0.6, 5) is then that of the votes of those steps among the first five. The same command
+goes on with the part it was stopped in.
 """
 
 import csv

@@ -1,17 +1,13 @@
 """The grid of detectors against one shared detector, and that from pre-training: accuracy by step, size, time, cost.
 
-    python benchmarks/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth --size nano
-
 Everything is trained here, by the real scripts, for each of several seeds (which change the validation rows too; the
-held-out rows stay). What is finished in --work is not trained again. CPU seconds are those of the processes, start-up included.
+held-out rows stay). Differences come with 95% intervals over the held-out videos, paired: both detectors judge the same
+ones. What is finished in --work is not trained again. CPU seconds are those of the processes, start-up included.
 """
 
-import argparse
-import os
-import resource
-import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -19,26 +15,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 from recording_report import Report
+from script_runs import claim_work, run_once
 from shared_figures import save_lines
 
 from lvd import report
 from lvd.bank import detector_paths, load_bank
-from lvd.files import load_json, load_torch, save_csv, save_json
+from lvd.command import Parser, run_command
+from lvd.data_config import read_data_config
+from lvd.errors import InputError
+from lvd.files import load_json, load_torch, save_csv
 from lvd.settings import ROOT
 
 CASES = {"grid": "the grid", "shared": "shared", "pretrained": "shared, pre-trained"}
 POINTS = ((0.6, 3), (0.6, 5), (0.6, 20))
 EARLY = 5  # steps
 CLIPS = (1, 86)  # scored at once
+DRAWS = 10_000  # of the held-out videos, for intervals
 
 
-def main(argv=None):
-    args = _parser().parse_args(argv)
+def build_parser():
+    parser = Parser(__doc__, "python benchmarks/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth")
+    parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml", help="(default: build_x0.yaml)")
+    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth", help="eval.pth or its folder")
+    parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_shared", help="detectors and votes")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "shared.csv",
+                        help="with .txt and .png beside it")
+    parser.add_argument("--size", default="nano", help="the network (default: nano)")
+    parser.add_argument("--seeds", default="1,2,3", help="(default: 1,2,3)")
+    parser.add_argument("--cases", default=",".join(CASES), help=f"some of {', '.join(CASES)} (default: all)")
+    return parser
+
+
+def work(args):
+    seeds, cases = [int(seed) for seed in args.seeds.split(",")], args.cases.split(",")
+    if unknown := [case for case in cases if case not in CASES]:
+        raise InputError(f"--cases {unknown[0]}: some of {', '.join(CASES)} are needed")
+    settings = read_data_config(args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir"))
+    claim_work(args.work, settings, args.eval_dir, size=args.size)
     bench = Report("One detector for the whole grid against a detector for each category and step", args.out)
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    found = {case: [_trained(args, case, seed) for seed in seeds] for case in args.cases.split(",")}
+    found = {case: [_trained(args, case, seed) for seed in seeds] for case in cases}
     bench.add("accuracy", f"held-out videos, mean and standard deviation over seeds {args.seeds}",
               [(CASES[case], _accuracy(runs)) for case, runs in found.items()])
+    if len(cases) > 1:
+        bench.add("difference in accuracy", f"to {CASES[cases[0]]}; from, to: a 95% interval over {DRAWS} draws of the "
+                  f"held-out videos, the same for both, mean over the seeds",
+                  [(CASES[case], _differences(found[cases[0]], found[case])) for case in cases[1:]])
     bench.add("training", "CPU seconds of all processes, start-up included; files of all detectors",
               [(CASES[case], _training(runs)) for case, runs in found.items()])
     bench.add("inference", "one step, all categories; milliseconds are the least of several passes",
@@ -46,20 +67,8 @@ def main(argv=None):
     rows = [{"case": case, "step": step, **_step(runs, step)} for case, runs in found.items()
             for step in range(len(runs[0]["per_step"]))]
     save_csv(rows, args.out.with_name(f"{args.out.stem}_by_step.csv"))
-    save_lines(rows, CASES, args.out.with_suffix(".png"), f"{args.size}, {len(seeds)} seeds")
-    return 0
-
-
-def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml")
-    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth")
-    parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_shared", help="detectors and votes")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "shared.csv")
-    parser.add_argument("--size", default="nano")
-    parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--cases", default=",".join(CASES))
-    return parser
+    save_lines(rows, {case: CASES[case] for case in cases}, args.out.with_suffix(".png"), f"{args.size}, {len(seeds)} seeds")
+    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
 
 
 def _trained(args, case, seed):
@@ -70,10 +79,10 @@ def _trained(args, case, seed):
     flags = [] if case == "grid" else ["--model", "shared"]
     if case == "pretrained":
         before = args.work / "pretraining" / str(seed)
-        _run(before, "pretrain_mae.py", *common, *own, "--save_dir", before)
+        run_once(before, "pretrain_mae.py", *common, *own, "--save_dir", before)
         flags += ["--init", before / "pretrained.pth"]
-    _run(folder, "train_mae.py", *common, *own, *flags, "--save_dir", folder / "detectors")
-    _run(folder, "embed_model.py", *common, "--model_dir", folder / "detectors", "--save_dir", folder / "results",
+    run_once(folder, "train_mae.py", *common, *own, *flags, "--save_dir", folder / "detectors")
+    run_once(folder, "embed_model.py", *common, "--model_dir", folder / "detectors", "--save_dir", folder / "results",
          "--operating_point", "validation")
     times = load_json(folder / "times.json")
     if case == "pretrained":
@@ -82,22 +91,6 @@ def _trained(args, case, seed):
     videos = report.balanced(results)
     return {"folder": folder / "detectors", "videos": videos, "times": times,
             "per_step": report.per_step(videos, steps, load_torch(folder / "results" / "scores.pth"))}
-
-
-def _run(folder, script, *flags):
-    """Run one of the scripts; its seconds go to {folder}/times.json, by which a later run knows that it is done."""
-    path = folder / "times.json"
-    times = load_json(path) if path.exists() else {}
-    if script in times:
-        return
-    began, before = time.time(), _cpu()
-    subprocess.run([sys.executable, ROOT / script, *map(str, flags)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    save_json({**times, script: {"wall": time.time() - began, "cpu": _cpu() - before}}, path)
-
-
-def _cpu():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _accuracy(runs):
@@ -112,7 +105,27 @@ def _accuracy(runs):
 
 
 def _mean(name, values):
-    return {name: float(np.mean(values)), f"{name} sd": float(np.std(values))}
+    return {name: float(np.mean(values)), f"{name} sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+
+
+def _differences(reference, runs):
+    """Mean difference in accuracy at POINTS, and its interval. Unsafe and normal videos are drawn apart, as many as there
+    are of each."""
+    figures, rng = {}, np.random.default_rng(2024)
+    labels = np.array([label for label, _ in reference[0]["videos"]])
+    drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), (DRAWS, int((labels == label).sum())))
+                            for label in (0, 1)], 1)
+    for point in POINTS:
+        after, before = (np.mean([_right(run["videos"], *point) for run in side], 0) for side in (runs, reference))
+        low, high = np.quantile((after - before)[drawn].mean(1), (0.025, 0.975))
+        figures |= {f"{point}": float(np.mean(after - before)), f"{point} from": float(low), f"{point} to": float(high)}
+    return figures
+
+
+def _right(videos, lambda_, eta):
+    """Which videos get the right verdict, in their order: [N] of 0 and 1."""
+    truth, said = report.verdicts(videos, lambda_, eta)
+    return (np.array(truth) == np.array(said)).astype(float)
 
 
 def _training(runs):
@@ -155,6 +168,10 @@ def _step(runs, step):
     rows = [run["per_step"][step] for run in runs]
     names = [name for name in rows[0] if name != "step"]
     return {key: value for name in names for key, value in _mean(name, [row[name] for row in rows]).items()}
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
 
 
 if __name__ == "__main__":
