@@ -1,9 +1,9 @@
 """What each part of the small detectors' recipe brings: the recipe without it, or with something else.
 
-Recipes are compared on other splits than the one that results are reported on: of the videos that eval.pth does NOT hold out,
-a fifth is held out instead, another one for each seed, and the seed is the training's too. With --reported they are
-trained and scored as reported (eval.pth held out, a training for each seed); choose recipes before that. What is finished is
-kept in --work_dir, so a stopped run goes on.
+Recipes are compared on other splits than the one that results are reported on: of the videos that eval.pth does NOT hold
+out, a fifth is held out instead, another one for each seed, and the seed is the training's too. With --reported they are
+trained and scored as reported (eval.pth held out, a training for each seed); choose recipes before that. What is finished
+is kept in --work_dir, so a stopped run goes on; what other settings or data made there is made again.
 """
 
 import csv
@@ -21,13 +21,13 @@ from lvd.chunks import PAYS  # noqa: E402
 from lvd.command import Parser, pick_device, run_command, summary  # noqa: E402
 from lvd.detector import predict  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.files import atomic, load_torch, save_torch  # noqa: E402
+from lvd.files import atomic, load_torch, save_torch, sha256  # noqa: E402
 from lvd.fit import auroc  # noqa: E402
 from lvd.ranges import parse_numbers  # noqa: E402
 from lvd.recipe import DEFAULTS, RECIPES  # noqa: E402
 from lvd.settings import ROOT  # noqa: E402
 from lvd.source import FolderClips  # noqa: E402
-from lvd.split import Split, load_split  # noqa: E402
+from lvd.split import Split, load_split, split_path  # noqa: E402
 from lvd.train import detector_seed, rows_to_train, stackable, step_reader, train_detectors  # noqa: E402
 from lvd.voting import votes_needed  # noqa: E402
 
@@ -90,14 +90,20 @@ class Ablation:
             kind = "reported" if self.args.reported else "other"
             steps = "-".join(map(str, self.steps)) if len(self.steps) < 20 else f"{len(self.steps)}_steps"
             path = self.args.work_dir / f"{name.replace(' ', '_')}.{kind}.{seed}.{steps}.pth"
-            if not path.exists():
-                save_torch(self._train(VARIANTS[name], split, seed), path)
+            settings = {**DEFAULTS, **RECIPES["scratch"], "size": "nano", "base_model": None, "seed": seed, **VARIANTS[name]}
+            made_of = self._made_of(settings, split)
+            if not path.exists() or load_torch(path).get("made_of") != made_of:
+                save_torch({**self._train(settings, split, seed), "made_of": made_of}, path)
             self.found[name, seed] = split, load_torch(path)
             yield name, seed
 
-    def _train(self, changes, split, seed):
+    def _made_of(self, settings, split):
+        """What finished scores depend on."""
+        return {"settings": settings, "held_out": [split.unsafe, split.normal], "dataset": self.source.made_by,
+                "reported": sha256(split_path(self.args.data_dir))}
+
+    def _train(self, settings, split, seed):
         """{"scores": [G, S, N], "thresholds": [G, S], "seconds": CPU seconds a detector}; N: unsafe, then normal."""
-        settings = {**DEFAULTS, **RECIPES["scratch"], "size": "nano", "base_model": None, "seed": seed, **changes}
         began, scores, thresholds = time.process_time(), [], []
         for group in self.source.groups:
             rows = rows_to_train(self.source, group, self.steps[0], both(split, self.reported), settings)
@@ -190,14 +196,14 @@ def report(ablation, rows):
     columns = {f"AUROC 0-{EARLY}": ("auroc", True), "AUROC": ("auroc", False), f"accuracy 0-{EARLY}": ("accuracy", True),
                "accuracy": ("accuracy", False)}
     etas = ablation.verdicts(ablation.names[0])
-    yield f"{'recipe':32s}" + "".join(f"{name:>26s}" for name in [*columns, *(f"({LAMBDA}, {eta})" for eta in etas)]) \
+    yield f"{'recipe':32s}" + "".join(f"{name:>32s}" for name in [*columns, *(f"({LAMBDA}, {eta})" for eta in etas)]) \
         + f"{'CPU s a detector':>18s}"
     reference = ablation.names[0]
     for name in ablation.names:
         cells = [(over(name, *column), over(reference, *column)) for column in columns.values()]
         cells += [(np.array(values), np.array(etas[eta])) for eta, values in ablation.verdicts(name).items()]
         seconds = over(name, "cpu_seconds_a_detector", False)  # the fastest: others share the machine
-        yield f"{name:32s}" + "".join(f"{_cell(*cell):>26s}" for cell in cells) + f"{seconds.min():18.2f}"
+        yield f"{name:32s}" + "".join(f"{_cell(*cell):>32s}" for cell in cells) + f"{seconds.min():18.2f}"
 
 
 def _cell(values, reference):
@@ -218,7 +224,7 @@ def save_figure(ablation, rows, path):
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), constrained_layout=True)
     colors = plt.get_cmap("tab20")(np.linspace(0, 1, max(2, len(ablation.names))))
     for axis, key, title in zip(axes, ("auroc", "accuracy"), ("AUROC, mean of the categories",
-                                                              "accuracy of one step's vote (any category), balanced"), strict=True):
+                                                              "accuracy of one step's vote, balanced"), strict=True):
         for color, name in zip(colors, ablation.names, strict=False):
             found = [[row[key] for row in rows if (row["recipe"], row["step"]) == (name, step)] for step in ablation.steps]
             first = name == ablation.names[0]
@@ -255,12 +261,14 @@ def header(ablation):
     if ablation.args.reported:
         where = "held out: eval.pth, as results are reported; nothing was chosen by these numbers; seeds: of the training"
     else:
-        where = ("held out: of the videos that eval.pth leaves for training a fifth, another one for each seed; eval.pth's own "
-                 "are in neither part")
+        where = ("held out: of the videos that eval.pth leaves for training a fifth, another one for each seed; eval.pth's "
+                 "own are in neither part")
     return [f"nano detectors, {ablation.source.representation}, steps {ablation.args.step_num}, "
             f"seeds {ablation.args.seeds}; {len(split.unsafe)} unsafe and {len(split.normal)} normal videos held out",
-            where, "mean ± standard deviation over the seeds (difference from the first recipe with the same seed ± its own)",
-            f"accuracy: of one step's vote, each detector at its validation threshold; ({LAMBDA}, eta): of whole videos", ""]
+            where, "mean ± standard deviation over the seeds (difference from the first recipe, same seeds, ± its own)",
+            "accuracy: of one step's vote, each detector at its validation threshold"
+            + (f"; ({LAMBDA}, eta): of whole videos" if ablation.verdicts(ablation.names[0]) else ""),
+            "CPU s: the least; detectors with dropout are trained one by one, the others stacked", ""]
 
 
 def main(argv=None):
