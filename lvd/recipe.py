@@ -13,8 +13,8 @@ RECIPES = {
     "released": {"epoch": 10, "batch_size": 4, "lr": 1e-5, "weight_decay": 0.01, "warmup": 0.0, "dropout": 0.0, "noise": 0.0,
                  "flip": False, "mask": 0.0, "smoothing": 0.0, "average": 0.0, "select": "last", "normals": "balanced",
                  "validation": 0.1, "false_positives": 0.05},
-    # For small networks from nothing: see every normal clip, balance the classes in each epoch, hide half of each clip's
-    # tokens, average late weights (docs/results/recipes.txt).
+    # For small networks from nothing: every normal clip is seen and the classes are balanced in each epoch, which is what
+    # brings most; hiding half of each clip's tokens saves a third of the time. docs/results/recipes.txt has each part.
     "scratch": {"epoch": 60, "batch_size": 12, "lr": 6e-3, "weight_decay": 0.2, "warmup": 0.1, "dropout": 0.0, "noise": 0.0,
                 "flip": True, "mask": 0.5, "smoothing": 0.0, "average": 0.3, "select": "last", "normals": "all",
                 "validation": 0.2, "false_positives": 0.05},
