@@ -7,17 +7,16 @@ step-conditioned model for all of them, shared.pth (lvd.shared).
 import copy
 import hashlib
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from lvd.calibration import IDENTITY, Calibration, from_dict, raw_threshold
-from lvd.detector import ARGMAX, fit_clips, load_detector, load_file, predict
+from lvd.detector import ARGMAX, detector_path, detector_paths, fit_clips, load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.files import sha256
-from lvd.train_run import detector_path
+from lvd.source import need_same_recordings, need_same_rgb
 
 SHARED = "shared.pth"
 STACKED = 2_000_000  # weights of a detector up to which those of a step are computed together
@@ -230,12 +229,6 @@ class SharedBank(Bank):
         return hashlib.sha256(json.dumps(self.model.about, sort_keys=True).encode()).hexdigest()
 
 
-def detector_paths(folder):
-    """{(group, step): path} of the detectors {group}/{step}.pth of a folder."""
-    return {(int(path.parent.name), int(path.stem)): path for path in sorted(Path(folder).glob("*/*.pth"))
-            if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}")}
-
-
 def check_detector(member, path, representation, eval_sha256, made_by, allow_other_eval=False):
     """InputError for a detector of another representation than the clips, or of another eval.pth or other recordings, when
     it may have trained on what is held out now.
@@ -250,16 +243,10 @@ def check_detector(member, path, representation, eval_sha256, made_by, allow_oth
         what = f"another eval.pth ({known[:12]}..., now {eval_sha256[:12]}...)" if known else "an unknown eval.pth"
         raise InputError(f"{path}: trained with {what}, so it may have seen held-out clips; train it with this one or "
                          f"give --allow_other_eval")
-    for key in ("pred_x0_made_by", "normal_pred_x0_made_by"):
-        before, now = member.about.get("dataset", {}).get(key), made_by.get(key)
-        if before and now and before != now and not allow_other_eval:
-            raise InputError(f"{path}: trained on other recordings than the clips here ({key} {before[:12]}... there, "
-                             f"{now[:12]}... now), whose rows mean other videos; train it on these or give "
-                             f"--allow_other_eval")
-    before, now = member.about.get("dataset", {}).get("rgb_matrix"), made_by.get("rgb_matrix")
-    if before and now and before != now:
-        raise InputError(f"{path}: trained on frames of another rgb_matrix than the clips here; use that one, or train it "
-                         f"again")
+    before = member.about.get("dataset", {})
+    if not allow_other_eval:
+        need_same_recordings(path, before, made_by, "train it on these or give --allow_other_eval")
+    need_same_rgb(path, before, made_by)
 
 
 def check_place(about, path):

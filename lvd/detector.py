@@ -7,6 +7,7 @@ provenance; a bare VideoMAE state dict, as the paper's code writes it, is read t
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -128,6 +129,17 @@ def save_detector(detector, path):
                 "calibration": to_dict(detector.calibration)}, path)
 
 
+def detector_path(folder, group, step):
+    """Where the detector of a category and step lies in a folder of them."""
+    return Path(folder) / str(group) / f"{step}.pth"
+
+
+def detector_paths(folder):
+    """{(group, step): path} of the detectors {group}/{step}.pth of a folder."""
+    return {(int(path.parent.name), int(path.stem)): path for path in sorted(Path(folder).glob("*/*.pth"))
+            if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}")}
+
+
 def load_detector(path, device="cpu"):
     """Detector of a file written by `save_detector`, or of a bare VideoMAE state dict (then: video, ImageNet
     normalisation, 16 frames of 224 px, nothing known about its training)."""
@@ -151,10 +163,17 @@ def load_file(path, mmap=False):
     if isinstance(found, dict) and found.get("format") == FORMAT:
         if missing := FILE_KEYS - set(found):
             raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
+        check_threshold(found["threshold"], path)
         return found
     if isinstance(found, dict) and found and all(isinstance(v, torch.Tensor) for v in found.values()):
         return found
     raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
+
+
+def check_threshold(threshold, where):
+    """InputError for one that no score can be held against: the detector would pass everything, and nothing would say so."""
+    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # nan is neither
+        raise InputError(f"{where}: threshold {threshold!r}; a probability from 0 to 1 is needed, train it again")
 
 
 def _pretrained(base_model, clip_shape, representation, dropout):

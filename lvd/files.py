@@ -72,6 +72,11 @@ def save_torch(obj, path):
         torch.save(obj, f)  # to a handle: given a path, torch writes the temporary name into the file
 
 
+def raw_bytes(tensor):
+    """The bytes of a CPU tensor, its values in order, as they lie in memory: a view, not a copy of them."""
+    return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+
 def load_torch(path, mmap=False, map_location="cpu"):
     """torch.load with weights_only=True; InputError for a missing, truncated or foreign file."""
     need_file(path)

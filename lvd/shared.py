@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lvd.calibration import from_dict
-from lvd.detector import CONFIG_KEYS, build_detector, empty_model, fit_clips
+from lvd.detector import CONFIG_KEYS, build_detector, check_threshold, empty_model, fit_clips
 from lvd.errors import InputError
 from lvd.files import load_torch, save_torch
 
@@ -143,4 +143,7 @@ def load_shared_file(path, mmap=False):
     for key in ("thresholds", "calibrations"):
         if len(found[key]) != shape[0] or any(len(row) != shape[1] for row in found[key]):
             raise InputError(f"{path}: {key} do not fit its {shape[0]} steps and {shape[1]} categories")
+    for step, row in zip(found["steps"], found["thresholds"], strict=True):
+        for category, threshold in zip(found["categories"], row, strict=True):
+            check_threshold(threshold, f"{path}: step {step}, {category}")
     return found

@@ -163,14 +163,15 @@ class HeldOutFolders(_Folders):
 class RecordedClips(Source):
     """Clips straight from the recordings: nothing is written, and of a step only the rows asked for are read.
 
-    pred_x0, normal_pred_x0: paths of x0 files; labels: Labels of the unsafe one's rows; decode: for representations other
+    pred_x0, normal_pred_x0: paths of x0 files; labels: Labels of the unsafe one's rows (None: there are no categories, and
+    all recorded rows are handed out); decode: for representations other
     than "latent", float32 latents [n, C, F, h, w] → clips [n, 3, F, H, W] (videos: pixels in [0, 1], of which 8 bits
     are kept, as in a video file). The files are mapped; what a pickled copy, as for another process, maps again.
     """
 
     def __init__(self, pred_x0, normal_pred_x0, labels, representation="latent", decode=None):
         self.labels, self.representation, self.decode = labels, representation, decode
-        self.label_file = labels.path
+        self.label_file = labels.path if labels else None
         if normal_pred_x0 is None:
             raise InputError("normal_pred_x0: no recording of normal videos is named; detectors need them")
         self.paths = dict(zip(KINDS, (Path(pred_x0), Path(normal_pred_x0)), strict=True))
@@ -179,12 +180,14 @@ class RecordedClips(Source):
         if normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
             raise InputError(f"{normal.path}: videos of shape {list(normal.tensor.shape[1:])} (steps, C, F, h, w), those of "
                              f"{unsafe.path} have {list(unsafe.tensor.shape[1:])}; both must be sampled alike")
-        self._rows = {"unsafe": labels.rows(), "normal": list(range(normal.tensor.shape[0]))}
-        for kind, file in self._files.items():
-            file.need_rows(self._rows[kind])
-        self.steps = list(range(unsafe.tensor.shape[1]))
-        self.groups, self.categories = list(range(1, len(labels.columns) + 1)), labels.categories
-        self.made_by = {**dict(zip(MADE_BY, (sha256(labels.path), unsafe.fingerprint, normal.fingerprint), strict=True)),
+        self._rows = {kind: file.rows for kind, file in self._files.items()}
+        if labels:
+            self._rows = {"unsafe": labels.rows(), "normal": list(range(normal.tensor.shape[0]))}
+            for kind, file in self._files.items():
+                file.need_rows(self._rows[kind])
+        self.steps, self.categories = list(range(unsafe.tensor.shape[1])), labels.categories if labels else []
+        self.groups, label_sha256 = list(range(1, len(self.categories) + 1)), sha256(labels.path) if labels else None
+        self.made_by = {**dict(zip(MADE_BY, (label_sha256, unsafe.fingerprint, normal.fingerprint), strict=True)),
                         **rgb_identity(getattr(decode, "numbers", None))}
 
     def __getstate__(self):
@@ -204,7 +207,8 @@ class RecordedClips(Source):
         if step not in self.steps:
             raise InputError(f"{self.paths[kind]}: no step {step}, {len(self.steps)} steps are recorded")
         if missing := sorted(set(rows) - set(self._rows[kind])):
-            what = f"{self.labels.path}: no category has" if kind == "unsafe" else f"{self.paths[kind]}: does not hold"
+            labelled = kind == "unsafe" and self.labels
+            what = f"{self.labels.path}: no category has" if labelled else f"{self.paths[kind]}: does not hold"
             raise InputError(f"{what} held-out row {missing[0]}; run gen_eval_set.py with the labels in use")
 
     def place(self, kind, step):
@@ -282,6 +286,26 @@ def _need_finite(clips, names):
 def rgb_identity(numbers):
     """What identifies clips besides their recordings: the matrix (`LatentToRGB.numbers`) of rgb ones."""
     return {"rgb_matrix": numbers} if numbers else {}
+
+
+def need_same_recordings(where, before, now, advice):
+    """InputError when clips were made of other recordings, whose rows mean other videos.
+
+    before, now: `made_by` of two sets of clips; what either does not know is taken for the same.
+    """
+    for key in MADE_BY[1:]:
+        there, here = before.get(key), now.get(key)
+        if there and here and there != here:
+            raise InputError(f"{where}: trained on other recordings than the clips here ({key} {there[:12]}... there, "
+                             f"{here[:12]}... now), whose rows mean other videos; {advice}")
+
+
+def need_same_rgb(where, before, now):
+    """InputError when frames were made with another rgb_matrix. before, now: as of `need_same_recordings`."""
+    there, here = before.get("rgb_matrix"), now.get("rgb_matrix")
+    if there and here and there != here:
+        raise InputError(f"{where}: trained on frames of another rgb_matrix than the clips here; use that one, or train it "
+                         f"again")
 
 
 def _normal_folder(data_dir, normal_dir):

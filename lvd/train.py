@@ -11,6 +11,7 @@ from lvd.calibration import fit_calibration
 from lvd.detector import ARGMAX, build_detector, fit_normalisation, predict
 from lvd.ensemble import Ensemble
 from lvd.errors import InputError
+from lvd.files import raw_bytes
 from lvd.fit import Library, Watch, fit
 from lvd.source import StepReader
 
@@ -144,11 +145,14 @@ def _validate(detector, data, labels, settings):
     labels = labels.numpy()
     detector.threshold = choose_threshold(scores[labels == 0], settings["false_positives"])
     detector.calibration = fit_calibration(scores, labels)
-    return {f"val_{key}": value for key, value in rates(scores, labels, detector.threshold).items()}
+    met = false_positives_met(scores[labels == 0], detector.threshold, settings["false_positives"])
+    return {**{f"val_{key}": value for key, value in rates(scores, labels, detector.threshold).items()},
+            "val_false_positives_met": met}
 
 
 def choose_threshold(normal_scores, false_positives):
-    """The lowest threshold of at least 0.5 at which at most that share of the normal clips reach it.
+    """The lowest threshold of at least 0.5 at which at most that share of the normal clips reach it, and 1 at most: with
+    any higher one the detector could never vote unsafe. See `false_positives_met`.
 
     normal_scores: probabilities [N] of validation clips that are normal. The result is a float32 number, as scores
     are: the next double above a score would be rounded back to it in a comparison with float32 scores.
@@ -157,7 +161,13 @@ def choose_threshold(normal_scores, false_positives):
     allowed = int(false_positives * len(ranked))
     if allowed >= len(ranked) or ranked[allowed] < ARGMAX:
         return ARGMAX
-    return float(np.nextafter(ranked[allowed], np.float32(2)))
+    return min(1.0, float(np.nextafter(ranked[allowed], np.float32(2))))
+
+
+def false_positives_met(normal_scores, threshold, false_positives):
+    """Whether at most that share of the normal clips reach the threshold; no threshold helps where more of them score 1."""
+    reached = np.asarray(normal_scores, np.float32) >= threshold
+    return bool(reached.sum() <= int(false_positives * len(reached)))
 
 
 def rates(scores, labels, threshold):
@@ -180,5 +190,5 @@ def _mean(hits):
 def _digest(rows, data):
     """Hash of rows and clips as the detector saw them, in their order."""
     digest = hashlib.sha256(repr(rows).encode())
-    digest.update(data.contiguous().view(torch.uint8).numpy().tobytes())
+    digest.update(raw_bytes(data))
     return digest.hexdigest()

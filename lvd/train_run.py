@@ -19,7 +19,7 @@ import torch
 
 from lvd.chunks import chunks_of
 from lvd.curves import curve_rows, save_curves
-from lvd.detector import load_file, save_detector
+from lvd.detector import detector_path, detector_paths, load_file, save_detector
 from lvd.errors import InputError
 from lvd.files import atomic
 from lvd.parallel import Processes
@@ -52,10 +52,6 @@ class Job:
     def rows(self, group):
         """What the detector of that category is trained on: see `rows_to_train`."""
         return rows_to_train(self.source, group, self.step, self.split, self.settings)
-
-
-def detector_path(save_dir, group, step):
-    return Path(save_dir) / str(group) / f"{step}.pth"
 
 
 class TrainRun:
@@ -121,9 +117,9 @@ class TrainRun:
         path = detector_path(job.save_dir, group, job.step)
         if not path.exists():
             return False
-        about = load_file(path, mmap=True).get("about", {})
-        identity = _identity(job, group)
-        for key, value in identity.items():
+        found = load_file(path, mmap=True)
+        about = {"representation": found.get("representation"), **found.get("about", {})}
+        for key, value in _identity(job, group).items():
             if about.get(key) != value:
                 raise InputError(f"{path}: trained with another {key} ({brief(about.get(key), value)}); use another "
                                  f"--save_dir or delete it")
@@ -132,8 +128,8 @@ class TrainRun:
 
     def _find_others(self):
         """Rows of the detectors in the folder that this command did not ask for; bare state dicts have none."""
-        for path in Path(self.save_dir).glob("[0-9]*/[0-9]*.pth"):
-            if path.stem.isdecimal() and (int(path.parent.name), int(path.stem)) not in self.rows:
+        for pair, path in detector_paths(self.save_dir).items():
+            if pair not in self.rows:
                 about = load_file(path, mmap=True).get("about", {})
                 if "metrics" in about:
                     self.rows[about["group"], about["step"]] = _metrics_row(about)
@@ -143,7 +139,8 @@ class TrainRun:
         if not self.processes.is_main or not self.rows:
             return
         with atomic(Path(self.save_dir) / METRICS) as partial, open(partial, "w", newline="") as f:
-            table = csv.DictWriter(f, fieldnames=list(next(iter(self.rows.values()))), restval="", extrasaction="ignore")
+            names = dict.fromkeys(name for row in self.rows.values() for name in row)  # older detectors know fewer
+            table = csv.DictWriter(f, fieldnames=list(names), restval="")
             table.writeheader()
             table.writerows(row for _, row in sorted(self.rows.items()))
 
@@ -167,7 +164,8 @@ def part_of(pairs, processes):
 def _identity(job, group):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
     return {"group": group, "step": job.step, "settings": settings, "eval_sha256": job.eval_sha256,
-            "rows": job.rows(group), "init": job.init.sha256 if job.init else None}
+            "rows": job.rows(group), "init": job.init.sha256 if job.init else None,
+            "representation": job.source.representation, "dataset": job.source.made_by}
 
 
 def _train_chunk(jobs, readers=None):

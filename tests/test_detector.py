@@ -9,7 +9,7 @@ from lvd.detector import (SIZES, build_detector, fit_clips, fit_normalisation, l
                           save_detector)
 from lvd.errors import InputError
 from lvd.fit import epoch_order
-from lvd.train import choose_threshold, rates, stratified
+from lvd.train import choose_threshold, false_positives_met, rates, stratified
 
 LATENT = (4, 8, 8, 8)
 
@@ -173,7 +173,18 @@ def test_threshold_bounds_the_false_positives():
         found = rates(scores, np.zeros(40, int), threshold)["threshold_tnr"]
         assert found == pytest.approx(np.mean([score < threshold for score in scores.tolist()]), abs=1e-6)
         assert 40 * (1 - found) <= allowed + 1e-3
+        assert false_positives_met(scores, threshold, share)
     assert choose_threshold(scores * 0.4, 0.03) == 0.5  # never below the released operating point
+
+
+def test_a_detector_can_fire_whatever_normal_clips_score():
+    """More of them at 1 than may be: the highest threshold that a score can still reach, and the aim counts as missed."""
+    scores = np.array([1.0] * 3 + [0.1] * 37, np.float32)
+    assert choose_threshold(scores, 0.05) == 1.0 and not false_positives_met(scores, 1.0, 0.05)
+    scores[0] = 0.6
+    assert choose_threshold(scores, 0.05) == pytest.approx(0.6) and false_positives_met(scores, 0.61, 0.05)
+    scores[0] = np.nextafter(np.float32(1), 0)
+    assert choose_threshold(scores, 0.05) == 1.0 and false_positives_met(scores, 1.0, 0.05)
 
 
 def test_validation_split_is_stratified_and_seeded():

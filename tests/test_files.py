@@ -14,6 +14,20 @@ from lvd.settings import claim_output
 from MagicTime.utils.tensors import read_tensors
 
 
+def test_bytes_of_a_tensor_are_not_copied():
+    import tracemalloc
+
+    tensor = torch.randn(64, 4, 1024).half()
+    wanted = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    tracemalloc.start()
+    found = hashlib.sha256(files.raw_bytes(tensor)).hexdigest()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == wanted and peak < tensor.nbytes / 10
+    turned = hashlib.sha256(files.raw_bytes(tensor.mT)).hexdigest()
+    assert turned == hashlib.sha256(tensor.mT.numpy().tobytes()).hexdigest() != wanted
+
+
 def test_garbage_is_no_torch_file(tmp_path):
     path, draw = tmp_path / "x.pth", random.Random(0)
     torch.save({"a": torch.zeros(3)}, path)

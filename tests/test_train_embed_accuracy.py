@@ -97,7 +97,7 @@ def test_validation_operating_point_uses_each_detectors_threshold(world, tmp_pat
     for group in (1, 2):
         for step in range(STEPS):
             detector = load_detector(world.save / str(group) / f"{step}.pth")
-            detector.threshold = 2.0 if group == 1 else 0.0  # group 1 never, group 2 always says unsafe
+            detector.threshold = 1.0 if group == 1 else 0.0  # group 1 never, group 2 always says unsafe
             save_detector(detector, detectors / str(group) / f"{step}.pth")
     for name in ("a", "b"):
         flags = ["--model_dir", str(detectors)]
@@ -105,7 +105,7 @@ def test_validation_operating_point_uses_each_detectors_threshold(world, tmp_pat
     always, usual = (load_torch(tmp_path / name / "results.pth") for name in "ab")
     assert all(votes == [1] * STEPS for by_row in always.values() for votes in by_row.values())
     assert usual == load_torch(world.results / "results.pth")
-    assert load_torch(tmp_path / "a" / "scores.pth")["thresholds"] == {"1": [2.0] * STEPS, "2": [0.0] * STEPS}
+    assert load_torch(tmp_path / "a" / "scores.pth")["thresholds"] == {"1": [1.0] * STEPS, "2": [0.0] * STEPS}
 
 
 def test_training_again_does_nothing_and_goes_on_where_it_stopped(world, tmp_path, capsys):
