@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lvd.files import atomic
+from lvd.figures import pyplot, save
 
 CURVES = "curves.csv"
 FIELDS = ("group", "step", "category", "epoch", "train_loss", "val_loss", "val_auroc")
@@ -33,12 +34,7 @@ def save_curves(rows, save_dir):
 
 def _save_figure(rows, path):
     """A line for each category: the mean over its steps, and a band from the lower to the upper quartile."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(4.6 * len(SHOWN), 4), constrained_layout=True)
+    figure, axes = pyplot().subplots(1, len(SHOWN), figsize=(4.6 * len(SHOWN), 4), constrained_layout=True)
     for group, category in sorted({(row["group"], row["category"]) for row in rows}):
         mine = [row for row in rows if row["group"] == group]
         epochs = sorted({row["epoch"] for row in mine})
@@ -52,6 +48,4 @@ def _save_figure(rows, path):
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.suptitle("mean over the steps; band: half of them")
-    with atomic(path) as partial:
-        figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save(figure, path)

@@ -10,6 +10,7 @@ import torch
 from lvd.errors import InputError
 from lvd.figures import save_curve_figure
 from lvd.files import load_torch, save_csv, save_torch
+from lvd.fit import augment, decay, draw_augmentation
 from lvd.recipe import NOT_IDENTITY
 from lvd.settings import brief
 from lvd.shared_clips import AllClips, statistics
@@ -37,6 +38,7 @@ class EpochRun:
         self.source, self.settings, self.steps, self.device = source, settings, list(steps), torch.device(device)
         self.save_dir, self.save_every, self.seed = Path(save_dir), save_every, settings["seed"]
         self.curve, self.done, self.losses, self._before = [], 0, [], 0.0
+        self.about = None  # of the result, once there is one
 
     def _common_identity(self, eval_sha256):
         return {"settings": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY}, "steps": self.steps,
@@ -50,9 +52,9 @@ class EpochRun:
         path = self.save_dir / self.result
         self.finished, self._state = path.exists(), None
         if self.finished:
-            about = load_result(path)["about"]
-            self._need_same(about, path)
-            self.curve, self.done = about["curve"], self.total
+            self.about = load_result(path)["about"]
+            self._need_same(self.about, path)
+            self.curve, self.done = self.about["curve"], self.total
         elif (self.save_dir / self.checkpoint).exists():
             self._state = self._load_state(self.save_dir / self.checkpoint)
             self.done = self._state["done"]
@@ -62,6 +64,7 @@ class EpochRun:
 
     def __iter__(self):
         if self.finished:
+            self._drop_state()  # of a run that was killed at its very end
             return
         before = torch.get_num_threads()
         if self.settings["size"] != "base":
@@ -113,6 +116,11 @@ class EpochRun:
         self.curve, self.losses, self._before = state["curve"], state["losses"], state["seconds"]
 
     @property
+    def written(self):
+        """Paths of the result and the curve, those that are there."""
+        return [path for name in (self.result, *self.curve_names) if (path := self.save_dir / name).exists()]
+
+    @property
     def final(self):
         """The last epoch's point of the curve."""
         return self.curve[-1]
@@ -133,7 +141,7 @@ class EpochRun:
         generator = torch.Generator().manual_seed(seed_of(self.seed, 1, batch))
         torch.manual_seed(seed_of(self.seed, 2, batch))  # dropout's
         for group in self.optimizer.param_groups:
-            group["lr"] = settings["lr"] * _decay(batch, self.total, settings["warmup"] * self.total)
+            group["lr"] = settings["lr"] * decay(batch, self.total, settings["warmup"] * self.total)
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
             loss = self._loss(videos, at.to(self.device), clips.to(self.device), generator)
@@ -145,6 +153,9 @@ class EpochRun:
             self.averaged.update_parameters(self.net)
         self.losses.append(loss.item())
         return self.losses[-1]
+
+    def _augmented(self, inputs, generator):
+        return augment(inputs, *draw_augmentation(inputs.shape, self.settings, generator), self.settings)
 
     def _end_epoch(self):
         loss = float(np.mean(self.losses))
@@ -170,11 +181,14 @@ class EpochRun:
         if self.averaged:
             self.net.load_state_dict(self.averaged.module.state_dict())
         self.net.eval()
-        self._result()
         save_csv(self.curve, self.save_dir / self.curve_names[0])
         save_curve_figure(self.curve, self.save_dir / self.curve_names[1], self.noun)
-        (self.save_dir / self.checkpoint).unlink(missing_ok=True)
+        self._result()  # what says that all is done: after the rest
         self.finished = True
+        self._drop_state()
+
+    def _drop_state(self):
+        (self.save_dir / self.checkpoint).unlink(missing_ok=True)
 
     def _load_state(self, path):
         found = load_torch(path)
@@ -196,16 +210,6 @@ class EpochRun:
                     "averaged": self.averaged.state_dict() if self.averaged else None}, self.save_dir / self.checkpoint)
 
 
-def augment(inputs, settings, generator):
-    """Mirror left-right and add noise, in units of the channels' standard deviation; frames keep their order."""
-    if settings["flip"]:
-        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).view(-1, 1, 1, 1, 1).to(inputs.device)
-        inputs = torch.where(mirrored, inputs.flip(-1), inputs)
-    if settings["noise"]:
-        inputs = inputs + settings["noise"] * torch.randn(inputs.shape, generator=generator).to(inputs.device)
-    return inputs
-
-
 def random_mask(tokens, clips, share, generator):
     """Boolean [clips, tokens]: True for `share` of each clip's tokens, at least one, never all. None for a share of 0."""
     if not share:
@@ -217,8 +221,3 @@ def random_mask(tokens, clips, share, generator):
 def seed_of(*numbers):
     """A seed of its own for every (seed, purpose, number)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _decay(batch, total, warmup):
-    """Learning rate factor: linear warmup, then linear decay to 0."""
-    return min(1.0, (batch + 1) / warmup if warmup >= 1 else 1.0) * (total - batch) / total

@@ -54,16 +54,13 @@ class Draws:
         """Yield the Batch of each optimiser step of one epoch."""
         for order in next(self.orders).split(self.settings["batch_size"]):
             count = len(order)
-            mirrored = self._rand(count) < 0.5 if self.settings["flip"] else None
-            noise = torch.randn(count, *self.shape, generator=self.generator) if self.settings["noise"] else None
+            mirrored, noise = draw_augmentation((count, *self.shape), self.settings, self.generator)
             kept = None
             if self.settings["mask"]:
                 seen = max(1, round((1 - self.settings["mask"]) * self.tokens))
-                kept = self._rand(count, self.tokens).argsort(1)[:, :seen].sort(1)[0]
+                order_of_tokens = torch.rand(count, self.tokens, generator=self.generator).argsort(1)
+                kept = order_of_tokens[:, :seen].sort(1)[0]
             yield Batch(self.rows[order], mirrored, noise, kept)
-
-    def _rand(self, *shape):
-        return torch.rand(*shape, generator=self.generator)
 
 
 def epoch_order(labels, generator):
@@ -178,13 +175,13 @@ def fit(network, inputs_of, labels, train, settings, seeds, watch=None):
     draws = [Draws(labels[train], train, network.config, settings, seed) for seed in seeds]
     optimizer = torch.optim.AdamW(parameters, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True)
     steps = settings["epoch"] * -(-2 * int(labels[train].sum()) // settings["batch_size"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: _decay(t, steps, settings["warmup"] * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: decay(t, steps, settings["warmup"] * steps))
     average, step = Average(parameters), 0
     for epoch in range(1, settings["epoch"] + 1):
         losses = []
         for batches in zip(*(drawn.epoch() for drawn in draws), strict=True):
             batch = Batch.stack(batches, device)
-            inputs = _augment(inputs_of(batch.rows), batch, settings)
+            inputs = augment(inputs_of(batch.rows), batch.mirrored, batch.noise, settings)
             with precision(settings, device):
                 logits = network.logits(inputs, batch.kept)
             loss = _losses(logits, labels[batch.rows].to(device), settings)
@@ -226,20 +223,27 @@ class Average:
             tensor.copy_(mean)
 
 
-def _decay(step, steps, warmup):
+def decay(step, steps, warmup):
     """Learning rate factor: linear warmup, then linear decay to 0."""
     return min(1.0, (step + 1) / warmup if warmup >= 1 else 1.0) * max(0.0, (steps - step) / steps)
 
 
-def _augment(inputs, batch, settings):
-    """Mirror left-right and add noise, in units of the channels' standard deviation: inputs [K, B, C, F, H, W].
+def draw_augmentation(shape, settings, generator):
+    """(mirrored: bool [B], noise: [B, C, F, H, W]) for clips of that shape; None for what the settings do without."""
+    mirrored = torch.rand(shape[0], generator=generator) < 0.5 if settings["flip"] else None
+    noise = torch.randn(shape, generator=generator) if settings["noise"] else None
+    return mirrored, noise
+
+
+def augment(inputs, mirrored, noise, settings):
+    """Mirror left-right and add noise, in units of the channels' standard deviation: inputs [..., C, F, H, W].
 
     Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep their order.
     """
-    if batch.mirrored is not None:
-        inputs = torch.where(batch.mirrored[..., None, None, None, None], inputs.flip(-1), inputs)
-    if batch.noise is not None:
-        inputs = inputs + settings["noise"] * batch.noise
+    if mirrored is not None:
+        inputs = torch.where(mirrored.to(inputs.device)[..., None, None, None, None], inputs.flip(-1), inputs)
+    if noise is not None:
+        inputs = inputs + settings["noise"] * noise.to(inputs.device)
     return inputs
 
 

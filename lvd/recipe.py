@@ -30,15 +30,13 @@ NUMBERS = {
 }
 DEFAULTS = {"size": "base", "recipe": None, "base_model": BASE_MODEL, "seed": 2024, "workers": 1, "together": None,
             "precision": "float32", "operating_point": "argmax", **{key: None for key in RECIPES["released"]}}
+SECTIONS = ("shared", "pretrain")  # of a train_mae.yaml, for the networks that see all steps: lvd.run_recipe
 NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change what is trained
 
 
 def read_settings(config, args):
     """All settings {key of DEFAULTS: value} of a train_mae.yaml (None: built-in ones) and the flags in `args`."""
-    found = {}
-    if config is not None:
-        found = load_yaml(config) or {}
-        check_keys(found, DEFAULTS, (), config)
+    found, _ = read_sections(config)
     chosen = resolve(DEFAULTS, found, args)
     recipe = chosen["recipe"] or ("released" if chosen["size"] == "base" else "scratch")
     if recipe not in RECIPES:
@@ -49,6 +47,16 @@ def read_settings(config, args):
     if settings["size"] != "base":
         settings["base_model"] = None
     return settings
+
+
+def read_sections(config):
+    """({key: value} of the grid and of all, {section: {key: value}}) of a train_mae.yaml (None: all empty), keys checked."""
+    found = (load_yaml(config) or {}) if config is not None else {}
+    check_keys(found, (*DEFAULTS, *SECTIONS), (), config)
+    sections = {name: found[name] or {} for name in SECTIONS if name in found}
+    for name, section in sections.items():
+        check_keys(section, DEFAULTS, (), f"{config}: {name}")
+    return {key: value for key, value in found.items() if key not in SECTIONS}, sections
 
 
 def check_setting(key, value):

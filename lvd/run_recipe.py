@@ -2,8 +2,7 @@
 
 from lvd.detector import BASE_MODEL
 from lvd.errors import InputError
-from lvd.files import load_yaml
-from lvd.recipe import DEFAULTS, NUMBERS, check_setting
+from lvd.recipe import DEFAULTS, check_setting, read_sections
 from lvd.settings import check_keys, resolve
 
 RECIPES = {
@@ -19,14 +18,12 @@ COMMON = ("size", "base_model", "seed", "precision")
 
 
 def run_settings(kind, config, args):
-    """All settings {key: value} of a "shared" or "pretrain" run: recipe < YAML < flag.
+    """All settings {key: value} of a "shared" or "pretrain" run: recipe < YAML < its section there < flag.
 
-    config: a train_mae.yaml, of which the keys that such a run has are taken (None: built-in ones); args: the flags.
+    config: a train_mae.yaml (None: built-in ones), of whose other keys, which are the grid's, those in COMMON count here
+    too; args: the flags.
     """
-    found = {}
-    if config is not None:
-        found = load_yaml(config) or {}
-        check_keys(found, DEFAULTS, (), config)
+    found, sections = read_sections(config)
     for flag in ("together", "workers"):
         if getattr(args, flag, None) is not None:
             raise InputError(f"--{flag} {getattr(args, flag)}: for the grid of detectors; a {kind} run trains one network")
@@ -35,10 +32,14 @@ def run_settings(kind, config, args):
         raise InputError(f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose numbers "
                          f"flags and --config change")
     known = {**{key: DEFAULTS[key] for key in COMMON}, **{key: None for key in recipe}}
-    settings = resolve(known, {key: value for key, value in found.items() if key in known}, args)
+    own = {key: value for key, value in sections.get(kind, {}).items() if value is not None}
+    check_keys(own, known, (), f"{config}: {kind}")
+    settings = resolve(known, {**{key: found.get(key) for key in COMMON}, **own}, args)
     size = settings["size"]
     recipe = {**recipe, "lr": BASE_LR} if size == "base" else recipe
     settings |= {key: value for key, value in recipe.items() if settings[key] is None}
     settings = {key: check_setting(key, value) for key, value in settings.items()}
+    if kind == "pretrain" and not settings["mask"]:
+        raise InputError("mask 0: pre-training learns to fill in hidden patches; a number above 0 and up to 0.95 is needed")
     settings["base_model"] = (settings["base_model"] or BASE_MODEL) if size == "base" else None
     return settings

@@ -8,8 +8,10 @@ import torch
 
 from lvd.detector import fit_clips
 from lvd.errors import InputError
+from lvd.files import raw_bytes
 from lvd.train import MIN_CLIPS
 
+TRIES = 200  # draws of the validation videos, should small categories overlap
 HOLD = 4 << 30  # bytes of float16 clips kept in memory; more are read anew for each mini-batch
 AT_ONCE = 64  # clips that are turned to float32 together
 
@@ -55,15 +57,28 @@ def _same_at_all(rows_of, what, steps, place):
 def split_rows(labels, fraction, rng):
     """(train, validation) positions: a video is in one of them at all steps.
 
-    From the rarest category on, `fraction` of its videos, at least one, are for validation, and of the normal ones; at least one of each stays to train on.
+    From the rarest category on, `fraction` of its videos, at least one, are for validation, and of the normal ones; at least
+    one of each stays to train on. InputError when categories of few videos overlap so that this cannot be.
     """
-    held = torch.zeros(len(labels), dtype=torch.bool)
     kinds = [labels[:, group] > 0 for group in labels.sum(0).argsort(stable=True).tolist()] + [labels.sum(1) == 0]
+    for _ in range(TRIES):
+        held = _drawn(kinds, fraction, rng)
+        if all((members & held).any() for members in kinds):
+            return torch.where(~held)[0], torch.where(held)[0]
+    raise InputError("categories: they share so many of their few videos that not each has one to train on and another one "
+                     "for validation; more videos that are not held out are needed")
+
+
+def _drawn(kinds, fraction, rng):
+    """One draw of validation videos, bool [N]; whatever has been drawn, each of `kinds` (bool [N] each) keeps one."""
+    held = torch.zeros(len(kinds[0]), dtype=torch.bool)
     for members in kinds:
         wanted = max(1, int(fraction * int(members.sum()) + 0.5)) - int((members & held).sum())
         free = torch.where(members & ~held)[0].numpy()
-        held[rng.choice(free, min(max(wanted, 0), len(free) - 1), replace=False)] = True
-    return torch.where(~held)[0], torch.where(held)[0]
+        for video in rng.choice(free, min(max(wanted, 0), len(free)), replace=False):
+            held[video] = True
+            held[video] = all((kind & ~held).any() for kind in kinds)
+    return held
 
 
 class AllClips:
@@ -85,7 +100,7 @@ class AllClips:
                 self.held = torch.empty(len(self.steps), *clips.shape, dtype=clips.dtype)
             if self.held is not None:
                 self.held[at] = clips
-            digest.update(clips.contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(raw_bytes(clips))
             yield at, clips
         self.sha256 = digest.hexdigest()
 

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 
 from lvd.bank import SHARED
 from lvd.calibration import fit_calibration, to_dict
-from lvd.epoch_run import SAVE_EVERY, EpochRun, augment, random_mask
+from lvd.epoch_run import SAVE_EVERY, EpochRun, random_mask
 from lvd.files import save_csv
 from lvd.settings import versions
 from lvd.shared import build_shared, load_shared_file, normalise, predict_shared, save_shared
 from lvd.shared_clips import rows_for_all, split_rows
-from lvd.train import choose_threshold, rates
+from lvd.train import choose_threshold, false_positives_met, rates
 from lvd.train_run import METRICS
 
 
@@ -48,7 +48,7 @@ class SharedRun(EpochRun):
         self.detector.mean, self.detector.std = self.mean, self.std
 
     def _loss(self, videos, at, clips, generator):
-        inputs = augment(normalise(self.detector, clips, at), self.settings, generator)
+        inputs = self._augmented(normalise(self.detector, clips, at), generator)
         hidden = random_mask(self.net.videomae.embeddings.num_patches, len(inputs), self.settings["mask"], generator)
         hidden = None if hidden is None else hidden.to(self.device)
         return weighted_loss(self.net(inputs, at, hidden).float(), self.rows.labels[videos].to(self.device),
@@ -64,9 +64,10 @@ class SharedRun(EpochRun):
 
     def _result(self):
         metrics = self._choose(self._validation_scores())
-        self.detector.about = {**self.identity, "seed": self.seed, "data_sha256": self.clips.sha256, "metrics": metrics,
-                               "curve": self.curve, "init_about": self.init.about if self.init else None,
-                               "seconds": self.seconds(), "versions": versions()}
+        self.about = {**self.identity, "seed": self.seed, "data_sha256": self.clips.sha256, "metrics": metrics,
+                      "curve": self.curve, "init_about": self.init.about if self.init else None,
+                      "seconds": self.seconds(), "versions": versions()}
+        self.detector.about = self.about
         save_csv(metrics, self.save_dir / METRICS)
         save_shared(self.detector, self.save_dir / SHARED)
 
@@ -78,7 +79,8 @@ class SharedRun(EpochRun):
         self.detector.thresholds, self.detector.calibrations = [[] for _ in self.steps], [[] for _ in self.steps]
         for at, step in enumerate(self.steps):
             for column, category in enumerate(self.source.categories):
-                threshold = choose_threshold(scores[normal, at, column].numpy(), self.settings["false_positives"])
+                safe, aim = scores[normal, at, column].numpy(), self.settings["false_positives"]
+                threshold = choose_threshold(safe, aim)
                 asked = normal | (labels[:, column] > 0)
                 mine, truth = scores[asked, at, column].numpy(), labels[asked, column].int().numpy()
                 self.detector.thresholds[at].append(threshold)
@@ -86,7 +88,8 @@ class SharedRun(EpochRun):
                 found = rates(mine, truth, threshold)
                 rows.append({"group": column + 1, "step": step, "category": category,
                              "unsafe_clips": clips["unsafe"][column], "normal_clips": clips["normal"],
-                             "train_loss": self.curve[-1]["train_loss"], **{f"val_{k}": v for k, v in found.items()}})
+                             "train_loss": self.curve[-1]["train_loss"], **{f"val_{k}": v for k, v in found.items()},
+                             "val_false_positives_met": false_positives_met(safe, threshold, aim)})
         return rows
 
     def _validation_scores(self):

@@ -244,6 +244,21 @@ def test_a_rare_category_is_in_both_parts():
         assert labels[validation, 1].sum() == 4 and labels[validation, 2].sum() == 4 and len(validation) == 13
 
 
+def test_categories_that_share_videos_are_in_both_parts():
+    """With some first draws the third one's videos would all be held out, or none of them could be."""
+    labels = torch.zeros(8, 3)
+    for column, members in enumerate(([0, 2], [1, 3], [0, 1])):
+        labels[members, column] = 1
+    for seed in range(100):
+        train, validation = split_rows(labels, 0.2, np.random.default_rng(seed))
+        assert (labels[train].sum(0) >= 1).all() and (labels[validation].sum(0) >= 1).all(), seed
+        assert sorted([*train.tolist(), *validation.tolist()]) == list(range(8))
+        assert any(video >= 4 for video in train) and any(video >= 4 for video in validation)
+    circle = torch.tensor([[1.0, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]])  # each pair is a category
+    with pytest.raises(InputError, match="share so many"):
+        split_rows(circle, 0.2, np.random.default_rng(0))
+
+
 def test_loss_of_a_category_is_of_its_own_videos_and_normal_ones():
     """By hand: other categories' videos count nothing, its own together as much as the normal ones."""
     labels = torch.tensor([[1.0, 0], [1, 1], [0, 1], [0, 1], [0, 0], [0, 0]])
@@ -273,6 +288,36 @@ def test_thresholds_are_chosen_for_each_category_and_step(world):
     assert load_shared(world.root / "one" / "shared.pth").thresholds == run.detector.thresholds
 
 
+def test_false_positives_that_no_threshold_avoids_are_said(world):
+    run = start(world, world.root / "two", epoch=1)
+    list(run)
+    assert all(row["val_false_positives_met"] for row in run.about["metrics"])
+    rows = run._choose(torch.ones(len(run.validation), STEPS, 2))
+    assert run.detector.thresholds == [[1.0, 1.0]] * STEPS
+    assert not any(row["val_false_positives_met"] for row in rows)
+
+
+def test_a_run_that_breaks_off_at_its_end_is_not_finished(world, tmp_path, capsys):
+    """The result comes last, so what belongs beside it is there, too."""
+    run = start(world, tmp_path)
+    run.save_every = 0
+    (tmp_path / "shared_curve.png").mkdir()
+    with pytest.raises(OSError):
+        list(run)
+    assert not (tmp_path / "shared.pth").exists() and (tmp_path / "shared.training.pth").exists()
+    (tmp_path / "shared_curve.png").rmdir()
+    again = start(world, tmp_path)
+    assert list(again) == [] and again.finished
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "shared.pth", "shared_curve.csv",
+                                                                "shared_curve.png"]
+    (tmp_path / "shared.training.pth").write_bytes(b"left by a run that was killed between the two")
+    (tmp_path / "shared_curve.csv").unlink()
+    assert train(world, "--epoch", "2", save=tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "shared.pth" in out and "shared_curve.png" in out and "shared_curve.csv" not in out and "train.yaml" not in out
+    assert not (tmp_path / "shared.training.pth").exists()
+
+
 def test_mixed_precision_learns_alike(world, tmp_path):
     full, mixed = (start(world, tmp_path / name, precision=name) for name in ("float32", "bf16"))
     one, two = list(full), list(mixed)
@@ -293,6 +338,8 @@ def test_bad_files_are_named(world, tmp_path, capsys):
     for content, words in (({"a": 1}, ["not a shared detector"]),
                            ({k: v for k, v in good.items() if k != "mean"}, ["without 'mean'"]),
                            ({**good, "thresholds": good["thresholds"][:2]}, ["thresholds do not fit"]),
+                           ({**good, "thresholds": [good["thresholds"][0], [0.5, float("nan")], good["thresholds"][2]]},
+                            ["step 1, flicker: threshold nan"]),
                            ({**good, "state_dict": {}}, ["weights do not fit"]),
                            ({**good, "about": {**good["about"], "eval_sha256": "0" * 64}}, ["another eval.pth"])):
         save_torch(content, bad.save / "shared.pth")
