@@ -1,6 +1,7 @@
 """Pre-train the detectors' encoder without labels, on the recorded x0 of all steps: {save_dir}/pretrained.pth.
 
-VideoMAE's masked reconstruction. Rows held out in eval.pth take no part. train_mae.py --init pretrained.pth starts from
+VideoMAE's masked reconstruction. Rows held out in eval.pth take no part; with --recordings all other recorded rows do,
+whether they are labelled or not, and no label file is needed. train_mae.py --init pretrained.pth starts from
 it, for the same --size and representation. A stopped run goes on from its last checkpoint (one a minute).
 """
 
@@ -25,7 +26,8 @@ def build_parser():
     parser.add_argument("--data_dir", type=Path, help="dataset of build_x0.py (default: MagicTime/train_detector_data)")
     parser.add_argument("--normal_video_dir", type=Path, help="normal clips by step (default: {data_dir}/normal)")
     parser.add_argument("--recordings", type=Path, metavar="YAML",
-                        help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py is not needed")
+                        help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py and labels "
+                             "are not needed")
     parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
     parser.add_argument("--save_dir", type=Path, default=magictime / "pretrained", help="default: MagicTime/pretrained")
     parser.add_argument("--step_num", default="all", help="denoising steps, from 0: 0, 0-49, 0,10 or all (default: all)")
@@ -51,7 +53,7 @@ def work(args):
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     device = pick_device(args.gpu_num)
-    source = clip_source(args, device)
+    source = clip_source(args, device, labelled=False)
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)
     run = PretrainRun(source, split, settings, steps, sha256(eval_path), args.save_dir, device)
@@ -61,7 +63,7 @@ def work(args):
         "size": settings["size"], "representation": source.representation,
         "clips": f"{len(run.rows.videos)} videos x {len(steps)} steps, none held out",
         "reconstruction error": f"{run.final['train_loss']:.3f} (mean square, patches of unit variance)"},
-            [args.save_dir / name for name in (run.result, *run.curve_names)])
+            run.written)
 
 
 def main(argv=None):

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from lvd.detector import CONFIG_KEYS, build_detector
-from lvd.epoch_run import SAVE_EVERY, EpochRun, augment, random_mask
+from lvd.epoch_run import SAVE_EVERY, EpochRun, random_mask
 from lvd.errors import InputError
 from lvd.files import load_torch, save_torch, sha256
 from lvd.settings import versions
 from lvd.shared_clips import Rows
+from lvd.source import need_same_recordings, need_same_rgb
 
 FORMAT = "lvd pretrained encoder 1"
 PRETRAINED = "pretrained.pth"
@@ -32,7 +33,7 @@ class PretrainRun(EpochRun):
         super().__init__(source, settings, steps, save_dir, device, save_every)
         self.rows = _rows(source, split, self.steps)
         self.train = torch.arange(len(self.rows.videos))
-        self.identity = self._common_identity(eval_sha256)
+        self.identity = _without_labels(self._common_identity(eval_sha256))
         self._resume(lambda path: load_pretrained_file(path, mmap=True))
 
     def _network(self, shape):
@@ -42,12 +43,15 @@ class PretrainRun(EpochRun):
 
     def _loss(self, videos, at, clips, generator):
         mean, std = (v.to(self.device)[at].view(len(at), -1, 1, 1, 1) for v in (self.mean, self.std))
-        inputs = augment((clips.float() - mean) / std, self.settings, generator)
+        inputs = self._augmented((clips.float() - mean) / std, generator)
         hidden = tube_mask(self.net.config, len(inputs), self.settings["mask"], generator)
         return self.net(inputs.transpose(1, 2), hidden.to(self.device)).loss
 
     def _look(self):
         return {}
+
+    def _need_same(self, before, path):
+        super()._need_same(_without_labels(before), path)
 
     def _result(self):
         encoder = {key: value.detach().to("cpu").clone() for key, value in self.net.state_dict().items()
@@ -93,14 +97,17 @@ class Pretrained:
     about: dict
     sha256: str
 
-    def check(self, representation, eval_sha256, split):
-        """InputError when it reads other clips, or may have seen what is held out."""
+    def check(self, representation, eval_sha256, split, made_by):
+        """InputError when it reads other clips, or may have seen what is held out. made_by: of the clips' source."""
         if self.representation != representation:
             raise InputError(f"--init {self.path}: pretrained on {self.representation} clips, these are {representation}")
         known = self.about["eval_sha256"]
         if known != eval_sha256:
             raise InputError(f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now {eval_sha256[:12]}"
                              f"...), so it may have seen held-out clips; run pretrain_mae.py with this one")
+        before = self.about.get("dataset", {})
+        need_same_recordings(f"--init {self.path}", before, made_by, "run pretrain_mae.py on these")
+        need_same_rgb(f"--init {self.path}", before, made_by)
         for kind in ("unsafe", "normal"):
             if seen := sorted(set(self.about["rows"][kind]) & set(getattr(split, kind))):
                 raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
@@ -134,8 +141,14 @@ def load_pretrained_file(path, mmap=False):
     return found
 
 
+def _without_labels(identity):
+    """Which label file there was does not matter: the rows are compared."""
+    dataset = {key: value for key, value in identity.get("dataset", {}).items() if key != "label_sha256"}
+    return {**identity, "dataset": dataset}
+
+
 def _rows(source, split, steps):
-    """Rows of all videos that are not held out; labels are not looked at."""
+    """Rows of all videos that are not held out, in whatever label column or none."""
     videos = []
     for kind in ("unsafe", "normal"):
         held = set(getattr(split, kind))

@@ -10,10 +10,14 @@ import train_mae
 from detector_world import HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, make_world
 from lvd.detector import build_detector
 from lvd.epoch_run import random_mask
-from lvd.files import load_torch, save_torch, sha256
+from lvd.errors import InputError
+from lvd.files import load_torch, save_torch, save_yaml, sha256
 from lvd.pretrain import build_pretraining, load_pretrained, tube_mask
 from lvd.shared import build_shared
-from lvd.split import Split, save_split
+from lvd.split import Split, load_split, save_split
+from test_build_data import write_labels
+from test_source import LABELS
+from test_source import World as Recorded
 from test_train_embed_accuracy import refused
 
 FLAGS = ["--size", "nano", "--epoch", "12", "--batch_size", "16", "--gpu_num", "-1"]
@@ -97,6 +101,8 @@ def test_what_does_not_fit_is_refused(world, encoder, tmp_path, capsys):
     for content, words in (({**good, "representation": "video"}, ["pretrained on video clips"]),
                            ({**good, "about": {**good["about"], "eval_sha256": "0" * 64}}, ["another eval.pth"]),
                            ({**good, "about": held}, ["held-out normal row 0"]),
+                           ({**good, "about": {**good["about"], "dataset": {"normal_pred_x0_made_by": "another"}}},
+                            ["other recordings", "normal_pred_x0_made_by another..."]),
                            ({k: v for k, v in good.items() if k != "config"}, ["without 'config'"]),
                            ({"format": "x"}, ["not a pretrained encoder"])):
         save_torch(content, bad)
@@ -104,6 +110,54 @@ def test_what_does_not_fit_is_refused(world, encoder, tmp_path, capsys):
             refused(train(world, tmp_path / "new", "--init", str(bad), "--model", model), capsys, "bad.pth", *words)
     refused(train(world, tmp_path / "new", "--init", str(tmp_path / "none.pth")), capsys, "none.pth", "no such file")
     assert not (tmp_path / "new").exists()
+
+
+def test_another_rgb_matrix_is_refused(world, encoder):
+    found, matrix = load_pretrained(encoder), [[0.5, 0.25, 0.0]] * 5
+    found.about["dataset"]["rgb_matrix"] = matrix
+    given = "latent", sha256(world.eval), load_split(world.eval)
+    found.check(*given, {"rgb_matrix": matrix})
+    found.check(*given, {})
+    with pytest.raises(InputError, match="--init .*pretrained.pth: .* another rgb_matrix"):
+        found.check(*given, {"rgb_matrix": [[0.5, 0.25, 0.125]] * 5})
+
+
+def test_all_recorded_rows_are_used_without_labels(tmp_path, capsys):
+    """Rows 16 to 21 stand in no column; then there is no label file at all."""
+    world = Recorded(tmp_path)
+    write_labels(world.labels, {"first": range(8), "second": range(8, 16)})
+
+    def run(save, *flags):
+        return pretrain_mae.main(["--recordings", str(world.config), "--eval_dir", str(world.eval), "--save_dir", str(save),
+                                  "--size", "nano", "--epoch", "1", "--gpu_num", "-1", *flags])
+
+    assert run(tmp_path / "a") == 0
+    about = load_torch(tmp_path / "a" / "pretrained.pth")["about"]
+    assert about["rows"] == {"unsafe": sorted(set(range(22)) - set(world.split.unsafe)),
+                             "normal": sorted(set(range(24)) - set(world.split.normal))}
+    world.labels.unlink()
+    found = load_torch(tmp_path / "a" / "pretrained.pth")
+    found["about"]["dataset"]["label_sha256"] = "0" * 64  # as files made before say
+    save_torch(found, tmp_path / "a" / "pretrained.pth")
+    assert run(tmp_path / "a") == 0  # nothing has changed
+    world.write_config(label_file_dir=None)
+    assert run(tmp_path / "b") == 0
+    one, two = (load_torch(tmp_path / name / "pretrained.pth") for name in "ab")
+    assert all(torch.equal(one["state_dict"][key], value) for key, value in two["state_dict"].items())
+    flags = ["--recordings", str(world.config), "--eval_dir", str(world.eval), "--save_dir", str(tmp_path / "c"),
+             "--gpu_num", "-1", "--size", "nano"]
+    capsys.readouterr()
+    refused(train_mae.main(flags), capsys, "'label_file_dir' is missing")  # detectors cannot do without
+    write_labels(world.labels, LABELS)
+    world.write_config()
+    init = ["--init", str(tmp_path / "b" / "pretrained.pth"), "--epoch", "1", "--step_num", "0"]
+    assert train_mae.main([*flags, *init]) == 0
+
+
+def test_nothing_hidden_is_nothing_to_learn(world, tmp_path, capsys):
+    refused(pretrain(world, tmp_path / "new", "--mask", "0"), capsys, "mask 0", "above 0")
+    save_yaml({"size": "nano", "pretrain": {"mask": 0}}, tmp_path / "c.yaml")
+    refused(pretrain(world, tmp_path / "new", "--config", str(tmp_path / "c.yaml")), capsys, "mask 0", "above 0")
 
 
 def test_everything_held_out_leaves_nothing(world, tmp_path, capsys):

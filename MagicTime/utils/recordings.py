@@ -16,11 +16,13 @@ from lvd.x0_file import open_x0_file
 BYTES_OF_A_LATENT = 512 << 10  # that decoding takes: 2 GB for a frame of 64 x 64 latents (512x512 px) in float32
 
 
-def open_recordings(path, device):
-    """RecordedClips of a build_x0.yaml; device: where `video` clips are decoded."""
-    settings = read_data_config(path, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir"))
+def open_recordings(path, device, labelled=True):
+    """RecordedClips of a build_x0.yaml; device: where `video` clips are decoded; labelled: of the rows of its label file,
+    else of all that are recorded."""
+    needed = ("pred_x0", "normal_pred_x0", *(["label_file_dir"] if labelled else []))
+    settings = read_data_config(path, Namespace(), required=needed)
     unsafe = open_x0_file(settings["pred_x0"])
-    labels = read_labels(settings["label_file_dir"], rows=unsafe.tensor.shape[0])
+    labels = read_labels(settings["label_file_dir"], rows=unsafe.tensor.shape[0]) if labelled else None
     decode = decoder_of(settings, unsafe)
     if settings["representation"] == "video":
         decode.to(device)
