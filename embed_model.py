@@ -51,14 +51,11 @@ def build_parser():
 
 
 def work(args):
-    from lvd.embed import Embedding, StepScores, finite, score_file
+    from lvd.embed import Embedding, StepScores, score_file
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
-    split = load_split(eval_path)
-    if not split.normal:
-        raise InputError(f"{eval_path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
-                         f"gen_eval_set.py")
+    split = load_split(eval_path, need_normal=True)
     device = pick_device(args.gpu_num)
     source = _source(args, device)
     members = _members(args.label_file_dir, source, split)
@@ -76,7 +73,6 @@ def work(args):
     embedding.finished = StepScores(args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval})
     for step in (bar := tqdm(embedding, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
-    finite(embedding)
     votes = embedding.votes()
     claim_output(args.save_dir, config, ignore=NOT_IDENTITY)  # only now: a run that fails has claimed nothing
     save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)

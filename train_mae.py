@@ -65,7 +65,10 @@ def build_parser():
 
 def work(args):
     launched = processes()
-    shared = args.model == "shared" or not args.train and (args.save_dir / SHARED).exists()
+    there = (args.save_dir / SHARED).exists()
+    if args.model == "shared" and not args.train and not there:
+        raise InputError(f"--model shared: {args.save_dir} holds no {SHARED} to evaluate; train it, or leave --model out")
+    shared = args.model == "shared" or not args.train and there
     settings = run_settings("shared", args.config, args) if shared else read_settings(args.config, args)
     with launched.main_first():
         job, steps = _job(args, settings, launched)
@@ -81,7 +84,7 @@ def work(args):
 def _job(args, settings, launched):
     """(what the detectors of all steps have in common, the steps), checked."""
     eval_path = split_path(args.eval_dir)
-    split = load_split(eval_path)
+    split = load_split(eval_path, need_normal=not args.train)
     device = launched.device(args.gpu_num)
     source = clip_source(args, device)
     groups = parse_numbers(args.group_num, source.groups, "--group_num")
@@ -99,12 +102,12 @@ def _init(path, source, split, eval_sha256):
     from lvd.pretrain import load_pretrained
 
     found = load_pretrained(path)
-    found.check(source.representation, eval_sha256, split)
+    found.check(source.representation, eval_sha256, split, source.made_by)
     return found
 
 
-def clip_source(args, device):
-    """Where the clips come from: the recordings, or the folders of build_x0.py."""
+def clip_source(args, device, labelled=True):
+    """Where the clips come from: the recordings (all rows, unless only labelled ones), or the folders of build_x0.py."""
     from lvd.source import FolderClips
 
     if args.recordings is None:
@@ -115,7 +118,7 @@ def clip_source(args, device):
                              f"the two")
     from MagicTime.utils.recordings import open_recordings
 
-    return open_recordings(args.recordings, device)
+    return open_recordings(args.recordings, device, labelled)
 
 
 def _train_run(job, steps, settings, launched):
@@ -145,9 +148,19 @@ def _train(run, job, settings, launched):
     summary("detectors trained", {
         "size, recipe": f"{settings['size']}, {settings['recipe']}", "representation": job["source"].representation,
         "trained now": len(run), "found finished": run.skipped,
-        "mean validation accuracy": f"{sum(trained) / len(trained):.3f}"},
+        "mean validation accuracy": f"{sum(trained) / len(trained):.3f}", **_over_aim(run.rows.values())},
             [f"{job['save_dir']}/{{group}}/{{step}}.pth",
              *filter(Path.exists, (job["save_dir"] / name for name in (METRICS, CURVES, CONFIG_NAME)))])
+
+
+def _over_aim(rows):
+    """A line for the summary where normal validation clips score so high that no threshold is high enough, else none."""
+    over = [row for row in rows if row.get("val_false_positives_met") is False]
+    if not over:
+        return {}
+    first = ", ".join(f"{row['group']}/{row['step']}" for row in over[:5]) + (", ..." if len(over) > 5 else "")
+    return {"more false positives than aimed at": f"{len(over)} of {len(rows)} (group/step {first}): too many normal "
+                                                  f"validation clips score 1"}
 
 
 def _shared_run(job, steps, settings, launched):
@@ -173,8 +186,9 @@ def _train_shared(run, job, settings, launched):
         summary("shared detector trained", {
             "size": settings["size"], "representation": job["source"].representation,
             "clips": f"{len(run.rows.videos)} videos x {len(run.steps)} steps, none held out",
-            "validation": f"loss {run.final['val_loss']:.3f}, mean AUROC {run.final['val_auroc']:.3f}"},
-                [job["save_dir"] / name for name in (run.result, METRICS, *run.curve_names, CONFIG_NAME)])
+            "validation": f"loss {run.final['val_loss']:.3f}, mean AUROC {run.final['val_auroc']:.3f}",
+            **_over_aim(run.about["metrics"])},
+                [*run.written, *filter(Path.exists, (job["save_dir"] / name for name in (METRICS, CONFIG_NAME)))])
     launched.barrier()
 
 

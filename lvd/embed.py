@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lvd.bank import load_bank
 from lvd.errors import InputError
@@ -98,7 +97,7 @@ class StepScores:
     """
 
     def __init__(self, folder, config):
-        self.folder, self.config = Path(folder), json.dumps({"format": 2, **config}, sort_keys=True)
+        self.folder, self.config = Path(folder), json.dumps({"format": 3, **config}, sort_keys=True)
 
     def load(self, step):
         path = self._path(step)
@@ -134,11 +133,3 @@ def _calibrated(by_row, calibrations):
     raw = np.array(list(by_row.values()))  # [rows, S]
     steps = [calibration(raw[:, step]) for step, calibration in enumerate(calibrations)]
     return dict(zip(by_row, np.stack(steps, 1).tolist(), strict=True))
-
-
-def finite(embedding):
-    """InputError when a detector answers with something that is not a probability."""
-    for label, by_group in embedding.scores.items():
-        for group, by_row in by_group.items():
-            if not torch.isfinite(torch.tensor(list(by_row.values()))).all():
-                raise InputError(f"detectors of group {group}: scores that are not finite (label {label}); train them again")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lvd.bank import SHARED, FolderBank, detector_path, load_bank
-from lvd.detector import fit_clips
+from lvd.bank import SHARED, FolderBank, load_bank
+from lvd.detector import detector_path, fit_clips
 from lvd.errors import InputError
 from lvd.files import atomic, need_file
 from lvd.source import KINDS
@@ -71,11 +71,17 @@ class HeldOutRun:
 
 
 def score_rows(bank, source, kind, rows, step):
-    """Raw probabilities [N, G] of the clips of `rows` of one step: each is read and brought to the detectors' size once."""
+    """Raw probabilities [N, G] of the clips of `rows` (one or more) of one step: each is read and brought to the detectors'
+    size once. InputError for a detector whose answers are not finite: it would count as one that says "normal"."""
     config = bank.input_config(step)
     fit = None if config is None else lambda clips: fit_clips(config, clips)
-    return torch.cat([bank.score(step, source.read(kind, rows[start:start + CHUNK], step, fit))
-                      for start in range(0, len(rows), CHUNK)])
+    scores = torch.cat([bank.score(step, source.read(kind, rows[start:start + CHUNK], step, fit))
+                        for start in range(0, len(rows), CHUNK)])
+    for group, column in zip(bank.groups, scores.T, strict=True):
+        if not column.isfinite().all():
+            raise InputError(f"{bank.members[group, step].path}: scores of group {group}, step {step} that are not finite; "
+                             f"train it again")
+    return scores
 
 
 def _bank(job, steps):

@@ -58,8 +58,11 @@ def split_path(path):
     return path / NAME if path.is_dir() else path
 
 
-def load_split(path):
-    """Split of an eval.pth, given itself or its folder; a plain list of unsafe rows (the paper's form) is read too."""
+def load_split(path, need_normal=False):
+    """Split of an eval.pth, given itself or its folder; a plain list of unsafe rows (the paper's form) is read too.
+
+    need_normal: InputError when no normal rows are held out, without which false alarms cannot be counted.
+    """
     path = split_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; run gen_eval_set.py first")
@@ -74,6 +77,9 @@ def load_split(path):
             raise InputError(f"{path}: '{key}' must be a list of different row indices (integers from 0)")
     if not found["unsafe"]:
         raise InputError(f"{path}: no unsafe rows are held out")
+    if need_normal and not found["normal"]:
+        raise InputError(f"{path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
+                         f"gen_eval_set.py")
     return Split(**found)
 
 

@@ -1,5 +1,6 @@
 """Detectors and votes that are not what they seem are refused; workers that die or are interrupted end in one line."""
 
+import csv
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import test_accuracy
+import train_mae
 from detector_world import CATEGORIES, copy_world, make_world
 from lvd.command import Parser, run_command
 from lvd.files import load_torch, load_yaml, save_torch, save_yaml, sha256
@@ -74,6 +76,73 @@ def test_detectors_of_other_recordings_are_refused(world, capsys):
     assert embed(world, "--allow_other_eval") == 0
     save_yaml({"categories": list(CATEGORIES), **other}, world.data / "config.yaml")
     refused(train(world, "--no-train"), capsys, "1/0.pth", "pred_x0_made_by")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, 1.0000001, None, "0.5", True])
+def test_a_threshold_that_is_no_probability_is_refused(world, capsys, threshold):
+    """Of every comparison with nan the answer is no: all videos would pass."""
+    path = world.save / "2" / "1.pth"
+    save_torch({**load_torch(path), "threshold": threshold}, path)
+    refused(embed(world, "--operating_point", "validation"), capsys, "2/1.pth", f"threshold {threshold!r}", "0 to 1")
+    refused(train(world, "--no-train"), capsys, "2/1.pth", "threshold")
+    refused(train(world, "--epoch", "1"), capsys, "2/1.pth", "threshold")
+
+
+def test_normal_clips_that_all_score_one(world, capsys):
+    """What cannot be aimed at is said, in the table and in the summary."""
+    for path in world.save.glob("1/*.pth"):
+        found = load_torch(path)
+        found["about"]["metrics"]["val_false_positives_met"] = False
+        save_torch(found, path)
+    assert train(world, "--epoch", "1") == 0
+    assert "more false positives than aimed at: 3 of 6 (group/step 1/0, 1/1, 1/2)" in capsys.readouterr().out
+    with open(world.save / "metrics.csv", newline="") as f:
+        assert [row["val_false_positives_met"] for row in csv.DictReader(f)] == ["False"] * 3 + ["True"] * 3
+
+
+def test_finished_detectors_know_their_recordings_and_representation(world, capsys):
+    """Also without train.yaml, which knows them too."""
+    (world.save / "train.yaml").unlink()
+    assert train(world, "--epoch", "1") == 0
+    path = world.save / "2" / "2.pth"
+    good = load_torch(path)
+    save_torch({**good, "representation": "rgb"}, path)
+    refused(train(world, "--epoch", "1"), capsys, "2/2.pth", "another representation")
+    save_torch(good, path)
+    config = load_yaml(world.data / "config.yaml")
+    save_yaml({**config, "pred_x0_made_by": "another run"}, world.data / "config.yaml")
+    refused(train(world, "--epoch", "1"), capsys, "1/0.pth", "another dataset", "pred_x0_made_by: 'recording' there")
+
+
+def test_folders_that_only_look_like_detectors(world):
+    for name in ("1_backup/0.pth", "3/x.pth", "3/1_old.pth"):
+        (world.save / name).parent.mkdir(exist_ok=True)
+        shutil.copy(world.save / "1" / "0.pth", world.save / name)
+    assert train(world, "--epoch", "1") == 0
+    with open(world.save / "metrics.csv", newline="") as f:
+        assert [(row["group"], row["step"]) for row in csv.DictReader(f)] == [(g, s) for g in "12" for s in "012"]
+
+
+def test_evaluation_needs_normal_rows(world, tmp_path, capsys):
+    save_torch([1, 5, 11, 14, 20], tmp_path / "list.pth")
+    change(world, eval_sha256=sha256(tmp_path / "list.pth"))
+    refused(train(world, "--no-train", "--eval_dir", str(tmp_path / "list.pth")), capsys, "list.pth", "no normal rows")
+
+
+def test_evaluation_of_scores_that_are_not_finite(world, capsys):
+    path = world.save / "2" / "1.pth"
+    found = load_torch(path)
+    found["state_dict"]["classifier.bias"][0] = float("nan")
+    save_torch(found, path)
+    refused(train(world, "--no-train"), capsys, "2/1.pth", "step 1", "not finite")
+    refused(embed(world), capsys, "2/1.pth", "step 1", "not finite")
+    assert not (world.results / "unfinished" / "1.pth").exists()
+
+
+def test_the_shared_detector_of_a_grid_is_not_evaluated(world, capsys):
+    flags = ["--no-train", "--model", "shared", "--data_dir", str(world.data), "--eval_dir", str(world.eval), "--gpu_num", "-1"]
+    refused(train_mae.main([*flags, "--save_dir", str(world.save)]), capsys, "--model shared", "no shared.pth")
+    assert not (world.save / "evaluation.csv").exists()
 
 
 def test_a_results_folder_holds_one_set_of_votes(world, capsys):
