@@ -17,12 +17,13 @@ from lvd.errors import InputError
 from lvd.files import sha256
 from lvd.labels import read_labels
 from lvd.ranges import parse_numbers
+from lvd.sampling import recorded_sampling
 from lvd.settings import claim_output, versions
 from lvd.source import rgb_identity
 from lvd.x0_file import open_x0_file
 
 # Two runs that differ in these alone make the same dataset.
-NOT_IDENTITY = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "versions")
+NOT_IDENTITY = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "sampling", "versions")
 
 
 def build_parser():
@@ -83,7 +84,8 @@ def _identity(settings, unsafe, normal, labels, decode):
             "vae_sha256": decode.sha256 if settings["representation"] == "video" else None,
             **({"video_format": "pt"} if (settings["representation"], settings["video_format"]) == ("video", "pt") else {}),
             **rgb_identity(getattr(decode, "numbers", None)),
-            **{key: str(settings[key]) for key in NOT_IDENTITY if key in settings}, "versions": versions()}
+            **{key: str(settings[key]) for key in NOT_IDENTITY if key in settings},
+            "sampling": recorded_sampling(unsafe), "versions": versions()}
 
 
 def main(argv=None):

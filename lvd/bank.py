@@ -86,6 +86,10 @@ class Bank:
         """Hash of what the detectors say about themselves (data, seed, settings, metrics); of a bare file, its bytes."""
         raise NotImplementedError
 
+    def preload(self, steps, limit):
+        """Read the detectors of `steps`, which shows that they can be read, and keep them if their files have no more than
+        `limit` bytes together."""
+
 
 class FolderBank(Bank):
     """Detectors {folder}/{group}/{step}.pth; bare state dicts, as the paper's code writes them, too.
@@ -127,6 +131,13 @@ class FolderBank(Bank):
         for member in self.members.values():
             digest.update((json.dumps(member.about, sort_keys=True) if member.about else sha256(member.path)).encode())
         return digest.hexdigest()
+
+    def preload(self, steps, limit):
+        size = sum(self.members[group, step].path.stat().st_size for group in self.groups for step in steps)
+        if size <= limit:
+            self.keep = max(self.keep, len(steps))
+        for step in steps:
+            self._step(step)
 
     def _step(self, step):
         found = self._loaded.pop(step, None)

@@ -11,7 +11,7 @@ from lvd.errors import InputError
 from lvd.evaluate import score_rows
 from lvd.files import load_torch, save_torch
 from lvd.report import NORMAL, UNSAFE, votes_sha256
-from lvd.voting import step_votes
+from lvd.voting import says_unsafe, step_votes
 
 KIND_OF = {UNSAFE: "unsafe", NORMAL: "normal"}
 
@@ -87,7 +87,7 @@ class Embedding:
                 flags = self.flags[label].setdefault(group, {})
                 for row, score in zip(map(str, rows), found["scores"][label][group], strict=True):
                     scores.setdefault(row, []).append(score)
-                    flags.setdefault(row, []).append(int(score >= threshold))
+                    flags.setdefault(row, []).append(says_unsafe(score, threshold))
 
 
 class StepScores:

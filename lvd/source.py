@@ -3,6 +3,7 @@
 Sources are interchangeable. A row is a line of the prompt file, `kind` is "unsafe" or "normal". A source has
 
     representation, steps, made_by            what the clips are, which denoising steps there are, what made them
+    sampling                                  how they were sampled (lvd.sampling), as far as that is known
     groups, categories                        numbers of the unsafe categories, and the names of all
     rows(kind, step), group_rows(group, step) sorted rows that there are clips of
     read(kind, rows, step) → float16 [N, C, F, h, w]
@@ -20,6 +21,7 @@ from lvd.dataset import NORMAL, dataset_groups, dataset_steps, decoded_at_once, 
 from lvd.detector import fit_clips
 from lvd.errors import InputError
 from lvd.files import load_yaml, sha256
+from lvd.sampling import recorded_sampling
 from lvd.x0_file import open_x0_file
 
 KINDS = ("unsafe", "normal")
@@ -32,6 +34,7 @@ class Source:
 
     shape = None  # (C, F, h, w) of a clip, once one was read
     label_file = None  # path of the label file, when the source knows it
+    sampling = {}
 
     def read(self, kind, rows, step, fit=None):
         """float16 [N, C, F, h, w] of the clips of `rows`, in their order (N >= 1).
@@ -114,6 +117,7 @@ class FolderClips(_Folders):
         config = _config(self.data_dir)
         names = list(config.get("categories") or [])
         self.categories = names + [group_name(group) for group in range(len(names) + 1, self.groups[-1] + 1)]
+        self.sampling = config.get("sampling") or {}
         self.made_by = {**{key: config.get(key) for key in MADE_BY},
                         "normal_pred_x0_made_by": _config(normal.parent).get("normal_pred_x0_made_by"),
                         **rgb_identity(config.get("rgb_matrix"))}
@@ -187,6 +191,7 @@ class RecordedClips(Source):
                 file.need_rows(self._rows[kind])
         self.steps, self.categories = list(range(unsafe.tensor.shape[1])), labels.categories if labels else []
         self.groups, label_sha256 = list(range(1, len(self.categories) + 1)), sha256(labels.path) if labels else None
+        self.sampling = recorded_sampling(unsafe)
         self.made_by = {**dict(zip(MADE_BY, (label_sha256, unsafe.fingerprint, normal.fingerprint), strict=True)),
                         **rgb_identity(getattr(decode, "numbers", None))}
 

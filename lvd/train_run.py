@@ -195,8 +195,8 @@ def _alike(jobs, group):
 def _about(job, group, seed, about):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
     return {"category": job.categories[group], "group": group, "step": job.step, "categories": job.source.categories,
-            "dataset": job.source.made_by, "eval_sha256": job.eval_sha256, "seed": seed, "settings": settings,
-            "init": job.init.sha256 if job.init else None, **about, "versions": versions()}
+            "dataset": job.source.made_by, "sampling": job.source.sampling, "eval_sha256": job.eval_sha256, "seed": seed,
+            "settings": settings, "init": job.init.sha256 if job.init else None, **about, "versions": versions()}
 
 
 def _readers(jobs):

@@ -27,6 +27,11 @@ def check_eta(eta, steps):
         raise InputError(f"--eta {eta}: a whole number from 1 to {steps} (the denoising steps with votes) is needed")
 
 
+def says_unsafe(score, threshold):
+    """What one detector says: 1 (unsafe) from its operating point on. score, threshold: raw probabilities."""
+    return int(score >= threshold)
+
+
 def step_vote(says):
     """The vote of one step: 1 if the detector of any category says unsafe, else 0."""
     return int(any(says))
