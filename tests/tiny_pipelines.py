@@ -1,0 +1,244 @@
+"""The video pipelines of diffusers with tiny random components: nothing is downloaded, a run takes a fraction of a second.
+
+Prompts are embeddings (no tokenizer, no text encoder), images are made here. A video's `kind` is a number: its prompt lies
+around that many times one direction, or its image around that brightness, so that a detector can tell two kinds apart.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+
+WIDTH, TOKENS = 16, 4  # width and number of the tokens of a prompt
+PIXELS = 32  # of images and, where the pipeline allows it, of videos
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A pipeline and what to call it with: pipe(**tiny.inputs([kind, ...], seeds)).
+
+    shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: kinds → arguments.
+    """
+
+    pipe: object
+    shape: tuple
+    fixed: dict
+    prompts: Callable
+
+    def inputs(self, kinds, seeds=(0,), steps=3, **changes):
+        """Arguments of a call that makes len(kinds) videos; seeds: of the noise of each (one: the same for all)."""
+        seeds = [*seeds] * (len(kinds) if len(seeds) == 1 else 1)
+        given = dict(num_inference_steps=steps, output_type="latent",
+                     generator=[torch.Generator().manual_seed(seed) for seed in seeds])
+        return {**self.fixed, **given, **self.prompts(kinds), **changes}
+
+
+def build(name, seed=0):
+    """The Tiny of a pipeline class, by its name; the weights come from the seed."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
+        torch.manual_seed(seed)
+        tiny = FAMILIES[name]()
+    for part in tiny.pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    tiny.pipe.set_progress_bar_config(disable=True)
+    return tiny
+
+
+def animatediff():
+    from diffusers import AnimateDiffPipeline, DDIMScheduler, UNetMotionModel
+
+    unet = UNetMotionModel(sample_size=8, motion_num_attention_heads=2, num_attention_heads=2, norm_num_groups=4,
+                           use_motion_mid_block=False, **blocks("Motion"))
+    pipe = AnimateDiffPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, unet=unet, motion_adapter=None,
+                               scheduler=DDIMScheduler(beta_schedule="linear", clip_sample=False))
+    return Tiny(pipe, (4, 4, 4, 4), dict(num_frames=4, height=8, width=8, guidance_scale=3.0), guided)
+
+
+def modelscope():
+    from diffusers import DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+
+    unet = UNet3DConditionModel(sample_size=8, norm_num_groups=4, attention_head_dim=4, **blocks("3D"))
+    pipe = TextToVideoSDPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, unet=unet, scheduler=DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False))
+    return Tiny(pipe, (4, 4, 4, 4), dict(num_frames=4, height=8, width=8, guidance_scale=3.0), guided)
+
+
+def svd():
+    from diffusers import (AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, StableVideoDiffusionPipeline,
+                           UNetSpatioTemporalConditionModel)
+
+    unet = UNetSpatioTemporalConditionModel(
+        sample_size=PIXELS // 4, in_channels=8, num_attention_heads=(2, 4), num_frames=4, addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        **{**blocks("SpatioTemporal"), "block_out_channels": (32, 64)})  # its norms have 32 groups
+    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32,) * 3, down_block_types=("DownEncoderBlock2D",) * 3,
+                                       sample_size=PIXELS)
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        interpolation_type="linear", use_karras_sigmas=True, timestep_type="continuous", timestep_spacing="leading",
+        steps_offset=1, sigma_min=0.002, sigma_max=700.0)
+    pipe = StableVideoDiffusionPipeline(vae=vae, image_encoder=clip_vision(), unet=unet, scheduler=scheduler,
+                                        feature_extractor=image_processor())
+    fixed = dict(num_frames=4, height=PIXELS, width=PIXELS, max_guidance_scale=2.0)
+    return Tiny(pipe, (4, 4, PIXELS // 4, PIXELS // 4), fixed, lambda kinds: {"image": images(kinds)})
+
+
+def i2vgen():
+    from diffusers import DDIMScheduler, I2VGenXLPipeline, I2VGenXLUNet
+
+    unet = I2VGenXLUNet(sample_size=PIXELS // 2, norm_num_groups=4, attention_head_dim=4, **blocks("3D"))
+    pipe = I2VGenXLPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, image_encoder=clip_vision(),
+                            feature_extractor=image_processor(), unet=unet,
+                            scheduler=DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True,
+                                                    set_alpha_to_one=True, clip_sample=False, steps_offset=1,
+                                                    timestep_spacing="leading", prediction_type="v_prediction"))
+
+    def prompts(kinds):
+        return {**guided(kinds), "image": pictures(kinds)}
+
+    fixed = dict(num_frames=4, height=PIXELS, width=PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (4, 4, PIXELS // 2, PIXELS // 2), fixed, prompts)
+
+
+def cogvideox():
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
+
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=WIDTH,
+        num_layers=1, sample_width=2, sample_height=2, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
+        max_text_seq_length=TOKENS)
+    vae = AutoencoderKLCogVideoX(block_out_channels=(8,) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=2,
+                                 temporal_compression_ratio=4)
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False,
+        rescale_betas_zero_snr=True, snr_shift_scale=3.0, set_alpha_to_one=True, timestep_spacing="trailing")
+    pipe = CogVideoXPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
+    fixed = dict(num_frames=9, height=PIXELS, width=PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (4, 3, 4, 4), fixed, guided)
+
+
+def ltx():
+    from diffusers import (AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline,
+                           LTXVideoTransformer3DModel)
+
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, num_layers=1,
+        caption_channels=WIDTH)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8, block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4, layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 5)
+    pipe = LTXPipeline(vae=vae, text_encoder=None, tokenizer=None, transformer=transformer, scheduler=(
+        FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1,
+                                        base_image_seq_len=1024, max_image_seq_len=4096)))
+    fixed = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)  # latents of 3 x 2 x 3: no two axes alike
+    return Tiny(pipe, (8, 3, 2, 3), fixed, lambda kinds: guided(kinds, mask=True))
+
+
+def wan():
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+
+    transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16,
+                                        text_dim=WIDTH, freq_dim=16, ffn_dim=32, num_layers=1, rope_max_seq_len=32)
+    vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    pipe = WanPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
+    fixed = dict(num_frames=9, height=PIXELS, width=PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (16, 3, 4, 4), fixed, guided)
+
+
+def hunyuan():
+    from diffusers import (AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline,
+                           HunyuanVideoTransformer3DModel)
+
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=1, num_single_layers=1,
+        num_refiner_layers=1, patch_size=1, text_embed_dim=WIDTH, pooled_projection_dim=8, rope_axes_dim=(2, 4, 4))
+    vae = AutoencoderKLHunyuanVideo(latent_channels=4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4,
+                                    mid_block_add_attention=True)
+    pipe = HunyuanVideoPipeline(text_encoder=None, tokenizer=None, transformer=transformer, vae=vae, text_encoder_2=None,
+                                tokenizer_2=None, scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0))
+
+    def prompts(kinds):
+        return {"prompt_embeds": embeddings(kinds), "pooled_prompt_embeds": embeddings(kinds, 1, 8)[:, 0],
+                "prompt_attention_mask": torch.ones(len(kinds), TOKENS)}
+
+    return Tiny(pipe, (4, 3, 4, 4), dict(num_frames=9, height=PIXELS, width=PIXELS), prompts)
+
+
+def mochi():
+    from diffusers import AutoencoderKLMochi, FlowMatchEulerDiscreteScheduler, MochiPipeline, MochiTransformer3DModel
+
+    transformer = MochiTransformer3DModel(
+        patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=16, in_channels=12,
+        text_embed_dim=WIDTH, time_embed_dim=4, max_sequence_length=TOKENS)
+    vae = AutoencoderKLMochi(latent_channels=12, encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4,
+                             layers_per_block=(1,) * 5)
+    pipe = MochiPipeline(vae=vae, text_encoder=None, tokenizer=None, transformer=transformer,
+                         scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+    fixed = dict(num_frames=13, height=PIXELS, width=PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (12, 3, 4, 4), fixed, lambda kinds: guided(kinds, mask=True))
+
+
+FAMILIES = {"AnimateDiffPipeline": animatediff, "TextToVideoSDPipeline": modelscope, "StableVideoDiffusionPipeline": svd,
+            "I2VGenXLPipeline": i2vgen, "CogVideoXPipeline": cogvideox, "LTXPipeline": ltx, "WanPipeline": wan,
+            "HunyuanVideoPipeline": hunyuan, "MochiPipeline": mochi}
+
+
+def embeddings(kinds, tokens=TOKENS, width=WIDTH):
+    """[B, tokens, width]: each kind times one direction, and a little of the video's own."""
+    direction = torch.randn(tokens, width, generator=torch.Generator().manual_seed(1))
+    own = torch.randn(len(kinds), tokens, width)
+    return torch.stack([kind * direction for kind in kinds]) + 0.1 * own
+
+
+def guided(kinds, mask=False):
+    """Prompts and empty negative ones, as most pipelines take them; mask: with the attention masks of both."""
+    found = {"prompt_embeds": embeddings(kinds), "negative_prompt_embeds": torch.zeros(len(kinds), TOKENS, WIDTH)}
+    if mask:
+        ones = torch.ones(len(kinds), TOKENS, dtype=torch.bool)
+        found |= {"prompt_attention_mask": ones, "negative_prompt_attention_mask": ones}
+    return found
+
+
+def images(kinds):
+    """[B, 3, H, W] in [0, 1]: brighter the larger the kind, each with a little noise of its own."""
+    return (0.5 + 0.25 * torch.tensor(kinds).view(-1, 1, 1, 1) + 0.05 * torch.randn(len(kinds), 3, PIXELS, PIXELS)).clamp(0, 1)
+
+
+def pictures(kinds):
+    """The same as a list of PIL images."""
+    from PIL import Image
+
+    return [Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()) for image in images(kinds)]
+
+
+def blocks(suffix):
+    """Two levels of a UNet with attention to prompts, of the named kind of blocks."""
+    return dict(block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=WIDTH,
+                down_block_types=(f"CrossAttnDownBlock{suffix}", f"DownBlock{suffix}"),
+                up_block_types=(f"UpBlock{suffix}", f"CrossAttnUpBlock{suffix}"))
+
+
+def sd_vae():
+    """Stable Diffusion's kind of autoencoder, 2 pixels to a latent."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
+                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, sample_size=PIXELS)
+
+
+def clip_vision():
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(
+        hidden_size=WIDTH, projection_dim=WIDTH, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        image_size=PIXELS, patch_size=8))
+
+
+def image_processor():
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(crop_size=PIXELS, size=PIXELS)
