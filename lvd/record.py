@@ -1,0 +1,87 @@
+"""Record the predicted x0 of any pipeline of diffusers into an x0 file, from which the detectors' scripts start.
+
+    with lvd.record(pipe, "unsafe/pred_x0.pth", videos=len(prompts)) as recording:
+        for row, prompt in enumerate(prompts):
+            if row not in recording.whole:
+                with recording.row(row, prompt=prompt, seed=row):
+                    pipe(prompt, generator=torch.Generator().manual_seed(row))
+
+A row is a video's place among the prompts, to which label files refer. Stopped and run again, it goes on.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lvd.errors import InputError
+from lvd.layouts import find_layout
+from lvd.settings import versions
+from lvd.x0 import describe_scheduler, need_scheduler, watch_steps
+from lvd.x0_file import create_x0_file, open_x0_file
+
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+def record(pipe, path, videos, dtype="float16", layout=None, about=None):
+    """A context manager: the Recording of `videos` videos that `pipe` makes, in the x0 file `path` and its sidecar.
+
+    layout: as of `find_layout`. about: plain JSON dict, what else tells these recordings from others (the model, the
+    prompts, the guidance); a file made with another one is not added to. InputError for a pipeline or scheduler that is
+    not known.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r}: one of {', '.join(DTYPES)} is needed")
+    need_scheduler(pipe.scheduler)
+    return Recording(pipe, Path(path), videos, getattr(torch, dtype), find_layout(pipe, layout), about or {})
+
+
+class Recording:
+    """What `record` hands out. whole: the rows that are recorded. The file is made when the first video is done."""
+
+    def __init__(self, pipe, path, videos, dtype, layout, about):
+        self.pipe, self.path, self.videos, self.dtype, self.layout, self.about = pipe, path, videos, dtype, layout, about
+        self.whole = set(open_x0_file(path).rows) if path.exists() else set()
+        self._writer = None
+
+    def row(self, row, **facts):
+        """While the block runs, the one video that the pipeline makes is recorded; facts: what the sidecar says of it."""
+        return self.rows([row], [facts])
+
+    @contextmanager
+    def rows(self, rows, facts=None):
+        """The same for a call of the pipeline that makes several videos, in their order; facts: a dict for each. Nothing is
+        written when the block fails or not all steps were taken."""
+        kept, planned = [], []
+
+        def keep(step, timestep, x0, prev_sample):
+            clips = self.layout.unpack(x0)  # [B, C, F, h, w]
+            if len(clips) != len(rows):
+                raise InputError(f"{self.path}: {len(rows)} row(s) named, the pipeline makes {len(clips)} video(s) at once")
+            kept.append(clips.to("cpu", self.dtype))
+
+        def begin(timesteps):
+            planned[:] = timesteps
+
+        with self.layout.following(self.pipe), watch_steps(self.pipe.scheduler, keep, begin):
+            yield
+        if not kept or len(kept) != len(planned):
+            raise InputError(f"{self.path}: {len(kept)} of {len(planned)} denoising steps were taken in this block; all are "
+                             f"needed")
+        x0 = torch.stack(kept, 1)  # [B, S, C, F, h, w]
+        self._writer = self._writer or self._open(x0.shape[1:])
+        infos = [{**said, "timesteps": planned} for said in facts or [{}] * len(rows)]
+        self._writer.write_rows(rows, x0.unbind(), infos)
+        self.whole.update(rows)
+
+    def _open(self, shape):
+        meta = {"pipeline": type(self.pipe).__name__, "layout": self.layout.axes, "x0_mode": "true",
+                "scheduler": describe_scheduler(self.pipe.scheduler), **self.about, "versions": versions()}
+        return create_x0_file(self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, meta)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._writer:
+            self._writer.close()
