@@ -54,7 +54,7 @@ def animatediff():
                            use_motion_mid_block=False, **blocks("Motion"))
     pipe = AnimateDiffPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, unet=unet, motion_adapter=None,
                                scheduler=DDIMScheduler(beta_schedule="linear", clip_sample=False))
-    return Tiny(pipe, (4, 4, 4, 4), dict(num_frames=4, height=8, width=8, guidance_scale=3.0), guided)
+    return Tiny(pipe, (4, 3, 4, 8), dict(num_frames=3, height=16, width=32, guidance_scale=3.0), guided)
 
 
 def modelscope():
@@ -63,7 +63,7 @@ def modelscope():
     unet = UNet3DConditionModel(sample_size=8, norm_num_groups=4, attention_head_dim=4, **blocks("3D"))
     pipe = TextToVideoSDPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, unet=unet, scheduler=DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False))
-    return Tiny(pipe, (4, 4, 4, 4), dict(num_frames=4, height=8, width=8, guidance_scale=3.0), guided)
+    return Tiny(pipe, (4, 3, 4, 8), dict(num_frames=3, height=16, width=32, guidance_scale=3.0), guided)
 
 
 def svd():
@@ -89,7 +89,7 @@ def svd():
 def i2vgen():
     from diffusers import DDIMScheduler, I2VGenXLPipeline, I2VGenXLUNet
 
-    unet = I2VGenXLUNet(sample_size=PIXELS // 2, norm_num_groups=4, attention_head_dim=4, **blocks("3D"))
+    unet = I2VGenXLUNet(sample_size=PIXELS // 4, norm_num_groups=4, attention_head_dim=4, **blocks("3D"))
     pipe = I2VGenXLPipeline(vae=sd_vae(), text_encoder=None, tokenizer=None, image_encoder=clip_vision(),
                             feature_extractor=image_processor(), unet=unet,
                             scheduler=DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True,
@@ -99,8 +99,8 @@ def i2vgen():
     def prompts(kinds):
         return {**guided(kinds), "image": pictures(kinds)}
 
-    fixed = dict(num_frames=4, height=PIXELS, width=PIXELS, guidance_scale=3.0)
-    return Tiny(pipe, (4, 4, PIXELS // 2, PIXELS // 2), fixed, prompts)
+    fixed = dict(num_frames=3, height=PIXELS, width=PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (4, 3, PIXELS // 4, PIXELS // 4), fixed, prompts)
 
 
 def cogvideox():
@@ -116,8 +116,8 @@ def cogvideox():
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False,
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, set_alpha_to_one=True, timestep_spacing="trailing")
     pipe = CogVideoXPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
-    fixed = dict(num_frames=9, height=PIXELS, width=PIXELS, guidance_scale=3.0)
-    return Tiny(pipe, (4, 3, 4, 4), fixed, guided)
+    fixed = dict(num_frames=9, height=PIXELS, width=2 * PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (4, 3, 4, 8), fixed, guided)
 
 
 def ltx():
@@ -145,8 +145,8 @@ def wan():
     vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     pipe = WanPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
-    fixed = dict(num_frames=9, height=PIXELS, width=PIXELS, guidance_scale=3.0)
-    return Tiny(pipe, (16, 3, 4, 4), fixed, guided)
+    fixed = dict(num_frames=9, height=PIXELS, width=2 * PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (16, 3, 4, 8), fixed, guided)
 
 
 def hunyuan():
@@ -165,7 +165,7 @@ def hunyuan():
         return {"prompt_embeds": embeddings(kinds), "pooled_prompt_embeds": embeddings(kinds, 1, 8)[:, 0],
                 "prompt_attention_mask": torch.ones(len(kinds), TOKENS)}
 
-    return Tiny(pipe, (4, 3, 4, 4), dict(num_frames=9, height=PIXELS, width=PIXELS), prompts)
+    return Tiny(pipe, (4, 3, 4, 8), dict(num_frames=9, height=PIXELS, width=2 * PIXELS), prompts)
 
 
 def mochi():
@@ -178,8 +178,8 @@ def mochi():
                              layers_per_block=(1,) * 5)
     pipe = MochiPipeline(vae=vae, text_encoder=None, tokenizer=None, transformer=transformer,
                          scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
-    fixed = dict(num_frames=13, height=PIXELS, width=PIXELS, guidance_scale=3.0)
-    return Tiny(pipe, (12, 3, 4, 4), fixed, lambda kinds: guided(kinds, mask=True))
+    fixed = dict(num_frames=13, height=PIXELS, width=2 * PIXELS, guidance_scale=3.0)
+    return Tiny(pipe, (12, 3, 4, 8), fixed, lambda kinds: guided(kinds, mask=True))
 
 
 FAMILIES = {"AnimateDiffPipeline": animatediff, "TextToVideoSDPipeline": modelscope, "StableVideoDiffusionPipeline": svd,
@@ -223,11 +223,11 @@ def blocks(suffix):
 
 
 def sd_vae():
-    """Stable Diffusion's kind of autoencoder, 2 pixels to a latent."""
+    """Stable Diffusion's kind of autoencoder, 4 pixels to a latent."""
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
-                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, sample_size=PIXELS)
+    return AutoencoderKL(block_out_channels=(8,) * 3, down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
+                         up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=4, sample_size=PIXELS)
 
 
 def clip_vision():
