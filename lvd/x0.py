@@ -16,7 +16,7 @@ from lvd.errors import InputError
 ALPHAS = "sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, abar by timestep"
 SIGMAS = "x0 + sigma noise, sigma by step"
 SCALED = "alpha x0 + alpha' noise, from sigma by step: sqrt(1 + sigma^2) or, for flows, 1 - sigma"
-FLOW = "(1 - sigma) x0 + sigma noise, velocity predicted"
+FLOW = "(1 - sigma) x0 + sigma noise, velocity predicted; invert_sigmas (Mochi): sigma x0 + (1 - sigma) noise"
 SCHEDULERS = {
     "DDIMScheduler": ALPHAS, "DDIMParallelScheduler": ALPHAS, "DDPMScheduler": ALPHAS, "DDPMParallelScheduler": ALPHAS,
     "PNDMScheduler": ALPHAS, "LCMScheduler": ALPHAS, "TCDScheduler": ALPHAS, "CogVideoXDDIMScheduler": ALPHAS,
@@ -44,7 +44,7 @@ def predicted_x0(scheduler, model_output, timestep, sample, per_token_timesteps=
         sigma = _sigma(scheduler, timestep, x)
         if per_token_timesteps is not None:
             sigma = (per_token_timesteps / config.num_train_timesteps)[..., None]
-        return x - sigma * out
+        return x + (1 - sigma) * out if config.get("invert_sigmas") else x - sigma * out
     if kind == SIGMAS:
         return _of_sigmas(config.prediction_type, out, x, _sigma(scheduler, timestep, x))
     if kind == ALPHAS:
