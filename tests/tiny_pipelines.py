@@ -1,7 +1,7 @@
 """The video pipelines of diffusers with tiny random components: nothing is downloaded, a run takes a fraction of a second.
 
-Prompts are embeddings (no tokenizer, no text encoder), images are made here. A video's `kind` is a number: its prompt lies
-around that many times one direction, or its image around that brightness, so that a detector can tell two kinds apart.
+Prompts are embeddings (no tokenizer, no text encoder), images are made here. A video's `kind` is 1 or -1: its prompt lies to
+that side of a direction, its image is bright or dark, so that a detector can tell the two apart.
 """
 
 import warnings
@@ -18,7 +18,7 @@ PIXELS = 32  # of images and, where the pipeline allows it, of videos
 class Tiny:
     """A pipeline and what to call it with: pipe(**tiny.inputs([kind, ...], seeds)).
 
-    shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: kinds → arguments.
+    shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind, row), ...] → arguments.
     """
 
     pipe: object
@@ -26,12 +26,14 @@ class Tiny:
     fixed: dict
     prompts: Callable
 
-    def inputs(self, kinds, seeds=(0,), steps=3, **changes):
-        """Arguments of a call that makes len(kinds) videos; seeds: of the noise of each (one: the same for all)."""
+    def inputs(self, kinds, seeds=(0,), first=0, steps=3, **changes):
+        """Arguments of a call that makes len(kinds) videos. seeds: of the noise of each (one: the same for all); prompts
+        of a kind differ a little from row to row, which count from `first`."""
         seeds = [*seeds] * (len(kinds) if len(seeds) == 1 else 1)
+        wanted = list(zip(kinds, range(first, first + len(kinds)), strict=True))
         given = dict(num_inference_steps=steps, output_type="latent",
                      generator=[torch.Generator().manual_seed(seed) for seed in seeds])
-        return {**self.fixed, **given, **self.prompts(kinds), **changes}
+        return {**self.fixed, **given, **self.prompts(wanted), **changes}
 
 
 def build(name, seed=0):
@@ -83,7 +85,7 @@ def svd():
     pipe = StableVideoDiffusionPipeline(vae=vae, image_encoder=clip_vision(), unet=unet, scheduler=scheduler,
                                         feature_extractor=image_processor())
     fixed = dict(num_frames=4, height=PIXELS, width=PIXELS, max_guidance_scale=2.0)
-    return Tiny(pipe, (4, 4, PIXELS // 4, PIXELS // 4), fixed, lambda kinds: {"image": images(kinds)})
+    return Tiny(pipe, (4, 4, PIXELS // 4, PIXELS // 4), fixed, lambda wanted: {"image": images(wanted)})
 
 
 def i2vgen():
@@ -96,8 +98,8 @@ def i2vgen():
                                                     set_alpha_to_one=True, clip_sample=False, steps_offset=1,
                                                     timestep_spacing="leading", prediction_type="v_prediction"))
 
-    def prompts(kinds):
-        return {**guided(kinds), "image": pictures(kinds)}
+    def prompts(wanted):
+        return {**guided(wanted), "image": pictures(wanted)}
 
     fixed = dict(num_frames=3, height=PIXELS, width=PIXELS, guidance_scale=3.0)
     return Tiny(pipe, (4, 3, PIXELS // 4, PIXELS // 4), fixed, prompts)
@@ -107,8 +109,8 @@ def cogvideox():
     from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=WIDTH,
-        num_layers=1, sample_width=2, sample_height=2, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8, text_embed_dim=WIDTH,
+        num_layers=2, sample_width=2, sample_height=2, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
         max_text_seq_length=TOKENS)
     vae = AutoencoderKLCogVideoX(block_out_channels=(8,) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=2,
                                  temporal_compression_ratio=4)
@@ -116,7 +118,7 @@ def cogvideox():
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False,
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, set_alpha_to_one=True, timestep_spacing="trailing")
     pipe = CogVideoXPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
-    fixed = dict(num_frames=9, height=PIXELS, width=2 * PIXELS, guidance_scale=3.0)
+    fixed = dict(num_frames=9, height=PIXELS, width=2 * PIXELS, guidance_scale=6.0)
     return Tiny(pipe, (4, 3, 4, 8), fixed, guided)
 
 
@@ -134,7 +136,7 @@ def ltx():
         FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1,
                                         base_image_seq_len=1024, max_image_seq_len=4096)))
     fixed = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)  # latents of 3 x 2 x 3: no two axes alike
-    return Tiny(pipe, (8, 3, 2, 3), fixed, lambda kinds: guided(kinds, mask=True))
+    return Tiny(pipe, (8, 3, 2, 3), fixed, lambda wanted: guided(wanted, mask=True))
 
 
 def wan():
@@ -161,9 +163,9 @@ def hunyuan():
     pipe = HunyuanVideoPipeline(text_encoder=None, tokenizer=None, transformer=transformer, vae=vae, text_encoder_2=None,
                                 tokenizer_2=None, scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0))
 
-    def prompts(kinds):
-        return {"prompt_embeds": embeddings(kinds), "pooled_prompt_embeds": embeddings(kinds, 1, 8)[:, 0],
-                "prompt_attention_mask": torch.ones(len(kinds), TOKENS)}
+    def prompts(wanted):
+        return {"prompt_embeds": embeddings(wanted), "pooled_prompt_embeds": embeddings(wanted, 1, 8)[:, 0],
+                "prompt_attention_mask": torch.ones(len(wanted), TOKENS)}
 
     return Tiny(pipe, (4, 3, 4, 8), dict(num_frames=9, height=PIXELS, width=2 * PIXELS), prompts)
 
@@ -179,7 +181,7 @@ def mochi():
     pipe = MochiPipeline(vae=vae, text_encoder=None, tokenizer=None, transformer=transformer,
                          scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
     fixed = dict(num_frames=13, height=PIXELS, width=2 * PIXELS, guidance_scale=3.0)
-    return Tiny(pipe, (12, 3, 4, 8), fixed, lambda kinds: guided(kinds, mask=True))
+    return Tiny(pipe, (12, 3, 4, 8), fixed, lambda wanted: guided(wanted, mask=True))
 
 
 FAMILIES = {"AnimateDiffPipeline": animatediff, "TextToVideoSDPipeline": modelscope, "StableVideoDiffusionPipeline": svd,
@@ -187,32 +189,36 @@ FAMILIES = {"AnimateDiffPipeline": animatediff, "TextToVideoSDPipeline": modelsc
             "HunyuanVideoPipeline": hunyuan, "MochiPipeline": mochi}
 
 
-def embeddings(kinds, tokens=TOKENS, width=WIDTH):
-    """[B, tokens, width]: each kind times one direction, and a little of the video's own."""
-    direction = torch.randn(tokens, width, generator=torch.Generator().manual_seed(1))
-    own = torch.randn(len(kinds), tokens, width)
-    return torch.stack([kind * direction for kind in kinds]) + 0.1 * own
+def embeddings(wanted, tokens=TOKENS, width=WIDTH):
+    """[B, tokens, width]: each kind times one direction, and a little of the row's own."""
+    direction = 6 * own(1000, tokens, width)
+    return torch.stack([kind * direction + 0.1 * own(row, tokens, width) for kind, row in wanted])
 
 
-def guided(kinds, mask=False):
+def guided(wanted, mask=False):
     """Prompts and empty negative ones, as most pipelines take them; mask: with the attention masks of both."""
-    found = {"prompt_embeds": embeddings(kinds), "negative_prompt_embeds": torch.zeros(len(kinds), TOKENS, WIDTH)}
+    found = {"prompt_embeds": embeddings(wanted), "negative_prompt_embeds": torch.zeros(len(wanted), TOKENS, WIDTH)}
     if mask:
-        ones = torch.ones(len(kinds), TOKENS, dtype=torch.bool)
+        ones = torch.ones(len(wanted), TOKENS, dtype=torch.bool)
         found |= {"prompt_attention_mask": ones, "negative_prompt_attention_mask": ones}
     return found
 
 
-def images(kinds):
-    """[B, 3, H, W] in [0, 1]: brighter the larger the kind, each with a little noise of its own."""
-    return (0.5 + 0.25 * torch.tensor(kinds).view(-1, 1, 1, 1) + 0.05 * torch.randn(len(kinds), 3, PIXELS, PIXELS)).clamp(0, 1)
+def images(wanted):
+    """[B, 3, H, W] in [0, 1]: bright or dark, with a little noise of the row's own."""
+    found = [0.5 + 0.4 * kind + 0.05 * own(row, 3, PIXELS, PIXELS) for kind, row in wanted]
+    return torch.stack(found).clamp(0, 1)
 
 
-def pictures(kinds):
+def pictures(wanted):
     """The same as a list of PIL images."""
     from PIL import Image
 
-    return [Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()) for image in images(kinds)]
+    return [Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()) for image in images(wanted)]
+
+
+def own(row, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(row))
 
 
 def blocks(suffix):
