@@ -19,8 +19,10 @@ from lvd.layouts import find_layout
 from lvd.settings import versions
 from lvd.x0 import describe_scheduler, need_scheduler, watch_steps
 from lvd.x0_file import create_x0_file, open_x0_file
+from lvd.x0_sidecar import need_same_recording, new_sidecar
 
 DTYPES = ("float16", "bfloat16", "float32")
+NOT_IDENTITY = ("versions",)
 
 
 def record(pipe, path, videos, dtype="float16", layout=None, about=None):
@@ -40,9 +42,10 @@ class Recording:
     """What `record` hands out. whole: the rows that are recorded. The file is made when the first video is done."""
 
     def __init__(self, pipe, path, videos, dtype, layout, about):
-        self.pipe, self.path, self.videos, self.dtype, self.layout, self.about = pipe, path, videos, dtype, layout, about
-        self.whole = set(open_x0_file(path).rows) if path.exists() else set()
-        self._writer = None
+        self.pipe, self.path, self.videos, self.dtype, self.layout = pipe, path, videos, dtype, layout
+        self.meta = {"pipeline": type(pipe).__name__, "layout": layout.axes, "x0_mode": "true",
+                     "scheduler": describe_scheduler(pipe.scheduler), **about, "versions": versions()}
+        self.whole, self._writer = self._there() if path.exists() else set(), None
 
     def row(self, row, **facts):
         """While the block runs, the one video that the pipeline makes is recorded; facts: what the sidecar says of it."""
@@ -53,6 +56,10 @@ class Recording:
         """The same for a call of the pipeline that makes several videos, in their order; facts: a dict for each. Nothing is
         written when the block fails or not all steps were taken."""
         kept, planned = [], []
+        if bad := [row for row in rows if not 0 <= row < self.videos]:
+            raise InputError(f"{self.path}: row {bad[0]} is outside the {self.videos} videos of this recording")
+        if facts is not None and len(facts) != len(rows):
+            raise InputError(f"{self.path}: facts of {len(facts)} video(s) for {len(rows)} row(s)")
 
         def keep(step, timestep, x0, prev_sample):
             clips = self.layout.unpack(x0)  # [B, C, F, h, w]
@@ -74,10 +81,15 @@ class Recording:
         self._writer.write_rows(rows, x0.unbind(), infos)
         self.whole.update(rows)
 
+    def _there(self):
+        """The rows of the file that is there, which must be this recording's: found out before the first video is made."""
+        found = open_x0_file(self.path)
+        planned = new_sidecar((self.videos, *found.tensor.shape[1:]), self.dtype, self.meta)
+        need_same_recording(self.path, planned, NOT_IDENTITY)
+        return set(found.rows)
+
     def _open(self, shape):
-        meta = {"pipeline": type(self.pipe).__name__, "layout": self.layout.axes, "x0_mode": "true",
-                "scheduler": describe_scheduler(self.pipe.scheduler), **self.about, "versions": versions()}
-        return create_x0_file(self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, meta)
+        return create_x0_file(self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, self.meta, NOT_IDENTITY)
 
     def __enter__(self):
         return self
