@@ -84,7 +84,7 @@ class GuardWatch:
         if on_unsafe == "interrupt" and not can_interrupt(pipe):
             raise InputError(f"{type(pipe).__name__}: cannot be interrupted; on_unsafe='raise' is needed")
         self.guard, self.pipe, self.on_unsafe, self.results = guard, pipe, on_unsafe, []
-        self._layout, self._session, self._steps = find_layout(pipe, layout), None, None
+        self._layout, self._session = find_layout(pipe, layout), None
         guard.check({"x0_mode": "true", "scheduler": describe_scheduler(pipe.scheduler)})
         self._watch = watch_steps(pipe.scheduler, self._step, self._begin, self._blanked)
 
@@ -100,7 +100,7 @@ class GuardWatch:
         self.results = self._session.results() if self._session else []
         if kind is not None:
             return
-        if not self._session:
+        if not self._session or not self._session.verdicts():
             raise InputError(f"{type(self.pipe).__name__}: took no step with its {class_name(self.pipe.scheduler)}, so "
                              f"nothing was checked")
         if None in self._session.verdicts():
@@ -108,14 +108,13 @@ class GuardWatch:
 
     def _begin(self, timesteps):
         """The timesteps are set: the last moment to refuse before the model runs."""
-        self._steps = len(timesteps)
         self.guard.check({"steps": len(timesteps), "timesteps": timesteps})
+        self._session = self.guard.session(len(timesteps))
 
     def _step(self, step, timestep, x0, prev_sample):
         clips = self._layout.unpack(x0)
         if step == 0:
             self.guard.check({"latent_shape": list(clips.shape[1:])})
-            self._session = self.guard.session(self._steps, len(clips))
         if timestep != self._watch.state.timesteps[step]:
             raise InputError(f"step {step} has timestep {timestep:g}, its scheduler's is "
                              f"{self._watch.state.timesteps[step]:g}: the pipeline does not begin at its first step, as the "
@@ -136,14 +135,14 @@ class GuardWatch:
 
 
 class Reader:
-    """Function of a step and x0 [n, C, F, h, w] → the clips its detectors score, as lvd.source makes them of a recording in
-    float16."""
+    """Function of a step and x0 [n, C, F, h, w] → the clips its detectors score, as lvd.source makes them of a recording."""
 
     def __init__(self, bank, members, decode=None):
         kinds = sorted({member.representation for member in members})
         if len(kinds) > 1:
             raise InputError(f"{members[0].path}: detectors of {' and '.join(kinds)} clips are mixed; one kind is needed")
         self.bank, self.representation, self._decode, self._channels = bank, kinds[0], decode, None
+        self._dtype = getattr(torch, (members[0].about.get("sampling") or {}).get("x0_dtype", "float16"))
         if self.representation == "latent":
             config = bank.input_config(0)
             self._channels = config.num_channels if config else None
@@ -161,9 +160,8 @@ class Reader:
             raise InputError(f"the detectors take latents of {self._channels} channels, these have {channels}")
 
     def __call__(self, step, x0):
-        clips = x0.half()
-        if self.representation != "latent":
-            clips = self._decode(clips.float())
+        clips = x0.to(self._dtype)
+        clips = clips.half() if self.representation == "latent" else self._decode(clips.float())
         if self.representation == "video":
             clips = from_uint8(to_uint8(clips))
         config = self.bank.input_config(step)

@@ -19,8 +19,8 @@ class GuardResult:
     verdict: "unsafe", "safe", or "unchecked": something failed, and the video was stopped all the same. step: number of the
     denoising step after which that was certain (None: it never was). votes: of the steps that were looked at. scores:
     {category: [raw probability of unsafe at each of them]}. steps_run of steps_total were sampled, steps_saved were not.
-    seconds: from the first step's end, or what the caller began with, to the verdict; seconds_saved: an estimate, from
-    the mean time of the steps that ran. detectors: the names of those that ran. reason: why, in words.
+    seconds: from the beginning of the sampling to the verdict; seconds_saved: an estimate, steps_saved times the mean time that
+    a step takes for one video of the batch. detectors: the names of those that ran. reason: why, in words.
     """
 
     verdict: str
@@ -145,8 +145,7 @@ class GuardSession:
     def _result(self, video):
         groups, ran = self.bank.groups, len(video.scores)
         names = [self.bank.categories[group] for group in groups]
-        seen = max((v.steps_run for v in self._videos), default=0)
-        each = (self._last - self._began) / seen if seen else 0.0
+        each = (self._last - self._began) / max(1, sum(v.steps_run for v in self._videos))
         saved = self.steps - video.steps_run
         return GuardResult(
             verdict=video.verdict or UNCHECKED, step=video.step, votes=list(video.votes),
