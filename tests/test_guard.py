@@ -20,8 +20,10 @@ from lvd.errors import InputError
 from lvd.files import load_torch, save_torch, save_yaml
 from lvd.guard import Reader
 from lvd.guard_session import SAFE, UNCHECKED, UNSAFE, GuardSession
+from lvd.sampling import need_same_sampling, recorded_sampling
 from lvd.voting import decided, verdict
-from lvd.x0_file import open_x0_file
+from lvd.x0 import describe_scheduler
+from lvd.x0_file import X0File, open_x0_file
 from tiny_pipelines import build
 
 STEPS, VIDEOS, AT_ONCE = 5, 24, 12
@@ -336,6 +338,36 @@ def test_another_scheduler_or_setting_is_refused(world, tiny):
                 guard.watch(tiny.pipe)
     finally:
         tiny.pipe.scheduler = right
+
+
+def test_how_x0_came_about_reaches_the_detectors(world, tmp_path):
+    """From the recording, with or without a dataset of clip files between, into either form of detector."""
+    import build_x0
+    from lvd.source import FolderClips
+
+    assert build_x0.main(["--config", str(world.config), "--out_dir", str(tmp_path / "data"), "--gpu_num", "-1"]) == 0
+    wanted = {"steps": STEPS, "latent_shape": list(SHAPE), "x0_dtype": "float16", "x0_mode": "true",
+              "timesteps": [800, 600, 400, 200, 0]}
+    samplings = [FolderClips(tmp_path / "data").sampling, load_bank(world.shared).about["sampling"],
+                 load_bank(world.grid).members[2, 3].about["sampling"]]
+    for found in samplings:
+        assert {key: found[key] for key in wanted} == wanted
+        assert found["scheduler"]["class"] == "DDIMScheduler" and found["scheduler"]["beta_schedule"] == "linear"
+    assert samplings[0] == samplings[1] == samplings[2]
+
+
+def test_recordings_of_magictime_say_it_in_their_config():
+    kwargs = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", steps_offset=1, clip_sample=False)
+    x0 = X0File("x", torch.zeros(2, 3, 4, 4, 4, 4), [0], {"x0_mode": "released", "config": {"noise_scheduler_kwargs": kwargs}},
+                {0: {"timesteps": [667, 334, 1]}})
+    found = recorded_sampling(x0)
+    assert (found["x0_mode"], found["timesteps"], found["steps"]) == ("released", [667, 334, 1], 3)
+    member = SimpleNamespace(path="1/0.pth", about={"sampling": found})
+    here = describe_scheduler(diffusers.DDIMScheduler(**kwargs))
+    need_same_sampling([member], {"scheduler": here, "timesteps": [667.0, 334.0, 1.0], "x0_mode": "released"})
+    with pytest.raises(InputError, match="clip_sample False, this sampling has True"):
+        need_same_sampling([member], {"scheduler": {**here, "clip_sample": True}})
+    assert recorded_sampling(X0File("x", x0.tensor, [0], {})).keys() == {"steps", "latent_shape", "x0_dtype"}
 
 
 def test_detectors_that_do_not_say_what_they_learned_from(world, tiny, tmp_path):
