@@ -14,7 +14,6 @@ from lvd.x0_file import open_x0_file
 from pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
-BY_FRAME = ("StableVideoDiffusionPipeline", "CogVideoXPipeline")  # their latents come as [B, F, C, h, w]
 tiny_of = cache(tiny_pipelines.build)
 
 
@@ -25,19 +24,11 @@ def family(request, tmp_path_factory):
     return tiny, make_world(tiny, tmp_path_factory.mktemp(request.param))
 
 
-def clips_of(tiny, frames):
-    """What a pipeline returns with output_type latent, as [B, C, F, h, w], without lvd.layouts."""
-    name = type(tiny.pipe).__name__
-    if name == "LTXPipeline":
-        return tiny.pipe._unpack_latents(frames, *tiny.shape[1:])
-    return frames.transpose(1, 2) if name in BY_FRAME else frames
-
-
 def run(tiny, kinds, **changes):
     """What the pipeline makes of prompts that no detector was trained on, [B, C, F, h, w] of the latents or pixels."""
     torch.manual_seed(100)
     frames = tiny.pipe(**tiny.inputs(kinds, first=100, steps=STEPS, **changes)).frames
-    return frames if "output_type" in changes else clips_of(tiny, frames)
+    return frames if "output_type" in changes else tiny.clips(frames)
 
 
 @contextmanager
@@ -99,7 +90,7 @@ def test_recordings(family):
     assert world.unsafe.tensor.shape == (16, STEPS, *tiny.shape) and world.unsafe.rows == list(range(16))
     assert len(world.unsafe.info[0]["timesteps"]) == STEPS and world.unsafe.meta["pipeline"] == type(tiny.pipe).__name__
     torch.manual_seed(0)
-    video = clips_of(tiny, tiny.pipe(**tiny.inputs([UNSAFE] * 8, steps=STEPS)).frames)
+    video = tiny.clips(tiny.pipe(**tiny.inputs([UNSAFE] * 8, steps=STEPS)).frames)
     assert torch.allclose(world.unsafe.tensor[:8, -1].float(), video, rtol=2e-3, atol=2e-3 * float(video.std()))
 
 

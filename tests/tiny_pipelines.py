@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Callable
 
+import diffusers
 import torch
 
 WIDTH, TOKENS = 16, 4  # width and number of the tokens of a prompt
@@ -18,13 +19,15 @@ PIXELS = 32  # of images and, where the pipeline allows it, of videos
 class Tiny:
     """A pipeline and what to call it with: pipe(**tiny.inputs([kind, ...], seeds)).
 
-    shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind, row), ...] → arguments.
+    shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind, row), ...] → arguments;
+    clips: what the pipeline returns with output_type latent → [B, C, F, h, w].
     """
 
     pipe: object
     shape: tuple
     fixed: dict
     prompts: Callable
+    clips: Callable = lambda frames: frames
 
     def inputs(self, kinds, seeds=(0,), first=0, steps=3, **changes):
         """Arguments of a call that makes len(kinds) videos. seeds: of the noise of each (one: the same for all); prompts
@@ -36,8 +39,8 @@ class Tiny:
         return {**self.fixed, **given, **self.prompts(wanted), **changes}
 
 
-def build(name, seed=0):
-    """The Tiny of a pipeline class, by its name; the weights come from the seed."""
+def build(name, scheduler=None, seed=0):
+    """The Tiny of a pipeline class, by its name, with its usual scheduler or another of SCHEDULERS; weights by the seed."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
         torch.manual_seed(seed)
@@ -45,6 +48,9 @@ def build(name, seed=0):
     for part in tiny.pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    if scheduler:
+        settings = SCHEDULERS[name][scheduler]
+        tiny.pipe.scheduler = getattr(diffusers, scheduler).from_config(tiny.pipe.scheduler.config, **settings)
     tiny.pipe.set_progress_bar_config(disable=True)
     return tiny
 
@@ -85,7 +91,8 @@ def svd():
     pipe = StableVideoDiffusionPipeline(vae=vae, image_encoder=clip_vision(), unet=unet, scheduler=scheduler,
                                         feature_extractor=image_processor())
     fixed = dict(num_frames=4, height=PIXELS, width=PIXELS, max_guidance_scale=2.0)
-    return Tiny(pipe, (4, 4, PIXELS // 4, PIXELS // 4), fixed, lambda wanted: {"image": images(wanted)})
+    return Tiny(pipe, (4, 4, PIXELS // 4, PIXELS // 4), fixed, lambda wanted: {"image": images(wanted)},
+                lambda frames: frames.transpose(1, 2))
 
 
 def i2vgen():
@@ -119,7 +126,7 @@ def cogvideox():
         rescale_betas_zero_snr=True, snr_shift_scale=3.0, set_alpha_to_one=True, timestep_spacing="trailing")
     pipe = CogVideoXPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
     fixed = dict(num_frames=9, height=PIXELS, width=2 * PIXELS, guidance_scale=6.0)
-    return Tiny(pipe, (4, 3, 4, 8), fixed, guided)
+    return Tiny(pipe, (4, 3, 4, 8), fixed, guided, lambda frames: frames.transpose(1, 2))
 
 
 def ltx():
@@ -136,7 +143,8 @@ def ltx():
         FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1,
                                         base_image_seq_len=1024, max_image_seq_len=4096)))
     fixed = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)  # latents of 3 x 2 x 3: no two axes alike
-    return Tiny(pipe, (8, 3, 2, 3), fixed, lambda wanted: guided(wanted, mask=True))
+    return Tiny(pipe, (8, 3, 2, 3), fixed, lambda wanted: guided(wanted, mask=True),
+                lambda frames: pipe._unpack_latents(frames, 3, 2, 3))
 
 
 def wan():
@@ -187,6 +195,16 @@ def mochi():
 FAMILIES = {"AnimateDiffPipeline": animatediff, "TextToVideoSDPipeline": modelscope, "StableVideoDiffusionPipeline": svd,
             "I2VGenXLPipeline": i2vgen, "CogVideoXPipeline": cogvideox, "LTXPipeline": ltx, "WanPipeline": wan,
             "HunyuanVideoPipeline": hunyuan, "MochiPipeline": mochi}
+
+FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+# Other schedulers that people use with a pipeline, and their settings.
+SCHEDULERS = {
+    "AnimateDiffPipeline": {"DDPMScheduler": {}, "PNDMScheduler": {"skip_prk_steps": True}, "EulerDiscreteScheduler": {},
+                            "EulerAncestralDiscreteScheduler": {}, "DPMSolverMultistepScheduler": {}, "LCMScheduler": {}},
+    "TextToVideoSDPipeline": {"DPMSolverMultistepScheduler": {}, "UniPCMultistepScheduler": {}},
+    "CogVideoXPipeline": {"CogVideoXDPMScheduler": {}},
+    "WanPipeline": {"FlowMatchEulerDiscreteScheduler": {"shift": 3.0}, "DPMSolverMultistepScheduler": FLOW},
+}
 
 
 def embeddings(wanted, tokens=TOKENS, width=WIDTH):
