@@ -49,7 +49,10 @@ def need_same_sampling(members, now, allow_unknown=False):
 
 
 def full_scheduler(recorded):
-    """All settings of a scheduler of which some are recorded: the others are its class's defaults."""
+    """All settings of a scheduler of which some are recorded: the others are its class's defaults. What the class does not
+    know (`from_config` keeps what was another scheduler's) is left out."""
+    from inspect import signature
+
     import diffusers
 
     from lvd.x0 import describe_scheduler
@@ -57,7 +60,8 @@ def full_scheduler(recorded):
     kind = getattr(diffusers, recorded["class"], None)
     if kind is None:
         return recorded
-    return describe_scheduler(kind(**{key: value for key, value in recorded.items() if key != "class"}))
+    known = signature(kind.__init__).parameters
+    return describe_scheduler(kind(**{key: value for key, value in recorded.items() if key in known}))
 
 
 def _difference(key, before, now):
