@@ -54,7 +54,7 @@ def work(args):
     print(table(rows))
     if not args.only:
         put_table(args.page, table(rows))
-    bad = [row for row in rows if not row["as it should"]]
+    bad = [row for row in rows if not row["as_it_should"]]
     summary("pipelines tried", {"pipelines and schedulers": len(rows), "not as they should": len(bad)},
             [args.out] if args.only else [args.out, args.page])
 
@@ -72,7 +72,7 @@ def try_out(name, scheduler, folder):
     kinds = [NORMAL, UNSAFE, NORMAL]
     batch, (video, results) = run(tiny, kinds), guarded(tiny, guard, kinds)
     row = {"pipeline": name, "scheduler": type(tiny.pipe.scheduler).__name__,
-           "prediction": tiny.pipe.scheduler.config.get("prediction_type") or "flow", "axes": layout.axes,
+           "prediction": tiny.pipe.scheduler.config.get("prediction_type", "flow").removesuffix("_prediction"), "axes": layout.axes,
            "latents": " x ".join(map(str, tiny.shape)), "x0_error": x0_error(tiny, layout),
            "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped), "steps_run": max(r.steps_run for r in stopped),
            "normal_passed": sum(r.verdict == "safe" for r in passed), "prompts": PROMPTS,

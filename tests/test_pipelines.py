@@ -2,14 +2,17 @@
 
 from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import tiny_pipelines
-from lvd import Guard, UnsafeVideoError, record
+from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
 from lvd.layouts import FramesInBatch, can_interrupt, find_layout
+from lvd.sampling import need_same_sampling
+from lvd.x0 import describe_scheduler
 from lvd.x0_file import open_x0_file
 from pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
@@ -81,6 +84,23 @@ def test_unpacked_latents_are_what_the_autoencoder_decodes(name):
         assert torch.allclose(theirs, (ours - ours.mean()) * scale + theirs.mean(), atol=1e-4 * float(theirs.std()))
     blank = layout.unpack(layout.blank(seen[0], [1]))
     assert torch.equal(blank[0], clips[0]) and not blank[1].any() and clips[1].any()
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [(n, s) for n, found in tiny_pipelines.SCHEDULERS.items() for s in found])
+def test_other_schedulers(name, scheduler):
+    """The last x0 is the finished video (PNDM's last step mixes in earlier ones), and the guard knows the scheduler again."""
+    tiny = tiny_pipelines.build(name, scheduler)
+    layout = find_layout(tiny.pipe)
+    with layout.following(tiny.pipe), X0Recorder(tiny.pipe.scheduler, layout.unpack) as recorder:
+        video = run(tiny, [UNSAFE, NORMAL])
+    last = recorder.x0[:, -1]
+    assert recorder.x0.shape == (2, STEPS, *tiny.shape)
+    assert torch.allclose(last, video, atol=(1e-2 if scheduler == "PNDMScheduler" else 1e-5) * float(video.std()))
+    recorded = describe_scheduler(tiny.pipe.scheduler)
+    detector = SimpleNamespace(path="0.pth", about={"sampling": {"scheduler": recorded}})
+    need_same_sampling([detector], {"scheduler": recorded})
+    with pytest.raises(InputError, match="num_train_timesteps"):
+        need_same_sampling([detector], {"scheduler": {**recorded, "num_train_timesteps": 500}})
 
 
 @pytest.mark.slow
