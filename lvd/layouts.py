@@ -59,15 +59,23 @@ class Layout:
 
 
 class Dense(Layout):
-    """Five axes, videos first: "BCFHW" or "BFCHW"."""
+    """Five axes, in the order used here: "BCFHW"."""
 
-    def __init__(self, axes="BCFHW"):
-        self.axes = axes
-        self._order = [axes.index(axis) for axis in "BCFHW"]
+    axes = "BCFHW"
 
     def unpack(self, x):
         need_axes(x, self.axes)
-        return x.permute(self._order)
+        return x
+
+
+class FramesFirst(Layout):
+    """Five axes, frames before channels: "BFCHW"."""
+
+    axes = "BFCHW"
+
+    def unpack(self, x):
+        need_axes(x, self.axes)
+        return x.transpose(1, 2)
 
 
 class FramesInBatch(Layout):
@@ -114,10 +122,11 @@ class Tokens(Layout):
 
 # Pipeline class → its layout. Each was run: docs/pipelines.md.
 KNOWN = {
-    "AnimateDiffPipeline": Dense, "TextToVideoSDPipeline": FramesInBatch, "I2VGenXLPipeline": FramesInBatch,
-    "StableVideoDiffusionPipeline": lambda: Dense("BFCHW"), "CogVideoXPipeline": lambda: Dense("BFCHW"),
-    "LTXPipeline": Tokens, "WanPipeline": Dense, "HunyuanVideoPipeline": Dense, "MochiPipeline": Dense}
-BY_AXES = {"BCFHW": Dense, "BFCHW": lambda: Dense("BFCHW"), "(BF)CHW": FramesInBatch}
+    "AnimateDiffPipeline": Dense, "LattePipeline": Dense, "HunyuanVideoPipeline": Dense, "MochiPipeline": Dense,
+    "WanPipeline": Dense, "WanImageToVideoPipeline": Dense, "StableVideoDiffusionPipeline": FramesFirst,
+    "CogVideoXPipeline": FramesFirst, "CogVideoXImageToVideoPipeline": FramesFirst, "TextToVideoSDPipeline": FramesInBatch,
+    "I2VGenXLPipeline": FramesInBatch, "LTXPipeline": Tokens, "LTXImageToVideoPipeline": Dense}
+BY_AXES = {kind.axes: kind for kind in (Dense, FramesFirst, FramesInBatch)}
 
 
 def find_layout(pipe, layout=None):

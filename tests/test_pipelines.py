@@ -79,6 +79,7 @@ def test_unpacked_latents_are_what_the_autoencoder_decodes(name):
     given = torch.cat(decoded)
     if given.dim() == 4:  # an image model's: frame after frame
         given = given.unflatten(0, (2, -1)).transpose(1, 2)
+    given = given[:, :, -tiny.shape[1]:]  # a first frame may be the image's
     for ours, theirs in zip(clips.unbind(1), given.unbind(1), strict=True):
         scale = theirs.std() / ours.std()
         assert torch.allclose(theirs, (ours - ours.mean()) * scale + theirs.mean(), atol=1e-4 * float(theirs.std()))
