@@ -1,5 +1,7 @@
 """Layouts, recording and the guard on the video pipelines of diffusers, each with tiny random components."""
 
+import csv
+import sys
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
@@ -10,11 +12,15 @@ import torch
 import tiny_pipelines
 from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
-from lvd.layouts import FramesInBatch, can_interrupt, find_layout
+from lvd.layouts import KNOWN, FramesInBatch, Layout, can_interrupt, find_layout
 from lvd.sampling import need_same_sampling
+from lvd.settings import ROOT
 from lvd.x0 import describe_scheduler
 from lvd.x0_file import open_x0_file
 from pipeline_world import NORMAL, STEPS, UNSAFE, make_world
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import pipelines  # noqa: E402
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
 tiny_of = cache(tiny_pipelines.build)
@@ -214,6 +220,22 @@ def test_tokens_of_larger_patches():
         layout.unpack(pipe._pack_latents(clips, 2, 2))
 
 
+def test_a_layout_of_ones_own(tmp_path):
+    """As in docs/pipelines.md; what is recorded is what the known layout gives."""
+    class Tokens(Layout):
+        axes = "B(FHW)C"
+
+        def unpack(self, x):
+            return x.unflatten(1, (3, 2, 3)).movedim(-1, 1)
+
+    tiny = tiny_of("LTXPipeline")
+    for name, layout in (("own", Tokens()), ("known", None)):
+        with record(tiny.pipe, tmp_path / name / "pred_x0.pth", 1, layout=layout) as recording, recording.row(0):
+            run(tiny, [UNSAFE])
+    own, known = (open_x0_file(tmp_path / name / "pred_x0.pth").tensor for name in ("own", "known"))
+    assert torch.equal(own, known) and own.any()
+
+
 def test_prepare_latents_is_put_back():
     tiny = tiny_of("LTXPipeline")
     own = tiny.pipe.prepare_latents
@@ -274,3 +296,24 @@ def test_an_interrupted_or_failed_call_is_not_recorded(tmp_path):
                 pass
         assert not recording.whole and not (tmp_path / "pred_x0.pth").exists()
     assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(tiny.pipe.scheduler)
+
+
+@pytest.mark.slow
+def test_table_of_the_pipelines(tmp_path, capsys):
+    """The benchmark writes its table into the page; the page in docs names every pipeline that is known, and all did well."""
+    page, out = tmp_path / "page.md", tmp_path / "pipelines.csv"
+    page.write_text(f"before\n{pipelines.BEGIN}\nold\n{pipelines.END}\nafter\n")
+    assert pipelines.main(["--only", "LTXPipeline", "--out", str(out), "--page", str(page)]) == 0
+    (row,) = csv.DictReader(out.read_text().splitlines())
+    assert (row["pipeline"], row["scheduler"], row["as_it_should"]) == ("LTXPipeline", "FlowMatchEulerDiscreteScheduler", "True")
+    assert "old" in page.read_text() and "8 of 8, after step 2 of 3" in capsys.readouterr().out  # of some alone: not written
+    pipelines.put_table(page, "new")
+    assert page.read_text() == f"before\n{pipelines.BEGIN}\nnew\n{pipelines.END}\nafter\n"
+    assert pipelines.main(["--only", "NoPipeline"]) == 2 and "NoPipeline" in capsys.readouterr().err
+
+    shown = (ROOT / "docs/pipelines.md").read_text()
+    table = shown.split(pipelines.BEGIN)[1].split(pipelines.END)[0]
+    rows = list(csv.DictReader((ROOT / "docs/results/pipelines.csv").read_text().splitlines()))
+    assert {row["pipeline"] for row in rows} == set(KNOWN) == set(FAMILIES)
+    assert all(row["as_it_should"] == "True" for row in rows)
+    assert all(f"| `{row['pipeline']}` | `{row['scheduler']}` |" in table for row in rows)
