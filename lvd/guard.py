@@ -83,12 +83,12 @@ class GuardWatch:
             raise InputError(f"on_unsafe={on_unsafe!r}: one of {', '.join(MODES)} is needed")
         if on_unsafe == "interrupt" and not can_interrupt(pipe):
             raise InputError(f"{type(pipe).__name__}: cannot be interrupted; on_unsafe='raise' is needed")
-        self.guard, self.pipe, self.on_unsafe, self.results = guard, pipe, on_unsafe, []
-        self._layout, self._session = find_layout(pipe, layout), None
+        self.guard, self.pipe, self.on_unsafe, self._layout = guard, pipe, on_unsafe, find_layout(pipe, layout)
         guard.check({"x0_mode": "true", "scheduler": describe_scheduler(pipe.scheduler)})
         self._watch = watch_steps(pipe.scheduler, self._step, self._begin, self._blanked)
 
     def __enter__(self):
+        self._session, self.results = None, []
         with ExitStack() as stack:
             stack.enter_context(self._layout.following(self.pipe))
             stack.enter_context(self._watch)

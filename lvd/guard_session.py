@@ -19,8 +19,8 @@ class GuardResult:
     verdict: "unsafe", "safe", or "unchecked": something failed, and the video was stopped all the same. step: number of the
     denoising step after which that was certain (None: it never was). votes: of the steps that were looked at. scores:
     {category: [raw probability of unsafe at each of them]}. steps_run of steps_total were sampled, steps_saved were not.
-    seconds: from the beginning of the sampling to the verdict; seconds_saved: an estimate, steps_saved times the mean time that
-    a step takes for one video of the batch. detectors: the names of those that ran. reason: why, in words.
+    seconds: from the beginning of the sampling to the verdict; seconds_saved: an estimate, steps_saved times the mean time
+    that a step takes for one video of the batch. detectors: the names of those that ran. reason: why, in words.
     """
 
     verdict: str

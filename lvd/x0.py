@@ -48,7 +48,7 @@ def predicted_x0(scheduler, model_output, timestep, sample, per_token_timesteps=
     if kind == SIGMAS:
         return _of_sigmas(config.prediction_type, out, x, _sigma(scheduler, timestep, x))
     if kind == ALPHAS:
-        abar = scheduler.alphas_cumprod.to(x.device)[int(timestep)]
+        abar = scheduler.alphas_cumprod[int(timestep)]
         x0 = _of_alphas(config.prediction_type, out, x, abar**0.5, (1 - abar)**0.5)
     elif config.prediction_type == "flow_prediction":
         x0 = x - _sigma(scheduler, timestep, x) * out
@@ -114,7 +114,7 @@ class watch_steps:
         self.state = StepWatch()
 
     def __enter__(self):
-        self._class = type(self.scheduler)
+        self._class, self.state = type(self.scheduler), StepWatch()
         if getattr(self._class, WATCH, None) is not None or "step" in vars(self.scheduler):
             raise InputError(f"{class_name(self.scheduler)}: its step is watched (or replaced) already; one watch at a time")
         self.scheduler.__class__ = _watched(self._class, self)
@@ -128,8 +128,8 @@ class watch_steps:
         """The timesteps are set."""
         state = self.state
         if state.step >= 0:
-            raise InputError(f"{class_name(scheduler)}: set up again after {state.step + 1} steps; a watch is for one call of "
-                             f"the pipeline (without FreeInit)")
+            raise InputError(f"{class_name(scheduler)}: set up again after {state.step + 1} steps; a watch is for one call "
+                             f"of the pipeline (without FreeInit)")
         state.timesteps = timesteps_of(scheduler)
         if self._on_begin:
             self._on_begin(state.timesteps)
@@ -147,8 +147,8 @@ class watch_steps:
             return None
         state.step += 1
         if state.step >= len(state.timesteps):
-            raise InputError(f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; a watch is for one call of "
-                             f"the pipeline")
+            raise InputError(f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; a watch is for one call "
+                             f"of the pipeline")
         return predicted_x0(scheduler, given["model_output"], given["timestep"], given["sample"],
                             given.get("per_token_timesteps"))
 
@@ -177,7 +177,11 @@ class X0Recorder(watch_steps):
 
     def __init__(self, scheduler, unpack=None):
         super().__init__(scheduler, self._record)
-        self._unpack, self._steps, self.timesteps = unpack, [], []
+        self._unpack = unpack
+
+    def __enter__(self):
+        self._steps, self.timesteps = [], []
+        return super().__enter__()
 
     def _record(self, step, timestep, x0, prev_sample):
         self._steps.append((self._unpack(x0) if self._unpack else x0).to("cpu", copy=True))
@@ -195,11 +199,11 @@ def _watched(cls, watch):
     from functools import wraps
     from inspect import signature
 
-    parameters = signature(cls.step)
+    parameters, state = signature(cls.step), watch.state
 
     @wraps(cls.step)
     def step(self, *args, **kwargs):
-        if not watch.state.active:
+        if not state.active:
             return cls.step(self, *args, **kwargs)
         given = parameters.bind(self, *args, **kwargs).arguments
         x0 = watch._before(self, given)
@@ -208,7 +212,7 @@ def _watched(cls, watch):
     @wraps(cls.set_timesteps)
     def set_timesteps(self, *args, **kwargs):
         found = cls.set_timesteps(self, *args, **kwargs)
-        if watch.state.active:
+        if state.active:
             watch._begin(self)
         return found
 

@@ -231,6 +231,10 @@ def test_a_copy_is_watched_with_it_and_steps_itself(copied):
     assert scheduler.step_index is None  # the original took no step
     sample(twin, SCALED, "epsilon", 5)  # it outlives the watch
     assert recorder.x0.shape[1] == 5
+    with recorder:  # which may be used again
+        sample(twin, SCALED, "epsilon", 5)
+        sample(scheduler, SCALED, "epsilon", 3)
+    assert recorder.x0.shape[1] == 3
 
 
 def test_set_timesteps_may_be_replaced_or_called_before():
@@ -296,10 +300,13 @@ def test_outputs_as_objects_are_replaced_too():
     scheduler.set_timesteps(5)
     with watch_steps(scheduler, lambda *_: None, on_call=torch.zeros_like):
         found = scheduler.step(X0, scheduler.timesteps[0], X0)
+        pair = scheduler.step(X0, scheduler.timesteps[1], X0, return_dict=False)
+    assert len(pair) == 2 and not pair[0].any() and not pair[1].any()
     assert not found.prev_sample.any() and not found.pred_original_sample.any() and not found[0].any()
 
 
 def test_a_scheduler_in_words():
     found = describe_scheduler(make("DDIMScheduler", "epsilon", dict(trained_betas=[0.1, 0.2])))
-    assert found["class"] == "DDIMScheduler" and found["trained_betas"] == [0.1, 0.2] and found["prediction_type"] == "epsilon"
+    assert found["class"] == "DDIMScheduler" and found["prediction_type"] == "epsilon"
+    assert found["trained_betas"] == [0.1, 0.2]
     assert not any(key.startswith("_") for key in found)
