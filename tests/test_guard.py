@@ -507,6 +507,30 @@ def test_a_watch_may_be_used_again(world, tiny):
     assert watch.results == []
 
 
+def test_a_pipeline_that_begins_in_the_middle_is_refused(world, tiny):
+    """As video-to-video does, to which step 0 is what the detectors know as another step."""
+    class OwnPipeline:
+        scheduler = tiny.pipe.scheduler
+
+        def __call__(self, first):
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.zeros(1, *SHAPE)
+            for timestep in self.scheduler.timesteps[first:]:
+                x = self.scheduler.step(x, timestep, x).prev_sample
+            return x
+
+    guard, pipe = Guard(world.shared, 0.6, 3, "cpu"), OwnPipeline()
+    try:
+        with guard.watch(pipe, layout="BCFHW") as watch:
+            pipe(0)
+    except UnsafeVideoError:
+        pass  # zeros may look like anything
+    assert len(watch.results) == 1
+    with pytest.raises(InputError, match="step 0 has timestep 600, its scheduler's is 800"):
+        with guard.watch(pipe, layout="BCFHW"):
+            pipe(1)
+
+
 def test_modes_and_pipelines_that_are_refused(world, tiny):
     guard = Guard(world.shared, 0.6, 3, "cpu")
     with pytest.raises(InputError, match="on_unsafe='warn'"):
@@ -538,6 +562,8 @@ def test_small_frames_and_videos_are_read_as_recordings_are(world):
         reader = Reader(bank, [member], decode if representation == "video" else None)
         found = reader(2, world.x0[report.UNSAFE][3:5, 2].float())
         assert found.dtype == torch.float16 and torch.equal(found, wanted), representation
+        finer = torch.randn(2, *SHAPE)  # rounded as a recording would, before anything else
+        assert torch.equal(reader(2, finer), reader(2, finer.half().float()))
     with pytest.raises(InputError, match="decode="):
         Reader(bank, [member])
     with pytest.raises(InputError, match="mixed"):
