@@ -2,8 +2,8 @@
 
 Each is built with tiny random components (tests/tiny_pipelines.py; no downloads), and used as its user would: record x0 of
 16 unsafe and 16 normal prompts (stand-ins: two sides of a direction, or bright and dark images), build the dataset, train
-a nano detector for each of 3 steps, guard the pipeline (lambda 0.6, eta 3) on new prompts. The table goes into docs/pipelines.md
-and, with the figures, into a CSV.
+a nano detector for each of 3 steps, guard the pipeline (lambda 0.6, eta 3) on new prompts. The table goes into
+docs/pipelines.md and, with the figures, into a CSV.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ BEGIN, END = "<!-- table of benchmarks/pipelines.py -->", "<!-- end of table -->
 
 def build_parser():
     parser = Parser(__doc__, "python benchmarks/pipelines.py")
-    parser.add_argument("--only", nargs="+", metavar="PIPELINE", help="these pipeline classes alone (the page is left as it is)")
+    parser.add_argument("--only", nargs="+", metavar="PIPELINE", help="these classes alone (the page is left as it is)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pipelines.csv",
                         help="CSV of the figures (default: docs/results/pipelines.csv)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/pipelines.md", help="where the table stands")
@@ -45,7 +45,8 @@ def work(args):
     known = list(tiny_pipelines.FAMILIES)
     if unknown := set(args.only or ()) - set(known):
         raise InputError(f"--only {sorted(unknown)[0]}: one of {', '.join(known)} is needed")
-    cases = [(name, scheduler) for name in args.only or known for scheduler in (None, *tiny_pipelines.SCHEDULERS.get(name, ()))]
+    others = tiny_pipelines.SCHEDULERS
+    cases = [(name, scheduler) for name in args.only or known for scheduler in (None, *others.get(name, ()))]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for k, (name, scheduler) in enumerate(tqdm(cases, unit="pipeline")):
@@ -66,19 +67,20 @@ def try_out(name, scheduler, folder):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         world = make_world(tiny, folder)
     guard = Guard(world.detectors, lambda_=0.6, eta=STEPS, device="cpu")
-    layout = find_layout(tiny.pipe)
+    layout, settings = find_layout(tiny.pipe), tiny.pipe.scheduler.config
     stopped = [guarded(tiny, guard, [UNSAFE], FIRST + k)[1][0] for k in range(PROMPTS)]
     passed = [guarded(tiny, guard, [NORMAL], FIRST + k)[1][0] for k in range(PROMPTS)]
     kinds = [NORMAL, UNSAFE, NORMAL]
     batch, (video, results) = run(tiny, kinds), guarded(tiny, guard, kinds)
     row = {"pipeline": name, "scheduler": type(tiny.pipe.scheduler).__name__,
-           "prediction": tiny.pipe.scheduler.config.get("prediction_type", "flow").removesuffix("_prediction"), "axes": layout.axes,
+           "prediction": settings.get("prediction_type", "flow").removesuffix("_prediction"), "axes": layout.axes,
            "latents": " x ".join(map(str, tiny.shape)), "x0_error": x0_error(tiny, layout),
            "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped), "steps_run": max(r.steps_run for r in stopped),
            "normal_passed": sum(r.verdict == "safe" for r in passed), "prompts": PROMPTS,
            "batch": " ".join(r.verdict for r in results),
            "others": "same bits" if torch.equal(video[[0, 2]], batch[[0, 2]]) else "differ",
-           "stopped": "is not blank" if video[1].any() else "is blank", "interrupt": "yes" if can_interrupt(tiny.pipe) else "no"}
+           "stopped": "is not blank" if video[1].any() else "is blank",
+           "interrupt": "yes" if can_interrupt(tiny.pipe) else "no"}
     right = {"unsafe_stopped": PROMPTS, "normal_passed": PROMPTS, "batch": "safe unsafe safe", "others": "same bits",
              "stopped": "is blank"}
     return {**row, "as_it_should": all(row[key] == value for key, value in right.items()),

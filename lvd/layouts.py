@@ -94,8 +94,8 @@ class FramesInBatch(Layout):
     def unpack(self, x):
         need_axes(x, self.axes)
         if not self.frames or x.shape[0] % self.frames:
-            raise InputError(f"layout {self.axes}: {x.shape[0]} frames of {self.frames or 'an unknown number'} a video; give "
-                             f"layout=FramesInBatch(frames=...)")
+            raise InputError(f"layout {self.axes}: {x.shape[0]} frames of {self.frames or 'an unknown number'} a video; "
+                             f"give layout=FramesInBatch(frames=...)")
         return x.unflatten(0, (-1, self.frames)).transpose(1, 2)
 
 
@@ -144,8 +144,8 @@ def find_layout(pipe, layout=None):
     for kind in type(pipe).__mro__:
         if kind.__name__ in KNOWN:
             return KNOWN[kind.__name__]()
-    raise InputError(f"{type(pipe).__name__}: not a pipeline whose latents are known ({', '.join(KNOWN)}); give layout=, the "
-                     f"axes of the sample that it passes to scheduler.step ({', '.join(BY_AXES)}; B video, C channel, "
+    raise InputError(f"{type(pipe).__name__}: not a pipeline whose latents are known ({', '.join(KNOWN)}); give layout=, "
+                     f"the axes of the sample that it passes to scheduler.step ({', '.join(BY_AXES)}; B video, C channel, "
                      f"F frame, H x W latents), or a lvd.layouts.Layout of your own (docs/pipelines.md)")
 
 

@@ -65,6 +65,9 @@ class Recording:
             clips = self.layout.unpack(x0)  # [B, C, F, h, w]
             if len(clips) != len(rows):
                 raise InputError(f"{self.path}: {len(rows)} row(s) named, the pipeline makes {len(clips)} video(s) at once")
+            if timestep != planned[step]:
+                raise InputError(f"{self.path}: step {step} has timestep {timestep:g}, its scheduler's is {planned[step]:g}; "
+                                 f"a sampling that begins in the middle cannot be recorded")
             kept.append(clips.to("cpu", self.dtype))
 
         def begin(timesteps):

@@ -34,7 +34,8 @@ def make_world(tiny, folder):
     done = [gen_eval_set.main(["--config", str(config), "--save_path", str(evaluation)]),
             build_x0.main(["--config", str(config), "--gpu_num", "-1"]),
             train_mae.main(["--data_dir", str(folder / "data"), "--eval_dir", str(evaluation), "--save_dir",
-                            str(folder / "detectors"), "--size", "nano", "--epoch", "40", "--workers", "1", "--gpu_num", "-1"])]
+                            str(folder / "detectors"), "--size", "nano", "--epoch", "40", "--workers", "1",
+                            "--gpu_num", "-1"])]
     assert done == [0, 0, 0]
     return SimpleNamespace(detectors=folder / "detectors", unsafe=open_x0_file(recordings[UNSAFE]),
                            normal=open_x0_file(recordings[NORMAL]))

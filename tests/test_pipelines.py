@@ -95,7 +95,7 @@ def test_unpacked_latents_are_what_the_autoencoder_decodes(name):
 
 @pytest.mark.parametrize(("name", "scheduler"), [(n, s) for n, found in tiny_pipelines.SCHEDULERS.items() for s in found])
 def test_other_schedulers(name, scheduler):
-    """The last x0 is the finished video (PNDM's last step mixes in earlier ones), and the guard knows the scheduler again."""
+    """The last x0 is the finished video (PNDM's last step mixes in earlier ones); the guard knows the scheduler again."""
     tiny = tiny_pipelines.build(name, scheduler)
     layout = find_layout(tiny.pipe)
     with layout.following(tiny.pipe), X0Recorder(tiny.pipe.scheduler, layout.unpack) as recorder:
@@ -271,7 +271,8 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
     assert found.info[2] == {"prompt": "number 2", "seed": 0, "timesteps": [999, 857, 600]}
     assert (found.tensor[0] != found.tensor[1]).any() and found.tensor[2].any()
     for changes, words in (({"dtype": "float32"}, "dtype"), ({"about": {"prompts": "others"}}, "meta.prompts"),
-                           ({"videos": 4}, "shape"), ({"layout": "BFCHW"}, "meta.layout"), ({"dtype": "double"}, "'double'")):
+                           ({"videos": 4}, "shape"), ({"layout": "BFCHW"}, "meta.layout"),
+                           ({"dtype": "double"}, "'double'")):
         with pytest.raises(InputError, match=words):  # before anything is sampled
             record(tiny.pipe, path, **{"videos": 3, "about": {"prompts": "three"}, **changes})
     with pytest.raises(InputError, match="meta.pipeline"):
@@ -298,14 +299,38 @@ def test_an_interrupted_or_failed_call_is_not_recorded(tmp_path):
     assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(tiny.pipe.scheduler)
 
 
+def test_samplings_of_another_kind_are_refused(tmp_path):
+    """Video to video begins in the middle of the schedule, FreeInit samples twice."""
+    from diffusers import AnimateDiffVideoToVideoPipeline
+
+    tiny, path = tiny_pipelines.build("AnimateDiffPipeline"), tmp_path / "pred_x0.pth"
+    other = AnimateDiffVideoToVideoPipeline(**tiny.pipe.components)
+    other.set_progress_bar_config(disable=True)
+    given = {key: value for key, value in tiny.inputs([UNSAFE]).items() if key != "num_frames"}
+    given["video"] = [tiny_pipelines.pictures([(UNSAFE, row) for row in range(3)])]
+    with record(other, path, 1, layout="BCFHW") as recording:
+        with pytest.raises(InputError, match="timestep 333, its scheduler's is 666"), recording.row(0):
+            other(**given, strength=0.7)
+        assert not path.exists()
+        with recording.row(0):
+            other(**given, strength=1.0)
+    assert open_x0_file(path).tensor.shape == (1, 3, *tiny.shape)
+    tiny.pipe.enable_free_init(num_iters=2)
+    with record(tiny.pipe, tmp_path / "free.pth", 1) as recording, pytest.raises(InputError, match="FreeInit"):
+        with recording.row(0):
+            tiny.pipe(**tiny.inputs([UNSAFE]))
+    assert not (tmp_path / "free.pth").exists()
+
+
 @pytest.mark.slow
 def test_table_of_the_pipelines(tmp_path, capsys):
-    """The benchmark writes its table into the page; the page in docs names every pipeline that is known, and all did well."""
+    """The benchmark writes its table into the page; the page in docs has every known pipeline, and all did well."""
     page, out = tmp_path / "page.md", tmp_path / "pipelines.csv"
     page.write_text(f"before\n{pipelines.BEGIN}\nold\n{pipelines.END}\nafter\n")
     assert pipelines.main(["--only", "LTXPipeline", "--out", str(out), "--page", str(page)]) == 0
     (row,) = csv.DictReader(out.read_text().splitlines())
-    assert (row["pipeline"], row["scheduler"], row["as_it_should"]) == ("LTXPipeline", "FlowMatchEulerDiscreteScheduler", "True")
+    shown = row["pipeline"], row["scheduler"], row["as_it_should"]
+    assert shown == ("LTXPipeline", "FlowMatchEulerDiscreteScheduler", "True")
     assert "old" in page.read_text() and "8 of 8, after step 2 of 3" in capsys.readouterr().out  # of some alone: not written
     pipelines.put_table(page, "new")
     assert page.read_text() == f"before\n{pipelines.BEGIN}\nnew\n{pipelines.END}\nafter\n"

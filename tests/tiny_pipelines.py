@@ -195,8 +195,8 @@ def wan_parts(in_channels):
 
     return {
         "transformer": WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=12, in_channels=in_channels, out_channels=16, text_dim=WIDTH, freq_dim=16,
-            ffn_dim=32, num_layers=1, rope_max_seq_len=32),
+            num_attention_heads=2, attention_head_dim=12, in_channels=in_channels, out_channels=16, text_dim=WIDTH,
+            freq_dim=16, ffn_dim=32, num_layers=1, rope_max_seq_len=32),
         "vae": AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         "scheduler": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)}
 
