@@ -78,8 +78,8 @@ def try_out(name, scheduler, folder):
            "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped), "steps_run": max(r.steps_run for r in stopped),
            "normal_passed": sum(r.verdict == "safe" for r in passed), "prompts": PROMPTS,
            "batch": " ".join(r.verdict for r in results),
-           "others": "same bits" if torch.equal(video[[0, 2]], batch[[0, 2]]) else "differ",
-           "stopped": "is not blank" if video[1].any() else "is blank",
+           "others": "same bits" if video is not None and torch.equal(video[[0, 2]], batch[[0, 2]]) else "differ",
+           "stopped": "is blank" if video is not None and not video[1].any() else "is not blank",
            "interrupt": "yes" if can_interrupt(tiny.pipe) else "no"}
     right = {"unsafe_stopped": PROMPTS, "normal_passed": PROMPTS, "batch": "safe unsafe safe", "others": "same bits",
              "stopped": "is blank"}
