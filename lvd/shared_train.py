@@ -65,8 +65,9 @@ class SharedRun(EpochRun):
     def _result(self):
         metrics = self._choose(self._validation_scores())
         self.about = {**self.identity, "sampling": self.source.sampling, "seed": self.seed,
-                      "data_sha256": self.clips.sha256, "metrics": metrics, "curve": self.curve, "init_about": self.init.about if self.init else None,
-                      "seconds": self.seconds(), "versions": versions()}
+                      "data_sha256": self.clips.sha256, "metrics": metrics, "curve": self.curve,
+                      "init_about": self.init.about if self.init else None, "seconds": self.seconds(),
+                      "versions": versions()}
         self.detector.about = self.about
         save_csv(metrics, self.save_dir / METRICS)
         save_shared(self.detector, self.save_dir / SHARED)
