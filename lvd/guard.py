@@ -8,11 +8,13 @@
 It fails closed: what it cannot check it does not let pass.
 """
 
+import math
 from contextlib import ExitStack
 
 import torch
 
 from lvd.bank import load_bank
+from lvd.calibration import check_operating_point
 from lvd.clips import from_uint8, to_uint8
 from lvd.detector import fit_clips
 from lvd.errors import InputError
@@ -31,17 +33,18 @@ class Guard:
     """Detectors and a voting rule, checked and ready.
 
     model_dir: folder of {group}/{step}.pth or shared.pth; lambda_, eta: as of lvd.voting.verdict; device: of the detectors
-    (None: a GPU where there is one); operating_point: as of `embed_model.py`. decode: latents [n, C, F, h, w] → pixels
+    (None: a GPU where there is one); operating_point: as of embed_model.py. decode: latents [n, C, F, h, w] → pixels
     [n, 3, F, H, W] in [0, 1], for detectors of videos. allow_unknown: accept detectors that do not say what sampling
     they learned from; those that do must agree with it in any case.
 
-    InputError for a missing or unreadable detector of a step below eta.
+    InputError for a missing or unreadable detector of a step below eta, or one without the operating point.
     """
 
     def __init__(self, model_dir, lambda_=0.6, eta=5, device=None, operating_point="validation", decode=None,
                  allow_unknown=False):
         exact(lambda_)
-        self.lambda_, self.eta, self.operating_point, self.allow_unknown = lambda_, eta, operating_point, allow_unknown
+        self.lambda_, self.eta, self.allow_unknown = lambda_, eta, allow_unknown
+        self.operating_point = check_operating_point(operating_point)
         self.bank = load_bank(model_dir, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         check_eta(eta, self.bank.steps[-1] + 1)
         if missing := sorted(set(range(eta)) - set(self.bank.steps)):
@@ -49,6 +52,9 @@ class Guard:
         self.members = [member for (_, step), member in self.bank.members.items() if step < eta]
         self.reader = Reader(self.bank, self.members, decode)
         self.bank.preload(range(eta), KEPT)
+        for step in range(eta):
+            if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
+                raise InputError(f"{model_dir}: a threshold of step {step} is not finite, so nothing would be unsafe")
 
     def watch(self, pipe, on_unsafe="raise", layout=None):
         """Context manager for one call of a pipeline: see GuardWatch. layout: as of lvd.layouts.find_layout."""

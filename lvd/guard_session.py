@@ -83,7 +83,7 @@ class GuardSession:
         """
         if self._videos is None:
             self._videos = [_Video() for _ in range(len(x0))]
-        videos = [self._videos[k] for k in (range(len(x0)) if indices is None else indices)]
+        videos = [self._videos[k] for k in (range(len(self._videos)) if indices is None else indices)]
         if len(videos) != len(x0):
             raise InputError(f"guard: {len(x0)} videos at step {step}, {len(videos)} are expected")
         whole = torch.isfinite(x0).flatten(1).all(1).tolist()
@@ -114,7 +114,8 @@ class GuardSession:
     def _look(self, step, x0, videos):
         """Ask the detectors about open videos; when they fail, about each alone, so that no other suffers for it."""
         try:
-            found = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
+            with torch.autocast(self.bank.device.type, enabled=False):  # which the caller's pipeline may run under
+                found = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
         except Exception as error:  # whatever goes wrong in a detector: what was not checked must not pass
             if len(videos) == 1:
                 reason = f"{type(error).__name__} in the detectors of step {step}: {' '.join(str(error).split())[:200]}"

@@ -184,6 +184,16 @@ def test_one_at_a_time_as_in_a_batch(world):
             assert found.scores[name] == pytest.approx(together.scores[name], abs=1e-5)
 
 
+def test_in_a_pipeline_under_autocast(world):
+    """Detectors answer as they did when their thresholds were chosen."""
+    guard, x0 = Guard(world.shared, 1, 1, "cpu"), world.x0[report.UNSAFE][:3, 0].float()
+    plain, cast = guard.session(STEPS), guard.session(STEPS)
+    plain.observe(0, x0)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast.observe(0, x0)
+    assert [r.scores for r in plain.results()] == [r.scores for r in cast.results()]
+
+
 def test_no_detector_runs_after_the_decision(world):
     guard, spy = rigged(world, lambda step, n: [[0.0, 0.0]] * n, lambda_=0.5, eta=4)  # 2 of 4: safe after three noes
     session = guard.session(STEPS)
@@ -274,8 +284,9 @@ def test_sampling_that_ends_early_or_skips_a_step_is_unchecked(world):
     (result,) = session.results()
     assert (result.verdict, result.step, result.steps_run) == (UNCHECKED, None, 1) and "ended before" in result.reason
     assert session.observe(2, torch.zeros(1, *SHAPE)) == [UNCHECKED]
-    with pytest.raises(InputError, match="2 videos at step 3, 1 are expected"):
-        session.observe(3, torch.zeros(2, *SHAPE), [0])
+    for indices in ([0], None):
+        with pytest.raises(InputError, match="2 videos at step 3, 1 are expected"):
+            session.observe(3, torch.zeros(2, *SHAPE), indices)
 
 
 def test_missing_and_unreadable_detectors_refuse_to_start(world, tmp_path):
@@ -305,6 +316,19 @@ def test_missing_and_unreadable_detectors_refuse_to_start(world, tmp_path):
         Guard(world.shared, 1.2, 2, "cpu")
     with pytest.raises(InputError, match="no detectors"):
         Guard(tmp_path / "nowhere", 0.6, 2, "cpu")
+
+
+def test_thresholds_that_say_nothing_refuse_to_start(world, tmp_path):
+    found = load_torch(world.shared / "shared.pth")
+    found["thresholds"][1][1] = float("nan")
+    save_torch(found, tmp_path / "shared.pth")
+    with pytest.raises(InputError, match="threshold of step 1 is not finite"):
+        Guard(tmp_path, 0.6, 3, "cpu")
+    assert Guard(tmp_path, 0.6, 1, "cpu") and Guard(tmp_path, 0.6, 3, "cpu", operating_point="argmax")
+    with pytest.raises(InputError, match="operating_point 'sometimes'"):
+        Guard(world.shared, 0.6, 3, "cpu", operating_point="sometimes")
+    strict, loose = (Guard(world.shared, 0.6, 3, "cpu", operating_point=point) for point in ("0.9", 0.1))
+    assert strict.bank.thresholds(0, strict.operating_point)[0] > loose.bank.thresholds(0, loose.operating_point)[0]
 
 
 SAMPLING = {"steps": STEPS, "x0_mode": "true", "latent_shape": list(SHAPE)}
