@@ -52,7 +52,7 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
 
     base_model: local folder or hub name, for size base only. Statistics are for `fit_normalisation` to set.
     """
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+    from transformers import VideoMAEForVideoClassification
 
     if size not in SIZES:
         raise InputError(f"--size {size}: one of {', '.join(SIZES)} is needed")
@@ -61,15 +61,23 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
         if size == "base":
             model = _pretrained(base_model, clip_shape, representation, dropout)
         else:
-            hidden, layers, heads, ratio, tubelet = SIZES[size]
-            # Unit-variance layers: VideoMAE's 0.02 suits width 768 and starves narrow ones of gradient.
-            config = VideoMAEConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_labels=2,
-                                    intermediate_size=ratio * hidden, hidden_dropout_prob=dropout,
-                                    initializer_range=hidden**-0.5, **_geometry(clip_shape, representation, tubelet))
-            model = VideoMAEForVideoClassification(config)
+            model = VideoMAEForVideoClassification(scratch_config(size, clip_shape, representation, dropout))
     channels = clip_shape[0]
     mean, std = IMAGENET if size == "base" and representation == "video" else ([0.0] * channels, [1.0] * channels)
     return Detector(model.eval(), representation, list(mean), list(std))
+
+
+def scratch_config(size, clip_shape, representation, dropout=0.0):
+    """VideoMAEConfig of a network of `size` that reads clips of `clip_shape` [C, F, H, W]; base: VideoMAE-base's own layers."""
+    from transformers import VideoMAEConfig
+
+    if size == "base":
+        return VideoMAEConfig(num_labels=2, hidden_dropout_prob=dropout, **_geometry(clip_shape, representation, 2))
+    hidden, layers, heads, ratio, tubelet = SIZES[size]
+    # Unit-variance layers: VideoMAE's 0.02 suits width 768 and starves narrow ones of gradient.
+    return VideoMAEConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_labels=2,
+                          intermediate_size=ratio * hidden, hidden_dropout_prob=dropout, initializer_range=hidden**-0.5,
+                          **_geometry(clip_shape, representation, tubelet))
 
 
 def fit_normalisation(detector, clips):
