@@ -1,7 +1,7 @@
 """What the guard costs and saves at full size, in floating-point operations: exact counts, no weights, no GPU.
 
-Counts matrix products and convolutions (two operations a multiply-add) of MagicTime at 16 frames of 512x512 pixels, on tensors
-without data: the guided UNet step, the VAE, detectors of every size and representation. From these follows what a
+Counts matrix products and convolutions (two operations a multiply-add) of MagicTime at 16 frames of 512x512 pixels, on
+tensors without data: the guided UNet step, the VAE, detectors of every size and representation. From these follows what a
 video costs that is stopped as soon as the vote is decided, by (lambda, eta); with --data_dir, also for recorded votes.
 """
 
@@ -29,8 +29,8 @@ SD15_VAE = dict(  # config.json of Stable Diffusion 1.5's VAE, as far as it is n
     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=32)
 CLIPS = {"video": (3, 16, 512, 512), "latent": LATENTS, "rgb": (3, *LATENTS[1:])}  # what a detector is given, [C, F, H, W]
 # The columns of the saving tables: (representation, size, number of networks a step).
-SHOWN = {"pixels, base x 5 (the paper's)": ("video", "base", CATEGORIES), "latents, base x 5": ("latent", "base", CATEGORIES),
-         "latents, small x 5": ("latent", "small", CATEGORIES), "latents, small, shared": ("latent", "small", 1),
+SHOWN = {"pixels, base x 5 (the paper's)": ("video", "base", CATEGORIES),
+         "latents, base x 5": ("latent", "base", CATEGORIES), "latents, small x 5": ("latent", "small", CATEGORIES), "latents, small, shared": ("latent", "small", 1),
          "rgb, tiny, shared": ("rgb", "tiny", 1)}
 
 
@@ -221,12 +221,14 @@ def work(args):
     results = load_results(args.data_dir)[0] if args.data_dir else None
     pieces, detectors = count_sampler(), count_detectors()
     costs = Costs(pieces, detectors)
-    report = Report("Guarding at full size: floating-point operations, 16 frames of 512x512 pixels, 50 guided steps", args.out)
+    report = Report("Guarding at full size: floating-point operations, 16 frames of 512x512 pixels, 50 guided steps",
+                    args.out)
     report.machine = {"versions": report.machine["versions"], "full video, unguarded": f"{costs.full:.1f} TFLOP"}
     report.add("pieces", "exact counts of one pass; own: the detector of one category at one step",
                piece_rows(pieces, detectors))
     report.add("guarded step", "what reading predicted x0 adds to one guided UNet step, five categories", step_rows(costs))
-    report.add("unsafe video", "times less than a full one, stopped when every step votes unsafe", stopped_rows(costs, wanted))
+    report.add("unsafe video", "times less than a full one, stopped when every step votes unsafe",
+               stopped_rows(costs, wanted))
     report.add("unsafe video, latest", "the same, when the last of eta votes decides",
                stopped_rows(costs, wanted, latest=True))
     report.add("safe video", "percent more than without a guard, when no step votes unsafe; after these steps the detectors "
