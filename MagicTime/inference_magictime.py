@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lvd.command import Parser, run_command, summary  # noqa: E402
 
-OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile")
+OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
+             "safe_guidance", "safety_concept")
 
 
 def build_parser():
@@ -42,6 +43,9 @@ def build_parser():
                        ("vae_tiling", "decode large frames in overlapping tiles"),
                        ("compile", "torch.compile the UNet: minutes at the start, faster steps")):
         fit.add_argument(f"--{flag}", action=argparse.BooleanOptionalAction, default=None, help=text)
+    safe = parser.add_argument_group("Safe Latent Diffusion: guidance away from a concept (overrides the YAML's keys)")
+    safe.add_argument("--safe_guidance", "--safe-guidance", help="how strongly: none, weak, medium, strong or max")
+    safe.add_argument("--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show")
     return parser
 
 

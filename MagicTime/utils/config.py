@@ -11,6 +11,8 @@ from lvd.files import load_yaml
 from lvd.settings import ROOT, check_keys
 
 from . import hardware
+from .safe_guidance import CHOICES as SAFE_GUIDANCE
+from .safe_guidance import NONE, safe_guidance_of
 
 MAGICTIME = ROOT / "MagicTime"
 WEIGHTS = ("pretrained_model_path", "motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
@@ -19,11 +21,12 @@ DEFAULTS = {
     **dict.fromkeys(WEIGHTS, ""), "H": None, "W": None, "L": None, "steps": None, "guidance_scale": None,
     "file_path": "", "prompt": [], "n_prompt": [""], "seed": [-1], "seed_per_prompt": False,
     "save_predx_0": True, "save_predx_t": False, "x0_mode": "true", "x0_dtype": "float16",
-    "batch_size": 1, "dtype": "float32", "save_path": "", "fps": 8, "format": "mp4", **hardware.DEFAULTS}
+    "batch_size": 1, "dtype": "float32", "save_path": "", "fps": 8, "format": "mp4",
+    "safe_guidance": NONE, "safety_concept": "", **hardware.DEFAULTS}
 REQUIRED = ("pretrained_model_path", "H", "W", "L", "steps", "guidance_scale")
 CHOICES = {"x0_mode": ("true", "released"), "x0_dtype": ("float16", "bfloat16", "float32"),
            "dtype": ("float16", "bfloat16", "float32"), "format": ("mp4", "gif", "both"),
-           "attention": tuple(hardware.ATTENTION)}
+           "attention": tuple(hardware.ATTENTION), "safe_guidance": SAFE_GUIDANCE}
 COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
 SWITCHES = ("save_predx_0", "save_predx_t", "seed_per_prompt", *hardware.SWITCHES)
 # What MagicTime's own configs say about the UNet; the sampler is exactly this model, so nothing else is accepted.
@@ -74,6 +77,7 @@ def read_config(path, changes=None):
         settings["x0_mode"] = "true"
     for key, value in settings.items():
         _check_value(key, value, f"--{key}" if key in (changes or {}) else path)
+    safe_guidance_of(settings, path)
     second = blocks[1]
     known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
     check_keys(second, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
@@ -92,6 +96,8 @@ def _check_value(key, value, where):
         raise InputError(f"{where}: {key}={value!r}, one of {', '.join(CHOICES[key])} is needed")
     if key == "guidance_scale" and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
         raise InputError(f"{where}: guidance_scale={value!r}, a number of at least 0 is needed")
+    if key == "safety_concept" and not isinstance(value, str):
+        raise InputError(f"{where}: safety_concept={value!r}, a text is needed")
     if key in (*WEIGHTS, "file_path", "save_path") and not isinstance(value, str):
         raise InputError(f"{where}: {key}={value!r}, a path is needed")
 

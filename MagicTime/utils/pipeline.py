@@ -8,37 +8,49 @@ import torch
 
 
 @torch.inference_mode()
-def sample(model, prompts, negatives, seeds, frames, height, width, steps, guidance_scale, x0_mode="true", on_step=None):
+def sample(model, prompts, negatives, seeds, frames, height, width, steps, guidance_scale, x0_mode="true", on_step=None,
+           safe_guidance=None):
     """Latents [B, C, F, h, w] of one batch of prompts (height, width in pixels).
 
     Each prompt has its own noise, from its own seed, so a batch gives what its prompts give alone (to float
-    tolerance). on_step(step, timestep, x0, latents) is called after every step with x0 and latents [B, C, F, h, w].
+    tolerance). on_step(step, timestep, x0, latents) is called after every step with x0 and latents [B, C, F, h, w]. It may
+    return the positions in this batch to go on with, in order: the others are dropped, later steps and the result have the
+    remaining videos only, and with none left sampling ends. safe_guidance: a SafeGuidance or None.
     """
-    # 1. Words → embeddings [B, tokens, width]
+    # 1. Words → embeddings [passes, B, tokens, width]: of the negatives, the prompts, the concept to keep away from
     guided = guidance_scale > 1
-    text = encode(model, prompts)
-    if guided:
-        text = torch.cat([encode(model, negatives), text])
-    text = text.repeat_interleave(frames, dim=0)  # the UNet sees one text per frame: [2B * F, tokens, width]
+    texts = [negatives, prompts] if guided else [prompts]
+    if safe_guidance:
+        texts.append([safe_guidance.concept] * len(prompts))
+    text = torch.stack([encode(model, part) for part in texts])
 
     # 2. Seeds → noise
     latents = initial_noise(model, seeds, frames, height, width) * model.scheduler.init_noise_sigma
+    momentum = torch.zeros_like(latents)  # of safe guidance
 
     # 3. Noise → latents
     model.scheduler.set_timesteps(steps, device=model.device)
     on_device = model.scheduler.timesteps
     for step, timestep in enumerate(on_device.tolist()):  # numbers for the scheduler: no wait for the GPU at every step
-        doubled = torch.cat([latents, latents]) if guided else latents
-        noise = model.unet(doubled, on_device[step], encoder_hidden_states=text).sample
+        passes = torch.cat([latents] * len(text))
+        words = text.flatten(0, 1).repeat_interleave(frames, dim=0)  # one text a frame: [passes * B * F, tokens, width]
+        noise = model.unet(passes, on_device[step], encoder_hidden_states=words).sample
         if guided:
-            unconditional, conditional = noise.chunk(2)
-            noise = unconditional + guidance_scale * (conditional - unconditional)
+            unconditional, conditional, *concept = noise.chunk(len(text))
+            direction = conditional - unconditional
+            if safe_guidance:
+                away, momentum = safe_guidance(step, unconditional, conditional, *concept, momentum)
+                direction = direction - away
+            noise = unconditional + guidance_scale * direction
         result = model.scheduler.step(noise, timestep, latents)
         latents, x0 = result.prev_sample, result.pred_original_sample
         if x0_mode == "released":
             x0 = released_x0(model.scheduler, noise, timestep, latents)
-        if on_step:
-            on_step(step, timestep, x0, latents)
+        keep = on_step(step, timestep, x0, latents) if on_step else None
+        if keep is not None and len(keep) < len(latents):
+            latents, text, momentum = latents[keep], text[:, keep], momentum[keep]
+            if not len(keep):
+                break
     return latents
 
 

@@ -21,6 +21,7 @@ from . import hardware
 from .base import part_config
 from .pipeline import decode, sample, to_bytes
 from .prompts import digest, negatives_of, seeds_of, words_cut
+from .safe_guidance import safe_guidance_of
 from .video import video_kinds, write_video
 from .weights import load_magictime
 
@@ -43,6 +44,7 @@ class Run:
         self.paths = weight_paths(config)
         self.latent_shape = self._latent_shape()
         self.kinds = video_kinds(self.settings["format"])
+        self.safe_guidance = safe_guidance_of(self.settings)
         self.identity = self._identity()
         _need_writable(self.out)
         if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
@@ -116,7 +118,7 @@ class Run:
             with hardware.kernels(s):
                 latents = sample(self.model, [self.prompts[r].text for r in rows], [self.negatives[r] for r in rows],
                                  [self.seeds[r] for r in rows], s["L"], s["H"], s["W"], s["steps"], s["guidance_scale"],
-                                 s["x0_mode"], record)
+                                 s["x0_mode"], record, self.safe_guidance)
                 for row, place in zip(wanted, places):
                     write_video(self._video(row), self._frames(row, latents[place]), s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
@@ -281,8 +283,11 @@ class Run:
         """
         named = {key: f"{_short(path)} ({fingerprint(path)[:16]})" if path else "" for key, path in self.paths.items()}
         rest = {key: value for key, value in self.settings.items() if key not in (*cfg.WEIGHTS, "prompt")}
+        # Said only where they matter: folders from before they existed can be resumed.
         if not rest["vae_tiling"]:
-            del rest["vae_tiling"]  # said only where it matters: folders from before it existed can be resumed
+            del rest["vae_tiling"]
+        if not self.safe_guidance:
+            del rest["safe_guidance"], rest["safety_concept"]
         return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": digest(self.prompts),
                 "device": self.device.type, "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler,
                 "versions": versions()}
