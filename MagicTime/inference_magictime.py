@@ -46,6 +46,18 @@ def build_parser():
     safe = parser.add_argument_group("Safe Latent Diffusion: guidance away from a concept (overrides the YAML's keys)")
     safe.add_argument("--safe_guidance", "--safe-guidance", help="how strongly: none, weak, medium, strong or max")
     safe.add_argument("--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show")
+    guard = parser.add_argument_group("the guard: stop unsafe videos while they are sampled (docs: README)")
+    guard.add_argument("--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py")
+    guard.add_argument("--lambda", dest="lambda_", metavar="L", default="0.6", help="share of unsafe votes (default: 0.6)")
+    guard.add_argument("--eta", type=int, default=5, help="among the first ETA steps (default: 5)")
+    guard.add_argument("--operating_point", "--operating-point", default="validation",
+                       help="how detectors are read, as in embed_model.py (default: validation)")
+    guard.add_argument("--guard-dry-run", action="store_true", help="stop nothing, say what would have been stopped")
+    guard.add_argument("--guard-preview", nargs="?", const="", metavar="MATRIX",
+                       help="draw what the guard saw: small frames, by the rgb matrix of a file of fit_rgb.py (default: the "
+                            "detectors' own, else Stable Diffusion's)")
+    guard.add_argument("--guard-allow-unknown", action="store_true",
+                       help="accept detectors that do not say from what sampling they learned")
     return parser
 
 
@@ -65,7 +77,8 @@ def work(args):
         out = output_folder(config, args.save_path)
         if not args.human:
             prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)
-            run = Run(config, prompts, out, team.device(args.gpu_num), team)
+            device = team.device(args.gpu_num)
+            run = Run(config, prompts, out, device, team, guarding=guarding_of(args, device))
     if args.human:
         return talk(config, out, args, team)
     if args.dry_run:
@@ -76,7 +89,23 @@ def work(args):
         return None
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []
     return summary("sampled", {"videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
-                               "device": run.device, "x0": run.describe_x0()}, [*run.outputs(), *strips])
+                               **run.guard_facts(), "device": run.device, "x0": run.describe_x0()},
+                   [*run.outputs(), *strips])
+
+
+def guarding_of(args, device):
+    """The Guarding that the flags ask for, or None."""
+    from lvd.errors import InputError
+
+    if args.guard is None:
+        for flag in ("guard_dry_run", "guard_preview", "guard_allow_unknown"):
+            if getattr(args, flag) not in (None, False):
+                raise InputError(f"--{flag.replace('_', '-')}: belongs to --guard, which names the detectors")
+        return None
+    from MagicTime.utils.guarded import Guarding
+
+    return Guarding(args.guard, args.lambda_, args.eta, device, args.operating_point, args.guard_dry_run, args.guard_preview,
+                    args.guard_allow_unknown)
 
 
 def talk(config, out, args, team):
@@ -89,14 +118,17 @@ def talk(config, out, args, team):
     if team.count > 1 or args.dry_run or args.limit:
         raise InputError("--human: one process, without --dry-run and --limit, is needed")
     device = team.device(args.gpu_num)
+    guarding = guarding_of(args, device)
     # Made for its checks, which come before the weights; its folder is never made.
-    paths = Run(config_of(config, 0), [Prompt("-", "0000")], out / "next", device).paths
+    paths = Run(config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding=guarding).paths
     model = load_model(config, paths, device)
 
     def sample_one(text, folder, number):
-        run = Run(config_of(config, number), [Prompt(text, "0000")], folder, device, model=model)
+        run = Run(config_of(config, number), [Prompt(text, "0000")], folder, device, model=model, guarding=guarding)
         run.load()
         run.sample()
+        for fact, text in run.guard_facts().items():
+            print(f"  {fact}: {text}", flush=True)
         return [*run.outputs(), *(run.filmstrips(1) if args.filmstrips else [])]
 
     converse(model, out, sample_one)

@@ -99,18 +99,27 @@ class X0Writer:
         self.whole.update(rows)
         self._known.update(rows)
 
+    def write_seen(self, row, x0):
+        """Write x0 [k, C, F, h, w] of the first k steps of a row that will never be whole, and is not called so."""
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        try:
+            self._write_at(self._offset + row * size, self._row_bytes(row, x0, whole=False))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
     def _write_at(self, offset, data):
         while data:  # one call writes 2 GiB at most
             written = os.pwrite(self._file.fileno(), data, offset)
             data, offset = data[written:], offset + written
 
-    def _row_bytes(self, row, x0):
+    def _row_bytes(self, row, x0, whole=True):
         if not 0 <= row < self.shape[0]:
             raise InputError(f"{self.path}: row {row} is outside the file's {self.shape[0]} rows")
-        if tuple(x0.shape) != self.shape[1:]:
-            raise InputError(f"{self.path}: row {row} has shape {list(x0.shape)}, needed {list(self.shape[1:])}")
+        needed = self.shape[1:] if whole else (min(len(x0), self.shape[1]), *self.shape[2:])
+        if tuple(x0.shape) != needed:
+            raise InputError(f"{self.path}: row {row} has shape {list(x0.shape)}, needed {list(needed)}")
         x0 = x0.detach().to("cpu", self.dtype).contiguous()
-        if not torch.stack(x0.aminmax()).isfinite().all():  # a NaN shows in both; no mask as large as the row
+        if whole and not torch.stack(x0.aminmax()).isfinite().all():  # a NaN shows in both; no mask as large as the row
             raise InputError(f"{self.path}: row {row} holds values that are not finite in {self.dtype}; record in float32 "
                              f"or look at the sampler")
         return memoryview(x0.flatten().view(torch.uint8).numpy())

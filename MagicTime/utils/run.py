@@ -21,7 +21,9 @@ from . import hardware
 from .base import part_config
 from .pipeline import decode, sample, to_bytes
 from .prompts import digest, negatives_of, seeds_of, words_cut
+from .recording import BatchRecording
 from .safe_guidance import safe_guidance_of
+from .verdicts import PREVIEWS, VERDICTS, Verdicts, tell, verdict_line
 from .video import video_kinds, write_video
 from .weights import load_magictime
 
@@ -33,10 +35,11 @@ RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 class Run:
     """Checks all that can be before the weights are loaded; load() them, or give a `model`; sample() makes what is missing.
 
-    `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.parallel).
+    `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.parallel); `guarding`:
+    a guarded.Guarding, which stops unsafe videos.
     """
 
-    def __init__(self, config, prompts, out, device, processes=Processes(), model=None):
+    def __init__(self, config, prompts, out, device, processes=Processes(), model=None, guarding=None):
         self.config, self.settings, self.prompts = config, config.settings, prompts
         self.out, self.device, self.processes, self.model = Path(out), device, processes, model
         self.negatives = negatives_of(self.settings, len(prompts), config.where("n_prompt"))
@@ -45,6 +48,9 @@ class Run:
         self.latent_shape = self._latent_shape()
         self.kinds = video_kinds(self.settings["format"])
         self.safe_guidance = safe_guidance_of(self.settings)
+        self.guarding, self.verdicts, self._told = guarding, Verdicts(self.out), {}
+        if guarding:
+            guarding.check(config, self.latent_shape)
         self.identity = self._identity()
         _need_writable(self.out)
         if (self.out / "config.yaml").exists():  # a folder of another config is refused before the long part
@@ -62,6 +68,8 @@ class Run:
                 self._tell_cut_prompts()
             self.processes.barrier()
             self.seeds = self._seeds()
+            if self.guarding:
+                self.guarding.vae = self.model.vae
         except BaseException:
             self._leave()
             raise
@@ -79,12 +87,13 @@ class Run:
     def _fill(self, count, size):
         with ExitStack() as stack:
             writers = self._recordings(stack)
+            self._told = self.verdicts.read()
             missing = {row for row in range(count) if not self._done(row, writers)}
-            writer = next(iter(writers.values()), None)
-            before = writer.count_whole() if writer else 0
+            finished = self._finished(writers)
+            before = finished() if finished else 0
             self.processes.barrier()  # all have seen the same gaps before anyone fills one
-            # Batches begin at multiples of the batch size: a resumed run, or one of more processes, repeats the batches of an
-            # unbroken one and gives the same bits.
+            # Batches begin at multiples of the batch size: a resumed run, or one of more processes, repeats the batches of
+            # an unbroken one and gives the same bits.
             starts = self.processes.share(sorted({row // size * size for row in missing}))
             bar = stack.enter_context(tqdm(total=count, initial=count - len(missing), desc="prompts", unit="video",
                                            disable=not self.processes.is_main))
@@ -92,43 +101,63 @@ class Run:
                 rows = list(range(start, min(start + size, count)))
                 wanted = [row for row in rows if row in missing]
                 self._sample_rows(rows, wanted, writers, bar)
-                # With a recording, other processes' videos are known too.
-                bar.update(count - len(missing) + writer.count_whole() - before - bar.n if writer else len(wanted))
+                bar.update(count - len(missing) + finished() - before - bar.n if finished else len(wanted))
         self.processes.barrier()  # all files are closed
         return len(missing)
 
-    def _sample_rows(self, rows, wanted, writers, bar):
-        """Sample one batch and write its `wanted` rows: the videos first, then the recordings that call them whole."""
-        s, timesteps = self.settings, []
-        dtype, on_gpu = getattr(torch, s["x0_dtype"]), self.device.type == "cuda"
-        places = [rows.index(row) for row in wanted]
-        picked = slice(None) if wanted == rows else torch.tensor(places, device=self.device)
-        kept = {key: torch.empty((s["steps"], len(wanted), *self.latent_shape), dtype=dtype, pin_memory=on_gpu)
-                for key in writers}  # [S, B, C, F, h, w]; pinned, so that copies need not wait for the GPU
+    def _finished(self, writers):
+        """Function that counts the finished videos of all processes; None where nothing tells of other processes' ones."""
+        if self.guarding:
+            return self.verdicts.count
+        return next((writer.count_whole for writer in writers.values()), None)
 
-        def record(step, timestep, x0, latents):
+    def _sample_rows(self, rows, wanted, writers, bar):
+        """Sample one batch and write its `wanted` rows: videos first, then the recordings that call them whole, then the
+        guard's verdicts, which say that a row is done."""
+        s, timesteps, here = self.settings, [], list(rows)  # here: those that are being sampled
+        recording = BatchRecording(writers, wanted, s["steps"], self.latent_shape, getattr(torch, s["x0_dtype"]),
+                                   self.device)
+        guarded = self.guarding.batch(rows, wanted, s["steps"]) if self.guarding else None
+
+        def on_step(step, timestep, x0, latents):
             timesteps.append(timestep)
             bar.set_postfix_str(f"step {step + 1}/{s['steps']}", refresh=False)
             bar.update(0)
-            for key, value in (("save_predx_0", x0), ("save_predx_t", latents)):
-                if key in kept:
-                    kept[key][step].copy_(value[picked].to(dtype), non_blocking=on_gpu)
+            recording.step(step, {"save_predx_0": x0, "save_predx_t": latents}, here)
+            keep = guarded.step(step, x0) if guarded else None
+            if keep is not None:
+                here[:] = [here[place] for place in keep]
+            return keep
 
         try:
             with hardware.kernels(s):
                 latents = sample(self.model, [self.prompts[r].text for r in rows], [self.negatives[r] for r in rows],
                                  [self.seeds[r] for r in rows], s["L"], s["H"], s["W"], s["steps"], s["guidance_scale"],
-                                 s["x0_mode"], record, self.safe_guidance)
-                for row, place in zip(wanted, places):
-                    write_video(self._video(row), self._frames(row, latents[place]), s["fps"], self.kinds)
+                                 s["x0_mode"], on_step, self.safe_guidance)
+                whole = [row for row in wanted if row in here]
+                whole = guarded.allowed(whole) if guarded else whole
+                for row in whole:
+                    write_video(self._video(row), self._frames(row, latents[here.index(row)]), s["fps"], self.kinds)
         except torch.OutOfMemoryError as error:
             raise InputError(_too_large(s, self.device)) from error
-        if on_gpu:
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        infos = [{"prompt": self.prompts[r].text, "seed": self.seeds[r], "timesteps": timesteps, **self._named(r)}
-                 for r in wanted]
-        for key, writer in writers.items():
-            writer.write_rows(wanted, kept[key].unbind(1), infos)
+        recording.write(whole, [{"prompt": self.prompts[r].text, "seed": self.seeds[r], "timesteps": timesteps,
+                                 **self._named(r)} for r in whole])
+        if guarded:
+            self._tell_verdicts(guarded, wanted)
+
+    def _tell_verdicts(self, guarded, rows):
+        """Draw previews, and write the lines of verdicts.jsonl; one that is there already is not repeated."""
+        lines = []
+        for row in rows:
+            prompt, result = self.prompts[row], guarded.results[row]
+            if guarded.rgb:
+                guarded.preview(self.out / PREVIEWS / f"{prompt.name}.png", row, f"{result.verdict}: {prompt.text}")
+            line, before = verdict_line(row, prompt, result, guarded.dry_run), self._told.get(row, {})
+            if any(before.get(key) != line[key] for key in ("verdict", "stopped")):
+                lines.append(line)
+        self.verdicts.append(lines)
 
     def _frames(self, row, latents):
         """uint8 [F, H, W, 3] of one video's latents [C, F, h, w]. InputError for what is not finite: it would be black."""
@@ -147,13 +176,20 @@ class Run:
             raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")
         return draw_filmstrips(self.out, self.model.vae, count, self.device)
 
+    def guard_facts(self):
+        """{fact: text} of what the guard did to all videos that are done; {} without one."""
+        return tell(list(self.verdicts.read().values())) if self.guarding else {}
+
     def count_done(self):
         with ExitStack() as stack:
             writers = self._recordings(stack, Processes())
+            self._told = self.verdicts.read()
             return sum(self._done(row, writers) for row in range(len(self.prompts)))
 
     def outputs(self):
-        return [self.out / "videos", *(self.out / RECORDINGS[key] for key in self._recorded()), self.out / "config.yaml"]
+        told = [self.out / name for name in (VERDICTS, PREVIEWS) if self.guarding and (self.out / name).exists()]
+        return [self.out / "videos", *(self.out / RECORDINGS[key] for key in self._recorded()), *told,
+                self.out / "config.yaml"]
 
     def describe_x0(self):
         if not self.settings["save_predx_0"]:
@@ -168,7 +204,8 @@ class Run:
                 f"{self.settings['H']} pixels, {self.settings['steps']} steps", "x0": self.describe_x0(),
                 "recording": f"{' and '.join(RECORDINGS[key] for key in self._recorded()) or 'none'} {shape}, "
                              f"{size / 2**30:.2f} GiB in all ({free / 2**30:.1f} GiB free)",
-                "batch_size": self.settings["batch_size"], "processes": self.processes.count, "folder": self.out}
+                "batch_size": self.settings["batch_size"], "processes": self.processes.count, "folder": self.out,
+                **({"guard": self.guarding.describe()} if self.guarding else {})}
 
     def _recorded(self):
         return [key for key in RECORDINGS if self.settings[key]]
@@ -193,6 +230,10 @@ class Run:
         return writers or opened()
 
     def _done(self, row, writers):
+        """A video is done when it and its recordings are there; under a guard, when its verdict is there besides, which may
+        be all there is."""
+        if self.guarding and (row not in self._told or self._told[row]["stopped"]):
+            return row in self._told
         files = [Path(f"{self._video(row)}.{kind}") for kind in self.kinds]
         return all(f.is_file() for f in files) and all(row in writer.whole for writer in writers.values())
 
@@ -290,7 +331,7 @@ class Run:
             del rest["safe_guidance"], rest["safety_concept"]
         return {**named, **rest, "prompts": len(self.prompts), "prompts_sha256": digest(self.prompts),
                 "device": self.device.type, "unet": self.config.unet, "noise_scheduler_kwargs": self.config.scheduler,
-                "versions": versions()}
+                **({"guard": self.guarding.identity} if self.guarding else {}), "versions": versions()}
 
 
 def load_model(config, paths, device, tell=True):

@@ -1,7 +1,8 @@
 """Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): guidance away from a concept that is said in words.
 
 Beside the unconditional and the prompt's noise the UNet predicts the concept's. Where the prompt's noise lies on the
-concept's side, the direction of classifier-free guidance is bent away from it. Nothing is detected: it composes with a guard.
+concept's side, the direction of classifier-free guidance is bent away from it. Nothing is detected, so it goes together
+with a guard.
 """
 
 from dataclasses import dataclass

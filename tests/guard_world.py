@@ -1,0 +1,79 @@
+"""A guarded run of the random tiny MagicTime: what tests of the guard in the sampler look at."""
+
+import json
+from types import SimpleNamespace
+
+import torch
+import worlds
+
+from lvd.bank import load_bank
+from lvd.detector import build_detector, predict, save_detector
+from lvd.sampling import recorded_sampling
+from lvd.voting import step_votes, verdict
+from lvd.x0_file import open_x0_file
+from MagicTime import inference_magictime
+
+SCRIPT = worlds.ROOT / "MagicTime" / "inference_magictime.py"
+CATEGORIES, STEPS, ETA, LAMBDA = ["one", "two"], 4, 3, 0.6
+PROMPTS = ["a red square", "two dots", "a wave", "x y z", "a blue bird", "dots", "q"]
+FACTS = ("verdict", "step", "votes", "scores", "steps_total", "steps_run", "steps_saved", "stopped", "reason")
+
+
+def command(config, out, *flags):
+    return ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
+
+
+def sample(config, out, *flags):
+    return inference_magictime.main(command(config, out, *flags))
+
+
+def guard_flags(home):
+    return ["--guard", str(home.detectors), "--lambda", str(LAMBDA), "--eta", str(ETA)]
+
+
+def lines_of(out):
+    return [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()]
+
+
+def facts(out):
+    """What a run of the same batches must say again, whatever the time it takes."""
+    return {line["row"]: {key: line[key] for key in FACTS} for line in lines_of(out)}
+
+
+def write_detectors(folder, x0):
+    """Random detectors of two categories; each votes unsafe on the recorded videos above its median score. A category's
+    detectors of all steps look at the same thing, so that some videos have most votes and some few."""
+    sampling = recorded_sampling(x0)
+    for group, category in enumerate(CATEGORIES, 1):
+        for step in range(STEPS):
+            detector = build_detector("nano", x0.tensor.shape[2:], "latent", seed=group)
+            scores = predict(detector, x0.tensor[:, step].half())
+            detector.threshold = float(scores.sort().values[-3:-1].mean())
+            detector.about = {"category": category, "categories": CATEGORIES, "group": group, "step": step,
+                              "sampling": sampling, "dataset": {}}
+            save_detector(detector, folder / str(group) / f"{step}.pth")
+
+
+def expected(home):
+    """{row: unsafe?} by the recorded votes of the unguarded run, as test_accuracy counts them."""
+    bank, x0 = load_bank(home.detectors), home.x0.tensor
+    votes = [[], []]
+    for step in range(STEPS):
+        says = bank.score(step, x0[:, step].half()) >= torch.tensor(bank.thresholds(step))
+        for group in range(2):
+            votes[group].append(says[:, group].int().tolist())
+    return {row: bool(verdict(step_votes([[step[row] for step in group] for group in votes]), LAMBDA, ETA))
+            for row in range(len(x0))}
+
+
+def make_home(world, folder):
+    """An unguarded run in batches of three, random detectors, a guarded run, and who is unsafe by the recorded votes."""
+    config = worlds.write_config(folder / "c.yaml", world[0], prompt=PROMPTS, batch_size=3)
+    assert sample(config, folder / "plain") == 0
+    found = SimpleNamespace(config=config, plain=folder / "plain", detectors=folder / "detectors", out=folder / "out",
+                            x0=open_x0_file(folder / "plain" / "pred_x0.pth"), folder=folder)
+    write_detectors(found.detectors, found.x0)
+    assert sample(config, found.out, *guard_flags(found)) == 0
+    found.unsafe = expected(found)
+    assert 0 < sum(found.unsafe.values()) < len(PROMPTS)
+    return found
