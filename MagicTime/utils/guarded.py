@@ -80,10 +80,17 @@ class GuardedBatch:
         self._eta = guarding.guard.eta
         self._watched = list(range(len(rows)))  # places, in `rows`, of those that the guard has not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
-        self._began = time.monotonic()
+        self._times = []  # [step] (seconds of the sampler, how many videos it had)
+        self._waiting = time.monotonic()  # since when the sampler is at work
 
     def step(self, step, x0):
         """The places in x0 [n, C, F, h, w] to go on with, None for all: an on_step of the sampler."""
+        self._times.append((time.monotonic() - self._waiting, len(x0)))
+        keep = self._decide(step, x0)
+        self._waiting = time.monotonic()
+        return keep
+
+    def _decide(self, step, x0):
         mine = x0[self._watched] if self.dry_run else x0
         if self.rgb and step < self._eta:
             self._seen.append({self.rows[place]: clip for place, clip in zip(self._watched, mine.to("cpu", torch.float16))
@@ -104,8 +111,8 @@ class GuardedBatch:
     def results(self):
         """{row: GuardResult} of all rows; to be asked for when sampling is over."""
         found = self._session.results()
-        elapsed = time.monotonic() - self._began
-        each = elapsed / max(1, sum(result.steps_run for result in found))  # of one video's step: the batch shares its time
+        times = self._times[1:] or self._times  # the first has encoded the prompts, too
+        each = sum(seconds for seconds, _ in times) / max(1, sum(videos for _, videos in times))  # of a video's step
         return {row: replace(result, seconds_saved=each * result.steps_saved) for row, result in zip(self.rows, found)}
 
     def preview(self, path, row, caption):
