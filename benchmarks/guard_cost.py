@@ -180,7 +180,8 @@ def measure_tiny(args, report):
                f"{args.eta - 1}", rows)
     with tempfile.TemporaryDirectory() as folder:
         report.add("videos", f"{args.videos} prompts of each kind in batches of {args.batch_size}, lambda {args.lambda_}, "
-                   f"eta {args.eta}, decoded and written; {args.repeats} run(s) of each, median", tiny.video_rows(Path(folder)))
+                   f"eta {args.eta}, decoded and written; {args.repeats} run(s) of each, median",
+                   tiny.video_rows(Path(folder)))
 
 
 # ---- full size
