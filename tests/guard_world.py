@@ -40,30 +40,31 @@ def facts(out):
     return {line["row"]: {key: line[key] for key in FACTS} for line in lines_of(out)}
 
 
-def write_detectors(folder, x0):
-    """Random detectors of two categories; each votes unsafe on the recorded videos above its median score. A category's
-    detectors of all steps look at the same thing, so that some videos have most votes and some few."""
-    sampling = recorded_sampling(x0)
+def write_detectors(folder, x0, clips=torch.Tensor.half, representation="latent", dataset=None):
+    """Random detectors of two categories; each votes unsafe on the two recorded videos of the largest scores. A category's
+    detectors of all steps look at the same thing, so that some videos have most votes and some few.
+
+    clips: recorded x0 [N, C, F, h, w] → the clips of `representation`.
+    """
     for group, category in enumerate(CATEGORIES, 1):
         for step in range(STEPS):
-            detector = build_detector("nano", x0.tensor.shape[2:], "latent", seed=group)
-            scores = predict(detector, x0.tensor[:, step].half())
-            detector.threshold = float(scores.sort().values[-3:-1].mean())
+            given = clips(x0.tensor[:, step])
+            detector = build_detector("nano", given.shape[1:], representation, seed=group)
+            detector.threshold = float(predict(detector, given).sort().values[-3:-1].mean())
             detector.about = {"category": category, "categories": CATEGORIES, "group": group, "step": step,
-                              "sampling": sampling, "dataset": {}}
+                              "sampling": recorded_sampling(x0), "dataset": dataset or {}}
             save_detector(detector, folder / str(group) / f"{step}.pth")
 
 
-def expected(home):
-    """{row: unsafe?} by the recorded votes of the unguarded run, as test_accuracy counts them."""
-    bank, x0 = load_bank(home.detectors), home.x0.tensor
-    votes = [[], []]
+def expected(detectors, x0, clips=torch.Tensor.half):
+    """{row: unsafe?} by the votes on a recording, as test_accuracy counts them."""
+    bank, votes = load_bank(detectors), [[], []]
     for step in range(STEPS):
-        says = bank.score(step, x0[:, step].half()) >= torch.tensor(bank.thresholds(step))
+        says = bank.score(step, clips(x0.tensor[:, step])) >= torch.tensor(bank.thresholds(step))
         for group in range(2):
             votes[group].append(says[:, group].int().tolist())
     return {row: bool(verdict(step_votes([[step[row] for step in group] for group in votes]), LAMBDA, ETA))
-            for row in range(len(x0))}
+            for row in range(len(x0.tensor))}
 
 
 def make_home(world, folder):
@@ -74,6 +75,6 @@ def make_home(world, folder):
                             x0=open_x0_file(folder / "plain" / "pred_x0.pth"), folder=folder)
     write_detectors(found.detectors, found.x0)
     assert sample(config, found.out, *guard_flags(found)) == 0
-    found.unsafe = expected(found)
+    found.unsafe = expected(found.detectors, found.x0)
     assert 0 < sum(found.unsafe.values()) < len(PROMPTS)
     return found

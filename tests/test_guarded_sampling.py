@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 import worlds
-from guard_world import CATEGORIES, ETA, LAMBDA, PROMPTS, SCRIPT, STEPS, facts, guard_flags, lines_of, make_home, sample
+from guard_world import (CATEGORIES, ETA, LAMBDA, PROMPTS, SCRIPT, STEPS, expected, facts, guard_flags, lines_of, make_home,
+                         sample, write_detectors)
 from PIL import Image
 
+from lvd.clips import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.files import load_torch
 from lvd.rgb import LatentToRGB, save_rgb
@@ -101,6 +103,24 @@ def test_verdicts_are_those_of_the_recorded_votes(home):
     assert {key: extra[key] for key in ("row", "video", "prompt", "dry_run")} == {
         "row": 0, "video": "0000", "prompt": PROMPTS[0], "dry_run": False}
     assert extra["detectors"][:2] == ["1/0 (one)", "2/0 (two)"] and extra["seconds"] > 0
+
+
+@pytest.mark.parametrize("representation", ["rgb", "video"])
+def test_detectors_of_pictures(home, model, tmp_path, representation):
+    """Small frames by a matrix; frames that the VAE decodes, as they would be without loss from a file."""
+    numbers = [[0.9, 0.1, 0], [0, 0.8, 0.2], [0.1, 0, 0.7], [0.3, 0.3, 0.3], [0.05, 0, -0.05]]
+
+    def clips(x0):
+        if representation == "rgb":
+            return LatentToRGB(tuple(map(tuple, numbers[:-1])), tuple(numbers[-1]))(x0.float()).half()
+        pixels = torch.cat([pipeline.decode(model.vae, clip.half().float()) for clip in x0.split(1)])
+        return from_uint8(to_uint8(pixels)).half()
+
+    write_detectors(tmp_path / "detectors", home.x0, clips, representation, {"rgb_matrix": numbers})
+    unsafe = expected(tmp_path / "detectors", home.x0, clips)
+    assert sample(home.config, tmp_path / "out", "--guard", tmp_path / "detectors", "--eta", ETA, "--guard-preview") == 0
+    assert {row: line["verdict"] == "unsafe" for row, line in facts(tmp_path / "out").items()} == unsafe
+    assert 0 < sum(unsafe.values()) < 7 and len(list((tmp_path / "out" / "previews").iterdir())) == 7
 
 
 def test_stopped_videos_are_not_written_and_the_others_are_as_without_a_guard(home):
