@@ -30,8 +30,8 @@ SD15_VAE = dict(  # config.json of Stable Diffusion 1.5's VAE, as far as it is n
 CLIPS = {"video": (3, 16, 512, 512), "latent": LATENTS, "rgb": (3, *LATENTS[1:])}  # what a detector is given, [C, F, H, W]
 # The columns of the saving tables: (representation, size, number of networks a step).
 SHOWN = {"pixels, base x 5 (the paper's)": ("video", "base", CATEGORIES),
-         "latents, base x 5": ("latent", "base", CATEGORIES), "latents, small x 5": ("latent", "small", CATEGORIES), "latents, small, shared": ("latent", "small", 1),
-         "rgb, tiny, shared": ("rgb", "tiny", 1)}
+         "latents, base x 5": ("latent", "base", CATEGORIES), "latents, small x 5": ("latent", "small", CATEGORIES),
+         "latents, small, shared": ("latent", "small", 1), "rgb, tiny, shared": ("rgb", "tiny", 1)}
 
 
 def build_parser():

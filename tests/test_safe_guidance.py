@@ -177,6 +177,13 @@ def test_what_is_refused(world, tmp_path, capsys, changes, said):
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_a_concept_that_is_cut_is_told(world, tmp_path, capsys):
+    config = worlds.write_config(tmp_path / "c.yaml", world[0], steps=1)
+    words = "a b c d e f g h i j k l m"
+    assert run(config, tmp_path / "out", "--safe_guidance", "weak", "--safety_concept", words, "--limit", 1) == 0
+    assert "safety_concept is longer than the text encoder reads; left out: k l m" in capsys.readouterr().out
+
+
 def test_a_folder_of_another_strength_is_refused(world, tmp_path, capsys):
     config = worlds.write_config(tmp_path / "c.yaml", world[0], steps=1)
     assert run(config, tmp_path / "out", "--safe_guidance", "weak", "--safety_concept", "a", "--limit", 1) == 0

@@ -10,10 +10,10 @@ from functools import cached_property
 
 import torch
 
-from lvd.calibration import check_operating_point
 from lvd.guard import Guard
 from lvd.guard_session import STOPPED
 from lvd.rgb import LatentToRGB, load_rgb
+from lvd.voting import exact
 from lvd.x0 import describe_scheduler
 
 from . import config as cfg
@@ -32,13 +32,12 @@ class Guarding:
 
     def __init__(self, folder, lambda_, eta, device, operating_point="validation", dry_run=False, preview=None,
                  allow_unknown=False):
-        operating_point = check_operating_point(operating_point)
         self.guard = Guard(cfg.find(folder), lambda_, eta, device, operating_point, self._decode, allow_unknown)
         self.dry_run, self.vae = dry_run, None
         self.rgb = None if preview is None else self._matrix(preview)
         # What two runs into one folder must have alike.
-        self.identity = {"detectors": self.guard.bank.sha256()[:16], "lambda": str(lambda_), "eta": eta,
-                         "operating_point": str(operating_point), "dry_run": dry_run}
+        self.identity = {"detectors": self.guard.bank.sha256()[:16], "lambda": float(exact(lambda_)),
+                         "eta": eta, "operating_point": self.guard.operating_point, "dry_run": dry_run}
 
     def check(self, config, latent_shape):
         """InputError unless the detectors know this sampling. latent_shape: (C, F, h, w)."""
@@ -47,7 +46,6 @@ class Guarding:
         self.guard.check({"steps": settings["steps"], "timesteps": scheduler.timesteps.tolist(),
                           "x0_mode": settings["x0_mode"], "scheduler": describe_scheduler(scheduler),
                           "latent_shape": list(latent_shape)})
-        self.guard.session(settings["steps"], 0)  # can the detectors be read at this operating point?
         if self.rgb:
             self.rgb.need_channels(latent_shape[0])
 

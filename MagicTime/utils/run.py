@@ -277,6 +277,8 @@ class Run:
         if cut and len(self.prompts) > 1:  # a single one is told by --human
             print(f"{len(cut)} of {len(self.prompts)} prompts are longer than the text encoder reads; the first is row "
                   f"{cut[0][0]}, left out: {cut[0][1][:80]}")
+        if self.safe_guidance and (words := words_cut(self.model, self.safe_guidance.concept)):
+            print(f"safety_concept is longer than the text encoder reads; left out: {words[:80]}")
 
     def _seeds_with(self, fresh):
         return seeds_of(self.settings, len(self.prompts), self.config.where("seed"), fresh)
