@@ -50,6 +50,22 @@ def test_rows_come_back_and_only_whole_ones_count(tmp_path):
         x0.need_rows([0, 1, 2])
 
 
+def test_what_was_seen_of_a_row_is_there_and_does_not_make_it_whole(tmp_path):
+    path = tmp_path / "pred_x0.pth"
+    with create(path) as writer:
+        writer.write_seen(1, x0_of(1)[:2])
+        writer.write_seen(2, torch.full((1, *SHAPE), float("nan")))  # what stopped a video may be just that
+        writer.write_row(3, x0_of(3), info_of(3))
+        for wrong in (torch.zeros(STEPS + 1, *SHAPE), torch.zeros(1, 4, 2, 8, 7)):
+            with pytest.raises(InputError, match="row 1 has shape"):
+                writer.write_seen(1, wrong)
+        assert writer.whole == {3}
+    x0 = open_x0_file(path)
+    assert x0.rows == [3] and torch.equal(x0.tensor[3], x0_of(3))
+    assert torch.equal(x0.tensor[1, :2], x0_of(1)[:2]) and not x0.tensor[1, 2:].any()
+    assert x0.tensor[2, 0].isnan().all() and not x0.tensor[2, 1:].any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("mmap", [False, True])
 def test_any_torch_load_opens_it(tmp_path, dtype, mmap):
