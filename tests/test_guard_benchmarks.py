@@ -64,6 +64,8 @@ def test_tables_at_full_size(tmp_path):
     votes = found["recorded votes", "lambda 0.6, eta 5"]
     assert votes["accuracy"] == 0.5 and votes["steps until stopped"] == 5
     assert votes[own] == pytest.approx(full / (5 * (unet + 5 * latent)))
+    every = found["recorded votes, all unsafe videos", "lambda 0.6, eta 5"]  # the missed one is certain after three steps
+    assert every[own] == pytest.approx(2 * full / (5 * (unet + 5 * latent) + full + 3 * 5 * latent))
     assert ("recorded votes", "lambda 0.6, eta 20") not in found  # there are five votes only
 
 
