@@ -16,10 +16,11 @@ from lvd.calibration import IDENTITY, Calibration, from_dict, raw_threshold
 from lvd.detector import ARGMAX, detector_path, detector_paths, fit_clips, load_detector, load_file, predict
 from lvd.errors import InputError
 from lvd.files import sha256
+from lvd.threads import one_thread
 from lvd.source import need_same_recordings, need_same_rgb
 
 SHARED = "shared.pth"
-STACKED = 2_000_000  # weights of a detector up to which those of a step are computed together
+STACKED = 2_000_000  # weights of a detector up to which those of a step are computed together, on the CPU by one thread
 FEW = 16  # clips up to which that pays on a CPU, too
 
 
@@ -177,16 +178,17 @@ class _Step:
         self._stack = None
 
     def score(self, clips):
-        if self._together(len(clips)):
-            return self._score_together(clips)
-        return torch.stack([predict(detector, clips) for detector in self.detectors], 1)
+        with one_thread(self.device.type == "cpu" and _small(self.detectors[0].model)):
+            if self._together(len(clips)):
+                return self._score_together(clips)
+            return torch.stack([predict(detector, clips) for detector in self.detectors], 1)
 
     def _together(self, clips):
         models = [detector.model for detector in self.detectors]
         if len(models) == 1 or (self.device.type == "cpu" and clips > FEW):
             return False
         alike = len({json.dumps(model.config.to_dict(), sort_keys=True, default=str) for model in models}) == 1
-        return alike and sum(weight.numel() for weight in models[0].parameters()) <= STACKED
+        return alike and _small(models[0])
 
     @torch.inference_mode()
     def _score_together(self, clips, batch_size=64):
@@ -231,7 +233,8 @@ class SharedBank(Bank):
     def score(self, step, clips):
         from lvd.shared import predict_shared
 
-        return predict_shared(self.model, step, clips)
+        with one_thread(self.device.type == "cpu" and _small(self.model.net)):
+            return predict_shared(self.model, step, clips)
 
     def input_config(self, step):
         return self.model.net.config
@@ -276,6 +279,10 @@ def _member(path):
     check_place(found["about"], path)
     calibration = from_dict(found.get("calibration"), path)
     return Member(path, found["representation"], found["threshold"], found["about"], calibration)
+
+
+def _small(network):
+    return sum(weight.numel() for weight in network.parameters()) <= STACKED
 
 
 def _input(config):
