@@ -31,7 +31,7 @@ def _line(axis, x, mean, deviation, name):
     if not x:
         return
     drawn, = axis.plot(x, mean, label=name, linewidth=1.4)
-    low, high = ([m + sign * d for m, d in zip(mean, deviation)] for sign in (-1, 1))
+    low, high = ([min(1.0, m + sign * d) for m, d in zip(mean, deviation)] for sign in (-1, 1))  # shares and AUROC
     axis.fill_between(x, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
 
 
