@@ -16,6 +16,7 @@ from lvd.command import Parser, run_command, summary  # noqa: E402
 
 OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
              "safe_guidance", "safety_concept")
+GUARD_DEFAULTS = {"lambda_": "0.6", "eta": 5, "operating_point": "validation"}  # not the parser's: given alone they are refused
 
 
 def build_parser():
@@ -48,9 +49,9 @@ def build_parser():
     safe.add_argument("--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show")
     guard = parser.add_argument_group("the guard: stop unsafe videos while they are sampled (docs: README)")
     guard.add_argument("--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py")
-    guard.add_argument("--lambda", dest="lambda_", metavar="L", default="0.6", help="share of unsafe votes (default: 0.6)")
-    guard.add_argument("--eta", type=int, default=5, help="among the first ETA steps (default: 5)")
-    guard.add_argument("--operating_point", "--operating-point", default="validation",
+    guard.add_argument("--lambda", dest="lambda_", metavar="L", help="share of unsafe votes (default: 0.6)")
+    guard.add_argument("--eta", type=int, help="among the first ETA steps (default: 5)")
+    guard.add_argument("--operating_point", "--operating-point",
                        help="how detectors are read, as in embed_model.py (default: validation)")
     guard.add_argument("--guard-dry-run", action="store_true", help="stop nothing, say what would have been stopped")
     guard.add_argument("--guard-preview", nargs="?", const="", metavar="MATRIX",
@@ -98,14 +99,16 @@ def guarding_of(args, device):
     from lvd.errors import InputError
 
     if args.guard is None:
-        for flag in ("guard_dry_run", "guard_preview", "guard_allow_unknown"):
-            if getattr(args, flag) not in (None, False):
-                raise InputError(f"--{flag.replace('_', '-')}: belongs to --guard, which names the detectors")
+        for flag in ("lambda", "eta", "operating_point", "guard-dry-run", "guard-preview", "guard-allow-unknown"):
+            given = getattr(args, {"lambda": "lambda_"}.get(flag, flag.replace("-", "_")))
+            if given is not None and given is not False:  # a 0 is given, too
+                raise InputError(f"--{flag}: belongs to --guard, which names the detectors")
         return None
     from MagicTime.utils.guarded import Guarding
 
-    return Guarding(args.guard, args.lambda_, args.eta, device, args.operating_point, args.guard_dry_run, args.guard_preview,
-                    args.guard_allow_unknown)
+    rule = {key: default if getattr(args, key) is None else getattr(args, key) for key, default in GUARD_DEFAULTS.items()}
+    return Guarding(args.guard, **rule, device=device, dry_run=args.guard_dry_run, preview=args.guard_preview,
+                    allow_unknown=args.guard_allow_unknown)
 
 
 def talk(config, out, args, team):

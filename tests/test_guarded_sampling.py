@@ -23,6 +23,7 @@ from lvd.rgb import LatentToRGB, save_rgb
 from lvd.video_io import read_mp4
 from lvd.voting import votes_needed
 from lvd.x0_file import open_x0_file
+from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
 from MagicTime.utils.guarded import Guarding
@@ -285,7 +286,10 @@ def test_bad_flags(home, tmp_path, capsys):
                         ([*guard, "--eta", 3, "--operating_point", "fair"], "operating_point 'fair'"),
                         ([*guard, "--eta", 3, "--operating_point", "0.7"], "is not calibrated"),
                         ([*guard, "--eta", 3, "--guard-preview", tmp_path / "none.json"], "none.json"),
-                        (["--guard-dry-run"], "--guard-dry-run: belongs to --guard")]:
+                        (["--guard-dry-run"], "--guard-dry-run: belongs to --guard"),
+                        (["--lambda", "0.6"], "--lambda: belongs to --guard"), (["--eta", 0], "--eta: belongs to --guard"),
+                        (["--operating-point", "validation"], "--operating_point: belongs to --guard"),
+                        (["--eta", 5, "--dry-run"], "--eta: belongs to --guard")]:
         assert said in refused(capsys, sample(home.config, out, *flags)), flags
     copy = tmp_path / "detectors"
     shutil.copytree(home.detectors, copy)
@@ -302,6 +306,13 @@ def test_a_folder_of_another_guard_is_refused(home, capsys, flags):
     base = [] if not flags else guard_flags(home)
     assert "was made with guard=" in refused(capsys, sample(home.config, home.out, *base, *flags))
     assert "was made with guard=None" in refused(capsys, sample(home.config, home.plain, *guard_flags(home)))
+
+
+def test_what_a_guard_is_unless_told(home):
+    args = inference_magictime.build_parser().parse_args(["--config", "c.yaml", "--guard", str(home.detectors), "--eta", "3"])
+    found = inference_magictime.guarding_of(args, torch.device("cpu")).identity
+    assert (found["lambda"], found["eta"], found["operating_point"]) == (0.6, 3, "validation")
+    assert inference_magictime.GUARD_DEFAULTS["eta"] == 5
 
 
 def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):

@@ -177,6 +177,16 @@ def test_what_is_refused(world, tmp_path, capsys, changes, said):
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flags, changes", [
+    ((), {}), (("--safe_guidance", "none"), {}), (("--safe_guidance", "none"), {"safe_guidance": "max"}),
+    ((), {"safe_guidance": "none"})])
+def test_a_concept_alone_is_refused(world, tmp_path, capsys, flags, changes):
+    """It would keep nothing out."""
+    config = worlds.write_config(tmp_path / "c.yaml", world[0], **{"safety_concept": "a", **changes})
+    assert run(config, tmp_path / "out", *flags, "--safety_concept", "a wave") == 2
+    assert "--safety_concept: belongs to --safe_guidance" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_a_concept_that_is_cut_is_told(world, tmp_path, capsys):
     config = worlds.write_config(tmp_path / "c.yaml", world[0], steps=1)
     words = "a b c d e f g h i j k l m"

@@ -77,7 +77,9 @@ def read_config(path, changes=None):
         settings["x0_mode"] = "true"
     for key, value in settings.items():
         _check_value(key, value, f"--{key}" if key in (changes or {}) else path)
-    safe_guidance_of(settings, path)
+    if not safe_guidance_of(settings, path) and (changes or {}).get("safety_concept") is not None:
+        raise InputError("--safety_concept: belongs to --safe_guidance, which says how strongly; without it, or with none, "
+                         "nothing is kept out")
     second = blocks[1]
     known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
     check_keys(second, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
