@@ -6,7 +6,8 @@
                 with recording.row(row, prompt=prompt, seed=row):
                     pipe(prompt, generator=torch.Generator().manual_seed(row))
 
-A row is a video's place among the prompts, to which label files refer. Stopped and run again, it goes on.
+A row is a video's place among the prompts, to which label files refer. Stopped and run again, it goes on. What is sampled
+in the block and in no row would be recorded nowhere: InputError.
 """
 
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch
 from lvd.errors import InputError
 from lvd.layouts import find_layout
 from lvd.settings import versions
-from lvd.x0 import describe_scheduler, need_scheduler, watch_steps
+from lvd.x0 import WATCH, describe_scheduler, need_scheduler, watch_steps
 from lvd.x0_file import create_x0_file, open_x0_file
 from lvd.x0_sidecar import need_same_recording, new_sidecar
 
@@ -46,6 +47,7 @@ class Recording:
         self.meta = {"pipeline": type(pipe).__name__, "layout": layout.axes, "x0_mode": "true",
                      "scheduler": describe_scheduler(pipe.scheduler), **about, "versions": versions()}
         self.whole, self._writer = self._there() if path.exists() else set(), None
+        self._between = None
 
     def row(self, row, **facts):
         """While the block runs, the one video that the pipeline makes is recorded; facts: what the sidecar says of it."""
@@ -73,7 +75,8 @@ class Recording:
         def begin(timesteps):
             planned[:] = timesteps
 
-        with self.layout.following(self.pipe), watch_steps(self.pipe.scheduler, keep, begin):
+        with _aside(self.pipe.scheduler), self.layout.following(self.pipe), \
+                watch_steps(self.pipe.scheduler, keep, begin):
             yield
         if not kept or len(kept) != len(planned):
             raise InputError(f"{self.path}: {len(kept)} of {len(planned)} denoising steps were taken in this block; all are "
@@ -95,8 +98,40 @@ class Recording:
         return create_x0_file(self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, self.meta, NOT_IDENTITY)
 
     def __enter__(self):
+        if not isinstance(getattr(type(self.pipe.scheduler), WATCH, None), _Between):  # another recording's does for both
+            self._between = _Between(self.pipe.scheduler, self.path)
+            self._between.__enter__()
         return self
 
     def __exit__(self, *_):
+        if self._between:
+            self._between.__exit__()
+            self._between = None
         if self._writer:
             self._writer.close()
+
+
+class _Between(watch_steps):
+    """Refuses the steps that a scheduler takes while a recording is open and none of its rows is."""
+
+    def __init__(self, scheduler, path):
+        super().__init__(scheduler, self._refuse)
+        self._path = path
+
+    def _refuse(self, *_):
+        raise InputError(f"{self._path}: a sampling outside of `with recording.row(...):`, which would not be recorded; make "
+                         f"each video in its row, or before the recording begins")
+
+
+@contextmanager
+def _aside(scheduler):
+    """While the block runs, a scheduler that is refused steps may take them."""
+    between = getattr(type(scheduler), WATCH, None)
+    if not isinstance(between, _Between):
+        yield
+        return
+    between.__exit__()
+    try:
+        yield
+    finally:
+        between.__enter__()

@@ -236,6 +236,33 @@ def test_a_layout_of_ones_own(tmp_path):
     assert torch.equal(own, known) and own.any()
 
 
+def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
+    """It would be recorded nowhere: without a row, with one that was not entered, and between two."""
+    tiny = tiny_of("AnimateDiffPipeline")
+    kind, calls = type(tiny.pipe.scheduler), []
+    hook = tiny.pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(InputError, match="none.pth: a sampling outside of .with recording.row"):
+        with record(tiny.pipe, tmp_path / "none.pth", 1):
+            run(tiny, [UNSAFE])
+    hook.remove()
+    assert len(calls) == 1  # at the first step, not when all was paid for
+    with pytest.raises(InputError, match="a sampling outside"), record(tiny.pipe, tmp_path / "none.pth", 1) as recording:
+        recording.row(0)
+        run(tiny, [UNSAFE])
+    assert type(tiny.pipe.scheduler) is kind and not (tmp_path / "none.pth").exists()
+    with record(tiny.pipe, tmp_path / "a.pth", 2) as first, record(tiny.pipe, tmp_path / "b.pth", 1) as second:
+        with first.row(0):
+            run(tiny, [UNSAFE])
+        with second.row(0):
+            run(tiny, [NORMAL])
+        with pytest.raises(InputError, match="a sampling outside"):
+            run(tiny, [NORMAL])
+        with first.row(1):
+            run(tiny, [UNSAFE])
+    assert type(tiny.pipe.scheduler) is kind and run(tiny, [NORMAL]).any()
+    assert open_x0_file(tmp_path / "a.pth").rows == [0, 1] and open_x0_file(tmp_path / "b.pth").rows == [0]
+
+
 def test_prepare_latents_is_put_back():
     tiny = tiny_of("LTXPipeline")
     own = tiny.pipe.prepare_latents
