@@ -9,6 +9,7 @@ It fails closed: what it cannot check it does not let pass.
 """
 
 import math
+import warnings
 from contextlib import ExitStack
 
 import torch
@@ -23,7 +24,7 @@ from lvd.layouts import can_interrupt, find_layout, interrupt
 from lvd.rgb import LatentToRGB
 from lvd.sampling import need_same_sampling
 from lvd.voting import check_eta, exact
-from lvd.x0 import class_name, describe_scheduler, watch_steps
+from lvd.x0 import class_name, describe_scheduler, need_scheduler, watch_steps
 
 MODES = ("raise", "interrupt")
 KEPT = 1 << 30  # bytes of detector files up to which all that the vote needs stay in memory
@@ -81,8 +82,11 @@ class GuardWatch:
     call (on_unsafe="raise"), or the pipeline's own `interrupt` skips the remaining steps ("interrupt").
 
     In both modes a call that returns a video whose vote was never decided ends in UnsafeVideoError, and in InputError one
-    whose sampling is not what the detectors learned from, or that took no step that could be seen.
+    whose sampling is not what the detectors learned from, or that took no step that could be seen. A watch that was never
+    entered watches nothing: it warns when it is gone.
     """
+
+    _idle = False  # made, and not entered so far
 
     def __init__(self, guard, pipe, on_unsafe="raise", layout=None):
         if on_unsafe not in MODES:
@@ -91,10 +95,18 @@ class GuardWatch:
             raise InputError(f"{type(pipe).__name__}: cannot be interrupted; on_unsafe='raise' is needed")
         self.guard, self.pipe, self.on_unsafe, self._layout = guard, pipe, on_unsafe, find_layout(pipe, layout)
         guard.check({"x0_mode": "true", "scheduler": describe_scheduler(pipe.scheduler)})
-        self._watch = watch_steps(pipe.scheduler, self._step, self._begin, self._blanked)
+        need_scheduler(pipe.scheduler)
+        self._scheduler, self._idle = pipe.scheduler, True
+
+    def __del__(self, _warn=warnings.warn):  # bound now: at the interpreter's end the module may be gone
+        if self._idle:
+            _warn(f"guard.watch({type(self.pipe).__name__}) was never entered, so nothing was checked: "
+                  f"`with guard.watch(pipe): pipe(...)` is needed", UserWarning, stacklevel=2)
 
     def __enter__(self):
+        self._idle = False
         self._session, self.results = None, []
+        self._watch = watch_steps(self._scheduler, self._step, self._begin, self._blanked)
         with ExitStack() as stack:
             stack.enter_context(self._layout.following(self.pipe))
             stack.enter_context(self._watch)

@@ -1,7 +1,9 @@
 """The guard: the verdicts of test_accuracy on the same recordings, as early as they are certain; what fails, is stopped."""
 
 import csv
+import gc
 import shutil
+import warnings
 from collections import Counter
 from itertools import product
 from types import SimpleNamespace
@@ -352,7 +354,8 @@ def test_another_sampling_is_refused(world, form, key, value, message):
 
 def test_another_scheduler_or_setting_is_refused(world, tiny):
     guard = Guard(world.shared, 0.6, 3, "cpu")
-    guard.watch(tiny.pipe)
+    with pytest.warns(UserWarning):  # made to see that it can be
+        guard.watch(tiny.pipe)
     right = tiny.pipe.scheduler
     others = {"EulerDiscreteScheduler": diffusers.EulerDiscreteScheduler(), "beta_end": diffusers.DDIMScheduler.from_config(
         right.config, beta_end=0.03), "prediction_type": diffusers.DDIMScheduler.from_config(
@@ -403,7 +406,8 @@ def test_detectors_that_do_not_say_what_they_learned_from(world, tiny, tmp_path)
     with pytest.raises(InputError, match="does not say for which .*allow_unknown"):
         Guard(tmp_path, 0.6, 3, "cpu").watch(tiny.pipe)
     guard = Guard(tmp_path, 0.6, 3, "cpu", allow_unknown=True)
-    guard.watch(tiny.pipe)
+    with pytest.warns(UserWarning):
+        guard.watch(tiny.pipe)
     with pytest.raises(InputError, match="latents of 4 channels, these have 16"):
         guard.check({"latent_shape": [16, 3, 4, 8]})
 
@@ -515,6 +519,22 @@ def test_a_call_that_was_not_watched_to_its_verdict_raises(world, tiny):
     with pytest.raises(RuntimeError, match="mine"), guard.watch(tiny.pipe) as watch:
         raise RuntimeError("mine")
     assert watch.results == [] and type(tiny.pipe.scheduler) is diffusers.DDIMScheduler
+
+
+def test_a_watch_that_was_never_entered_warns(world, tiny):
+    """`guard.watch(pipe)` without `with` guards nothing."""
+    guard = Guard(world.shared, 0.6, 3, "cpu")
+    with pytest.warns(UserWarning, match="AnimateDiffPipeline. was never entered, so nothing was checked") as told:
+        guard.watch(tiny.pipe)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch = guard.watch(tiny.pipe)
+        run(tiny.pipe, tiny, watch, (-1,), (3,))
+        del watch
+        with pytest.raises(InputError, match="on_unsafe"):  # refused, so it is known not to watch
+            guard.watch(tiny.pipe, "warn")
+        gc.collect()
 
 
 def test_a_watch_may_be_used_again(world, tiny):
