@@ -133,17 +133,21 @@ def find_layout(pipe, layout=None):
     """The Layout of a pipeline, by its class (or the one it derives from), or as the caller gives it.
 
     layout: the axes of the scheduler's tensor, "BCFHW", "BFCHW" or "(BF)CHW", or a Layout of one's own. InputError for a
-    pipeline that is not known when none is given: a wrong guess would show the detectors noise.
+    pipeline that is not known when none is given, and for axes that are not a known pipeline's: a wrong guess would show
+    the detectors noise.
     """
     if isinstance(layout, Layout):
         return layout
+    known = next((kind.__name__ for kind in type(pipe).__mro__ if kind.__name__ in KNOWN), None)
+    if known and layout in (None, KNOWN[known].axes):
+        return KNOWN[known]()
     if layout is not None:
         if layout not in BY_AXES:
             raise InputError(f"layout {layout!r}: one of {', '.join(BY_AXES)}, or a lvd.layouts.Layout, is needed")
+        if known:  # with as many channels as frames, no shape would tell
+            raise InputError(f"layout {layout!r}: a {known} steps through {KNOWN[known].axes}; leave layout= away, or give a "
+                             f"lvd.layouts.Layout if yours differs")
         return BY_AXES[layout]()
-    for kind in type(pipe).__mro__:
-        if kind.__name__ in KNOWN:
-            return KNOWN[kind.__name__]()
     raise InputError(f"{type(pipe).__name__}: not a pipeline whose latents are known ({', '.join(KNOWN)}); give layout=, "
                      f"the axes of the sample that it passes to scheduler.step ({', '.join(BY_AXES)}; B video, C channel, "
                      f"F frame, H x W latents), or a lvd.layouts.Layout of your own (docs/pipelines.md)")

@@ -1,6 +1,7 @@
 """Layouts, recording and the guard on the video pipelines of diffusers, each with tiny random components."""
 
 import csv
+import re
 import sys
 from contextlib import contextmanager
 from functools import cache
@@ -207,6 +208,18 @@ def test_a_class_that_derives_from_a_known_pipeline_has_its_layout():
         """As people make them."""
 
     assert find_layout(OwnPipeline.__new__(OwnPipeline)).axes == "BFCHW"
+
+
+@pytest.mark.parametrize(("name", "axes", "other"), [("AnimateDiffPipeline", "BCFHW", "BFCHW"),
+    ("CogVideoXPipeline", "BFCHW", "BCFHW"), ("LTXPipeline", "B(FHW)C", "BCFHW")])
+def test_axes_that_contradict_a_known_pipeline_are_refused(tmp_path, name, axes, other):
+    """With as many channels as frames no shape would tell, and the detectors would see noise."""
+    pipe = tiny_of(name).pipe
+    assert type(find_layout(pipe, axes)) is KNOWN[name]
+    with pytest.raises(InputError, match=f"layout '{other}': a {name} steps through {re.escape(axes)}; leave layout= away"):
+        record(pipe, tmp_path / "x0.pth", 1, layout=other)
+    own = KNOWN["WanPipeline"]()
+    assert find_layout(pipe, own) is own  # said on purpose
 
 
 def test_tokens_of_larger_patches():
