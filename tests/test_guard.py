@@ -617,9 +617,11 @@ def test_exports_are_lazy():
     import subprocess
     import sys
 
-    code = "import sys, lvd; assert 'torch' not in sys.modules; assert lvd.Guard and 'torch' in sys.modules"
+    code = "import sys, lvd; assert lvd.InputError and 'torch' not in sys.modules; assert lvd.Guard and 'torch' in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert set(lvd.__all__) >= {"Guard", "GuardResult", "UnsafeVideoError", "predicted_x0", "watch_steps"}
+    with pytest.raises(lvd.InputError):
+        Guard("nowhere")
+    assert set(lvd.__all__) >= {"Guard", "GuardResult", "InputError", "UnsafeVideoError", "predicted_x0", "watch_steps"}
     with pytest.raises(AttributeError, match="nothing"):
         lvd.nothing
 
