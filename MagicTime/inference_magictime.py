@@ -16,7 +16,7 @@ from lvd.command import Parser, run_command, summary  # noqa: E402
 
 OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
              "safe_guidance", "safety_concept")
-GUARD_DEFAULTS = {"lambda_": "0.6", "eta": 5, "operating_point": "validation"}  # not the parser's: given alone they are refused
+GUARD_DEFAULTS = {"lambda_": "0.6", "eta": 5, "operating_point": "validation"}  # not the parser's: alone they are refused
 
 
 def build_parser():

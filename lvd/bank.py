@@ -24,15 +24,18 @@ STACKED = 2_000_000  # weights of a detector up to which those of a step are com
 FEW = 16  # clips up to which that pays on a CPU, too
 
 
-def load_bank(model_dir, device="cpu"):
-    """The bank of a folder of detectors, of a folder with shared.pth, or of that file itself."""
+def load_bank(model_dir, device="cpu", asked_by="--model_dir "):
+    """The bank of a folder of detectors, of a folder with shared.pth, or of that file itself.
+
+    asked_by: what messages put before model_dir, the flag or argument that named it.
+    """
     model_dir = Path(model_dir)
     if model_dir.is_file():
         return SharedBank(model_dir, device)
     if not (model_dir / SHARED).exists():
-        return FolderBank(model_dir, device)
+        return FolderBank(model_dir, device, asked_by=asked_by)
     if any(detector_paths(model_dir)):
-        raise InputError(f"--model_dir {model_dir}: holds {SHARED} and also detectors {{group}}/{{step}}.pth; name {SHARED} "
+        raise InputError(f"{asked_by}{model_dir}: holds {SHARED} and also detectors {{group}}/{{step}}.pth; name {SHARED} "
                          f"itself, or move one of the two elsewhere")
     return SharedBank(model_dir / SHARED, device)
 
@@ -97,19 +100,20 @@ class FolderBank(Bank):
 
     pairs: the (group, step) to use; by default all there are, which then must be all categories at the same steps.
     InputError for one that is missing (without a category its videos would pass for safe) or lies at another's place.
-    keep: of how many steps the weights stay in memory.
+    keep: of how many steps the weights stay in memory. asked_by: as of `load_bank`.
     """
 
-    def __init__(self, folder, device="cpu", pairs=None, keep=1):
+    def __init__(self, folder, device="cpu", pairs=None, keep=1, asked_by="--model_dir "):
         self.folder, self.device, self.keep = Path(folder), torch.device(device), keep
+        named = self._named = f"{asked_by}{folder}"
         found = set(pairs) if pairs else set(detector_paths(folder))
         if not found:
-            raise InputError(f"--model_dir {folder}: no detectors {{group}}/{{step}}.pth here; run train_mae.py")
+            raise InputError(f"{named}: no detectors {{group}}/{{step}}.pth here; run train_mae.py")
         self.groups, self.steps = (sorted(set(numbers)) for numbers in zip(*found))
         for step in self.steps:
             for group in self.groups:
                 if (group, step) not in found:
-                    raise InputError(f"--model_dir {folder}: detector {group}/{step}.pth is missing (of {len(self.groups)} "
+                    raise InputError(f"{named}: detector {group}/{step}.pth is missing (of {len(self.groups)} "
                                      f"groups, {len(self.steps)} steps); run train_mae.py to the end")
         self.members = {(group, step): _member(detector_path(folder, group, step)) for group in self.groups
                         for step in self.steps}
@@ -153,15 +157,15 @@ class FolderBank(Bank):
         """Groups must be all categories of the dataset; where no detector knows them, at least have no gap."""
         known = [member.about["categories"] for member in self.members.values() if member.about.get("categories")]
         if any(names != known[0] for names in known):
-            raise InputError(f"--model_dir {self.folder}: detectors of different sets of categories; train them on one "
+            raise InputError(f"{self._named}: detectors of different sets of categories; train them on one "
                              f"dataset")
         names = known[0] if known else [str(group) for group in range(1, self.groups[-1] + 1)]
         for group, name in enumerate(names, 1):
             if group not in self.groups:
-                raise InputError(f"--model_dir {self.folder}: no detectors of group {group} ({name}), one of {len(names)} "
+                raise InputError(f"{self._named}: no detectors of group {group} ({name}), one of {len(names)} "
                                  f"categories; run train_mae.py --group_num all")
         if extra := sorted(set(self.groups) - set(range(1, len(names) + 1))):
-            raise InputError(f"--model_dir {self.folder}: detectors of group {extra[0]}, but the dataset has {len(names)} "
+            raise InputError(f"{self._named}: detectors of group {extra[0]}, but the dataset has {len(names)} "
                              f"categories ({', '.join(names)})")
 
 

@@ -59,6 +59,11 @@ def pick_device(gpu_num, asked_by="--gpu_num"):
     return torch.device("cuda", gpu_num)
 
 
+def plural(count, noun):
+    """"1 video", "2 videos"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def summary(title, facts, paths):
     """Print what was done: `facts` as {name: value}, then the paths that were written."""
     print(f"\n{title}")

@@ -23,7 +23,7 @@ from lvd.guard_session import STOPPED, GuardSession, UnsafeVideoError
 from lvd.layouts import can_interrupt, find_layout, interrupt
 from lvd.rgb import LatentToRGB
 from lvd.sampling import need_same_sampling
-from lvd.voting import check_eta, exact
+from lvd.voting import check_eta, check_sampled, exact
 from lvd.x0 import class_name, describe_scheduler, need_scheduler, watch_steps
 
 MODES = ("raise", "interrupt")
@@ -36,26 +36,26 @@ class Guard:
     model_dir: folder of {group}/{step}.pth or shared.pth; lambda_, eta: as of lvd.voting.verdict; device: of the detectors
     (None: a GPU where there is one); operating_point: as of embed_model.py. decode: latents [n, C, F, h, w] → pixels
     [n, 3, F, H, W] in [0, 1], for detectors of videos. allow_unknown: accept detectors that do not say what sampling
-    they learned from; those that do must agree with it in any case.
+    they learned from; those that do must agree with it in any case. asked_by: what messages put before model_dir.
 
     InputError for a missing or unreadable detector of a step below eta, or one without the operating point.
     """
 
     def __init__(self, model_dir, lambda_=0.6, eta=5, device=None, operating_point="validation", decode=None,
-                 allow_unknown=False):
+                 allow_unknown=False, asked_by="model_dir="):
         exact(lambda_)
         self.lambda_, self.eta, self.allow_unknown = lambda_, eta, allow_unknown
         self.operating_point = check_operating_point(operating_point)
-        self.bank = load_bank(model_dir, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.bank = load_bank(model_dir, device or ("cuda" if torch.cuda.is_available() else "cpu"), asked_by)
         check_eta(eta, self.bank.steps[-1] + 1)
         if missing := sorted(set(range(eta)) - set(self.bank.steps)):
-            raise InputError(f"{model_dir}: no detectors of step {missing[0]}, which a vote of eta {eta} needs")
+            raise InputError(f"{asked_by}{model_dir}: no detectors of step {missing[0]}, which a vote of eta {eta} needs")
         self.members = [member for (_, step), member in self.bank.members.items() if step < eta]
         self.reader = Reader(self.bank, self.members, decode)
         self.bank.preload(range(eta), KEPT)
         for step in range(eta):
             if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
-                raise InputError(f"{model_dir}: a threshold of step {step} is not finite, so nothing would be unsafe")
+                raise InputError(f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing would be unsafe")
 
     def watch(self, pipe, on_unsafe="raise", layout=None):
         """Context manager for one call of a pipeline: see GuardWatch. layout: as of lvd.layouts.find_layout."""
@@ -66,7 +66,7 @@ class Guard:
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
         if "steps" in sampling:
-            check_eta(self.eta, sampling["steps"])
+            check_sampled(self.eta, sampling["steps"])
         need_same_sampling(self.members, sampling, self.allow_unknown)
 
     def session(self, steps, videos=None):

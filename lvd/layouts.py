@@ -145,8 +145,8 @@ def find_layout(pipe, layout=None):
         if layout not in BY_AXES:
             raise InputError(f"layout {layout!r}: one of {', '.join(BY_AXES)}, or a lvd.layouts.Layout, is needed")
         if known:  # with as many channels as frames, no shape would tell
-            raise InputError(f"layout {layout!r}: a {known} steps through {KNOWN[known].axes}; leave layout= away, or give a "
-                             f"lvd.layouts.Layout if yours differs")
+            raise InputError(f"layout {layout!r}: a {known} steps through {KNOWN[known].axes}; leave layout= away, or give "
+                             f"a lvd.layouts.Layout if yours differs")
         return BY_AXES[layout]()
     raise InputError(f"{type(pipe).__name__}: not a pipeline whose latents are known ({', '.join(KNOWN)}); give layout=, "
                      f"the axes of the sample that it passes to scheduler.step ({', '.join(BY_AXES)}; B video, C channel, "

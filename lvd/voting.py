@@ -7,6 +7,7 @@ exact: lambda is the decimal number the user wrote, so lambda 0.7 with eta 10 ne
 from fractions import Fraction
 from math import ceil
 
+from lvd.command import plural
 from lvd.errors import InputError
 
 
@@ -24,7 +25,13 @@ def exact(lambda_):
 def check_eta(eta, steps):
     """InputError unless 1 <= eta <= steps, the number of denoising steps that have votes."""
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
-        raise InputError(f"--eta {eta}: a whole number from 1 to {steps} (the denoising steps with votes) is needed")
+        raise InputError(f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is needed")
+
+
+def check_sampled(eta, steps):
+    """InputError unless a sampling of so many denoising steps has eta votes."""
+    if steps < eta:
+        raise InputError(f"this sampling has {plural(steps, 'step')}, a vote of eta {eta} needs {eta}")
 
 
 def says_unsafe(score, threshold):

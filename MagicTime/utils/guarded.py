@@ -32,7 +32,7 @@ class Guarding:
 
     def __init__(self, folder, lambda_, eta, device, operating_point="validation", dry_run=False, preview=None,
                  allow_unknown=False):
-        self.guard = Guard(cfg.find(folder), lambda_, eta, device, operating_point, self._decode, allow_unknown)
+        self.guard = Guard(cfg.find(folder), lambda_, eta, device, operating_point, self._decode, allow_unknown, "--guard ")
         self.dry_run, self.vae = dry_run, None
         self.rgb = None if preview is None else self._matrix(preview)
         # What two runs into one folder must have alike.
