@@ -47,10 +47,21 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
                              f"folder or delete this one")
         for key in sorted(set(before) | set(config), key=str):
             if key not in ignore and before.get(key) != config.get(key):
-                raise InputError(f"{path}: this folder was made with {key}={before.get(key)!r}, now it is "
-                                 f"{config.get(key)!r}; use another folder or delete this one")
+                name, there, now = _first_difference(key, before.get(key), config.get(key))
+                raise InputError(f"{path}: this folder was made with {name}={there!r}, now it is {now!r}; use another "
+                                 f"folder or delete this one")
         return
     save_yaml(config, path)
+
+
+def _first_difference(name, before, now):
+    """("guard.eta", 5, 10): the first key at which two values differ, within mappings, and what they have there."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return name, before, now
+    key = next((key for key in sorted(set(before) | set(now), key=str) if before.get(key) != now.get(key)), None)
+    if key is None:  # one has a key with nothing in it, the other has not
+        return name, before, now
+    return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
 
 
 def brief(before, now):
