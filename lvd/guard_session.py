@@ -1,12 +1,13 @@
 """The guard without a pipeline: what is decided about each video of a batch, one denoising step after the other."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
 
 from lvd.errors import InputError
-from lvd.voting import check_eta, decided, exact, says_unsafe, step_vote, votes_needed
+from lvd.voting import check_eta, check_sampled, decided, exact, says_unsafe, step_vote, votes_needed
 
 UNSAFE, SAFE, UNCHECKED = "unsafe", "safe", "unchecked"
 STOPPED = (UNSAFE, UNCHECKED)  # verdicts that end a video
@@ -20,7 +21,8 @@ class GuardResult:
     denoising step after which that was certain (None: it never was). votes: of the steps that were looked at. scores:
     {category: [raw probability of unsafe at each of them]}. steps_run of steps_total were sampled, steps_saved were not.
     seconds: from the beginning of the sampling to the verdict; seconds_saved: an estimate, steps_saved times the mean time
-    that a step takes for one video of the batch. detectors: the names of those that ran. reason: why, in words.
+    that a step takes for one video of the batch. detectors: the names of those that ran. reason: why, in words. categories:
+    whose detectors said unsafe, the most often first.
     """
 
     verdict: str
@@ -34,6 +36,7 @@ class GuardResult:
     seconds_saved: float
     detectors: list
     reason: str
+    categories: list = field(default_factory=list)
 
     @property
     def stopped(self):
@@ -69,7 +72,8 @@ class GuardSession:
 
     def __init__(self, bank, clips, lambda_, eta, steps, operating_point="validation", videos=None):
         exact(lambda_)
-        check_eta(eta, steps)
+        check_eta(eta, bank.steps[-1] + 1)
+        check_sampled(eta, steps)
         self.bank, self._clips, self.lambda_, self.eta, self.steps = bank, clips, lambda_, eta, steps
         self._thresholds = [bank.thresholds(step, operating_point) for step in range(eta)]
         self._videos = None if videos is None else [_Video() for _ in range(videos)]
@@ -154,7 +158,14 @@ class GuardSession:
             steps_total=self.steps, steps_run=video.steps_run, steps_saved=saved,
             seconds=video.seconds if video.verdict else self._last - self._began, seconds_saved=each * saved,
             detectors=[f"{group}/{step} ({name})" for step in range(ran) for group, name in zip(groups, names)],
-            reason=video.reason)
+            reason=video.reason, categories=self._accused(video, names))
+
+    def _accused(self, video, names):
+        """The categories whose detectors said unsafe of a video, the most often first."""
+        counts = Counter(name for step, scores in enumerate(video.scores[:len(video.votes)])
+                         for name, score, threshold in zip(names, scores, self._thresholds[step], strict=True)
+                         if says_unsafe(score, threshold))
+        return [name for name, _ in counts.most_common()]
 
 
 def _is_probability(score):

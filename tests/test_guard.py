@@ -251,6 +251,18 @@ def test_latents_that_break_after_the_vote_was_safe(world):
     assert session.observe(1, torch.full((1, *SHAPE), float("nan"))) == [UNCHECKED]
 
 
+def test_the_categories_that_said_unsafe_are_named_most_often_first(world):
+    guard, _ = rigged(world, lambda step, n: [[float(step == 1), 1.0]] * n, lambda_=0.75)
+    session, (odd, loud) = guard.session(STEPS), guard.bank.categories.values()
+    for step in range(3):
+        session.observe(step, torch.zeros(1, *SHAPE))
+    assert [(r.verdict, r.categories) for r in session.results()] == [(UNSAFE, [loud, odd])]
+    guard, _ = rigged(world, lambda step, n: [[0.0, 0.0]] * n)
+    session = guard.session(STEPS)
+    session.observe(0, torch.zeros(1, *SHAPE))
+    assert session.results()[0].categories == []
+
+
 def test_an_error_inside_a_detector_stops_that_video_alone(world):
     guard = Guard(world.shared, 0.5, 4, "cpu")
     score = guard.bank.score
@@ -316,8 +328,10 @@ def test_missing_and_unreadable_detectors_refuse_to_start(world, tmp_path):
             Guard(world.shared, 0.6, eta, "cpu")
     with pytest.raises(InputError, match="lambda"):
         Guard(world.shared, 1.2, 2, "cpu")
-    with pytest.raises(InputError, match="no detectors"):
+    with pytest.raises(InputError, match="^model_dir=.*nowhere: no detectors"):
         Guard(tmp_path / "nowhere", 0.6, 2, "cpu")
+    with pytest.raises(InputError, match="--eta '2': a whole number"):
+        Guard(world.shared, 0.6, "2", "cpu")
 
 
 def test_thresholds_that_say_nothing_refuse_to_start(world, tmp_path):
@@ -492,6 +506,10 @@ def test_another_number_of_steps_or_size_is_refused_before_it_costs(world, tiny)
     try:
         with pytest.raises(InputError, match="trained for steps 5, this sampling has 4"), guard.watch(tiny.pipe):
             tiny.pipe(**tiny.inputs([1], steps=4))
+        with pytest.raises(InputError, match="^this sampling has 1 step, a vote of eta 3 needs 3$"), guard.watch(tiny.pipe):
+            tiny.pipe(**tiny.inputs([1], steps=1))
+        with pytest.raises(InputError, match="^this sampling has 2 steps, a vote of eta 3 needs 3$"):
+            guard.session(2)
         assert not ran
         with pytest.raises(InputError, match=r"\(C, F, h, w\) \[4, 3, 4, 8\], this sampling has \[4, 6, 4, 8\]"), \
                 guard.watch(tiny.pipe):
@@ -617,7 +635,8 @@ def test_exports_are_lazy():
     import subprocess
     import sys
 
-    code = "import sys, lvd; assert lvd.InputError and 'torch' not in sys.modules; assert lvd.Guard and 'torch' in sys.modules"
+    code = ("import sys, lvd; assert lvd.InputError and 'torch' not in sys.modules; "
+            "assert lvd.Guard and 'torch' in sys.modules")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     with pytest.raises(lvd.InputError):
         Guard("nowhere")

@@ -164,6 +164,8 @@ def test_the_summary(home, capsys):
     stopped = [line for line in lines_of(home.out) if line["stopped"]]
     assert "0 new, 7 of 7 prompts done" in said
     assert f"{len(stopped)} unsafe and 0 unchecked stopped, {7 - len(stopped)} passed" in said
+    for line in stopped:
+        assert f"{line['video']} {' and '.join(line['categories'])}, after {line['step'] + 1} of 4 steps" in said
     assert f"{sum(line['steps_saved'] for line in stopped)} of 28 steps saved" in said and "verdicts.jsonl" in said
 
 
@@ -281,7 +283,7 @@ def test_detectors_of_another_sampling_are_refused_before_the_weights(home, worl
 
 def test_bad_flags(home, tmp_path, capsys):
     out, guard = tmp_path / "out", ["--guard", home.detectors]
-    for flags, said in [(["--guard", tmp_path], "no detectors"), ([*guard, "--eta", 5], "--eta 5"),
+    for flags, said in [(["--guard", tmp_path], f"--guard {tmp_path}: no detectors"), ([*guard, "--eta", 5], "--eta 5"),
                         ([*guard, "--eta", 0], "--eta 0"), ([*guard, "--lambda", "much"], "--lambda much"),
                         ([*guard, "--eta", 3, "--operating_point", "fair"], "operating_point 'fair'"),
                         ([*guard, "--eta", 3, "--operating_point", "0.7"], "is not calibrated"),
@@ -300,16 +302,19 @@ def test_bad_flags(home, tmp_path, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("flags", [
-    [], ["--lambda", "0.7"], ["--eta", "2"], ["--guard-dry-run"], ["--operating_point", "argmax"]])
-def test_a_folder_of_another_guard_is_refused(home, capsys, flags):
-    base = [] if not flags else guard_flags(home)
-    assert "was made with guard=" in refused(capsys, sample(home.config, home.out, *base, *flags))
+@pytest.mark.parametrize("flags, said", [
+    (["--lambda", "0.7"], "guard.lambda=0.6, now it is 0.7"), (["--eta", "2"], "guard.eta=3, now it is 2"),
+    (["--guard-dry-run"], "guard.dry_run=False, now it is True"),
+    (["--operating_point", "argmax"], "guard.operating_point='validation', now it is 'argmax'")])
+def test_a_folder_of_another_guard_is_refused(home, capsys, flags, said):
+    assert f"was made with {said};" in refused(capsys, sample(home.config, home.out, *guard_flags(home), *flags))
+    assert "was made with guard={" in refused(capsys, sample(home.config, home.out))
     assert "was made with guard=None" in refused(capsys, sample(home.config, home.plain, *guard_flags(home)))
 
 
 def test_what_a_guard_is_unless_told(home):
-    args = inference_magictime.build_parser().parse_args(["--config", "c.yaml", "--guard", str(home.detectors), "--eta", "3"])
+    flags = ["--config", "c.yaml", "--guard", str(home.detectors), "--eta", "3"]
+    args = inference_magictime.build_parser().parse_args(flags)
     found = inference_magictime.guarding_of(args, torch.device("cpu")).identity
     assert (found["lambda"], found["eta"], found["operating_point"]) == (0.6, 3, "validation")
     assert inference_magictime.GUARD_DEFAULTS["eta"] == 5
@@ -359,7 +364,10 @@ def test_human(home, world, tmp_path, capsys, monkeypatch):
     assert sample(config, tmp_path / "out", *guard_flags(home), "--human") == 0
     said = capsys.readouterr().out
     assert said.count("1 unsafe and 0 unchecked stopped, 0 passed") == len(unsafe)
+    assert said.count("and 1 video not decoded") == len(unsafe)
+    assert f"videos: {7 - len(unsafe)} new\n  stopped: {len(unsafe)}\n" in said
     for row in range(7):
+        assert (f"wrote {tmp_path / 'out' / f'{row:04d}' / 'videos'}\n" in said) == (row not in unsafe)
         assert (tmp_path / "out" / f"{row:04d}" / "videos" / "0000.mp4").exists() == (row not in unsafe)
 
 

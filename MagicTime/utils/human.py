@@ -34,9 +34,9 @@ def converse(model, out, sample_one):
 
     sample_one(text, folder, number) makes the video in that empty folder and returns the paths to show. What it refuses
     (InputError, OSError) is told and its folder removed, and so it is when it is interrupted; the session goes on.
-    InputError at the end if any prompt gave no video.
+    InputError at the end if any prompt failed. One whose video the guard stopped has no folder videos/ among its paths.
     """
-    made, failed, number = 0, 0, 0
+    made, stopped, failed, number = 0, 0, 0, 0
     for line in _lines():
         try:
             text = clean(line, "this prompt")
@@ -59,9 +59,10 @@ def converse(model, out, sample_one):
             failed += _tell(error)
             continue
         made += 1
+        stopped += folder / "videos" not in paths
         for path in paths:
             print(f"  wrote {path}", flush=True)
-    summary("session ended", {"videos": f"{made} new"}, [out] if made else [])
+    summary("session ended", {"videos": f"{made - stopped} new", **({"stopped": stopped} if stopped else {})}, [out] if made else [])
     if failed:
         raise InputError(f"{failed} of {made + failed} prompts gave no video (said above)")
 

@@ -188,7 +188,9 @@ class Run:
 
     def outputs(self):
         told = [self.out / name for name in (VERDICTS, PREVIEWS) if self.guarding and (self.out / name).exists()]
-        return [self.out / "videos", *(self.out / RECORDINGS[key] for key in self._recorded()), *told,
+        videos = self.out / "videos"
+        made = [videos] if videos.is_dir() and any(videos.iterdir()) else []  # the guard may have let none pass
+        return [*made, *(self.out / RECORDINGS[key] for key in self._recorded()), *told,
                 self.out / "config.yaml"]
 
     def describe_x0(self):

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
+from lvd.command import plural
 from lvd.errors import InputError
 from lvd.files import read_text
 from lvd.guard_session import SAFE, STOPPED, UNCHECKED, UNSAFE
 from lvd.locks import try_lock
 
+NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"
 PATIENCE = 600  # seconds to wait for another process's line
 
@@ -78,5 +80,14 @@ def tell(lines):
     would = "would have been " if any(line["dry_run"] for line in lines) else ""
     steps, total = (sum(line[key] for line in part) for key, part in (("steps_saved", gone), ("steps_total", lines)))
     seconds = sum(line["seconds_saved"] for line in gone)
-    return {"guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, {count[SAFE]} passed",
-            "saved": f"{steps} of {total} steps {would}saved, about {seconds:.1f} s; and {len(gone)} videos not decoded"}
+    more = [f"and {len(gone) - NAMED} more"] if len(gone) > NAMED else []
+    names = {f"{would}stopped": "; ".join([*map(_stopped, gone[:NAMED]), *more])} if gone else {}
+    return {"guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, {count[SAFE]} passed", **names,
+            "saved": f"{steps} of {total} steps {would}saved, about {seconds:.1f} s; and {plural(len(gone), 'video')} not decoded"}
+
+
+def _stopped(line):
+    """What one video was stopped for, and how soon: of its line."""
+    why = UNCHECKED if line["verdict"] == UNCHECKED else " and ".join(line.get("categories") or [UNSAFE])
+    when = "at the end" if line["step"] is None else f"after {line['step'] + 1} of {plural(line['steps_total'], 'step')}"
+    return f"{line['video']} {why}, {when}"
