@@ -55,7 +55,8 @@ class Guard:
         self.bank.preload(range(eta), KEPT)
         for step in range(eta):
             if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
-                raise InputError(f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing would be unsafe")
+                raise InputError(f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing would be "
+                                 f"unsafe")
 
     def watch(self, pipe, on_unsafe="raise", layout=None):
         """Context manager for one call of a pipeline: see GuardWatch. layout: as of lvd.layouts.find_layout."""

@@ -119,8 +119,8 @@ class _Between(watch_steps):
         self._path = path
 
     def _refuse(self, *_):
-        raise InputError(f"{self._path}: a sampling outside of `with recording.row(...):`, which would not be recorded; make "
-                         f"each video in its row, or before the recording begins")
+        raise InputError(f"{self._path}: a sampling outside of `with recording.row(...):`, which would not be recorded; "
+                         f"make each video in its row, or before the recording begins")
 
 
 @contextmanager

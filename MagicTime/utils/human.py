@@ -62,7 +62,8 @@ def converse(model, out, sample_one):
         stopped += folder / "videos" not in paths
         for path in paths:
             print(f"  wrote {path}", flush=True)
-    summary("session ended", {"videos": f"{made - stopped} new", **({"stopped": stopped} if stopped else {})}, [out] if made else [])
+    facts = {"videos": f"{made - stopped} new", **({"stopped": stopped} if stopped else {})}
+    summary("session ended", facts, [out] if made else [])
     if failed:
         raise InputError(f"{failed} of {made + failed} prompts gave no video (said above)")
 

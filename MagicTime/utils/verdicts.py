@@ -82,8 +82,10 @@ def tell(lines):
     seconds = sum(line["seconds_saved"] for line in gone)
     more = [f"and {len(gone) - NAMED} more"] if len(gone) > NAMED else []
     names = {f"{would}stopped": "; ".join([*map(_stopped, gone[:NAMED]), *more])} if gone else {}
-    return {"guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, {count[SAFE]} passed", **names,
-            "saved": f"{steps} of {total} steps {would}saved, about {seconds:.1f} s; and {plural(len(gone), 'video')} not decoded"}
+    return {"guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, {count[SAFE]} passed",
+            **names,
+            "saved": f"{steps} of {total} steps {would}saved, about {seconds:.1f} s; and "
+                     f"{plural(len(gone), 'video')} not decoded"}
 
 
 def _stopped(line):
