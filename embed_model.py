@@ -31,7 +31,8 @@ def build_parser():
                              "--data_dir MagicTime --save_dir MagicTime/results")
     magictime = ROOT / "MagicTime"
     parser.add_argument("--model_dir", type=Path, default=magictime / "detectors", help="detectors of train_mae.py")
-    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
+    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME,
+                        help="eval.pth or its folder (default: MagicTime/eval.pth)")
     parser.add_argument("--data_dir", type=Path, help="folder of eval_set/ and eval_normal/, or eval_set "
                                                        "(default: MagicTime)")
     parser.add_argument("--recordings", type=Path, metavar="YAML",
@@ -52,12 +53,14 @@ def build_parser():
 
 def work(args):
     from lvd.embed import Embedding, StepScores, score_file
+    from lvd.source import need_same_labels
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=True)
     device = pick_device(args.gpu_num)
     source = _source(args, device)
+    need_same_labels(eval_path, split, source)
     members = _members(args.label_file_dir, source, split)
     embedding = Embedding(args.model_dir, source, split, sha256(eval_path), settings["operating_point"], device,
                           args.allow_other_eval)

@@ -28,7 +28,8 @@ def build_parser():
     parser.add_argument("--recordings", type=Path, metavar="YAML",
                         help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py and labels "
                              "are not needed")
-    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
+    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME,
+                        help="eval.pth or its folder (default: MagicTime/eval.pth)")
     parser.add_argument("--save_dir", type=Path, default=magictime / "pretrained", help="default: MagicTime/pretrained")
     parser.add_argument("--step_num", default="all", help="denoising steps, from 0: 0, 0-49, 0,10 or all (default: all)")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
@@ -47,6 +48,7 @@ def build_parser():
 def work(args):
     from lvd.pretrain import PretrainRun
     from lvd.run_recipe import run_settings
+    from lvd.source import need_same_labels
     from train_mae import clip_source
 
     settings = run_settings("pretrain", args.config, args)
@@ -54,6 +56,7 @@ def work(args):
     split = load_split(eval_path)
     device = pick_device(args.gpu_num)
     source = clip_source(args, device, labelled=False)
+    need_same_labels(eval_path, split, source)
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)
     run = PretrainRun(source, split, settings, steps, sha256(eval_path), args.save_dir, device)

@@ -38,7 +38,8 @@ def build_parser():
     parser.add_argument("--normal_video_dir", type=Path, help="normal clips by step (default: {data_dir}/normal)")
     parser.add_argument("--recordings", type=Path, metavar="YAML",
                         help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py is not needed")
-    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME, help="eval.pth or its folder")
+    parser.add_argument("--eval_dir", type=Path, default=magictime / NAME,
+                        help="eval.pth or its folder (default: MagicTime/eval.pth)")
     parser.add_argument("--save_dir", type=Path, default=magictime / "detectors", help="default: MagicTime/detectors")
     parser.add_argument("--group_num", default="all", help="unsafe categories, from 1: 2, 1,3, 1-5 or all (default: all)")
     parser.add_argument("--step_num", default="all", help="denoising steps, from 0: 0, 0-49, 0,10 or all (default: all)")
@@ -83,10 +84,13 @@ def work(args):
 
 def _job(args, settings, launched):
     """(what the detectors of all steps have in common, the steps), checked."""
+    from lvd.source import need_same_labels
+
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=not args.train)
     device = launched.device(args.gpu_num)
     source = clip_source(args, device)
+    need_same_labels(eval_path, split, source)
     groups = parse_numbers(args.group_num, source.groups, "--group_num")
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)

@@ -34,6 +34,7 @@ class Source:
 
     shape = None  # (C, F, h, w) of a clip, once one was read
     label_file = None  # path of the label file, when the source knows it
+    labelled_by = None  # what to call the place that tells made_by["label_sha256"]
     sampling = {}
 
     def read(self, kind, rows, step, fit=None):
@@ -114,7 +115,7 @@ class FolderClips(_Folders):
         self.representation = folder_representation(data_dir)
         if (found := folder_representation(normal, part_of=normal.parent)) != self.representation:
             raise InputError(f"--normal_video_dir {normal}: {found} clips, {data_dir} holds {self.representation} ones")
-        config = _config(self.data_dir)
+        config, self.labelled_by = _config(self.data_dir), self.data_dir / "config.yaml"
         names = list(config.get("categories") or [])
         self.categories = names + [group_name(group) for group in range(len(names) + 1, self.groups[-1] + 1)]
         self.sampling = config.get("sampling") or {}
@@ -156,7 +157,8 @@ class HeldOutFolders(_Folders):
             raise InputError(f"{unsafe} holds {kinds[unsafe]} clips, {normal} {kinds[normal]} ones; both must be built "
                              f"alike")
         self.representation = kinds[unsafe]
-        self.made_by = {"pred_x0_made_by": _config(unsafe).get("pred_x0_made_by"),
+        self.labelled_by = unsafe / "config.yaml"
+        self.made_by = {**{key: _config(unsafe).get(key) for key in MADE_BY[:2]},
                         "normal_pred_x0_made_by": _config(normal).get("normal_pred_x0_made_by"),
                         **rgb_identity(_config(unsafe).get("rgb_matrix"))}
 
@@ -175,7 +177,7 @@ class RecordedClips(Source):
 
     def __init__(self, pred_x0, normal_pred_x0, labels, representation="latent", decode=None):
         self.labels, self.representation, self.decode = labels, representation, decode
-        self.label_file = labels.path if labels else None
+        self.label_file = self.labelled_by = labels.path if labels else None
         if normal_pred_x0 is None:
             raise InputError("normal_pred_x0: no recording of normal videos is named; detectors need them")
         self.paths = dict(zip(KINDS, (Path(pred_x0), Path(normal_pred_x0)), strict=True))
@@ -303,6 +305,16 @@ def need_same_recordings(where, before, now, advice):
         if there and here and there != here:
             raise InputError(f"{where}: trained on other recordings than the clips here ({key} {there[:12]}... there, "
                              f"{here[:12]}... now), whose rows mean other videos; {advice}")
+
+
+def need_same_labels(eval_path, split, source):
+    """InputError when eval.pth was drawn from another label file than the clips', so that its rows are other videos; what
+    either does not know is taken for the same."""
+    here = source.made_by.get("label_sha256")
+    if here and split.label_sha256 and here != split.label_sha256:
+        raise InputError(f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the clips' "
+                         f"({source.labelled_by}: {here[:12]}...); give --eval_dir the eval.pth of these clips, made by "
+                         f"gen_eval_set.py --config with their build_x0.yaml")
 
 
 def need_same_rgb(where, before, now):

@@ -3,6 +3,7 @@
 import pickle
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ import build_eval_set
 import build_x0
 import embed_model
 import gen_eval_set
+import pretrain_mae
 import train_mae
 from lvd.detector import build_detector
 from lvd.errors import InputError
-from lvd.files import load_torch, sha256
+from lvd.files import load_torch, save_torch, sha256
 from lvd.labels import read_labels
 from lvd.source import FolderClips, HeldOutFolders, RecordedClips, StepReader, read_ahead
-from lvd.split import load_split
+from lvd.split import load_split, save_split
 from test_build_data import SHAPE, record, write_labels
 from test_train_embed_accuracy import refused, same_weights
 
@@ -245,8 +247,39 @@ def test_bad_recordings(world, tmp_path, capsys):
     refused(world.embed(world.grid, other, "--recordings", config), capsys, "other recordings")
     few = write_labels(tmp_path / "few.csv", {"first": [0, 1], "second": [2]})
     config.write_text(yaml.safe_dump({**settings, "label_file_dir": str(few)}))
-    refused(world.embed(world.grid, other, "--recordings", config), capsys, "few.csv", "held-out row")
+    save_torch({"unsafe": world.split.unsafe, "normal": world.split.normal}, tmp_path / "eval.pth")
+    refused(world.embed(world.grid, other, "--recordings", config, "--eval_dir", tmp_path / "eval.pth",
+                        "--allow_other_eval"), capsys, "few.csv", "held-out row")
     assert not other.exists()
+
+
+@pytest.mark.parametrize("script", [train_mae, pretrain_mae, embed_model])
+def test_eval_pth_of_another_label_file_is_refused(world, tmp_path, capsys, script):
+    other, flags = tmp_path / "other.pth", ["--save_dir", str(tmp_path / "out"), "--gpu_num", "-1"]
+    save_split(replace(world.split, label_sha256="0" * 64), other)
+    held = world.root if script is embed_model else world.root / "data"
+    known_by = world.root / ("eval_set" if script is embed_model else "data") / "config.yaml"
+    flags += ["--model_dir", str(world.grid), "--allow_other_eval"] if script is embed_model else ["--size", "nano"]
+    refused(script.main(["--eval_dir", str(other), "--data_dir", str(held), *flags]), capsys, f"{other}: drawn from another "
+            "label file (000000000000...)", f"{known_by}: {sha256(world.labels)[:12]}", "gen_eval_set.py --config")
+    if script is not pretrain_mae:  # which reads no labels beside recordings
+        refused(script.main(["--eval_dir", str(other), "--recordings", str(world.config), *flags]), capsys,
+                f"{other}: drawn from another label file", str(world.labels), "gen_eval_set.py --config")
+    assert not (tmp_path / "out").exists()
+
+
+def test_eval_pth_that_knows_no_label_file_stays_usable(world, tmp_path):
+    """The paper's list, a dict without the hash, and another label file's where no labels are read."""
+    save_torch(world.split.unsafe, tmp_path / "list.pth")
+    save_split(replace(world.split, label_sha256=None), tmp_path / "unknown.pth")
+    save_split(replace(world.split, label_sha256="0" * 64), tmp_path / "other.pth")
+    for name, data in (("list", ["--data_dir", world.root / "data"]), ("unknown", ["--recordings", world.config])):
+        assert world.train(tmp_path / name, *data, "--eval_dir", tmp_path / f"{name}.pth", "--step_num", "0",
+                           "--group_num", "1", "--epoch", "1") == 0
+    assert world.embed(world.grid, tmp_path / "votes", "--data_dir", world.root, "--allow_other_eval", "--eval_dir",
+                       tmp_path / "unknown.pth") == 0
+    assert pretrain_mae.main(["--recordings", str(world.config), "--eval_dir", str(tmp_path / "other.pth"), *FAST,
+                              "--save_dir", str(tmp_path / "pretrained"), "--epoch", "1"]) == 0
 
 
 def test_recordings_that_are_not_whole_or_do_not_match(world, tmp_path):
