@@ -16,19 +16,24 @@ from lvd.command import Parser, pick_device, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG, read_data_config
 from lvd.errors import InputError
 from lvd.files import sha256
-from lvd.settings import versions
-from lvd.split import Split, load_split, split_path
+from lvd.settings import ROOT, versions
+from lvd.split import NAME as EVAL_NAME
+from lvd.split import Split, load_split, need_label_file, split_path
 
 NAME = "latent_rgb.json"
+DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
 PART = 64  # frames that are decoded at once
 
 
 def build_parser():
-    parser = Parser(__doc__, "python fit_rgb.py --recordings build_x0.yaml --save_path MagicTime/ckpts/Tiny/latent_rgb.json")
+    parser = Parser(__doc__, "python fit_rgb.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth "
+                             "--save_path MagicTime/latent_rgb.json")
     parser.add_argument("--recordings", type=Path, default=DEFAULT_CONFIG, metavar="YAML",
                         help="build_x0.yaml that names the recordings and the model (default: the one beside this script)")
-    parser.add_argument("--save_path", type=Path, help=f"(default: {NAME} in the folder of the model's base weights)")
-    parser.add_argument("--eval_dir", type=Path, help="eval.pth or its folder: what it holds out is not looked at")
+    parser.add_argument("--save_path", type=Path,
+                        help=f"(default: the rgb_matrix that the YAML names, else {NAME} beside its out_dir)")
+    parser.add_argument("--eval_dir", type=Path, help="eval.pth or its folder: what it holds out is not looked at "
+                                                      "(default: MagicTime/eval.pth, if it is there)")
     parser.add_argument("--frames", type=int, default=2000, help="frames to decode (default: 2000)")
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)")
@@ -54,8 +59,9 @@ def work(args):
         if file.tensor.shape[1:] != files[0].tensor.shape[1:]:
             raise InputError(f"{file.path}: videos of shape {list(file.tensor.shape[1:])}, those of {files[0].path} have "
                              f"{list(files[0].tensor.shape[1:])}; both must be sampled alike")
+    path = _save_path(args.save_path, settings, model["pretrained_model_path"])
     decode.to(pick_device(args.gpu_num))
-    split = load_split(args.eval_dir) if args.eval_dir else Split([], [])
+    eval_path, split = _held_out(args.eval_dir, settings["label_file_dir"])
     rows = [sorted(set(file.rows) - set(held)) for file, held in zip(files, (split.unsafe, split.normal))]
     frames = draw_frames(files, rows, args.frames, args.seed)
     fit = Fit()
@@ -67,15 +73,37 @@ def work(args):
         latents = torch.stack(latents, 1)[None]  # as one clip [1, C, n, h, w]: they are decoded together
         fit.add(latents, decode(latents).cpu())
     rgb = fit.solve()
-    path = args.save_path or Path(model["pretrained_model_path"]) / NAME
     made_by = {"vae_sha256": decode.sha256, "pred_x0_made_by": [file.fingerprint for file in files], "seed": args.seed,
-               "frames": len(frames), "eval_sha256": sha256(split_path(args.eval_dir)) if args.eval_dir else None}
+               "frames": len(frames), "eval_sha256": sha256(eval_path) if eval_path else None}
     r2 = fit.r2(rgb)
     if len(rgb.matrix) == len(SD1):  # below 0: another autoencoder's latents
         r2["r2_of_the_published_matrix"] = fit.r2(LatentToRGB())["r2"]
     save_rgb(replace(rgb, about={**r2, "made_by": made_by, "versions": versions()}), path)
-    summary("rgb matrix fitted", {"frames": len(frames), **r2}, [path])
+    held = f"rows of {eval_path}" if eval_path else f"nothing: {DEFAULT_EVAL} does not exist, all rows were looked at"
+    summary("rgb matrix fitted", {"frames": len(frames), "held out": held, **r2}, [path])
     print(f"  to use it: key 'rgb_matrix' of {args.recordings}")
+
+
+def _held_out(path, labels):
+    """(eval.pth, its Split); (None, an empty one) when none is named and the default does not exist. labels: path of the
+    recordings' label file, if they have one."""
+    if path is None and not DEFAULT_EVAL.exists():
+        return None, Split([], [])
+    path = split_path(path or DEFAULT_EVAL)
+    split = load_split(path)
+    if labels is not None and labels.is_file():
+        need_label_file(path, split, sha256(labels), labels)
+    return path, split
+
+
+def _save_path(given, settings, base):
+    """Where the matrix goes: never among the base weights, by whose files the sampler knows its recordings again."""
+    path = given or settings["rgb_matrix"] or settings["out_dir"].parent / NAME
+    if Path(path).resolve().is_relative_to(Path(base).resolve()):
+        what = f"--save_path {given}" if given else f"rgb_matrix {path}"
+        raise InputError(f"{what}: lies inside the base model {base}, whose files identify recordings: their sampling would "
+                         f"not go on; give a --save_path elsewhere")
+    return path
 
 
 def draw_frames(files, rows, count, seed):

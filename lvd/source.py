@@ -22,6 +22,7 @@ from lvd.detector import fit_clips
 from lvd.errors import InputError
 from lvd.files import load_yaml, sha256
 from lvd.sampling import recorded_sampling
+from lvd.split import need_label_file
 from lvd.x0_file import open_x0_file
 
 KINDS = ("unsafe", "normal")
@@ -308,13 +309,8 @@ def need_same_recordings(where, before, now, advice):
 
 
 def need_same_labels(eval_path, split, source):
-    """InputError when eval.pth was drawn from another label file than the clips', so that its rows are other videos; what
-    either does not know is taken for the same."""
-    here = source.made_by.get("label_sha256")
-    if here and split.label_sha256 and here != split.label_sha256:
-        raise InputError(f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the clips' "
-                         f"({source.labelled_by}: {here[:12]}...); give --eval_dir the eval.pth of these clips, made by "
-                         f"gen_eval_set.py --config with their build_x0.yaml")
+    """InputError when eval.pth was drawn from another label file than the source's clips: see `need_label_file`."""
+    need_label_file(eval_path, split, source.made_by.get("label_sha256"), source.labelled_by)
 
 
 def need_same_rgb(where, before, now):

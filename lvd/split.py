@@ -83,6 +83,17 @@ def load_split(path, need_normal=False):
     return Split(**found)
 
 
+def need_label_file(eval_path, split, label_sha256, where):
+    """InputError when eval.pth was drawn from another label file than the clips': its rows are other videos.
+
+    label_sha256: of the clips' label file, which the path `where` tells; what either does not know is taken for the same.
+    """
+    if label_sha256 and split.label_sha256 and label_sha256 != split.label_sha256:
+        raise InputError(f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the clips' "
+                         f"({where}: {label_sha256[:12]}...); give --eval_dir the eval.pth of these clips, made by "
+                         f"gen_eval_set.py --config with their build_x0.yaml")
+
+
 def _draw(rows, count, seed):
     return random.Random(seed).sample(rows, count)
 

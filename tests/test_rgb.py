@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ import fit_rgb
 import train_mae
 from lvd.clips import folder_representation, read_clip
 from lvd.errors import InputError
-from lvd.files import load_torch, load_yaml, sha256
+from lvd.files import fingerprint, load_torch, load_yaml, sha256
 from lvd.rgb import SD1, Fit, LatentToRGB, load_rgb, save_rgb
 from lvd.source import FolderClips, HeldOutFolders
+from lvd.split import save_split
 from lvd.x0_file import open_x0_file
-from MagicTime.utils.recordings import open_recordings
+from MagicTime.utils.recordings import model_paths, open_recordings
 from test_build_data import SHAPE, decoded, magictime, record  # noqa: F401 (a fixture)
 from test_source import STEPS, World, all_same
 from test_train_embed_accuracy import refused
@@ -102,6 +105,12 @@ def world(tmp_path_factory):
     return world
 
 
+@pytest.fixture(autouse=True)
+def no_default_eval(tmp_path, monkeypatch):
+    """MagicTime/eval.pth is the checkout's own, and not always there."""
+    monkeypatch.setattr(fit_rgb, "DEFAULT_EVAL", tmp_path / "default" / "eval.pth")
+
+
 def fit(world, save, *flags):
     return fit_rgb.main(["--recordings", str(world.config), "--save_path", str(save), "--gpu_num", "-1", *map(str, flags)])
 
@@ -151,6 +160,30 @@ def test_fit_rgb_never_looks_at_held_out_rows(world, magictime, tmp_path, capsys
     assert json.loads((tmp_path / "a.json").read_text())["made_by"]["eval_sha256"] == sha256(world.eval)
     refused(fit(world, tmp_path / "b.json", "--frames", 10**6), capsys, "unsafe.pth: row", "not finite")
     assert not (tmp_path / "b.json").exists()
+
+
+def test_fit_rgb_defaults(world, magictime, tmp_path, capsys):  # noqa: F811
+    """The default eval.pth is held out, if it is there and belongs to the recordings; the matrix never goes to the base
+    model, whose files identify recordings."""
+    def run(*flags, **changes):
+        world.write_config(sample_config=str(magictime[0]), **changes)
+        return fit_rgb.main(["--recordings", str(world.config), "--gpu_num", "-1", "--frames", "20", *map(str, flags)])
+
+    base = model_paths(magictime[0])["pretrained_model_path"]
+    before = fingerprint(base)
+    assert run(out_dir=str(tmp_path / "home/data")) == 0
+    assert "held out: nothing" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "home/latent_rgb.json").read_text())["made_by"]["eval_sha256"] is None
+    fit_rgb.DEFAULT_EVAL.parent.mkdir()
+    shutil.copy(world.eval, fit_rgb.DEFAULT_EVAL)
+    assert run(rgb_matrix=str(tmp_path / "named.json")) == 0
+    assert f"held out: rows of {fit_rgb.DEFAULT_EVAL}" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "named.json").read_text())["made_by"]["eval_sha256"] == sha256(world.eval)
+    refused(run("--save_path", base / "rgb.json"), capsys, "--save_path", "inside the base model")
+    refused(run(rgb_matrix=str(base / "rgb.json")), capsys, "rgb_matrix", "inside the base model")
+    save_split(replace(world.split, label_sha256="0" * 64), fit_rgb.DEFAULT_EVAL)
+    refused(run(rgb_matrix=str(tmp_path / "other.json")), capsys, str(fit_rgb.DEFAULT_EVAL), str(world.labels))
+    assert fingerprint(base) == before and not (tmp_path / "other.json").exists()
 
 
 def test_bad_input_to_fit_rgb(world, magictime, tmp_path, capsys):  # noqa: F811
