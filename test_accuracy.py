@@ -23,15 +23,15 @@ ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
 def build_parser():
     parser = Parser(__doc__, "python test_accuracy.py --data_dir MagicTime/results --lambda 0.6 --eta 20 --table")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "MagicTime" / "results", help="results.pth or its folder")
-    parser.add_argument("--lambda", dest="lambda_", default="0.6", metavar="LAMBDA", help="votes needed, as a share (0.6)")
+    parser.add_argument("--lambda", dest="lambda_", metavar="LAMBDA", help="votes needed, as a share (0.6)")
     parser.add_argument("--eta", type=int, help="steps that vote (default: 20, or all when there are fewer)")
     parser.add_argument("--set_lambda", action="store_true", help="report every lambda from 0.1 to 1.0 at this eta")
     parser.add_argument("--unsafe_diffusion", action="store_true", help="the baseline: the vote of the last step alone")
     parser.add_argument("--table", action="store_true", help="also the whole (lambda, eta) grid and every step")
     parser.add_argument("--metrics", action="store_true", help="also AUROC, average precision and false positive rate at "
                         "fixed recall of votes and scores, by step, category and whole video, with bootstrap intervals")
-    parser.add_argument("--recall", default="0.9,0.95", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap, for --metrics (1000)")
+    parser.add_argument("--recall", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
+    parser.add_argument("--resamples", type=int, help="of the bootstrap, for --metrics (1000)")
     parser.add_argument("--save_dir", type=Path, help="where these files go (default: beside results.pth)")
     return parser
 
@@ -40,6 +40,7 @@ def work(args):
     from lvd import report
     from lvd.metrics import recalls
 
+    _settle(args)
     exact(args.lambda_)
     recalls(args.recall)
     if args.resamples < 100:
@@ -70,6 +71,19 @@ def work(args):
     if stopped is not None:
         facts["unsafe ones found are decided after"] = f"{stopped:.1f} of {steps} steps on average"
     summary("accuracy on held-out videos", facts, paths)
+
+
+def _settle(args):
+    """Refuse flags that would change nothing, then put the defaults where none is given."""
+    for flag, given in (("--lambda", args.lambda_), ("--eta", args.eta)):
+        if args.unsafe_diffusion and given is not None:
+            raise InputError(f"{flag} {given}: --unsafe_diffusion is the vote of the last step alone; give one of the two")
+    for flag, given in (("--recall", args.recall), ("--resamples", args.resamples)):
+        if not args.metrics and given is not None:
+            raise InputError(f"{flag} {given}: belongs to --metrics, which is not given")
+    args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
+    args.recall = "0.9,0.95" if args.recall is None else args.recall
+    args.resamples = 1000 if args.resamples is None else args.resamples
 
 
 def _table(report, data_dir, results, videos, steps, folder, settings):

@@ -19,7 +19,7 @@ from lvd.bank import SHARED
 from lvd.command import Parser, run_command, summary
 from lvd.detector import SIZES
 from lvd.errors import InputError
-from lvd.files import sha256
+from lvd.files import load_yaml, sha256
 from lvd.parallel import processes
 from lvd.ranges import parse_numbers
 from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, PRECISIONS, RECIPES, read_settings
@@ -128,7 +128,12 @@ def clip_source(args, device, labelled=True):
 def _train_run(job, steps, settings, launched):
     from lvd.train_run import Job, TrainRun
 
-    if (job["save_dir"] / CONFIG_NAME).exists():
+    claimed = job["save_dir"] / CONFIG_NAME
+    before = load_yaml(claimed) if claimed.exists() else {}
+    if (job["save_dir"] / SHARED).exists() or isinstance(before, dict) and before.get("model") == "shared":
+        raise InputError(f"--save_dir {job['save_dir']}: holds a shared detector; give another folder for the grid, or "
+                         f"--model shared")
+    if claimed.exists():
         _claim(job, settings)
     return TrainRun([Job(step=step, **job) for step in steps], settings["workers"], launched)
 

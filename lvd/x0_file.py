@@ -194,6 +194,8 @@ def open_x0_file(path):
     truncated, not 6-D, not floating point, or unlike its sidecar.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; run MagicTime/inference_magictime.py first")
     tensor = _mapped(path)
     if not isinstance(tensor, torch.Tensor):
         raise InputError(f"{path}: holds a {type(tensor).__name__}, one tensor {DIMENSIONS} is needed")

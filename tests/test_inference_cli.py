@@ -241,7 +241,8 @@ def refused(capsys, code):
     ({"scheduler": {"gamma": 1}}, "unknown key 'gamma'")])
 def test_bad_yaml(world, tmp_path, capsys, changes, said):
     config = worlds.write_config(tmp_path / "c.yaml", world[0], **changes)
-    assert said in refused(capsys, sample(config, tmp_path / "out"))
+    message = refused(capsys, sample(config, tmp_path / "out"))
+    assert said in message and ("prepare_weights/download.py" in message) == ("nowhere" in said or "no.ckpt" in said)
     assert not (tmp_path / "out").exists()
 
 
@@ -262,7 +263,10 @@ def test_bad_unet_block(world, tmp_path, capsys, key, value, said):
 def test_bad_yaml_file(tmp_path, capsys, text, said):
     (tmp_path / "c.yaml").write_text(text)
     assert said in refused(capsys, sample(tmp_path / "c.yaml", tmp_path / "out"))
-    assert "no such file" in refused(capsys, sample(tmp_path / "absent.yaml", tmp_path / "out"))
+    for name in (tmp_path / "absent.yaml", "absent.yaml"):
+        message = refused(capsys, sample(name, tmp_path / "out"))
+        assert f"{name}: no such file (looked in the current folder, MagicTime/ and the repository root)" in message
+        assert "MagicTime/sample_configs" in message
 
 
 @pytest.mark.parametrize("content, said", [

@@ -147,6 +147,12 @@ def test_trained_again_it_is_left_alone_or_refused(world, capsys):
     refused(train(world, "--group_num", "1"), capsys, "--group_num", "group 2 is missing")
     refused(train(world, "--recipe", "scratch"), capsys, "--recipe scratch")
     refused(train(world, "--workers", "2"), capsys, "--workers 2", "one network")
+    grid = ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--size", "nano", "--gpu_num", "-1"]
+    refused(train_mae.main([*grid, "--save_dir", str(world.save)]), capsys, str(world.save), "holds a shared detector")
+    unfinished = world.root / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "train.yaml").write_bytes((world.save / "train.yaml").read_bytes())
+    refused(train_mae.main([*grid, "--save_dir", str(unfinished)]), capsys, "holds a shared detector")
     other = world.root / "grid"
     other.mkdir()
     (other / "train.yaml").write_text("size: nano\n")

@@ -234,7 +234,8 @@ def test_bad_recordings(world, tmp_path, capsys):
     refused(world.embed(world.grid, other, "--recordings", world.config, "--data_dir", world.root), capsys, "--data_dir")
     refused(world.train(other, "--recordings", tmp_path / "none.yaml"), capsys, "none.yaml")
     refused(world.train(other, "--recordings", world.config, "--step_num", "3"), capsys, "--step_num 3")
-    for changes, words in (({"normal_pred_x0": None}, ["normal_pred_x0"]), ({"pred_x0": "/none.pth"}, ["/none.pth"]),
+    for changes, words in (({"normal_pred_x0": None}, ["normal_pred_x0"]),
+                           ({"pred_x0": "/none.pth"}, ["/none.pth", "run MagicTime/inference_magictime.py first"]),
                            ({"pred_x0": str(world.root / "normal/pred_x0.pth"), "label_file_dir": str(write_labels(
                                tmp_path / "l.csv", {"first": [24], "second": [1]}))}, ["l.csv", "24"])):
         config = tmp_path / "c.yaml"

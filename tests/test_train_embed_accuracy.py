@@ -313,7 +313,7 @@ def test_report_of_one_setting_against_another_implementation(tmp_path, capsys):
 
 def test_baseline_is_the_last_step(tmp_path, capsys):
     kept = balanced_by_hand(made_up_results(tmp_path))
-    assert test_accuracy.main(["--data_dir", str(tmp_path / "results.pth"), "--unsafe_diffusion", "--eta", "2"]) == 0
+    assert test_accuracy.main(["--data_dir", str(tmp_path / "results.pth"), "--unsafe_diffusion"]) == 0
     accuracy = sum(label == votes[-1] for label, votes in kept) / len(kept)
     assert f"accuracy: {accuracy:.4f}" in capsys.readouterr().out
 
@@ -358,7 +358,10 @@ def test_table_over_recorded_scores(world, tmp_path):
 @pytest.mark.parametrize("flags, words", [
     (["--lambda", "1.1"], ["--lambda 1.1"]), (["--lambda", "-0.1"], ["--lambda"]), (["--lambda", "x"], ["--lambda x"]),
     (["--eta", "0"], ["--eta 0", "1 to 6"]), (["--eta", "7"], ["--eta 7"]), (["--eta", "2.5"], ["--eta"]),
-    (["--data_dir", "none"], ["none"])])
+    (["--data_dir", "none"], ["none"]), (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
+    (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]), (["--lambda", ""], ["--lambda"]),
+    (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
+    (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"])])
 def test_bad_flags_of_test_accuracy(tmp_path, capsys, flags, words):
     made_up_results(tmp_path)
     refused(test_accuracy.main(["--data_dir", str(tmp_path), *flags]), capsys, *words)

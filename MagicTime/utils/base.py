@@ -6,6 +6,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.files import load_json, read_text
 
+from .config import DOWNLOAD
 from .motion_unet import load_2d, make_motion_unet
 from .tensors import leave_out, load_exactly, read_tensors, rename, without_weights
 
@@ -58,7 +59,7 @@ def _is_file_name(name):
 def part_config(base, part):
     """config.json of `part` ("unet", "vae", "text_encoder") of the base folder: {key: value}."""
     if not Path(base).is_dir():
-        raise InputError(f"pretrained_model_path {base}: no such folder")
+        raise InputError(f"pretrained_model_path {base}: no such folder; {DOWNLOAD}")
     path = Path(base) / part / "config.json"
     config = read_mapping(path)
     if part != "text_encoder":

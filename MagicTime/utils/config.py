@@ -15,6 +15,8 @@ from .safe_guidance import CHOICES as SAFE_GUIDANCE
 from .safe_guidance import NONE, safe_guidance_of
 
 MAGICTIME = ROOT / "MagicTime"
+LOOKED = "(looked in the current folder, MagicTime/ and the repository root)"
+DOWNLOAD = "python MagicTime/prepare_weights/download.py fetches the full-size weights"
 WEIGHTS = ("pretrained_model_path", "motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
            "magic_text_encoder_path")
 DEFAULTS = {
@@ -67,7 +69,9 @@ def find(path):
 
 def read_config(path, changes=None):
     """Config of the YAML at `path`; `changes`: settings from flags, which win."""
-    path = find(path)
+    asked, path = path, find(path)
+    if not path.exists():
+        raise InputError(f"{asked}: no such file {LOOKED}; those that come with LVD are in MagicTime/sample_configs")
     blocks = load_yaml(path)
     if not isinstance(blocks, list) or len(blocks) != 2:
         raise InputError(f"{path}: a list of two blocks is needed (model and prompts; UNet and scheduler)")

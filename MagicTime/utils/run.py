@@ -355,8 +355,7 @@ def weight_paths(config):
         value = config.settings[key]
         path = cfg.find(value) if value else ""
         if value and not path.exists():
-            raise InputError(f"{config.path}: {key}={value}: not there (looked in the current folder, MagicTime/ and the "
-                             f"repository root)")
+            raise InputError(f"{config.path}: {key}={value}: not there {cfg.LOOKED}; {cfg.DOWNLOAD}")
         paths[key] = path
     if not paths["pretrained_model_path"]:
         raise InputError(f"{config.path}: pretrained_model_path is empty, the base folder is needed")
