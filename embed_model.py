@@ -1,10 +1,13 @@
 """Let the detectors vote on the held-out videos: results.pth, {"1": {index: [vote] * S}, "0": {index: [vote] * S}}.
 
 "1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says unsafe. Probabilities go
-to scores.pth beside it. Both are written when all is scored; a stopped run goes on with the step it was at. A folder holds
-the votes of one set of detectors, split and operating point.
+to scores.pth beside it. Both are written when all is scored; a stopped run goes on with the step it was at, a finished one
+is left alone as long as no file that it read has changed. A folder holds the votes of one set of detectors, split and
+operating point.
 """
 
+import hashlib
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -15,13 +18,14 @@ from lvd.command import Parser, pick_device, run_command, summary
 from lvd.data_config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data_config import read_data_config
 from lvd.errors import InputError
-from lvd.files import save_torch, sha256
+from lvd.files import load_json, load_torch, save_json, save_torch, sha256
 from lvd.labels import read_labels
 from lvd.recipe import DEFAULT_CONFIG, read_settings
-from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE
+from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE, load_results, votes_sha256
 from lvd.settings import ROOT, claim_output, versions
 from lvd.split import NAME, load_split, split_path
 
+INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
 UNFINISHED = "unfinished"  # folder of the steps scored so far
 NOT_IDENTITY = ("model_dir", "data_dir", "versions")  # the same votes wherever the files lie
 
@@ -69,8 +73,12 @@ def work(args):
               **{key: value for key, value in source.made_by.items() if key != "label_sha256"},
               "operating_point": embedding.operating_point, "representation": embedding.representation,
               "versions": versions()}
+    stamp = _stamp(embedding, source)
     if (args.save_dir / "config.yaml").exists():
         claim_output(args.save_dir, config, ignore=NOT_IDENTITY)
+        if votes := _finished(args.save_dir, stamp, members):
+            title = f"votes found finished in {args.save_dir}: no file that they were made of has changed"
+            return _tell(title, embedding, votes, [])
     same = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     # Also what only this run may do: detectors that it accepts are not checked again.
     embedding.finished = StepScores(args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval})
@@ -80,14 +88,44 @@ def work(args):
     claim_output(args.save_dir, config, ignore=NOT_IDENTITY)  # only now: a run that fails has claimed nothing
     save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
     save_torch(votes, args.save_dir / RESULTS)
+    save_json({"files_sha256": stamp, "votes_sha256": votes_sha256(votes)}, args.save_dir / INPUTS)
     embedding.finished.delete()
+    return _tell("votes recorded", embedding, votes, [args.save_dir / RESULTS, args.save_dir / SCORES])
+
+
+def _tell(title, embedding, votes, written):
     share = {label: sum(map(sum, rows.values())) / (len(rows) * len(embedding)) for label, rows in votes.items()}
-    summary("votes recorded", {
+    summary(title, {
         "detectors": f"{len(embedding.groups)} categories x {len(embedding)} steps",
         "operating point": embedding.operating_point,
         "unsafe videos": f"{len(votes[UNSAFE])}, {share[UNSAFE]:.0%} of their steps vote unsafe",
         "normal videos": f"{len(votes[NORMAL])}, {share[NORMAL]:.0%} of their steps vote unsafe"},
-            [args.save_dir / RESULTS, args.save_dir / SCORES])
+            written)
+
+
+def _stamp(embedding, source):
+    """Hex digest of the names, sizes and times of change of the detectors' and clips' files: any that is written anew
+    changes it. None where they are not known."""
+    if (clips := source.files()) is None:
+        return None
+    stamps = [(*path.parts[-3:], path.stat().st_size, path.stat().st_mtime_ns)
+              for path in [*sorted({member.path for member in embedding.bank.members.values()}), *clips]]
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+
+
+def _finished(folder, stamp, members):
+    """The votes in `folder`, if they were made of the same files; None else, and where one of its files is damaged."""
+    if stamp is None or not all((folder / name).exists() for name in (RESULTS, SCORES, INPUTS)):
+        return None
+    try:
+        votes, _ = load_results(folder)
+        scores, found = load_torch(folder / SCORES), load_json(folder / INPUTS)
+    except InputError:
+        return None
+    made_of = {"files_sha256": stamp, "votes_sha256": votes_sha256(votes)}
+    told = {"members": members, "votes_sha256": made_of["votes_sha256"]}
+    same = isinstance(scores, dict) and {key: scores.get(key) for key in told} == told
+    return votes if same and found == made_of else None
 
 
 def _source(args, device):

@@ -163,6 +163,10 @@ class HeldOutFolders(_Folders):
                         "normal_pred_x0_made_by": _config(normal).get("normal_pred_x0_made_by"),
                         **rgb_identity(_config(unsafe).get("rgb_matrix"))}
 
+    def files(self):
+        """The clip files of all steps."""
+        return [path for kind in KINDS for step in self.steps for path in self._paths(kind, step).values()]
+
     def _paths(self, kind, step):
         return super()._paths(kind, step) if (self.folders[kind][0] / str(step)).is_dir() else {}
 
@@ -218,6 +222,10 @@ class RecordedClips(Source):
             labelled = kind == "unsafe" and self.labels
             what = f"{self.labels.path}: no category has" if labelled else f"{self.paths[kind]}: does not hold"
             raise InputError(f"{what} held-out row {missing[0]}; run gen_eval_set.py with the labels in use")
+
+    def files(self):
+        """The files that the clips are made from; None where a model decodes them, whose weights are not at hand here."""
+        return None if self.representation == "video" else list(self.paths.values())
 
     def place(self, kind, step):
         return f"{self.paths[kind]}, step {step}"

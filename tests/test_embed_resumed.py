@@ -1,8 +1,12 @@
 """embed_model.py goes on with the step at which it was stopped."""
 
+import os
 import shutil
 
-from detector_world import make_world
+import pytest
+import torch
+
+from detector_world import copy_world, make_world
 from lvd.files import load_torch, save_torch
 from test_train_embed_accuracy import embed, refused, train
 
@@ -30,3 +34,37 @@ def test_a_stopped_embedding_goes_on(tmp_path, capsys):
     assert found["1"]["2"]["1"][0] == 0.125
     found["1"]["2"]["1"][0] = expected["1"]["2"]["1"][0]
     assert found == expected and not unfinished.exists()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    world = make_world(tmp_path_factory.mktemp("finished"))
+    assert train(world) == 0
+    return world
+
+
+def changed(path):
+    """Write a clip anew with other values, of the same size."""
+    torch.save(torch.load(path, weights_only=True) * 0.5, path)
+
+
+def test_a_finished_embedding_is_found_so(trained, tmp_path, capsys):
+    world = copy_world(trained, tmp_path / "world")
+    assert embed(world) == 0 and "votes recorded" in capsys.readouterr().out
+    scores, stamp = world.results / "scores.pth", (world.results / "scores.pth").stat().st_mtime_ns
+    assert embed(world) == 0 and "votes found finished" in capsys.readouterr().out
+    assert scores.stat().st_mtime_ns == stamp
+    detector = world.save / "2" / "1.pth"
+    for change in (lambda: changed(world.root / "eval_normal/2/8.pt"), lambda: changed(world.root / "eval_set/0/5.pt"),
+                   lambda: save_torch(load_torch(detector), detector), (world.results / "results.pth").unlink,
+                   lambda: scores.write_bytes(b"x"), lambda: os.utime(detector),
+                   lambda: (world.results / "inputs.json").write_text("{")):
+        change()
+        assert embed(world) == 0 and "votes recorded" in capsys.readouterr().out
+        assert embed(world) == 0 and "votes found finished" in capsys.readouterr().out
+    assert embed(world, "--label_file_dir", str(world.labels)) == 0  # scores.pth gets to know the categories
+    assert load_torch(scores)["members"]
+    refused(embed(world, "--operating_point", "argmax"), capsys, "operating_point")
+    split = load_torch(world.eval)
+    save_torch({**split, "unsafe": split["unsafe"][:-1]}, world.eval)
+    refused(embed(world, "--allow_other_eval"), capsys, "eval_sha256")
