@@ -13,7 +13,7 @@ import torch
 import tiny_pipelines
 from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
-from lvd.layouts import KNOWN, FramesInBatch, Layout, can_interrupt, find_layout
+from lvd.layouts import KNOWN, FramesFirst, FramesInBatch, Layout, can_interrupt, find_layout
 from lvd.sampling import need_same_sampling
 from lvd.settings import ROOT
 from lvd.x0 import describe_scheduler
@@ -311,7 +311,7 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
     assert found.info[2] == {"prompt": "number 2", "seed": 0, "timesteps": [999, 857, 600]}
     assert (found.tensor[0] != found.tensor[1]).any() and found.tensor[2].any()
     for changes, words in (({"dtype": "float32"}, "dtype"), ({"about": {"prompts": "others"}}, "meta.prompts"),
-                           ({"videos": 4}, "shape"), ({"layout": "BFCHW"}, "meta.layout"),
+                           ({"videos": 4}, "shape"), ({"layout": FramesFirst()}, "meta.layout"),
                            ({"dtype": "double"}, "'double'")):
         with pytest.raises(InputError, match=words):  # before anything is sampled
             record(tiny.pipe, path, **{"videos": 3, "about": {"prompts": "three"}, **changes})
