@@ -23,6 +23,7 @@ from tqdm import tqdm
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 import plain_way  # noqa: E402
 from recording_report import Report  # noqa: E402
+from script_runs import size_of  # noqa: E402
 
 from lvd.command import Parser, pick_device, run_command  # noqa: E402
 from lvd.data_config import DEFAULT_CONFIG, read_data_config  # noqa: E402
@@ -124,8 +125,8 @@ class Benchmark:
                  for label, rows in (("1", self.split.unsafe), ("0", self.split.normal))}
         scale = self.all_steps / len(self.steps)
         self._keep("plain", {key: value * scale for key, value in spent.items()},
-                   {"clips": size(data) * scale, "detectors": size(models) * scale}, votes, self.steps)
-        megabytes = {"clips": size(data) / 1e6, "detectors": size(models) / 1e6}
+                   {"clips": size_of(data) * scale, "detectors": size_of(models) * scale}, votes, self.steps)
+        megabytes = {"clips": size_of(data) / 1e6, "detectors": size_of(models) / 1e6}
         self.report.add("plain way as measured", f"{self.detectors} at steps {self.args.steps}, {self.args.epoch} epochs, "
                         f"learning rate {lr:g}, one process of {torch.get_num_threads()} thread(s)",
                         [("seconds", column(spent, 0)), ("CPU seconds", column(spent, 1)), ("MB", megabytes)])
@@ -159,8 +160,8 @@ class Benchmark:
         spent["train"] = self._script("train_mae.py", *where, *train, *flags, config=self.args.train_config)
         embed = ["--eval_dir", self.folder / "eval.pth", "--model_dir", home / "detectors", "--save_dir", home / "results"]
         spent["embed"] = self._script("embed_model.py", *held_out, *embed, config=self.args.train_config)
-        self._keep(way, spent, {"clips": size(home) - size(home / "detectors") - size(home / "results"),
-                                "detectors": size(home / "detectors")},
+        self._keep(way, spent, {"clips": size_of(home) - size_of(home / "detectors") - size_of(home / "results"),
+                                "detectors": size_of(home / "detectors")},
                    load_torch(home / "results" / RESULTS), range(self.all_steps))
         self.found[way]["accuracy"]["argmax, mean of steps"] = self._mean(argmax_votes(home / "results" / SCORES))
         shutil.rmtree(home)
@@ -246,12 +247,6 @@ def argmax_votes(path):
     scores = load_torch(path)["scores"]
     return {label: {row: step_votes([[int(p >= 0.5) for p in by_row[row]] for by_row in by_group.values()])
                     for row in next(iter(by_group.values()))} for label, by_group in scores.items()}
-
-
-def size(folder):
-    """Bytes of the files of a folder, a linked one counted once; 0 when there is none."""
-    found = {(s.st_dev, s.st_ino): s.st_size for path in Path(folder).rglob("*") if path.is_file() for s in [path.stat()]}
-    return sum(found.values())
 
 
 def main(argv=None):

@@ -21,6 +21,7 @@ from lvd.chunks import PAYS  # noqa: E402
 from lvd.command import Parser, pick_device, run_command, summary  # noqa: E402
 from lvd.detector import predict  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
+from lvd.figures import pyplot, save  # noqa: E402
 from lvd.files import atomic, load_torch, save_torch, sha256  # noqa: E402
 from lvd.fit import auroc  # noqa: E402
 from lvd.ranges import parse_numbers  # noqa: E402
@@ -216,11 +217,7 @@ def _sd(values):
 
 def save_figure(ablation, rows, path):
     """AUROC and accuracy by step, a line for each recipe: the mean over the seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), constrained_layout=True)
     colors = plt.get_cmap("tab20")(np.linspace(0, 1, max(2, len(ablation.names))))
     for axis, key, title in zip(axes, ("auroc", "accuracy"), ("AUROC, mean of the categories",
@@ -233,9 +230,7 @@ def save_figure(ablation, rows, path):
         axis.set(title=title, xlabel="denoising step")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
-    with atomic(path) as partial:
-        figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def work(args):

@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recording_report import Report  # noqa: E402
+from script_runs import size_of  # noqa: E402
 from shared_figures import save_lines  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
@@ -246,12 +247,6 @@ def save_by_step(rows, cases, out):
                         for row in rows)
     save_lines(rows, {case: case for case in cases}, out.with_name(f"{out.stem}_by_step.png"),
                "held-out videos by what the detectors read: mean and standard deviation over the seeds")
-
-
-def size_of(folder):
-    """Bytes of the files below a folder, linked ones once."""
-    found = [p.stat() for p in Path(folder).rglob("*") if p.is_file()] if Path(folder).exists() else []
-    return sum({stat.st_ino: stat.st_size for stat in found}.values())
 
 
 def main(argv=None):

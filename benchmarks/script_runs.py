@@ -1,4 +1,4 @@
-"""Runs of the project's scripts that a benchmark made of many needs only once."""
+"""Runs of the project's scripts that a benchmark made of many needs only once, and what they leave on the disk."""
 
 import os
 import resource
@@ -37,6 +37,12 @@ def run_once(folder, script, *flags):
         said = [line for line in ended.stderr.splitlines() if line.strip()]
         raise InputError(f"{script}: exit status {ended.returncode} ({said[-1][:300] if said else 'nothing said'})")
     save_json({**times, script: {"wall": time.time() - began, "cpu": _cpu() - before}}, path)
+
+
+def size_of(folder):
+    """Bytes of the files below a folder, linked ones once."""
+    found = [p.stat() for p in Path(folder).rglob("*") if p.is_file()] if Path(folder).exists() else []
+    return sum({stat.st_ino: stat.st_size for stat in found}.values())
 
 
 def _cpu():

@@ -14,6 +14,7 @@ from lvd.fit import augment, decay, draw_augmentation
 from lvd.recipe import NOT_IDENTITY
 from lvd.settings import brief
 from lvd.shared_clips import AllClips, statistics
+from lvd.threads import one_thread
 
 CHECKPOINT_FORMAT = "lvd training state 1"
 SAVE_EVERY = 60  # seconds between two checkpoints
@@ -66,13 +67,8 @@ class EpochRun:
         if self.finished:
             self._drop_state()  # of a run that was killed at its very end
             return
-        before = torch.get_num_threads()
-        if self.settings["size"] != "base":
-            torch.set_num_threads(1)  # more are slower for small networks, and so the result does not depend on the cores
-        try:
+        with one_thread(self.settings["size"] != "base"):
             yield from self._train()
-        finally:
-            torch.set_num_threads(before)
 
     def _train(self):
         self._begin()

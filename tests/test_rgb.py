@@ -15,6 +15,7 @@ import build_eval_set
 import build_x0
 import fit_rgb
 import train_mae
+from lvd import threads
 from lvd.clips import folder_representation, read_clip
 from lvd.errors import InputError
 from lvd.files import fingerprint, load_torch, load_yaml, sha256
@@ -265,10 +266,8 @@ def test_rgb_needs_a_matrix_that_fits(world, tmp_path, capsys):
 @pytest.fixture
 def one_thread():
     """Decoded frames may differ in their last bit with the number of threads, and workers decode with one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads.one_thread():
+        yield
 
 
 @pytest.mark.slow
