@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lvd.clips import folder_representation, list_clips, note_representation
-from lvd.command import Parser, run_command, summary
-from lvd.data_config import DEFAULT_CONFIG, read_data_config
-from lvd.dataset import NORMAL, HeldOut, dataset_steps, need_built, unsafe_clips
-from lvd.files import load_yaml, sha256
-from lvd.settings import ROOT, claim_output
-from lvd.source import MADE_BY, rgb_identity
-from lvd.split import load_split, split_path
+from lvd.data.clip_file import folder_representation, list_clips, note_representation
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.data.clip_folders import HeldOutLinker, NORMAL, dataset_steps, need_built, unsafe_clips
+from lvd.utils.files import load_yaml, sha256
+from lvd.utils.config import ROOT, claim_output
+from lvd.data.identity import MADE_BY, rgb_identity
+from lvd.data.split import load_split, split_path
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
 
@@ -37,9 +37,9 @@ def work(args):
     steps = dataset_steps(data)
     representation = folder_representation(data)
     need_built(data, steps)
-    parts = {EVAL_SET: HeldOut(split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET)}
+    parts = {EVAL_SET: HeldOutLinker(split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET)}
     if split.normal:  # the paper's form of eval.pth holds out no normal videos
-        parts[EVAL_NORMAL] = HeldOut(split.normal, steps, lambda step: list_clips(data / NORMAL / str(step)),
+        parts[EVAL_NORMAL] = HeldOutLinker(split.normal, steps, lambda step: list_clips(data / NORMAL / str(step)),
                                      args.save_dir / EVAL_NORMAL)
     made_by = load_yaml(data / "config.yaml") if (data / "config.yaml").exists() else {}
     identity = {"eval_sha256": sha256(eval_path), "representation": representation, "data_dir": str(data),

@@ -9,18 +9,19 @@ import sys
 
 from tqdm import tqdm
 
-from lvd.clips import REPRESENTATIONS, VIDEO_FORMATS, note_representation
-from lvd.command import Parser, pick_device, run_command, summary
-from lvd.data_config import add_recording_flags, read_data_config
-from lvd.dataset import NORMAL, Clips, group_name, need_space, note_built
+from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.processes import pick_device
+from lvd.data.config import add_recording_flags, read_data_config
+from lvd.data.clip_folders import ClipWriter, NORMAL, group_name, need_space, note_built
 from lvd.errors import InputError
-from lvd.files import sha256
-from lvd.labels import read_labels
-from lvd.ranges import parse_numbers
-from lvd.sampling import recorded_sampling
-from lvd.settings import claim_output, versions
-from lvd.source import rgb_identity
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import sha256
+from lvd.data.labels import read_labels
+from lvd.utils.cli import parse_numbers
+from lvd.x0.provenance import recorded_sampling
+from lvd.utils.config import claim_output, versions
+from lvd.data.identity import rgb_identity
+from lvd.x0.file import open_x0_file
 
 # Two runs that differ in these alone make the same dataset.
 NOT_IDENTITY = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "sampling", "versions")
@@ -57,10 +58,10 @@ def work(args):
 
     out, representation = settings["out_dir"], settings["representation"]
     homes = {row: [group_name(group) for group in labels.of(row)] for row in labels.rows()}
-    parts = [Clips(unsafe, homes, out, steps, representation, decode, settings["video_format"])]
+    parts = [ClipWriter(unsafe, homes, out, steps, representation, decode, settings["video_format"])]
     if normal:
         homes_of_normal = {row: [NORMAL] for row in range(normal.tensor.shape[0])}
-        parts.append(Clips(normal, homes_of_normal, out, steps, representation, decode, settings["video_format"]))
+        parts.append(ClipWriter(normal, homes_of_normal, out, steps, representation, decode, settings["video_format"]))
     claim_output(out, _identity(settings, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
     note_representation(out, representation)
     need_space(out, sum(part.size() for part in parts))

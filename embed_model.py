@@ -14,16 +14,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lvd.command import Parser, pick_device, run_command, summary
-from lvd.data_config import DEFAULT_CONFIG as DATA_CONFIG
-from lvd.data_config import read_data_config
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.processes import pick_device
+from lvd.data.config import DEFAULT_CONFIG as DATA_CONFIG
+from lvd.data.config import read_data_config
 from lvd.errors import InputError
-from lvd.files import load_json, load_torch, save_json, save_torch, sha256
-from lvd.labels import read_labels
-from lvd.recipe import DEFAULT_CONFIG, read_settings
-from lvd.report import NORMAL, RESULTS, SCORES, UNSAFE, load_results, votes_sha256
-from lvd.settings import ROOT, claim_output, versions
-from lvd.split import NAME, load_split, split_path
+from lvd.utils.files import load_json, load_torch, save_json, save_torch, sha256
+from lvd.data.labels import read_labels
+from lvd.training.recipes import DEFAULT_CONFIG, read_settings
+from lvd.evaluation.vote_report import NORMAL, RESULTS, SCORES, UNSAFE, load_results, votes_sha256
+from lvd.utils.config import ROOT, claim_output, versions
+from lvd.data.split import NAME, load_split, split_path
 
 INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
 UNFINISHED = "unfinished"  # folder of the steps scored so far
@@ -56,8 +57,8 @@ def build_parser():
 
 
 def work(args):
-    from lvd.embed import Embedding, StepScores, score_file
-    from lvd.source import need_same_labels
+    from lvd.evaluation.votes import StepScores, VoteRun, score_file
+    from lvd.data.identity import need_same_labels
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
@@ -66,7 +67,7 @@ def work(args):
     source = _source(args, device)
     need_same_labels(eval_path, split, source)
     members = _members(args.label_file_dir, source, split)
-    embedding = Embedding(args.model_dir, source, split, sha256(eval_path), settings["operating_point"], device,
+    embedding = VoteRun(args.model_dir, source, split, sha256(eval_path), settings["operating_point"], device,
                           args.allow_other_eval)
     config = {"model_dir": str(args.model_dir), "detectors_sha256": embedding.bank.sha256(),
               "eval_sha256": embedding.eval_sha256, "data_dir": str(args.recordings or args.data_dir or ROOT / "MagicTime"),
@@ -130,7 +131,7 @@ def _finished(folder, stamp, members):
 
 def _source(args, device):
     """Where the held-out clips come from: the recordings, or the folders of build_eval_set.py."""
-    from lvd.source import HeldOutFolders
+    from lvd.data.sources import HeldOutFolders
 
     if args.recordings is None:
         return HeldOutFolders(args.data_dir or ROOT / "MagicTime")

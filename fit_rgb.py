@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lvd.command import Parser, pick_device, run_command, summary
-from lvd.data_config import DEFAULT_CONFIG, read_data_config
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.processes import pick_device
+from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.errors import InputError
-from lvd.files import sha256
-from lvd.settings import ROOT, versions
-from lvd.split import NAME as EVAL_NAME
-from lvd.split import Split, load_split, need_label_file, split_path
+from lvd.utils.files import sha256
+from lvd.utils.config import ROOT, versions
+from lvd.data.split import NAME as EVAL_NAME
+from lvd.data.split import Split, load_split, need_label_file, split_path
 
 NAME = "latent_rgb.json"
 DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
@@ -43,8 +44,8 @@ def build_parser():
 def work(args):
     import torch
 
-    from lvd.rgb import SD1, Fit, LatentToRGB, save_rgb
-    from lvd.x0_file import open_x0_file
+    from lvd.data.rgb import Fit, LatentToRGB, SD1, save_rgb
+    from lvd.x0.file import open_x0_file
     from MagicTime.utils.recordings import Decoder, model_paths
 
     if args.frames < 1:

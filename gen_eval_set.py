@@ -9,16 +9,16 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from lvd.clips import list_clips
-from lvd.command import Parser, run_command, summary
-from lvd.data_config import add_recording_flags, read_data_config
-from lvd.dataset import NORMAL, dataset_steps, need_built
+from lvd.data.clip_file import list_clips
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.data.config import add_recording_flags, read_data_config
+from lvd.data.clip_folders import NORMAL, dataset_steps, need_built
 from lvd.errors import InputError
-from lvd.files import save_yaml, sha256
-from lvd.labels import read_labels
-from lvd.settings import ROOT
-from lvd.split import NAME, load_split, make_split, save_split, split_path
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import save_yaml, sha256
+from lvd.data.labels import read_labels
+from lvd.utils.config import ROOT
+from lvd.data.split import NAME, load_split, make_split, save_split, split_path
+from lvd.x0.file import open_x0_file
 
 
 def build_parser():

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lvd.command import Parser, pick_device, run_command, summary
-from lvd.detector import SIZES
-from lvd.files import sha256
-from lvd.ranges import parse_numbers
-from lvd.recipe import DEFAULT_CONFIG, PRECISIONS
-from lvd.settings import ROOT
-from lvd.split import NAME, load_split, split_path
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.processes import pick_device
+from lvd.detectors.videomae import SIZES
+from lvd.utils.files import sha256
+from lvd.utils.cli import parse_numbers
+from lvd.training.recipes import DEFAULT_CONFIG, PRECISIONS
+from lvd.utils.config import ROOT
+from lvd.data.split import NAME, load_split, split_path
 
 
 def build_parser():
@@ -46,9 +47,9 @@ def build_parser():
 
 
 def work(args):
-    from lvd.pretrain import PretrainRun
-    from lvd.run_recipe import run_settings
-    from lvd.source import need_same_labels
+    from lvd.training.pretrain import PretrainRun
+    from lvd.training.recipes import run_settings
+    from lvd.data.identity import need_same_labels
     from train_mae import clip_source
 
     settings = run_settings("pretrain", args.config, args)

@@ -52,7 +52,7 @@ case "$SCALE" in
         "$PY" MagicTime/prepare_weights/tiny/make_prompts.py --scale full --out MagicTime/outputs/TinyFull/prompts ;;
   own) [ -n "$PROMPTS" ] && [ -n "$NORMAL" ] || { echo "error: --config needs --prompts and --normal_prompts" >&2; exit 2; } ;;
 esac
-settings="$("$PY" -m lvd.data_config "$CONFIG")"
+settings="$("$PY" -m lvd.data.config "$CONFIG")"
 eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 
 step() { # step NAME COMMAND...: run it, log its seconds and peak memory

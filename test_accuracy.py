@@ -8,10 +8,10 @@ not depend on a threshold (AUROC, average precision) or fixes the share of unsaf
 import sys
 from pathlib import Path
 
-from lvd.command import Parser, run_command, summary
+from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
-from lvd.files import atomic, save_csv, save_yaml
-from lvd.settings import ROOT, versions
+from lvd.utils.files import atomic, save_csv, save_yaml
+from lvd.utils.config import ROOT, versions
 from lvd.voting import check_eta, exact, votes_needed
 
 FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
@@ -37,8 +37,8 @@ def build_parser():
 
 
 def work(args):
-    from lvd import report
-    from lvd.metrics import recalls
+    from lvd.evaluation import vote_report as report
+    from lvd.evaluation.metrics import recalls
 
     _settle(args)
     exact(args.lambda_)
@@ -88,7 +88,7 @@ def _settle(args):
 
 def _table(report, data_dir, results, videos, steps, folder, settings):
     """Print and write the grid, the per-step rows and the settings; returns the paths."""
-    from lvd.figures import save_grid_figure, save_step_figure
+    from lvd.evaluation.figures import save_grid_figure, save_step_figure
 
     rows = report.grid(videos, steps)
     alone = report.per_step(videos, steps, report.load_scores(data_dir, results, steps))
@@ -109,9 +109,9 @@ def _table(report, data_dir, results, videos, steps, folder, settings):
 
 def _metrics(report, args, results, steps, folder, settings):
     """Print and write metrics of votes and scores with their intervals; returns the paths."""
-    from lvd.metrics import LEVEL, SEED, recalls
-    from lvd.score_figures import save_metrics_figure, save_reliability_figure
-    from lvd.score_report import report_text, score_report
+    from lvd.evaluation.metrics import LEVEL, SEED, recalls
+    from lvd.evaluation.figures import save_metrics_figure, save_reliability_figure
+    from lvd.evaluation.score_report import report_text, score_report
 
     scores = report.load_scores(args.data_dir, results, steps)
     found = score_report(results, scores, steps, recalls(args.recall), args.resamples)

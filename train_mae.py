@@ -15,17 +15,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lvd.bank import SHARED
-from lvd.command import Parser, run_command, summary
-from lvd.detector import SIZES
+from lvd.detectors.bank import SHARED
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.files import load_yaml, sha256
-from lvd.parallel import processes
-from lvd.ranges import parse_numbers
-from lvd.recipe import DEFAULT_CONFIG, NOT_IDENTITY, PRECISIONS, RECIPES, read_settings
-from lvd.run_recipe import run_settings
-from lvd.settings import ROOT, claim_output, versions
-from lvd.split import NAME, load_split, split_path
+from lvd.utils.files import load_yaml, sha256
+from lvd.utils.processes import processes
+from lvd.utils.cli import parse_numbers
+from lvd.training.recipes import DEFAULT_CONFIG, NOT_IDENTITY, PRECISIONS, RECIPES, read_settings
+from lvd.training.recipes import run_settings
+from lvd.utils.config import ROOT, claim_output, versions
+from lvd.data.split import NAME, load_split, split_path
 
 CONFIG_NAME = "train.yaml"
 
@@ -84,7 +84,7 @@ def work(args):
 
 def _job(args, settings, launched):
     """(what the detectors of all steps have in common, the steps), checked."""
-    from lvd.source import need_same_labels
+    from lvd.data.identity import need_same_labels
 
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=not args.train)
@@ -103,7 +103,7 @@ def _init(path, source, split, eval_sha256):
     """The encoder to start from, checked; None: none is named."""
     if path is None:
         return None
-    from lvd.pretrain import load_pretrained
+    from lvd.detectors.pretrained import load_pretrained
 
     found = load_pretrained(path)
     found.check(source.representation, eval_sha256, split, source.made_by)
@@ -112,7 +112,7 @@ def _init(path, source, split, eval_sha256):
 
 def clip_source(args, device, labelled=True):
     """Where the clips come from: the recordings (all rows, unless only labelled ones), or the folders of build_x0.py."""
-    from lvd.source import FolderClips
+    from lvd.data.sources import FolderClips
 
     if args.recordings is None:
         return FolderClips(args.data_dir or ROOT / "MagicTime" / "train_detector_data", args.normal_video_dir)
@@ -126,7 +126,7 @@ def clip_source(args, device, labelled=True):
 
 
 def _train_run(job, steps, settings, launched):
-    from lvd.train_run import Job, TrainRun
+    from lvd.training.grid_run import Job, TrainRun
 
     claimed = job["save_dir"] / CONFIG_NAME
     before = load_yaml(claimed) if claimed.exists() else {}
@@ -145,8 +145,8 @@ def _claim(job, settings):
 
 
 def _train(run, job, settings, launched):
-    from lvd.curves import CURVES
-    from lvd.train_run import METRICS
+    from lvd.training.curves import CURVES
+    from lvd.training.grid_run import METRICS
 
     for group, step in (bar := tqdm(run, "detectors", unit="detector", disable=not launched.is_main)):
         bar.set_postfix_str(f"group {group}, step {step}")
@@ -173,7 +173,7 @@ def _over_aim(rows):
 
 
 def _shared_run(job, steps, settings, launched):
-    from lvd.shared_train import SharedRun
+    from lvd.training.shared import SharedRun
 
     if missing := [group for group in job["source"].groups if group not in job["categories"]]:
         raise InputError(f"--group_num: --model shared is trained for all categories at once, group {missing[0]} is missing")
@@ -185,7 +185,7 @@ def _shared_run(job, steps, settings, launched):
 
 def _train_shared(run, job, settings, launched):
     """By the main process alone; the others only wait for it to end."""
-    from lvd.train_run import METRICS
+    from lvd.training.grid_run import METRICS
 
     if launched.is_main:
         for loss in (bar := tqdm(run, "shared detector", initial=run.done, total=run.total, unit="batch")):
@@ -202,7 +202,7 @@ def _train_shared(run, job, settings, launched):
 
 
 def _evaluate(job, steps):
-    from lvd.evaluate import EVALUATION, HeldOutRun, by_group
+    from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 
     run = HeldOutRun(job, steps)
     for _ in tqdm(run, "held-out clips", unit="step"):

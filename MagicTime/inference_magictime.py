@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
 
 OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
              "safe_guidance", "safety_concept")
@@ -64,7 +64,7 @@ def build_parser():
 
 def work(args):
     from lvd.errors import InputError
-    from lvd.parallel import processes
+    from lvd.utils.processes import processes
     from MagicTime.utils.config import read_config
     from MagicTime.utils.prompts import read_source
     from MagicTime.utils.run import Run, output_folder

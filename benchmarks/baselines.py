@@ -12,15 +12,16 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from recording_report import Report  # noqa: E402
 
-from lvd.command import Parser, run_command  # noqa: E402
-from lvd.data_config import DEFAULT_CONFIG, read_data_config  # noqa: E402
+from lvd.utils.cli import Parser, run_command  # noqa: E402
+from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
 from lvd.prompt_filter import TextClassifier, WordList  # noqa: E402
-from lvd.report import NORMAL, UNSAFE, balanced, counts, last_step, load_results, stopping_steps, verdicts  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.split import load_split  # noqa: E402
+from lvd.evaluation.vote_report import (NORMAL, UNSAFE, balanced, counts, last_step, load_results,
+                                        stopping_steps, verdicts)  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.data.split import load_split  # noqa: E402
 from lvd.voting import verdict  # noqa: E402
-from lvd.x0_file import open_x0_file  # noqa: E402
+from lvd.x0.file import open_x0_file  # noqa: E402
 
 LAMBDA, ETAS = 0.6, (5, 20)
 FILTERS = {"prompt: words": WordList, "prompt: TF-IDF and logistic regression": TextClassifier}

@@ -18,16 +18,16 @@ from tqdm import tqdm
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from recording_report import Report  # noqa: E402
 
-from lvd.calibration import IDENTITY, fit_calibration, log_odds  # noqa: E402
-from lvd.command import Parser, run_command  # noqa: E402
-from lvd.data_config import DEFAULT_CONFIG  # noqa: E402
-from lvd.detector import load_detector, predict  # noqa: E402
+from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds  # noqa: E402
+from lvd.utils.cli import Parser, run_command  # noqa: E402
+from lvd.data.config import DEFAULT_CONFIG  # noqa: E402
+from lvd.detectors.detector import load_detector, predict  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.metrics import balanced_weights, calibration_errors  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.split import load_split  # noqa: E402
-from lvd.train import stratified  # noqa: E402
-from lvd.train_run import detector_path  # noqa: E402
+from lvd.evaluation.metrics import balanced_weights, calibration_errors  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.data.split import load_split  # noqa: E402
+from lvd.training.grid import stratified  # noqa: E402
+from lvd.training.grid_run import detector_path  # noqa: E402
 
 OUT = ROOT / "docs" / "results" / "calibration_ways.csv"
 LARGEST = 20.0  # the slope that stands for "endless"

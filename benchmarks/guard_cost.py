@@ -20,9 +20,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from recording import FULL_STEPS, LATENTS, SD15, guided_steps, random_unet, spread  # noqa: E402
 from recording_report import Report, status  # noqa: E402
 
-from lvd.command import Parser, pick_device, run_command  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.processes import pick_device  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prompts/normal.txt"}
@@ -189,9 +190,9 @@ def measure_tiny(args, report):
 
 def random_step(size, networks, latent_shape, device):
     """Function of x0 [1, C, F, h, w]: what a guard of random detectors does at a step; and the MiB of their weights."""
-    from lvd.bank import _Step
-    from lvd.detector import build_detector
-    from lvd.shared import build_shared, predict_shared
+    from lvd.detectors.bank import _Step
+    from lvd.detectors.detector import build_detector
+    from lvd.detectors.shared import build_shared, predict_shared
 
     if networks == 1:
         shared = build_shared(size, latent_shape, "latent", 0, list(range(FULL_STEPS)), [str(k) for k in range(5)])

@@ -15,11 +15,11 @@ from recording import FULL_STEPS, LATENTS, SD15, TOKENS  # noqa: E402
 from recording_report import Report  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from lvd.command import Parser, run_command  # noqa: E402
-from lvd.detector import SIZES, scratch_config  # noqa: E402
+from lvd.utils.cli import Parser, run_command  # noqa: E402
+from lvd.detectors.videomae import SIZES, scratch_config  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.report import balanced, counts, load_results, stopping_steps, verdicts  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
+from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
 from lvd.voting import check_eta, decided, exact  # noqa: E402
 
 TERA = 1e12
@@ -83,7 +83,7 @@ def count_detectors():
     """
     from transformers import VideoMAEForVideoClassification
 
-    from lvd.shared import SharedNet
+    from lvd.detectors.shared import SharedNet
 
     found = {}
     for representation, shape in tqdm(CLIPS.items(), "representations"):

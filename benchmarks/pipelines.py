@@ -21,11 +21,11 @@ import tiny_pipelines  # noqa: E402
 from pipeline_world import NORMAL, STEPS, UNSAFE, make_world  # noqa: E402
 
 from lvd import Guard, UnsafeVideoError, X0Recorder  # noqa: E402
-from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.files import atomic, read_text, save_csv  # noqa: E402
-from lvd.layouts import can_interrupt, find_layout  # noqa: E402
-from lvd.settings import ROOT, versions  # noqa: E402
+from lvd.utils.files import atomic, read_text, save_csv  # noqa: E402
+from lvd.x0.layouts import can_interrupt, find_layout  # noqa: E402
+from lvd.utils.config import ROOT, versions  # noqa: E402
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
 BEGIN, END = "<!-- table of benchmarks/pipelines.py -->", "<!-- end of table -->"

@@ -25,20 +25,21 @@ import plain_way  # noqa: E402
 from recording_report import Report  # noqa: E402
 from script_runs import size_of  # noqa: E402
 
-from lvd.command import Parser, pick_device, run_command  # noqa: E402
-from lvd.data_config import DEFAULT_CONFIG, read_data_config  # noqa: E402
-from lvd.detector import BASE_MODEL, SIZES  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.processes import pick_device  # noqa: E402
+from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
+from lvd.detectors.videomae import BASE_MODEL, SIZES  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.files import load_torch, save_yaml  # noqa: E402
-from lvd.labels import read_labels  # noqa: E402
-from lvd.ranges import parse_numbers  # noqa: E402
-from lvd.recipe import DEFAULT_CONFIG as TRAIN_CONFIG  # noqa: E402
-from lvd.recipe import read_settings  # noqa: E402
-from lvd.report import RESULTS, SCORES, counts, verdicts  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.split import load_split  # noqa: E402
+from lvd.utils.files import load_torch, save_yaml  # noqa: E402
+from lvd.data.labels import read_labels  # noqa: E402
+from lvd.utils.cli import parse_numbers  # noqa: E402
+from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG  # noqa: E402
+from lvd.training.recipes import read_settings  # noqa: E402
+from lvd.evaluation.vote_report import RESULTS, SCORES, counts, verdicts  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.data.split import load_split  # noqa: E402
 from lvd.voting import step_votes  # noqa: E402
-from lvd.x0_file import open_x0_file  # noqa: E402
+from lvd.x0.file import open_x0_file  # noqa: E402
 
 OUT = ROOT / "docs" / "results" / "plain.csv"
 WAYS = {  # what is trained from what: (from clip files?, flags of train_mae.py)

@@ -12,9 +12,11 @@ import random
 import torch
 import torch.nn.functional as F
 
-from lvd.clips import list_clips, read_clip
-from lvd.dataset import NORMAL, group_name, unsafe_clips
-from lvd.detector import BASE_MODEL, IMAGENET, build_detector, fit_clips
+from lvd.data.clip_file import list_clips, read_clip
+from lvd.data.clip_folders import NORMAL, group_name, unsafe_clips
+from lvd.data.transforms import fit_clips
+from lvd.detectors.detector import build_detector
+from lvd.detectors.videomae import BASE_MODEL, IMAGENET
 
 BATCH, VALIDATION, SEED = 4, 0.1, 2024
 

@@ -18,12 +18,12 @@ from recording_report import Report
 from script_runs import claim_work, run_once
 from shared_figures import save_label_lines
 
-from lvd.command import Parser, run_command
-from lvd.data_config import read_data_config
-from lvd.files import atomic, save_csv, save_yaml
-from lvd.labels import read_labels
-from lvd.settings import ROOT
-from lvd.split import load_split, save_split
+from lvd.utils.cli import Parser, run_command
+from lvd.data.config import read_data_config
+from lvd.utils.files import atomic, save_csv, save_yaml
+from lvd.data.labels import read_labels
+from lvd.utils.config import ROOT
+from lvd.data.split import load_split, save_split
 
 CASES = {("grid", False): "grid", ("grid", True): "grid, pre-trained", ("shared", False): "shared",
          ("shared", True): "shared, pre-trained"}

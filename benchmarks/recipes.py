@@ -17,19 +17,20 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lvd.chunks import PAYS  # noqa: E402
-from lvd.command import Parser, pick_device, run_command, summary  # noqa: E402
-from lvd.detector import predict  # noqa: E402
+from lvd.training.grid_run import PAYS  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.processes import pick_device  # noqa: E402
+from lvd.detectors.detector import predict  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.figures import pyplot, save  # noqa: E402
-from lvd.files import atomic, load_torch, save_torch, sha256  # noqa: E402
-from lvd.fit import auroc  # noqa: E402
-from lvd.ranges import parse_numbers  # noqa: E402
-from lvd.recipe import DEFAULTS, RECIPES  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.source import FolderClips  # noqa: E402
-from lvd.split import Split, load_split, split_path  # noqa: E402
-from lvd.train import detector_seed, rows_to_train, stackable, step_reader, train_detectors  # noqa: E402
+from lvd.utils.plots import pyplot, save_figure  # noqa: E402
+from lvd.utils.files import atomic, load_torch, save_torch, sha256  # noqa: E402
+from lvd.evaluation.metrics import auroc  # noqa: E402
+from lvd.utils.cli import parse_numbers  # noqa: E402
+from lvd.training.recipes import DEFAULTS, RECIPES  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.data.sources import FolderClips  # noqa: E402
+from lvd.data.split import Split, load_split, split_path  # noqa: E402
+from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors  # noqa: E402
 from lvd.voting import votes_needed  # noqa: E402
 
 LAMBDA, ETAS, EARLY = "0.6", (5, 20), 10
@@ -230,7 +231,7 @@ def save_figure(ablation, rows, path):
         axis.set(title=title, xlabel="denoising step")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def work(args):

@@ -19,10 +19,11 @@ from tqdm import tqdm
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from recording_report import AnonymousPeak, Report, status  # noqa: E402
 
-from lvd.command import Parser, pick_device, run_command  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.processes import pick_device  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.x0_file import create_x0_file  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.x0.file import create_x0_file  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 SD15 = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default

@@ -22,11 +22,11 @@ from tqdm import tqdm
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from recording_report import AnonymousPeak, Report, status  # noqa: E402
 
-from lvd.command import Parser, run_command  # noqa: E402
+from lvd.utils.cli import Parser, run_command  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
-from lvd.x0_file import create_x0_file, open_x0_file  # noqa: E402
-from lvd.x0_sidecar import Journal  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
+from lvd.x0.file import create_x0_file, open_x0_file  # noqa: E402
+from lvd.x0.sidecar import Journal  # noqa: E402
 
 TINY = (4, 8, 8, 8)  # latents of one of Tiny's videos: channels, frames, height, width
 META = {"made_by": "benchmark"}

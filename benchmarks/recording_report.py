@@ -9,7 +9,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from lvd.files import atomic
+from lvd.utils.files import atomic
 
 POLL = 0.005  # seconds between two looks at the anonymous memory, whose peak the kernel does not keep
 

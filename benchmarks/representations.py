@@ -28,15 +28,15 @@ import embed_model  # noqa: E402
 import fit_rgb  # noqa: E402
 import test_accuracy  # noqa: E402
 import train_mae  # noqa: E402
-from lvd.command import Parser, run_command  # noqa: E402
-from lvd.data_config import DEFAULT_CONFIG, read_data_config  # noqa: E402
-from lvd.detector import SIZES  # noqa: E402
+from lvd.utils.cli import Parser, run_command  # noqa: E402
+from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
+from lvd.detectors.videomae import SIZES  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.files import atomic, load_json, save_json, save_yaml, sha256  # noqa: E402
-from lvd.ranges import parse_numbers  # noqa: E402
-from lvd.settings import ROOT, claim_output  # noqa: E402
-from lvd.split import NAME, split_path  # noqa: E402
-from lvd.x0_file import create_x0_file, open_x0_file  # noqa: E402
+from lvd.utils.files import atomic, load_json, save_json, save_yaml, sha256  # noqa: E402
+from lvd.utils.cli import parse_numbers  # noqa: E402
+from lvd.utils.config import ROOT, claim_output  # noqa: E402
+from lvd.data.split import NAME, split_path  # noqa: E402
+from lvd.x0.file import create_x0_file, open_x0_file  # noqa: E402
 
 CASES = {  # name → keys of build_x0.yaml, and whether clip files are made of them
     "latent, no clip files": ({"representation": "latent"}, False),

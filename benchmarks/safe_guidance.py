@@ -14,11 +14,12 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from recording_report import Report  # noqa: E402
 
-from lvd.command import Parser, pick_device, run_command  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.processes import pick_device  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.settings import ROOT  # noqa: E402
+from lvd.utils.config import ROOT  # noqa: E402
 from lvd.voting import says_unsafe, step_vote  # noqa: E402
-from lvd.x0_file import open_x0_file  # noqa: E402
+from lvd.x0.file import open_x0_file  # noqa: E402
 
 STRENGTHS = ("none", "weak", "medium", "strong", "max")
 CONCEPT = "warped, strobing, striped, exploding, under a banner"

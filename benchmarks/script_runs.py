@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_json, save_json, sha256
-from lvd.settings import ROOT, claim_output
-from lvd.split import split_path
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import load_json, save_json, sha256
+from lvd.utils.config import ROOT, claim_output
+from lvd.data.split import split_path
+from lvd.x0.file import open_x0_file
 
 
 def claim_work(folder, settings, eval_dir, **others):

@@ -18,13 +18,13 @@ from recording_report import Report
 from script_runs import claim_work, run_once
 from shared_figures import save_lines
 
-from lvd import report
-from lvd.bank import detector_paths, load_bank
-from lvd.command import Parser, run_command
-from lvd.data_config import read_data_config
+from lvd.evaluation import vote_report as report
+from lvd.detectors.bank import detector_paths, load_bank
+from lvd.utils.cli import Parser, run_command
+from lvd.data.config import read_data_config
 from lvd.errors import InputError
-from lvd.files import load_json, load_torch, save_csv
-from lvd.settings import ROOT
+from lvd.utils.files import load_json, load_torch, save_csv
+from lvd.utils.config import ROOT
 
 CASES = {"grid": "the grid", "shared": "shared", "pretrained": "shared, pre-trained"}
 POINTS = ((0.6, 3), (0.6, 5), (0.6, 20))

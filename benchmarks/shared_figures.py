@@ -1,6 +1,6 @@
 """Figures of the benchmarks of shared and pre-trained detectors: lines over the denoising step, or over the labels."""
 
-from lvd.figures import pyplot, save
+from lvd.utils.plots import pyplot, save_figure
 
 PANELS = {"accuracy": "accuracy of the step's vote", "auroc any": "AUROC of the largest score"}
 
@@ -24,7 +24,7 @@ def save_lines(rows, cases, path, title):
         axis.set_visible(False)
     axes[0, 0].legend(fontsize=8, loc="lower right")
     figure.suptitle(title)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _line(axis, x, mean, deviation, name):
@@ -55,4 +55,4 @@ def save_label_lines(rows, path, title):
         axis.set_visible(False)
     axes[0, 0].legend(fontsize=8)
     figure.suptitle(title)
-    save(figure, path)
+    save_figure(figure, path)

@@ -1,8 +1,8 @@
 """Latent Variable Defense: detect unsafe videos from the predicted x0 of the denoising steps."""
 
-_HOME = {"Guard": "lvd.guard", "GuardResult": "lvd.guard_session", "InputError": "lvd.errors",
-         "UnsafeVideoError": "lvd.guard_session", "X0Recorder": "lvd.x0", "predicted_x0": "lvd.x0",
-         "record": "lvd.recording", "watch_steps": "lvd.x0"}
+_HOME = {"Guard": "lvd.guard.guard", "GuardResult": "lvd.guard.session", "InputError": "lvd.errors",
+         "UnsafeVideoError": "lvd.guard.session", "X0Recorder": "lvd.x0.watch", "predicted_x0": "lvd.x0.schedulers",
+         "record": "lvd.x0.record", "watch_steps": "lvd.x0.watch"}
 __all__ = sorted(_HOME)
 
 

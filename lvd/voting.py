@@ -7,8 +7,7 @@ exact: lambda is the decimal number the user wrote, so lambda 0.7 with eta 10 ne
 from fractions import Fraction
 from math import ceil
 
-from lvd.command import plural
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
 
 
 def exact(lambda_):

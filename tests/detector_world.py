@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import torch
 
-from lvd.clips import clip_path, link_clip, note_representation, write_clip
-from lvd.dataset import BUILT
-from lvd.files import save_json, save_yaml, sha256
-from lvd.split import Split, save_split
+from lvd.data.clip_file import clip_path, link_clip, note_representation, write_clip
+from lvd.data.clip_folders import BUILT
+from lvd.utils.files import save_json, save_yaml, sha256
+from lvd.data.split import Split, save_split
 
 CATEGORIES = ("bright", "flicker")
 STEPS = 3

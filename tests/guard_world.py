@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import torch
 import worlds
 
-from lvd.bank import load_bank
-from lvd.detector import build_detector, predict, save_detector
-from lvd.sampling import recorded_sampling
+from lvd.detectors.bank import load_bank
+from lvd.detectors.detector import build_detector, predict, save_detector
+from lvd.x0.provenance import recorded_sampling
 from lvd.voting import step_votes, verdict
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 
 SCRIPT = worlds.ROOT / "MagicTime" / "inference_magictime.py"

@@ -8,8 +8,8 @@ import build_x0
 import gen_eval_set
 import train_mae
 from lvd import record
-from lvd.files import save_yaml
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import save_yaml
+from lvd.x0.file import open_x0_file
 
 UNSAFE, NORMAL = 1, -1
 VIDEOS, STEPS, AT_ONCE = 16, 3, 8

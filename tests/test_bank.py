@@ -5,11 +5,11 @@ import torch
 
 import embed_model
 from detector_world import CATEGORIES, HELD_NORMAL, HELD_UNSAFE, STEPS, copy_world, make_world
-from lvd.bank import FEW, FolderBank, detector_paths, load_bank
-from lvd.clips import clip_path, read_clip
-from lvd.detector import build_detector, load_detector, predict, save_detector
+from lvd.detectors.bank import FEW, FolderBank, detector_paths, load_bank
+from lvd.data.clip_file import clip_path, read_clip
+from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch, sha256
+from lvd.utils.files import load_torch, save_torch, sha256
 
 SHAPE = (4, 4, 4, 4)
 
@@ -151,13 +151,13 @@ def test_embedding_votes_as_the_detectors_one_by_one(tmp_path):
 
 def test_clips_are_read_once_for_all_categories(tmp_path, monkeypatch):
     """How often a clip file is opened, counted in the function that reads it."""
-    import lvd.source
+    import lvd.data.sources
 
     world = copy_world(make_world(tmp_path / "made"), tmp_path / "world")
     make_detectors(world.save, eval_sha256=sha256(world.eval))
     opened = []
-    real = lvd.source.read_clip
-    monkeypatch.setattr(lvd.source, "read_clip", lambda path, *more: opened.append(path) or real(path, *more))
+    real = lvd.data.sources.read_clip
+    monkeypatch.setattr(lvd.data.sources, "read_clip", lambda path, *more: opened.append(path) or real(path, *more))
     assert embed_model.main(["--model_dir", str(world.save), "--eval_dir", str(world.eval), "--data_dir", str(world.root),
                              "--save_dir", str(world.results), "--gpu_num", "-1"]) == 0
     assert len(opened) == len(set(opened)) == STEPS * (len(HELD_UNSAFE) + len(HELD_NORMAL))

@@ -16,9 +16,9 @@ import yaml
 import build_eval_set
 import build_x0
 import gen_eval_set
-from lvd.clips import folder_representation, list_clips, read_clip, write_clip
-from lvd.split import load_split
-from lvd.x0_file import create_x0_file
+from lvd.data.clip_file import folder_representation, list_clips, read_clip, write_clip
+from lvd.data.split import load_split
+from lvd.x0.file import create_x0_file
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, SHAPE = 3, (4, 4, 4, 4)  # C, F, h, w: the worlds' VAE makes 4 frames of 32x32 px of it

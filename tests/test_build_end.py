@@ -4,8 +4,8 @@ import shutil
 
 import torch
 
-from lvd.clips import list_clips
-from lvd.files import load_json
+from lvd.data.clip_file import list_clips
+from lvd.utils.files import load_json
 from test_build_data import SHAPE, STEPS, refused, world  # noqa: F401
 
 

@@ -12,11 +12,12 @@ from sklearn.metrics import log_loss
 import embed_model
 import train_mae
 from detector_world import HELD_NORMAL, HELD_UNSAFE, STEPS, make_world
-from lvd.calibration import IDENTITY, Calibration, check_operating_point, fit_calibration, log_odds, raw_threshold
-from lvd.clips import read_clip
-from lvd.detector import build_detector, load_detector, predict, save_detector
+from lvd.detectors.calibration import (Calibration, IDENTITY, check_operating_point,
+                                       fit_calibration, log_odds, raw_threshold)
+from lvd.data.clip_file import read_clip
+from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch
+from lvd.utils.files import load_torch, save_torch
 
 
 def draw(rng, unsafe, normal, slope=1.0, shift=0.0, apart=1.5):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from lvd.clips import folder_representation, link_clip, list_clips, read_clip, write_clip
+from lvd.data.clip_file import folder_representation, link_clip, list_clips, read_clip, write_clip
 from lvd.errors import InputError
-from lvd.video_io import write_mp4
+from lvd.utils.video import write_mp4
 
 SHAPE = (4, 4, 4, 4)  # C, F, h, w
 

@@ -5,11 +5,14 @@ import pytest
 import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from lvd.detector import (SIZES, build_detector, fit_clips, fit_normalisation, load_detector, normalise, predict,
-                          save_detector)
+from lvd.data.transforms import fit_clips
+from lvd.detectors.detector import (build_detector, fit_normalisation, load_detector, normalise,
+                                    predict, save_detector)
+from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.fit import epoch_order
-from lvd.train import choose_threshold, false_positives_met, rates, stratified
+from lvd.training.augment import epoch_order
+from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
+from lvd.training.grid import stratified
 
 LATENT = (4, 8, 8, 8)
 

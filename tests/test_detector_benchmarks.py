@@ -12,10 +12,10 @@ import gen_eval_set
 import train_mae
 import worlds
 from detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
-from lvd.clips import clip_path, read_clip
-from lvd.detector import load_detector, predict
-from lvd.files import load_torch
-from lvd.split import load_split
+from lvd.data.clip_file import clip_path, read_clip
+from lvd.detectors.detector import load_detector, predict
+from lvd.utils.files import load_torch
+from lvd.data.split import load_split
 from test_build_data import record, write_labels
 
 sys.path.insert(0, str(worlds.ROOT / "benchmarks"))

@@ -151,7 +151,7 @@ def test_a_sample_config_finds_the_weights(loaded, tmp_path):
 def test_a_detector_starts_from_the_downloaded_videomae(loaded):
     from safetensors.torch import load_file
 
-    from lvd.detector import build_detector
+    from lvd.detectors.detector import build_detector
 
     folder = loaded[0] / "VideoMAE" / "videomae-base"
     model = build_detector("base", (3, 16, 224, 224), "video", 0, base_model=str(folder)).model

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detector_world import copy_world, make_world
-from lvd.files import load_torch, save_torch
+from lvd.utils.files import load_torch, save_torch
 from test_train_embed_accuracy import embed, refused, train
 
 

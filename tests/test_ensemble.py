@@ -10,13 +10,17 @@ from torch.nn.functional import cross_entropy
 
 import train_mae
 from detector_world import STEPS, make_world
-from lvd.chunks import chunks_of, clip_bytes, training_bytes
-from lvd.detector import build_detector, load_detector, predict
-from lvd.ensemble import Ensemble, token_count
-from lvd.files import load_torch, load_yaml
-from lvd.fit import Average, Draws, Library, Watch, auroc, fit
-from lvd.recipe import read_settings
-from lvd.train_run import Job
+from lvd.training.grid_run import chunks_of, clip_bytes, training_bytes
+from lvd.detectors.detector import build_detector, load_detector, predict
+from lvd.detectors.stacked import StackedDetectors
+from lvd.detectors.videomae import token_count
+from lvd.utils.files import load_torch, load_yaml
+from lvd.evaluation.metrics import auroc
+from lvd.training.augment import Draws
+from lvd.training.loop import Average, SingleDetector, fit
+from lvd.training.watch import Watch
+from lvd.training.recipes import read_settings
+from lvd.training.grid_run import Job
 
 LATENT = (4, 8, 8, 8)
 MASKED = {"mask": 0.5, "noise": 0.2, "flip": True, "smoothing": 0.1, "average": 0.3, "batch_size": 8, "epoch": 3}
@@ -50,7 +54,7 @@ def test_the_stack_computes_what_the_librarys_model_computes(size, shape, masked
     config = found[0].model.config
     clips = torch.randn(3, 4, config.num_channels, config.num_frames, *config.image_size)
     kept = torch.rand(3, 4, token_count(config)).argsort(-1)[..., :3].sort(-1)[0] if masked else None
-    together = Ensemble([detector.model for detector in found], "cpu").logits(clips, kept)
+    together = StackedDetectors([detector.model for detector in found], "cpu").logits(clips, kept)
     for k, detector in enumerate(found):
         hidden = None
         if masked:
@@ -72,7 +76,7 @@ def trained(settings, seeds, together, watch=False, draws=None):
     groups = [list(range(len(seeds)))] if together else [[k] for k in range(len(seeds))]
     for group in groups:
         models = [found[k].model for k in group]
-        network = Ensemble(models, "cpu") if together else Library(models[0], torch.device("cpu"))
+        network = StackedDetectors(models, "cpu") if together else SingleDetector(models[0], torch.device("cpu"))
         clips, each = data[[seeds[k] for k in group]], torch.arange(len(group))[:, None]
 
         def inputs_of(places, clips=clips, each=each):
@@ -124,7 +128,7 @@ def test_one_diverged_detector_leaves_the_others_alone():
     results = []
     for clips in (data, broken):
         found = detectors(2)
-        network = Ensemble([detector.model for detector in found], "cpu")
+        network = StackedDetectors([detector.model for detector in found], "cpu")
         losses = fit(network, lambda places, clips=clips: clips[torch.arange(2)[:, None], places], labels, torch.arange(30),
                      settings, [5, 6])
         network.store()
@@ -320,7 +324,7 @@ def test_precision_and_together_are_settings(world, tmp_path, capsys):
 
 
 def test_memory_grows_with_what_is_held(world):
-    from lvd.source import FolderClips
+    from lvd.data.sources import FolderClips
 
     config = build_detector("nano", (4, 4, 4, 4), "latent", 0).model.config
     job = Job(FolderClips(world.data), None, 0, {}, None, "", {}, "cpu")

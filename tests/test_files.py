@@ -7,10 +7,10 @@ from argparse import Namespace
 import pytest
 import torch
 
-from lvd import files
-from lvd.data_config import read_data_config
+from lvd.utils import files
+from lvd.data.config import read_data_config
 from lvd.errors import InputError
-from lvd.settings import claim_output
+from lvd.utils.config import claim_output
 from MagicTime.utils.tensors import read_tensors
 
 

@@ -16,16 +16,17 @@ import embed_model
 import gen_eval_set
 import lvd
 import train_mae
-from lvd import Guard, GuardResult, UnsafeVideoError, report
-from lvd.bank import load_bank
+from lvd import Guard, GuardResult, UnsafeVideoError
+from lvd.evaluation import vote_report as report
+from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch, save_yaml
-from lvd.guard import Reader
-from lvd.guard_session import SAFE, UNCHECKED, UNSAFE, GuardSession
-from lvd.sampling import need_same_sampling, recorded_sampling
+from lvd.utils.files import load_torch, save_torch, save_yaml
+from lvd.guard.guard import Reader
+from lvd.guard.session import GuardSession, SAFE, UNCHECKED, UNSAFE
+from lvd.x0.provenance import need_same_sampling, recorded_sampling
 from lvd.voting import decided, verdict
-from lvd.x0 import describe_scheduler
-from lvd.x0_file import X0File, open_x0_file
+from lvd.x0.schedulers import describe_scheduler
+from lvd.x0.file import X0File, open_x0_file
 from tiny_pipelines import build
 
 STEPS, VIDEOS, AT_ONCE = 5, 24, 12
@@ -385,7 +386,7 @@ def test_another_scheduler_or_setting_is_refused(world, tiny):
 def test_how_x0_came_about_reaches_the_detectors(world, tmp_path):
     """From the recording, with or without a dataset of clip files between, into either form of detector."""
     import build_x0
-    from lvd.source import FolderClips
+    from lvd.data.sources import FolderClips
 
     assert build_x0.main(["--config", str(world.config), "--out_dir", str(tmp_path / "data"), "--gpu_num", "-1"]) == 0
     wanted = {"steps": STEPS, "latent_shape": list(SHAPE), "x0_dtype": "float16", "x0_mode": "true",
@@ -606,10 +607,10 @@ def test_modes_and_pipelines_that_are_refused(world, tiny):
 # ---- small things ---------------------------------------------------------------------------------------------------
 
 def test_small_frames_and_videos_are_read_as_recordings_are(world):
-    """The reader makes of x0 what lvd.source makes of the same recording."""
-    from lvd.labels import read_labels
-    from lvd.rgb import LatentToRGB
-    from lvd.source import RecordedClips
+    """The reader makes of x0 what lvd.data.sources makes of the same recording."""
+    from lvd.data.labels import read_labels
+    from lvd.data.rgb import LatentToRGB
+    from lvd.data.sources import RecordedClips
 
     paths = [world.root / kind / "pred_x0.pth" for kind in ("unsafe", "normal")]
     rgb = LatentToRGB()

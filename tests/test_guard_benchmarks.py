@@ -9,10 +9,10 @@ import worlds
 from guard_world import make_home
 
 from lvd.errors import InputError
-from lvd.files import save_torch, save_yaml
+from lvd.utils.files import save_torch, save_yaml
 from lvd.prompt_filter import TextClassifier, WordList, words
-from lvd.split import Split, save_split
-from lvd.x0_file import create_x0_file
+from lvd.data.split import Split, save_split
+from lvd.x0.file import create_x0_file
 
 sys.path.insert(0, str(worlds.ROOT / "benchmarks"))
 import baselines  # noqa: E402

@@ -11,7 +11,7 @@ import torch
 import worlds
 from guard_world import SCRIPT, command, facts, guard_flags, lines_of, make_home, sample
 
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime.utils.verdicts import Verdicts
 
 

@@ -16,13 +16,13 @@ from guard_world import (CATEGORIES, ETA, LAMBDA, PROMPTS, SCRIPT, STEPS, expect
                          sample, write_detectors)
 from PIL import Image
 
-from lvd.clips import from_uint8, to_uint8
+from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
-from lvd.files import load_torch
-from lvd.rgb import LatentToRGB, save_rgb
-from lvd.video_io import read_mp4
+from lvd.utils.files import load_torch
+from lvd.data.rgb import LatentToRGB, save_rgb
+from lvd.utils.video import read_mp4
 from lvd.voting import votes_needed
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
@@ -257,7 +257,7 @@ def test_a_failing_detector_stops_what_it_cannot_check(home, tmp_path, monkeypat
     def broken(self, step, clips):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("lvd.bank.FolderBank.score", broken)
+    monkeypatch.setattr("lvd.detectors.bank.FolderBank.score", broken)
     assert sample(home.config, tmp_path / "out", *guard_flags(home)) == 0
     found = facts(tmp_path / "out")
     assert all(line["verdict"] == "unchecked" and line["stopped"] and "no such kernel" in line["reason"]

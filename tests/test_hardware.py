@@ -9,7 +9,7 @@ import pytest
 import torch
 import worlds
 
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import hardware, pipeline
 

@@ -15,8 +15,8 @@ import worlds
 import yaml
 
 from lvd.errors import InputError
-from lvd.video_io import read_mp4
-from lvd.x0_file import open_x0_file
+from lvd.utils.video import read_mp4
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils.config import WEIGHTS, read_config
 from MagicTime.utils.prompts import read_prompts, read_source

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lvd.errors import InputError
-from lvd.labels import Labels, read_labels
-from lvd.ranges import parse_numbers
-from lvd.split import load_split, make_split, save_split
+from lvd.data.labels import Labels, read_labels
+from lvd.utils.cli import parse_numbers
+from lvd.data.split import load_split, make_split, save_split
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "MagicTime" / "prepare_weights" / "tiny"

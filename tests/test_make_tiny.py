@@ -9,8 +9,8 @@ from torch import nn
 import contact_sheet
 import make_tiny
 import training
-from lvd.video_io import write_mp4
-from lvd.x0_file import create_x0_file
+from lvd.utils.video import write_mp4
+from lvd.x0.file import create_x0_file
 from world import CATEGORIES, COLOURS, PLACES, Scene, caption, random_scene, render
 
 

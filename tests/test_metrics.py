@@ -10,9 +10,10 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 import test_accuracy
 from lvd.errors import InputError
-from lvd.files import load_torch, load_yaml, save_torch
-from lvd.metrics import Resamples, balanced_weights, calibration_errors, names, points, recalls, reliability
-from lvd.report import votes_sha256
+from lvd.utils.files import load_torch, load_yaml, save_torch
+from lvd.evaluation.metrics import (Resamples, balanced_weights, calibration_errors, names, points,
+                                    recalls, reliability)
+from lvd.evaluation.vote_report import votes_sha256
 
 RECALLS = recalls("0.9,0.95")
 

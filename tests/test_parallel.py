@@ -3,7 +3,7 @@
 import pytest
 
 from lvd.errors import InputError
-from lvd.parallel import Processes, processes
+from lvd.utils.processes import Processes, processes
 
 LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 

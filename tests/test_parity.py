@@ -14,7 +14,7 @@ import yaml
 from diffusers import DDIMScheduler, UNetMotionModel
 from safetensors.torch import load_file
 
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils.motion_unet import motion_transformers
 from MagicTime.utils.pipeline import decode, encode, initial_noise, released_x0

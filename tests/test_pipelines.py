@@ -13,11 +13,11 @@ import torch
 import tiny_pipelines
 from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
-from lvd.layouts import KNOWN, FramesFirst, FramesInBatch, Layout, can_interrupt, find_layout
-from lvd.sampling import need_same_sampling
-from lvd.settings import ROOT
-from lvd.x0 import describe_scheduler
-from lvd.x0_file import open_x0_file
+from lvd.x0.layouts import FramesFirst, FramesInBatch, KNOWN, Layout, can_interrupt, find_layout
+from lvd.x0.provenance import need_same_sampling
+from lvd.utils.config import ROOT
+from lvd.x0.schedulers import describe_scheduler
+from lvd.x0.file import open_x0_file
 from pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -8,13 +8,14 @@ import torch
 import pretrain_mae
 import train_mae
 from detector_world import HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, make_world
-from lvd.detector import build_detector
-from lvd.epoch_run import random_mask
+from lvd.detectors.detector import build_detector
+from lvd.training.augment import random_mask
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch, save_yaml, sha256
-from lvd.pretrain import build_pretraining, load_pretrained, tube_mask
-from lvd.shared import build_shared
-from lvd.split import Split, load_split, save_split
+from lvd.utils.files import load_torch, save_torch, save_yaml, sha256
+from lvd.detectors.pretrained import load_pretrained
+from lvd.training.pretrain import build_pretraining, tube_mask
+from lvd.detectors.shared import build_shared
+from lvd.data.split import Split, load_split, save_split
 from test_build_data import write_labels
 from test_source import LABELS
 from test_source import World as Recorded

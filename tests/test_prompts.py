@@ -13,7 +13,7 @@ import worlds
 import yaml
 
 from lvd.errors import InputError
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import prompts
 from MagicTime.utils.prompts import Prompt

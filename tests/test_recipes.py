@@ -10,9 +10,9 @@ import worlds
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from detector_world import make_world
-from lvd.files import load_torch
-from lvd.recipe import RECIPES
-from lvd.split import load_split
+from lvd.utils.files import load_torch
+from lvd.training.recipes import RECIPES
+from lvd.data.split import load_split
 
 sys.path.insert(0, str(worlds.ROOT / "benchmarks"))
 import recipes  # noqa: E402

@@ -8,8 +8,8 @@ import pytest
 import torch
 import worlds
 
-from lvd.files import load_json, load_torch, save_json
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import load_json, load_torch, save_json
+from lvd.x0.file import open_x0_file
 from test_build_data import magictime  # noqa: F401 (a fixture)
 from test_source import World
 from test_train_embed_accuracy import refused

@@ -15,14 +15,14 @@ import build_eval_set
 import build_x0
 import fit_rgb
 import train_mae
-from lvd import threads
-from lvd.clips import folder_representation, read_clip
+from lvd.utils import processes
+from lvd.data.clip_file import folder_representation, read_clip
 from lvd.errors import InputError
-from lvd.files import fingerprint, load_torch, load_yaml, sha256
-from lvd.rgb import SD1, Fit, LatentToRGB, load_rgb, save_rgb
-from lvd.source import FolderClips, HeldOutFolders
-from lvd.split import save_split
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import fingerprint, load_torch, load_yaml, sha256
+from lvd.data.rgb import Fit, LatentToRGB, SD1, load_rgb, save_rgb
+from lvd.data.sources import FolderClips, HeldOutFolders
+from lvd.data.split import save_split
+from lvd.x0.file import open_x0_file
 from MagicTime.utils.recordings import model_paths, open_recordings
 from test_build_data import SHAPE, decoded, magictime, record  # noqa: F401 (a fixture)
 from test_source import STEPS, World, all_same
@@ -266,7 +266,7 @@ def test_rgb_needs_a_matrix_that_fits(world, tmp_path, capsys):
 @pytest.fixture
 def one_thread():
     """Decoded frames may differ in their last bit with the number of threads, and workers decode with one."""
-    with threads.one_thread():
+    with processes.one_thread():
         yield
 
 

@@ -16,9 +16,9 @@ import torch
 import test_accuracy
 import train_mae
 from detector_world import CATEGORIES, copy_world, make_world
-from lvd.command import Parser, run_command
-from lvd.files import load_torch, load_yaml, save_torch, save_yaml, sha256
-from lvd.split import Split, save_split
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
+from lvd.data.split import Split, save_split
 from test_train_embed_accuracy import FAST, embed, refused, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,9 +7,9 @@ import pytest
 import pretrain_mae
 import train_mae
 from lvd.errors import InputError
-from lvd.files import save_yaml
-from lvd.recipe import DEFAULT_CONFIG, read_settings
-from lvd.run_recipe import BASE_LR, RECIPES, run_settings
+from lvd.utils.files import save_yaml
+from lvd.training.recipes import DEFAULT_CONFIG, read_settings
+from lvd.training.recipes import BASE_LR, RECIPES, run_settings
 
 GRID = {"size": "nano", "seed": 5, "precision": "bf16", "epoch": 60, "lr": 1e-5, "batch_size": 4, "mask": 0.0,
         "weight_decay": 0.01, "validation": 0.1, "workers": 2}

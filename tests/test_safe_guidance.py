@@ -10,7 +10,7 @@ import torch
 import worlds
 import yaml
 
-from lvd.files import load_torch
+from lvd.utils.files import load_torch
 from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config

@@ -10,8 +10,8 @@ import launcher
 import pytest
 import worlds
 
-from lvd.files import atomic
-from lvd.x0_file import open_x0_file
+from lvd.utils.files import atomic
+from lvd.x0.file import open_x0_file
 
 SCRIPT = worlds.ROOT / "MagicTime" / "inference_magictime.py"
 pytestmark = pytest.mark.slow

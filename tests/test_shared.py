@@ -16,17 +16,18 @@ import embed_model
 import test_accuracy
 import train_mae
 from detector_world import CATEGORIES, HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, UNSAFE, copy_world, make_world
-from lvd.bank import load_bank
-from lvd.clips import clip_path, read_clip
+from lvd.detectors.bank import load_bank
+from lvd.data.clip_file import clip_path, read_clip
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch, sha256
-from lvd.settings import ROOT
-from lvd.shared import build_shared, load_shared, normalise, predict_shared
-from lvd.shared_clips import AllClips, rows_for_all, split_rows, statistics
-from lvd.shared_train import SharedRun, loss_weights, weighted_loss
-from lvd.source import FolderClips
-from lvd.split import load_split
-from lvd.train import choose_threshold
+from lvd.utils.files import load_torch, save_torch, sha256
+from lvd.utils.config import ROOT
+from lvd.detectors.shared import build_shared, load_shared, normalise, predict_shared
+from lvd.data.clip_cache import AllClips, statistics
+from lvd.training.shared import rows_for_all, split_rows
+from lvd.training.shared import SharedRun, loss_weights, weighted_loss
+from lvd.data.sources import FolderClips
+from lvd.data.split import load_split
+from lvd.evaluation.metrics import choose_threshold
 from test_train_embed_accuracy import refused
 
 FLAGS = ["--model", "shared", "--size", "nano", "--epoch", "8", "--batch_size", "16", "--gpu_num", "-1"]
@@ -45,7 +46,7 @@ def embed(world, *flags, save=None):
 def settings(**changes):
     from argparse import Namespace
 
-    from lvd.run_recipe import run_settings
+    from lvd.training.recipes import run_settings
 
     return run_settings("shared", None, Namespace(**{"size": "nano", "epoch": 2, "batch_size": 16, **changes}))
 
@@ -196,7 +197,7 @@ def test_a_checkpoint_of_something_else_is_refused(world, tmp_path):
 @pytest.mark.slow
 def test_killed_it_goes_on(world, tmp_path):
     """kill -9 of the real script, once it has saved its state."""
-    program = ("import sys, train_mae; from lvd.shared_train import SharedRun; SharedRun.__init__.__defaults__ = "
+    program = ("import sys, train_mae; from lvd.training.shared import SharedRun; SharedRun.__init__.__defaults__ = "
                "('cpu', None, 0); sys.exit(train_mae.main(sys.argv[1:]))  # saves after every mini-batch")
     argv = ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(tmp_path / "killed"), *FLAGS]
     process = subprocess.Popen([sys.executable, "-c", program, *argv], cwd=ROOT, stderr=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import worlds
 
-from lvd.files import load_json, load_torch
+from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
 from test_source import World
 from test_train_embed_accuracy import refused

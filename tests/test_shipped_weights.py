@@ -7,8 +7,8 @@ import pytest
 import worlds  # noqa: F401  (puts the folders on the path)
 import yaml
 
-from lvd.settings import ROOT
-from lvd.video_io import read_mp4
+from lvd.utils.config import ROOT
+from lvd.utils.video import read_mp4
 from world import COLOURS, PLACES
 
 TINY = ROOT / "MagicTime" / "ckpts" / "Tiny"

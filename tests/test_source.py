@@ -15,12 +15,13 @@ import embed_model
 import gen_eval_set
 import pretrain_mae
 import train_mae
-from lvd.detector import build_detector
+from lvd.detectors.detector import build_detector
 from lvd.errors import InputError
-from lvd.files import load_torch, save_torch, sha256
-from lvd.labels import read_labels
-from lvd.source import FolderClips, HeldOutFolders, RecordedClips, StepReader, read_ahead
-from lvd.split import load_split, save_split
+from lvd.utils.files import load_torch, save_torch, sha256
+from lvd.data.labels import read_labels
+from lvd.data.clip_cache import StepReader, read_ahead
+from lvd.data.sources import FolderClips, HeldOutFolders, RecordedClips
+from lvd.data.split import load_split, save_split
 from test_build_data import SHAPE, record, write_labels
 from test_train_embed_accuracy import refused, same_weights
 
@@ -115,12 +116,12 @@ def test_a_copy_for_another_process_holds_no_recording(world):
 
 def test_reading_in_parts_equals_reading_each(world, monkeypatch):
     """Step-major slices of any size, in the order asked for."""
-    import lvd.source
+    import lvd.data.sources
 
     rows = [9, 1, 21, 0, 13, 4, 17]
     each = torch.cat([world.x0["unsafe"][[row], 1].half() for row in rows])
     for at_once in (1, 3 * 256, 1 << 20):
-        monkeypatch.setattr(lvd.source, "AT_ONCE", at_once)
+        monkeypatch.setattr(lvd.data.sources, "VALUES_AT_ONCE", at_once)
         assert torch.equal(world.recorded().read("unsafe", rows, 1), each)
         doubled = world.recorded(representation="rgb", decode=lambda x: 2 * x[:, :3])
         assert torch.equal(doubled.read("unsafe", rows, 1), (2 * each[:, :3].float()).half())
@@ -172,8 +173,8 @@ def test_the_next_is_loaded_while_one_is_worked_with():
 
 
 def test_detectors_of_clips_read_ahead_are_the_same(world, tmp_path):
-    from lvd import train_run
-    from lvd.recipe import read_settings
+    from lvd.training import grid_run as train_run
+    from lvd.training.recipes import read_settings
 
     settings = read_settings(train_mae.DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
     jobs = [train_run.Job(world.recorded(), tmp_path, step, {1: "first", 2: "second"}, world.split, sha256(world.eval),

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lvd.bank import FEW, load_bank
-from lvd.threads import one_thread
+from lvd.detectors.bank import FEW, load_bank
+from lvd.utils.processes import one_thread
 from test_bank import SHAPE, make_detectors
 
 

@@ -12,10 +12,10 @@ import embed_model
 import test_accuracy
 import train_mae
 from detector_world import CATEGORIES, HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, UNSAFE, copy_world, make_world
-from lvd.clips import clip_path, read_clip, write_clip
-from lvd.detector import build_detector, load_detector, predict, save_detector
-from lvd.files import load_torch, load_yaml, save_torch, save_yaml, sha256
-from lvd.split import Split, save_split
+from lvd.data.clip_file import clip_path, read_clip, write_clip
+from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
+from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
+from lvd.data.split import Split, save_split
 
 FAST = ["--size", "nano", "--epoch", "6", "--batch_size", "8", "--workers", "1", "--gpu_num", "-1"]
 
@@ -193,7 +193,7 @@ def test_video_clips_and_no_mix(tmp_path, world, capsys):
 
 def test_released_recipe(world, tmp_path):
     """As many normal clips as unsafe ones, ten epochs at 1e-5, no augmentation: the defaults of size base."""
-    from lvd.recipe import read_settings
+    from lvd.training.recipes import read_settings
 
     settings = read_settings(None, train_mae.build_parser().parse_args([]))
     known = {"size": "base", "recipe": "released", "epoch": 10, "batch_size": 4, "lr": 1e-5, "warmup": 0, "validation": 0.1,
@@ -205,7 +205,7 @@ def test_released_recipe(world, tmp_path):
 
 
 def test_flag_beats_yaml_beats_recipe(tmp_path):
-    from lvd.recipe import read_settings
+    from lvd.training.recipes import read_settings
 
     save_yaml({"size": "nano", "epoch": 7, "lr": "2e-3"}, tmp_path / "c.yaml")
     settings = read_settings(tmp_path / "c.yaml", train_mae.build_parser().parse_args(["--epoch", "9"]))

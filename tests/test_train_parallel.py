@@ -17,10 +17,10 @@ import torch
 import launcher
 import train_mae
 from detector_world import STEPS, copy_world, make_world
-from lvd.files import load_torch
-from lvd.parallel import Processes
-from lvd.settings import ROOT
-from lvd.train_run import Job, part_of
+from lvd.utils.files import load_torch
+from lvd.utils.processes import Processes
+from lvd.utils.config import ROOT
+from lvd.training.grid_run import Job, part_of
 
 FAST = ["--size", "nano", "--epoch", "3", "--batch_size", "8", "--gpu_num", "-1", "--workers", "1"]
 ALL = {f"{group}/{step}.pth" for group in (1, 2) for step in range(STEPS)}

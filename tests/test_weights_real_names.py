@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 from weight_files import CKPTS, assert_state, half, is_motion, read
 
-from lvd.files import save_json
+from lvd.utils.files import save_json
 from MagicTime.utils.base import load_text_encoder, load_unet, load_vae
 from MagicTime.utils.dreambooth import load_dreambooth
 from MagicTime.utils.motion import load_motion, motion_options, read_motion

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lvd.errors import InputError
-from lvd.files import atomic
-from lvd.x0_file import create_x0_file, open_x0_file
+from lvd.utils.files import atomic
+from lvd.x0.file import create_x0_file, open_x0_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (4, 2, 8, 8)  # C, F, h, w
@@ -89,7 +89,7 @@ def test_a_file_larger_than_the_memory_costs_one_row(tmp_path):
     code = f"""
 import resource, sys, torch
 sys.path.insert(0, {str(ROOT)!r})
-from lvd.x0_file import create_x0_file, open_x0_file
+from lvd.x0.file import create_x0_file, open_x0_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with create_x0_file("big.pth", 12000, 50, (4, 8, 40, 40), torch.float16, {{}}, check_space=False) as writer:
     for row in (0, 11999):

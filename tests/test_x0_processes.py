@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lvd.errors import InputError
-from lvd.x0_file import open_x0_file
+from lvd.x0.file import open_x0_file
 from test_x0_file import META, ROOT, create, info_of, x0_of
 
 ROWS = 12
@@ -295,7 +295,7 @@ def test_bytes_written_grow_with_the_rows_not_with_their_square(tmp_path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import torch
-from lvd.x0_file import create_x0_file
+from lvd.x0.file import create_x0_file
 def written():
     return int(open("/proc/self/io").read().split("wchar: ")[1].split()[0])
 info = {{"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}}

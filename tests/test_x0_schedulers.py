@@ -11,13 +11,13 @@ import torch
 
 from lvd import X0Recorder, predicted_x0, watch_steps
 from lvd.errors import InputError
-from lvd.x0 import SCHEDULERS, describe_scheduler
+from lvd.x0.schedulers import SCHEDULERS, describe_scheduler
 
 X0 = 0.3 * torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 STEPS = (1, 2, 5, 20, 50)
 BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
-# Scheduler, settings, and how x_t = alpha x0 + sigma noise follows from a position in its tables, written apart from lvd.x0.
+# Scheduler, settings, and how x_t = alpha x0 + sigma noise follows from a position in its tables, written apart from lvd.x0.watch.
 BY_TIMESTEP, BY_SIGMA, SCALED, FLOW, INVERTED = "abar", "sigma", "scaled sigma", "flow", "inverted flow"
 ALL, DIFFUSION = ("epsilon", "v_prediction", "sample"), ("epsilon", "v_prediction")
 CASES = [

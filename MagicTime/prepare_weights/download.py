@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest  # noqa: E402
 
@@ -173,7 +173,7 @@ def download(steps, folder):
 
 @contextmanager
 def _alone(folder):
-    from lvd.locks import try_lock, warn_unlocked
+    from lvd.utils.locks import try_lock, warn_unlocked
 
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -189,7 +189,7 @@ def _alone(folder):
 
 def _load(step, folder):
     """Load one file into the staging folder, check it, give it its name, record it."""
-    from lvd.files import save_json
+    from lvd.utils.files import save_json
     from MagicTime.prepare_weights import hub
 
     partial = _partial(step, folder)
@@ -224,7 +224,7 @@ def _bytes_needed(steps, folder):
 
 def read_record(folder):
     """{file below --dir: facts} of earlier downloads into `folder`."""
-    from lvd.files import load_json
+    from lvd.utils.files import load_json
 
     path = Path(folder) / RECORD
     found = load_json(path) if path.exists() else {}

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_yaml
-from lvd.settings import check_keys
+from lvd.utils.files import load_yaml
+from lvd.utils.config import check_keys
 
 from .hub import HASH
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_json, read_text
+from lvd.utils.files import load_json, read_text
 
 from .config import DOWNLOAD
 from .motion_unet import load_2d, make_motion_unet

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_yaml
-from lvd.settings import ROOT, check_keys
+from lvd.utils.files import load_yaml
+from lvd.utils.config import ROOT, check_keys
 
 from . import hardware
 from .safe_guidance import CHOICES as SAFE_GUIDANCE

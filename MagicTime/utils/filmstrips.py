@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lvd.video_io import read_mp4
-from lvd.x0_file import open_x0_file
+from lvd.utils.video import read_mp4
+from lvd.x0.file import open_x0_file
 
 from .pipeline import decode, to_bytes
 from .video import strip_steps, write_filmstrip

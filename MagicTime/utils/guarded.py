@@ -1,6 +1,6 @@
 """The guard at work in the sampler: which videos of a batch go on, and previews of what the guard saw.
 
-What is unsafe is decided by lvd.guard alone. Here its verdicts are carried out: a stopped video leaves the batch, is never
+What is unsafe is decided by lvd.guard.guard alone. Here its verdicts are carried out: a stopped video leaves the batch, is never
 decoded and never written.
 """
 
@@ -10,11 +10,11 @@ from functools import cached_property
 
 import torch
 
-from lvd.guard import Guard
-from lvd.guard_session import STOPPED
-from lvd.rgb import LatentToRGB, load_rgb
+from lvd.guard.guard import Guard
+from lvd.guard.session import STOPPED
+from lvd.data.rgb import LatentToRGB, load_rgb
 from lvd.voting import exact
-from lvd.x0 import describe_scheduler
+from lvd.x0.schedulers import describe_scheduler
 
 from . import config as cfg
 from .pipeline import decode, to_bytes

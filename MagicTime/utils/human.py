@@ -7,9 +7,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lvd.command import summary
+from lvd.utils.cli import summary
 from lvd.errors import InputError
-from lvd.files import atomic
+from lvd.utils.files import atomic
 
 from .prompts import clean, negatives_of, seeds_of, words_cut
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.files import load_json, need_file, read_text
+from lvd.utils.files import load_json, need_file, read_text
 
 from . import config as cfg
 

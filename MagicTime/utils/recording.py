@@ -6,7 +6,7 @@ import torch
 class BatchRecording:
     """Tensors [S, B, C, F, h, w] of the `wanted` rows of a batch, filled step by step, then written to their files.
 
-    writers: {key: lvd.x0_file.X0Writer}; dtype: of the files; latent_shape: (C, F, h, w).
+    writers: {key: lvd.x0.file.X0Writer}; dtype: of the files; latent_shape: (C, F, h, w).
     """
 
     def __init__(self, writers, wanted, steps, latent_shape, dtype, device):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lvd.data_config import read_data_config
+from lvd.data.config import read_data_config
 from lvd.errors import InputError
-from lvd.labels import read_labels
-from lvd.rgb import load_rgb
-from lvd.source import RecordedClips
-from lvd.x0_file import open_x0_file
+from lvd.data.labels import read_labels
+from lvd.data.rgb import load_rgb
+from lvd.data.sources import RecordedClips
+from lvd.x0.file import open_x0_file
 
 BYTES_OF_A_LATENT = 512 << 10  # that decoding takes: 2 GB for a frame of 64 x 64 latents (512x512 px) in float32
 

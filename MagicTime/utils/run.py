@@ -10,11 +10,11 @@ import torch
 from tqdm import tqdm
 
 from lvd.errors import InputError
-from lvd.files import fingerprint, load_json, save_json, sweep_partials
-from lvd.locks import try_lock
-from lvd.parallel import Processes
-from lvd.settings import ROOT, claim_output, versions
-from lvd.x0_file import create_x0_file
+from lvd.utils.files import fingerprint, load_json, save_json, sweep_partials
+from lvd.utils.locks import try_lock
+from lvd.utils.processes import Processes
+from lvd.utils.config import ROOT, claim_output, versions
+from lvd.x0.file import create_x0_file
 
 from . import config as cfg
 from . import hardware
@@ -35,7 +35,7 @@ RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 class Run:
     """Checks all that can be before the weights are loaded; load() them, or give a `model`; sample() makes what is missing.
 
-    `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.parallel); `guarding`:
+    `prompts`: list of prompts.Prompt, one per row; `out`: the folder; `processes`: who samples (lvd.utils.processes); `guarding`:
     a guarded.Guarding, which stops unsafe videos.
     """
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lvd.errors import InputError
-from lvd.files import load_torch, need_file
+from lvd.utils.files import load_torch, need_file
 
 # What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a weight of the model.
 TRAINER = {"callbacks", "hparams", "hyper_parameters", "loops", "lr_scheduler", "lr_schedulers", "optimizer",

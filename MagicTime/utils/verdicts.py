@@ -6,11 +6,11 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from lvd.command import plural
+from lvd.errors import plural
 from lvd.errors import InputError
-from lvd.files import read_text
-from lvd.guard_session import SAFE, STOPPED, UNCHECKED, UNSAFE
-from lvd.locks import try_lock
+from lvd.utils.files import read_text
+from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
+from lvd.utils.locks import try_lock
 
 NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lvd.files import atomic
-from lvd.video_io import write_mp4
+from lvd.utils.files import atomic
+from lvd.utils.video import write_mp4
 
 CRF = 12  # H.264's constant rate factor: near transparent
 STRIP_STEPS = (0, 5, 10, 20, 35, 49)

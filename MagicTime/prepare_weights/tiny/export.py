@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ldm_names import ldm_unet, ldm_vae
-from lvd.files import atomic, save_json, save_torch
+from lvd.utils.files import atomic, save_json, save_torch
 
 BASE, MOTION_FILE = Path("Base_Model/stable-diffusion-v1-5"), Path("Base_Model/motion_module/motion_module.ckpt")
 DREAMBOOTH = Path("DreamBooth/TinyWorld.safetensors")

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from lvd.command import Parser, run_command, summary  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
 from lvd.errors import InputError  # noqa: E402
-from lvd.settings import ROOT, claim_output, versions  # noqa: E402
+from lvd.utils.config import ROOT, claim_output, versions  # noqa: E402
 
 STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
 

@@ -1,0 +1,1 @@
+"""From recordings and labels to the clips that a detector reads."""

@@ -1,0 +1,1 @@
+"""Networks that read a clip, what their scores mean, and the bank that asks them."""

@@ -1,0 +1,68 @@
+"""The file of a pre-trained encoder, and how a detector starts from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvd.data.identity import need_same_recordings, need_same_rgb
+from lvd.detectors.videomae import CONFIG_KEYS
+from lvd.errors import InputError
+from lvd.utils.files import load_torch, sha256
+
+FORMAT = "lvd pretrained encoder 1"
+PRETRAINED = "pretrained.pth"
+FILE_KEYS = {"format", "state_dict", "config", "representation", "about"}
+NOT_GEOMETRY = ("hidden_dropout_prob",)
+
+
+@dataclass
+class Pretrained:
+    """An encoder of pretrain_mae.py that a detector may start from. sha256: of the file."""
+
+    path: Path
+    config: dict
+    representation: str
+    about: dict
+    sha256: str
+
+    def check(self, representation, eval_sha256, split, made_by):
+        """InputError when it reads other clips, or may have seen what is held out. made_by: of the clips' source."""
+        if self.representation != representation:
+            raise InputError(f"--init {self.path}: pretrained on {self.representation} clips, these are {representation}")
+        known = self.about["eval_sha256"]
+        if known != eval_sha256:
+            raise InputError(f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now {eval_sha256[:12]}"
+                             f"...), so it may have seen held-out clips; run pretrain_mae.py with this one")
+        before = self.about.get("dataset", {})
+        need_same_recordings(f"--init {self.path}", before, made_by, "run pretrain_mae.py on these")
+        need_same_rgb(f"--init {self.path}", before, made_by)
+        for kind in ("unsafe", "normal"):
+            if seen := sorted(set(self.about["rows"][kind]) & set(getattr(split, kind))):
+                raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
+
+    def into(self, *models):
+        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, alike; InputError for another shape."""
+        for key in CONFIG_KEYS:
+            both = getattr(models[0].config, key), self.config[key]
+            here, there = (list(value) if isinstance(value, tuple) else value for value in both)
+            if key not in NOT_GEOMETRY and here != there:
+                raise InputError(f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; pretrain the "
+                                 f"same --size on clips of the same shape")
+        state = load_pretrained_file(self.path)["state_dict"]  # only now: a run's processes get this object, not the weights
+        for model in models:
+            model.videomae.load_state_dict({key.removeprefix("videomae."): value for key, value in state.items()})
+
+
+def load_pretrained(path):
+    """Pretrained of a file written by pretrain_mae.py."""
+    found = load_pretrained_file(path, mmap=True)
+    return Pretrained(Path(path), found["config"], found["representation"], found["about"], sha256(path))
+
+
+def load_pretrained_file(path, mmap=False):
+    """The checked dict of a pretrained.pth."""
+    found = load_torch(path, mmap=mmap)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(f"{path}: not a pretrained encoder; pretrain_mae.py makes one")
+    if missing := FILE_KEYS - set(found):
+        raise InputError(f"{path}: pretrained encoder without '{sorted(missing)[0]}'")
+    return found

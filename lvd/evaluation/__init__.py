@@ -1,0 +1,1 @@
+"""How good are votes and scores? Metrics, votes of the held-out videos, reports, figures."""

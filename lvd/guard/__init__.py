@@ -1,0 +1,1 @@
+"""Stops unsafe videos while a pipeline samples them."""
