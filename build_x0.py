@@ -50,7 +50,7 @@ def work(args):
     if normal and normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
         raise InputError(f"{normal.path}: videos of shape {list(normal.tensor.shape[1:])} (steps, C, F, h, w), those of "
                          f"{unsafe.path} have {list(unsafe.tensor.shape[1:])}; both must be sampled alike")
-    from MagicTime.utils.recordings import decoder_of
+    from MagicTime.utils.clip_sources import decoder_of
 
     decode = decoder_of(settings, unsafe)
     if settings["representation"] == "video":

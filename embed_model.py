@@ -137,7 +137,7 @@ def _source(args, device):
         return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
     if args.data_dir is not None:
         raise InputError(f"--data_dir {args.data_dir}: clips come from --recordings {args.recordings}; give one of the two")
-    from MagicTime.utils.recordings import open_recordings
+    from MagicTime.utils.clip_sources import open_recordings
 
     return open_recordings(args.recordings, device)
 

@@ -46,7 +46,7 @@ def work(args):
 
     from lvd.data.rgb import Fit, LatentToRGB, SD1, save_rgb
     from lvd.x0.file import open_x0_file
-    from MagicTime.utils.recordings import Decoder, model_paths
+    from MagicTime.utils.clip_sources import Decoder, model_paths
 
     if args.frames < 1:
         raise InputError(f"--frames {args.frames}: 1 or more are needed")

@@ -120,7 +120,7 @@ def clip_source(args, device, labelled=True):
         if getattr(args, flag) is not None:
             raise InputError(f"--{flag} {getattr(args, flag)}: clips come from --recordings {args.recordings}; give one of "
                              f"the two")
-    from MagicTime.utils.recordings import open_recordings
+    from MagicTime.utils.clip_sources import open_recordings
 
     return open_recordings(args.recordings, device, labelled)
 

@@ -89,7 +89,7 @@ class Scores:
     """found: {(group, step): (validation raw, labels, held-out raw, labels)} of all detectors of a folder."""
 
     def __init__(self, args):
-        from MagicTime.utils.recordings import open_recordings
+        from MagicTime.utils.clip_sources import open_recordings
 
         self.source, self.split = open_recordings(args.config, "cpu"), load_split(args.eval_dir)
         places = {(int(path.parent.name), int(path.stem)) for path in args.model_dir.glob("[0-9]*/[0-9]*.pth")}

@@ -64,7 +64,7 @@ def count_sampler():
     """{piece: {"TFLOP", "million parameters"}} of a guided denoising step and of decoding a video."""
     from diffusers import AutoencoderKL
 
-    from MagicTime.utils.motion_unet import make_motion_unet
+    from MagicTime.utils.weights.motion_unet import make_motion_unet
 
     channels, frames, height, width = LATENTS
     with torch.device("meta"):

@@ -171,7 +171,7 @@ def memory_elsewhere(args, part):
 
 def random_unet(config, device, dtype):
     """MagicTime's UNet with small random weights, made in seconds: nothing is initialised twice."""
-    from MagicTime.utils.motion_unet import make_motion_unet
+    from MagicTime.utils.weights.motion_unet import make_motion_unet
 
     with torch.device("meta"):
         unet = make_motion_unet(config)

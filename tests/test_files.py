@@ -11,7 +11,7 @@ from lvd.utils import files
 from lvd.data.config import read_data_config
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
-from MagicTime.utils.tensors import read_tensors
+from MagicTime.utils.weights.tensors import read_tensors
 
 
 def test_bytes_of_a_tensor_are_not_copied():

@@ -128,7 +128,7 @@ def test_contact_sheet(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_whole_script(tmp_path, capsys):
-    from MagicTime.utils.weights import load_magictime
+    from MagicTime.utils.weights.load import load_magictime
 
     args = ["--work_dir", str(tmp_path / "work"), "--save_dir", str(tmp_path / "Tiny"), "--shorten", "0.001", "--clips", "16"]
     assert make_tiny.main(args) == 0

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
-from MagicTime.utils.motion_unet import motion_transformers
+from MagicTime.utils.weights.motion_unet import motion_transformers
 from MagicTime.utils.pipeline import decode, encode, initial_noise, released_x0
-from MagicTime.utils.weights import load_magictime, load_sampling_vae
+from MagicTime.utils.weights.load import load_magictime, load_sampling_vae
 
 PARITY = worlds.ROOT / "tests" / "parity"
 INPUTS = json.loads((PARITY / "inputs.json").read_text())

@@ -23,7 +23,7 @@ from lvd.data.rgb import Fit, LatentToRGB, SD1, load_rgb, save_rgb
 from lvd.data.sources import FolderClips, HeldOutFolders
 from lvd.data.split import save_split
 from lvd.x0.file import open_x0_file
-from MagicTime.utils.recordings import model_paths, open_recordings
+from MagicTime.utils.clip_sources import model_paths, open_recordings
 from test_build_data import SHAPE, decoded, magictime, record  # noqa: F401 (a fixture)
 from test_source import STEPS, World, all_same
 from test_train_embed_accuracy import refused
@@ -301,7 +301,7 @@ def test_lossless_videos_hold_the_decoded_frames_and_train_what_recordings_train
 
 def test_the_shipped_matrix_belongs_to_the_shipped_model():
     """Its autoencoder's weights, R2 of a fit on a few frames of noise-free clips: see provenance inside."""
-    from MagicTime.utils.recordings import Decoder, model_paths
+    from MagicTime.utils.clip_sources import Decoder, model_paths
 
     path = worlds.ROOT / "MagicTime/ckpts/Tiny/latent_rgb.json"
     rgb = load_rgb(path)

@@ -13,9 +13,9 @@ from weight_files import ADAPTERS, BASE, CKPTS, assert_refused, assert_same, ass
 from weight_files import is_motion, read, write
 
 from lvd.errors import InputError
-from MagicTime.utils.base import load_text_encoder, load_tokenizer, load_unet, load_vae
-from MagicTime.utils.motion_unet import make_motion_unet, motion_transformers
-from MagicTime.utils.weights import load_magictime
+from MagicTime.utils.weights.base import load_text_encoder, load_tokenizer, load_unet, load_vae
+from MagicTime.utils.weights.motion_unet import make_motion_unet, motion_transformers
+from MagicTime.utils.weights.load import load_magictime
 from worlds import ONLY_BASE
 
 

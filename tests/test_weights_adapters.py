@@ -13,8 +13,8 @@ from weight_files import ADAPTERS, CKPTS, assert_refused, assert_same, assert_st
 
 from lvd.errors import InputError
 from MagicTime.utils import patterns
-from MagicTime.utils.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
-from MagicTime.utils.base import load_text_encoder
+from MagicTime.utils.weights.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
+from MagicTime.utils.weights.base import load_text_encoder
 
 CONFIG_T = "Magic_Weights/magic_adapter_t/default/adapter_config.json"
 CONFIG_TEXT = "Magic_Weights/magic_text_encoder/default/adapter_config.json"

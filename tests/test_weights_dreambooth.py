@@ -10,7 +10,7 @@ import worlds
 from safetensors.torch import save_file
 from weight_files import CKPTS, assert_refused, assert_same, assert_state, half, read
 
-from MagicTime.utils.weights import load_magictime, load_sampling_vae
+from MagicTime.utils.weights.load import load_magictime, load_sampling_vae
 
 TEXT = "cond_stage_model.transformer."
 COUNTS = "324 unet, 180 vae, 36 text_encoder tensors replaced"

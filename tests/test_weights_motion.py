@@ -10,8 +10,8 @@ from diffusers import MotionAdapter
 from safetensors.torch import save_file
 from weight_files import ADAPTERS, CKPTS, assert_refused, assert_same, assert_state, copy, is_motion, read  # noqa: F401
 
-from MagicTime.utils.motion_unet import make_motion_unet
-from MagicTime.utils.weights import load_magictime
+from MagicTime.utils.weights.motion_unet import make_motion_unet
+from MagicTime.utils.weights.load import load_magictime
 from worlds import ONLY_BASE
 
 TABLES = "pos_encoder.pe"

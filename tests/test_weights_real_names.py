@@ -14,10 +14,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from weight_files import CKPTS, assert_state, half, is_motion, read
 
 from lvd.utils.files import save_json
-from MagicTime.utils.base import load_text_encoder, load_unet, load_vae
-from MagicTime.utils.dreambooth import load_dreambooth
-from MagicTime.utils.motion import load_motion, motion_options, read_motion
-from MagicTime.utils.motion_unet import make_motion_unet
+from MagicTime.utils.weights.base import load_text_encoder, load_unet, load_vae
+from MagicTime.utils.weights.dreambooth import load_dreambooth
+from MagicTime.utils.weights.motion import load_motion, motion_options, read_motion
+from MagicTime.utils.weights.motion_unet import make_motion_unet
 
 UNET = dict(
     sample_size=64, in_channels=4, out_channels=4, layers_per_block=2, cross_attention_dim=768, attention_head_dim=8,

@@ -40,7 +40,7 @@ def make_parts(seed=0):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from MagicTime.utils.motion_unet import make_motion_unet
+    from MagicTime.utils.weights.motion_unet import make_motion_unet
 
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
@@ -109,7 +109,7 @@ def load(folder, **changes):
     from diffusers import DDIMScheduler
 
     from MagicTime.utils.config import WEIGHTS
-    from MagicTime.utils.weights import load_magictime
+    from MagicTime.utils.weights.load import load_magictime
 
     block = {**model_block(folder), **changes}
     scheduler = DDIMScheduler(**inference_block()["noise_scheduler_kwargs"])

@@ -7,7 +7,7 @@ from lvd.errors import InputError
 from lvd.utils.files import load_yaml
 from lvd.utils.config import check_keys
 
-from .hub import HASH
+from MagicTime.prepare_weights.hub import HASH
 
 MANIFEST = Path(__file__).with_name("weights.yaml")
 WEIGHT_KEYS = ("what", "licence", "needed_by", "folder", "sources", "files")

@@ -10,9 +10,9 @@ from lvd.errors import InputError
 from lvd.utils.files import load_yaml
 from lvd.utils.config import ROOT, check_keys
 
-from . import hardware
-from .safe_guidance import CHOICES as SAFE_GUIDANCE
-from .safe_guidance import NONE, safe_guidance_of
+from MagicTime.utils import hardware
+from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
+from MagicTime.utils.safe_guidance import NONE, safe_guidance_of
 
 MAGICTIME = ROOT / "MagicTime"
 LOOKED = "(looked in the current folder, MagicTime/ and the repository root)"

@@ -5,8 +5,8 @@ from pathlib import Path
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
 
-from .pipeline import decode, to_bytes
-from .video import strip_steps, write_filmstrip
+from MagicTime.utils.pipeline import decode, to_bytes
+from MagicTime.utils.video import strip_steps, write_filmstrip
 
 
 def draw_filmstrips(folder, vae, count, device=None):

@@ -16,9 +16,9 @@ from lvd.data.rgb import LatentToRGB, load_rgb
 from lvd.voting import exact
 from lvd.x0.schedulers import describe_scheduler
 
-from . import config as cfg
-from .pipeline import decode, to_bytes
-from .video import write_filmstrip
+from MagicTime.utils import config as cfg
+from MagicTime.utils.pipeline import decode, to_bytes
+from MagicTime.utils.video import write_filmstrip
 
 PREVIEW_ROWS = 8  # steps that a preview shows at most
 

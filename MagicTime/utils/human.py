@@ -11,7 +11,7 @@ from lvd.utils.cli import summary
 from lvd.errors import InputError
 from lvd.utils.files import atomic
 
-from .prompts import clean, negatives_of, seeds_of, words_cut
+from MagicTime.utils.prompts import clean, negatives_of, seeds_of, words_cut
 
 QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 

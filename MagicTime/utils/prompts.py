@@ -16,7 +16,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.files import load_json, need_file, read_text
 
-from . import config as cfg
+from MagicTime.utils import config as cfg
 
 MAX_FILE = 64 << 20  # bytes; half a million prompts fit, a weight file named by mistake does not
 MAX_NAME = 200  # bytes; file systems allow 255, with suffix and the mark of an unfinished file

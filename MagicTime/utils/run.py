@@ -16,16 +16,16 @@ from lvd.utils.processes import Processes
 from lvd.utils.config import ROOT, claim_output, versions
 from lvd.x0.file import create_x0_file
 
-from . import config as cfg
-from . import hardware
-from .base import part_config
-from .pipeline import decode, sample, to_bytes
-from .prompts import digest, negatives_of, seeds_of, words_cut
-from .recording import BatchRecording
-from .safe_guidance import safe_guidance_of
-from .verdicts import PREVIEWS, VERDICTS, Verdicts, tell, verdict_line
-from .video import video_kinds, write_video
-from .weights import load_magictime
+from MagicTime.utils import config as cfg
+from MagicTime.utils import hardware
+from MagicTime.utils.weights.base import part_config
+from MagicTime.utils.pipeline import decode, sample, to_bytes
+from MagicTime.utils.prompts import digest, negatives_of, seeds_of, words_cut
+from MagicTime.utils.batch_recording import BatchRecording
+from MagicTime.utils.safe_guidance import safe_guidance_of
+from MagicTime.utils.verdicts import PREVIEWS, VERDICTS, Verdicts, tell, verdict_line
+from MagicTime.utils.video import video_kinds, write_video
+from MagicTime.utils.weights.load import load_magictime
 
 # What two runs into one folder may differ in: none of it changes a video (a batch or a kernel only to float tolerance).
 NOT_IDENTITY = ("batch_size", "save_path", "file_path", "format", "versions", *hardware.HARMLESS)
@@ -170,7 +170,7 @@ class Run:
 
     def filmstrips(self, count):
         """Draw the filmstrips of the first `count` finished prompts that have none. Returns their folder, if any."""
-        from .filmstrips import draw_filmstrips
+        from MagicTime.utils.filmstrips import draw_filmstrips
 
         if not self.settings["save_predx_0"]:
             raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")

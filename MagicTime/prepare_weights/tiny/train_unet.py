@@ -19,7 +19,7 @@ from training import processes, save_atomically, train_stage
 from world import FRAMES, caption, random_scene, render
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from MagicTime.utils.motion_unet import make_motion_unet, silence_motion  # noqa: E402
+from MagicTime.utils.weights.motion_unet import make_motion_unet, silence_motion  # noqa: E402
 
 UNET = dict(
     sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 96),

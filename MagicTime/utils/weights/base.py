@@ -6,9 +6,9 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.files import load_json, read_text
 
-from .config import DOWNLOAD
-from .motion_unet import load_2d, make_motion_unet
-from .tensors import leave_out, load_exactly, read_tensors, rename, without_weights
+from MagicTime.utils.config import DOWNLOAD
+from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
+from MagicTime.utils.weights.tensors import leave_out, load_exactly, read_tensors, rename, without_weights
 
 # An old VAE's attention layer (diffusers up to 0.13) → today's names.
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}

@@ -8,12 +8,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lvd.errors import InputError
 
-from . import base
-from .adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
-from .dreambooth import load_dreambooth, load_dreambooth_vae
-from .motion import load_motion, motion_options, read_motion
-from .motion_unet import empty_motion
-from .tensors import own, say_left_out
+from MagicTime.utils.weights import base
+from MagicTime.utils.weights.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
+from MagicTime.utils.weights.dreambooth import load_dreambooth, load_dreambooth_vae
+from MagicTime.utils.weights.motion import load_motion, motion_options, read_motion
+from MagicTime.utils.weights.motion_unet import empty_motion
+from MagicTime.utils.weights.tensors import own, say_left_out
 
 
 @dataclass

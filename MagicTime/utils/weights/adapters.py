@@ -11,11 +11,11 @@ import torch
 
 from lvd.errors import InputError
 
-from .base import TEXT_PREFIX, read_mapping
-from .motion import animatediff_name, todays_name
-from .motion_unet import MOTION
-from .patterns import matched
-from .tensors import check_tensor, need_finite, read_tensors
+from MagicTime.utils.weights.base import TEXT_PREFIX, read_mapping
+from MagicTime.utils.weights.motion import animatediff_name, todays_name
+from MagicTime.utils.weights.motion_unet import MOTION
+from MagicTime.utils.weights.patterns import matched
+from MagicTime.utils.weights.tensors import check_tensor, need_finite, read_tensors
 
 S_KEY = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight")
 S_GAIN = 2.0  # MagicTime doubles both factors: four times the plain product

@@ -13,9 +13,9 @@ from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_t
 
 from lvd.errors import InputError
 
-from .base import read_mapping, read_weights
-from .motion_unet import MOTION, TABLE, is_motion
-from .tensors import check_tensor, load_exactly, read_tensors, rename, say_left_out
+from MagicTime.utils.weights.base import read_mapping, read_weights
+from MagicTime.utils.weights.motion_unet import MOTION, TABLE, is_motion
+from MagicTime.utils.weights.tensors import check_tensor, load_exactly, read_tensors, rename, say_left_out
 
 TABLES = (".pos_encoder.pe", f".{TABLE}")  # AnimateDiff has one sinusoidal table per attention, diffusers one per block
 TABLE_TOLERANCE = 3e-3  # float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1

@@ -13,7 +13,7 @@ from torch import nn
 
 from lvd.errors import InputError
 
-from .tensors import load_exactly
+from MagicTime.utils.weights.tensors import load_exactly
 
 MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
 TABLE = "pos_embed.pe"  # the end of a position table's name

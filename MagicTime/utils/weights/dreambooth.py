@@ -9,9 +9,9 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 
 from lvd.errors import InputError
 
-from .base import as_linear, load_text
-from .motion_unet import load_2d
-from .tensors import leave_out, load_exactly, read_tensors, say_left_out
+from MagicTime.utils.weights.base import as_linear, load_text
+from MagicTime.utils.weights.motion_unet import load_2d
+from MagicTime.utils.weights.tensors import leave_out, load_exactly, read_tensors, say_left_out
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 EMA = "model_ema."

@@ -54,14 +54,14 @@ class Decoder:
     _vae: object = field(default=None, repr=False)
 
     def __call__(self, latents):
-        from .pipeline import decode
+        from MagicTime.utils.pipeline import decode
 
         at_once = self._frames_at_once(latents)
         return torch.cat([decode(self.vae, clip, at_once) for clip in latents.split(1)])
 
     @property
     def vae(self):
-        from .weights import load_sampling_vae
+        from MagicTime.utils.weights.load import load_sampling_vae
 
         if self._vae is None:
             self._vae = load_sampling_vae(self.paths).to(self.device)
@@ -101,7 +101,7 @@ class Decoder:
 
 def model_paths(sample_config):
     """{"pretrained_model_path", "dreambooth_path"} of a sampling YAML or of the model block of the paper's form."""
-    from .config import find, read_config
+    from MagicTime.utils.config import find, read_config
 
     model = sample_config
     if isinstance(model, list):

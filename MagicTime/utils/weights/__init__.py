@@ -1,0 +1,1 @@
+"""From weight files in their published layouts to a sampler: read, checked, renamed, merged."""
