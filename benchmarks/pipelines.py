@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
-import tiny_pipelines  # noqa: E402
-from pipeline_world import NORMAL, STEPS, UNSAFE, make_world  # noqa: E402
+from tests.worlds import tiny_pipelines  # noqa: E402
+from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world  # noqa: E402
 
 from lvd import Guard, UnsafeVideoError, X0Recorder  # noqa: E402
 from lvd.utils.cli import Parser, run_command, summary  # noqa: E402

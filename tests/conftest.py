@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-import worlds
+from tests.worlds import magictime_world
 
 
 def pytest_configure():
@@ -16,10 +16,10 @@ def pytest_configure():
 def world(tmp_path_factory):
     """A random tiny MagicTime in real file layouts: (folder, parts). Read only: copy what you want to change."""
     folder = tmp_path_factory.mktemp("world")
-    return folder, worlds.make_world(folder)
+    return folder, magictime_world.make_world(folder)
 
 
 @pytest.fixture(scope="session")
 def model(world):
     """The world's six files, loaded and merged."""
-    return worlds.load(world[0])
+    return magictime_world.load(world[0])

@@ -1,0 +1,1 @@
+"""Small worlds that tests run the real scripts on, and what starts them."""
