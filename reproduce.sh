@@ -57,7 +57,7 @@ eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 
 step() { # step NAME COMMAND...: run it, log its seconds and peak memory
   echo; echo "== $1"
-  "$PY" benchmarks/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
+  "$PY" benchmarks/common/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
 }
 step "sample unsafe" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
   --save-path "$UNSAFE_DIR" --gpu_num "$GPU" --filmstrips 8

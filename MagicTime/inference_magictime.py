@@ -9,10 +9,8 @@ On several GPUs: accelerate launch --multi_gpu --num_processes 4 MagicTime/infer
 
 import argparse
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
 
 OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
              "safe_guidance", "safety_concept")

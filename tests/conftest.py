@@ -1,5 +1,6 @@
 """Fixtures shared by the tests of the sampler and of the scripts."""
 
+import os
 import signal
 
 import pytest
@@ -7,6 +8,12 @@ from tests.worlds import magictime_world
 
 
 def pytest_configure():
+    """The commands that tests start import this tree, whatever is installed."""
+    os.environ["PYTHONPATH"] = str(magictime_world.ROOT)
+    _let_interrupts_through()
+
+
+def _let_interrupts_through():
     """A suite that a shell started in the background ignores Ctrl-C, and so would the commands that its tests interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.errors import InputError
+from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
 
 DEFAULT_DIR = Path(__file__).resolve().parents[1] / "ckpts"
 RECORD = "download.json"  # {file below --dir: where it came from, size, sha256}

@@ -2,15 +2,13 @@
 
 import csv
 import socket
-import sys
 
 import pytest
 import torch
 from tests.worlds import magictime_world
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import recording  # noqa: E402
-import recording_files  # noqa: E402
+from benchmarks.recording import cost as recording
+from benchmarks.recording import files as recording_files
 
 
 def figures(path):

@@ -1,7 +1,6 @@
 """Benchmarks of the detectors: the plain way does what it says, and the figures are those of what was run."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from sklearn.metrics import log_loss
 
 import gen_eval_set
 import train_mae
-from tests.worlds import magictime_world
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
 from lvd.data.clip_file import clip_path, read_clip
 from lvd.detectors.detector import load_detector, predict
@@ -18,10 +16,9 @@ from lvd.utils.files import load_torch
 from lvd.data.split import load_split
 from tests.data.test_build_data import record, write_labels
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import calibration  # noqa: E402
-import plain  # noqa: E402
-import plain_way  # noqa: E402
+from benchmarks.detectors import calibration
+from benchmarks.detectors import plain
+from benchmarks.detectors import plain_way
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,20 @@
 """What the guard costs and saves, and the baselines beside it: exact counts, arithmetic of tables, that commands run."""
 
 import csv
-import sys
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 from tests.worlds.guard_world import make_home
 
 from lvd.errors import InputError
 from lvd.utils.files import save_torch, save_yaml
-from lvd.prompt_filter import TextClassifier, WordList, words
+from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
 from lvd.data.split import Split, save_split
 from lvd.x0.file import create_x0_file
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import baselines  # noqa: E402
-import guard_cost  # noqa: E402
-import guard_flops  # noqa: E402
+from benchmarks.guard import baselines
+from benchmarks.guard import cost as guard_cost
+from benchmarks.guard import flops as guard_flops
 
 
 def read(path):

@@ -1,12 +1,10 @@
-"""benchmarks/recipes.py on a tiny world: its figures against scores by hand, and what is finished is kept."""
+"""benchmarks/detectors/recipes.py on a tiny world: its figures against scores by hand, and what is finished is kept."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
 import torch
-from tests.worlds import magictime_world
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.worlds.detector_world import make_world
@@ -14,8 +12,7 @@ from lvd.utils.files import load_torch
 from lvd.training.recipes import RECIPES
 from lvd.data.split import load_split
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import recipes  # noqa: E402
+from benchmarks.detectors import recipes
 
 NAMES = ["full", "without mirroring", "dropout 0.1 instead of masking"]
 

@@ -1,12 +1,10 @@
-"""benchmarks/representations.py on recordings of noise: the whole table, resumed, and its figures against the files."""
+"""benchmarks/detectors/representations.py on recordings of noise: the whole table, resumed, and its figures against the files."""
 
 import csv
 import statistics
-import sys
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
@@ -14,8 +12,7 @@ from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
 from tests.data.test_sources import World
 from tests.evaluation.test_train_embed_accuracy import refused
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import representations  # noqa: E402
+from benchmarks.detectors import representations
 
 
 @pytest.fixture(scope="module")

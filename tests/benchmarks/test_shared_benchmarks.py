@@ -1,20 +1,17 @@
-"""benchmarks/shared.py and pretraining.py on recordings of noise: their figures against the files that were made."""
+"""benchmarks/detectors/shared.py and pretraining.py on recordings of noise: their figures against the files that were made."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
-from tests.worlds import magictime_world
 
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
 from tests.data.test_sources import World
 from tests.evaluation.test_train_embed_accuracy import refused
 
-sys.path.insert(0, str(magictime_world.ROOT / "benchmarks"))
-import pretraining  # noqa: E402
-import shared  # noqa: E402
+from benchmarks.detectors import pretraining
+from benchmarks.detectors import shared
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import random
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from lvd.utils.cli import parse_numbers
 from lvd.data.split import load_split, make_split, save_split
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "MagicTime" / "prepare_weights" / "tiny"
-sys.path.insert(0, str(TINY))
 
 
 def write(tmp_path, text):
@@ -152,8 +149,8 @@ def test_bad_number_lists_are_named(text):
 
 
 def test_tiny_prompts(tmp_path):
-    import make_prompts
-    from world import CATEGORIES, EFFECT_WORDS, GROW_WORDS
+    from MagicTime.prepare_weights.tiny import make_prompts
+    from MagicTime.prepare_weights.tiny.world import CATEGORIES, EFFECT_WORDS, GROW_WORDS
 
     for folder in ("a", "b"):
         assert make_prompts.main(["--out", str(tmp_path / folder)]) == 0
@@ -179,7 +176,7 @@ def test_tiny_prompts(tmp_path):
 
 
 def test_reworded_prompts_share_no_keyword_with_the_plain_ones():
-    from world import EFFECT_WORDS
+    from MagicTime.prepare_weights.tiny.world import EFFECT_WORDS
 
     shipped = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
     small_words = {"a", "and", "in", "into", "with", "under"}
@@ -192,7 +189,7 @@ def test_reworded_prompts_share_no_keyword_with_the_plain_ones():
 
 
 def test_prompts_of_another_scale_need_another_folder(tmp_path, capsys):
-    import make_prompts
+    from MagicTime.prepare_weights.tiny import make_prompts
 
     assert make_prompts.main(["--out", str(tmp_path), "--scale", "full"]) == 0
     assert len((tmp_path / "unsafe.txt").read_text().splitlines()) == 800

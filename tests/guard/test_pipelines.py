@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
@@ -20,8 +19,7 @@ from lvd.x0.schedulers import describe_scheduler
 from lvd.x0.file import open_x0_file
 from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import pipelines  # noqa: E402
+from benchmarks.guard import pipelines
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
 tiny_of = cache(tiny_pipelines.build)

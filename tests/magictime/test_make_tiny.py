@@ -6,12 +6,12 @@ import torch
 from tests.worlds import magictime_world  # noqa: F401  (puts the tiny world's folder on the path)
 from torch import nn
 
-import contact_sheet
-import make_tiny
-import training
+from MagicTime.prepare_weights.tiny import contact_sheet
+from MagicTime.prepare_weights.tiny import make_tiny
+from MagicTime.prepare_weights.tiny import training
 from lvd.utils.video import write_mp4
 from lvd.x0.file import create_x0_file
-from world import CATEGORIES, COLOURS, PLACES, Scene, caption, random_scene, render
+from MagicTime.prepare_weights.tiny.world import CATEGORIES, COLOURS, PLACES, Scene, caption, random_scene, render
 
 
 def test_clips_show_what_the_scene_says():

@@ -1,6 +1,5 @@
 """The weights that the repository ships: small enough, loadable, and their videos look like their captions."""
 
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import yaml
 
 from lvd.utils.config import ROOT
 from lvd.utils.video import read_mp4
-from world import COLOURS, PLACES
+from MagicTime.prepare_weights.tiny.world import COLOURS, PLACES
 
 TINY = ROOT / "MagicTime" / "ckpts" / "Tiny"
 PLAIN = [("red", "circle", "in the snow"), ("blue", "square", "at night"), ("yellow", "star", "in a meadow"),
@@ -27,8 +26,7 @@ PROMPTS = [f"a {colour} {shape} rests {place}" for colour, shape, place in PLAIN
 
 def sampled(folder, prompts, **changes):
     """int [N, F, H, W, 3]: videos of the shipped config (25 steps), through the command."""
-    sys.path.insert(0, str(ROOT / "MagicTime"))
-    import inference_magictime
+    from MagicTime import inference_magictime
 
     folder.mkdir()
     (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")

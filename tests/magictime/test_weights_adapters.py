@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tests.worlds.weight_files import ADAPTERS, CKPTS, assert_refused, assert_same, assert_state, copy, half, read, write  # noqa: F401
 
 from lvd.errors import InputError
-from MagicTime.utils import patterns
+from MagicTime.utils.weights import patterns
 from MagicTime.utils.weights.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
 from MagicTime.utils.weights.base import load_text_encoder
 

@@ -118,7 +118,7 @@ def test_weights_beside_the_state_dict(world, tmp_path, beside, said):
 
 def write_version(folder, version, path):
     """A random motion file of version 1, 2 or 3. Returns the UNet that it was made from."""
-    from export import write_motion
+    from MagicTime.prepare_weights.tiny.export import write_motion
 
     draw = torch.Generator().manual_seed(version)
     unet = magictime_world.shake(make_motion_unet(magictime_world.UNET, 8, 24 if version == 1 else 32, version == 2), draw)

@@ -134,7 +134,7 @@ def test_counts():
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     """A world of the real depth: (folder, parts)."""
-    from export import export
+    from MagicTime.prepare_weights.tiny.export import export
 
     folder, draw = tmp_path_factory.mktemp("deep"), torch.Generator().manual_seed(0)
     text = CLIPTextConfig(**NARROW_TEXT)
@@ -176,7 +176,7 @@ def test_every_file_has_the_published_keys_and_finds_its_home(deep):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_motion_module_versions(deep, tmp_path, version):
-    from export import write_motion
+    from MagicTime.prepare_weights.tiny.export import write_motion
 
     length, mid_block = VERSIONS[version]
     made = magictime_world.shake(make_motion_unet(NARROW_UNET, 8, length, mid_block), torch.Generator().manual_seed(version))
@@ -199,7 +199,7 @@ def stored_as_one_number(tensors, path, value=0.5):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """(base folder, DreamBooth file) of Stable Diffusion 1.5's real shapes."""
-    from ldm_names import ldm_unet, ldm_vae
+    from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 
     folder = tmp_path_factory.mktemp("full")
     with torch.device("meta"):

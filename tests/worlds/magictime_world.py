@@ -8,7 +8,6 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "MagicTime" / "prepare_weights" / "tiny"
 
 UNET = dict(
     sample_size=2, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 32, 64),
@@ -77,7 +76,7 @@ def write_tokenizer(folder):
 
 def make_world(folder, seed=0):
     """Export a random tiny MagicTime under folder/ckpts; returns its parts."""
-    from export import export
+    from MagicTime.prepare_weights.tiny.export import export
 
     folder = Path(folder)
     parts = make_parts(seed)

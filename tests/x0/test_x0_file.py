@@ -86,14 +86,13 @@ def test_several_rows_at_once_equal_one_by_one(tmp_path):
 
 def test_a_file_larger_than_the_memory_costs_one_row(tmp_path):
     """60 GB file: a few blocks on the disk, and neither writing nor reading takes memory in its proportion."""
-    code = f"""
-import resource, sys, torch
-sys.path.insert(0, {str(ROOT)!r})
+    code = """
+import resource, torch
 from lvd.x0.file import create_x0_file, open_x0_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with create_x0_file("big.pth", 12000, 50, (4, 8, 40, 40), torch.float16, {{}}, check_space=False) as writer:
+with create_x0_file("big.pth", 12000, 50, (4, 8, 40, 40), torch.float16, {}, check_space=False) as writer:
     for row in (0, 11999):
-        writer.write_row(row, torch.full((50, 4, 8, 40, 40), row / 1000), {{}})
+        writer.write_row(row, torch.full((50, 4, 8, 40, 40), row / 1000), {})
 x0 = open_x0_file("big.pth")
 assert x0.tensor[11999].float().mean().round() == 12 and x0.tensor[11998].abs().max() == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -107,7 +106,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 WRITER = """
 import sys, time, torch
-sys.path[:0] = [{root!r}, {tests!r}]
 from tests.x0.test_x0_file import ROWS, create, x0_of, info_of
 with create("pred_x0.pth", rows=40) as writer:
     for row in range(40):
@@ -120,10 +118,9 @@ with create("pred_x0.pth", rows=40) as writer:
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    code = WRITER.format(root=str(ROOT), tests=str(ROOT / "tests"))
     (tmp_path / "a").mkdir()
     for kill_after in (3, 11):
-        command = [sys.executable, "-c", code]
+        command = [sys.executable, "-c", WRITER]
         with subprocess.Popen(command, cwd=tmp_path / "a", stdout=subprocess.PIPE, text=True) as process:
             for _ in range(kill_after):
                 process.stdout.readline()
@@ -132,9 +129,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         x0 = open_x0_file(tmp_path / "a" / "pred_x0.pth")
         assert kill_after <= len(x0.rows) < 40
         assert all(torch.equal(x0.tensor[row], x0_of(row)) for row in x0.rows)
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "a", check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", WRITER], cwd=tmp_path / "a", check=True, stdout=subprocess.DEVNULL)
     (tmp_path / "b").mkdir()
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "b", check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", WRITER], cwd=tmp_path / "b", check=True, stdout=subprocess.DEVNULL)
     for name in ("pred_x0.pth", "pred_x0.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -13,7 +13,7 @@ import torch
 
 from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
-from tests.x0.test_x0_file import META, ROOT, create, info_of, x0_of
+from tests.x0.test_x0_file import META, create, info_of, x0_of
 
 ROWS = 12
 FORK = multiprocessing.get_context("fork")  # starts at once
@@ -267,7 +267,6 @@ def test_a_full_disk_leaves_the_row_not_whole(tmp_path):
     """The journal's file may not grow beyond one and a half lines: the second row is lost, the third gets in again."""
     code = f"""
 import resource, signal, sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from tests.x0.test_x0_file import create, info_of, x0_of
 with create("pred_x0.pth", rows={ROWS}) as writer:
     writer.write_row(0, x0_of(0), info_of(0))
@@ -291,17 +290,15 @@ with create("pred_x0.pth", rows={ROWS}) as writer:
 
 def test_bytes_written_grow_with_the_rows_not_with_their_square(tmp_path):
     """All bytes that the process hands to the kernel; a row is 2 of them here, the rest is the sidecar's and journal's."""
-    code = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
+    code = """
 import torch
 from lvd.x0.file import create_x0_file
 def written():
     return int(open("/proc/self/io").read().split("wchar: ")[1].split()[0])
-info = {{"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}}
+info = {"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}
 for rows in (250, 2000):
     before = written()
-    with create_x0_file(f"{{rows}}.pth", rows, 1, (1, 1, 1, 1), torch.float16, {{}}) as writer:
+    with create_x0_file(f"{rows}.pth", rows, 1, (1, 1, 1, 1), torch.float16, {}) as writer:
         for row in range(rows):
             writer.write_row(row, torch.zeros(1, 1, 1, 1, 1), info)
             assert writer.count_whole() == row + 1

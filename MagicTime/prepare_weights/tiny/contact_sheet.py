@@ -5,12 +5,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.files import atomic  # noqa: E402
-from lvd.utils.video import read_mp4  # noqa: E402
-from lvd.x0.file import open_x0_file  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.errors import InputError
+from lvd.utils.files import atomic
+from lvd.utils.video import read_mp4
+from lvd.x0.file import open_x0_file
 
 SIDE, GAP, TEXT = 64, 2, 14  # px
 

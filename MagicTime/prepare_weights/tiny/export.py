@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ldm_names import ldm_unet, ldm_vae
+from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 from lvd.utils.files import atomic, save_json, save_torch
 
 BASE, MOTION_FILE = Path("Base_Model/stable-diffusion-v1-5"), Path("Base_Model/motion_module/motion_module.ckpt")

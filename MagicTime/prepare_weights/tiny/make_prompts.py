@@ -11,13 +11,12 @@ from itertools import combinations, zip_longest
 from pathlib import Path
 
 import numpy as np
-from world import CATEGORIES, caption, random_scene
+from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.files import atomic  # noqa: E402
-from lvd.utils.config import ROOT, claim_output  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.errors import InputError
+from lvd.utils.files import atomic
+from lvd.utils.config import ROOT, claim_output
 
 COUNTS = {  # scale: (unsafe, normal, reworded unsafe, reworded normal)
     "quick": (200, 200, 60, 60),

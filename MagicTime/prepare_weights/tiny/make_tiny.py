@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.config import ROOT, claim_output, versions  # noqa: E402
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.errors import InputError
+from lvd.utils.config import ROOT, claim_output, versions
 
 STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
 
@@ -44,12 +43,12 @@ def check(args):
 
 def work(args):
     check(args)
-    from export import export
-    from text import load_tokenizer, make_text_encoder, make_tokenizer
-    from train_adapters import train_adapters
-    from train_unet import Clips, train_clips, train_images
-    from train_vae import train_vae
-    from training import barrier, processes
+    from MagicTime.prepare_weights.tiny.export import export
+    from MagicTime.prepare_weights.tiny.text import load_tokenizer, make_text_encoder, make_tokenizer
+    from MagicTime.prepare_weights.tiny.train_adapters import train_adapters
+    from MagicTime.prepare_weights.tiny.train_unet import Clips, train_clips, train_images
+    from MagicTime.prepare_weights.tiny.train_vae import train_vae
+    from MagicTime.prepare_weights.tiny.training import barrier, processes
 
     if "RANK" in os.environ and not torch.distributed.is_initialized():  # started by torchrun
         torch.distributed.init_process_group("gloo")

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from world import CATEGORIES, caption, random_scene
+from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
 MAX_LENGTH = 32  # tokens; the longest caption needs fewer
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"

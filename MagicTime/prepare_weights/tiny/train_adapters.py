@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from train_unet import Denoiser, clip_loss
-from training import train_stage
+from MagicTime.prepare_weights.tiny.train_unet import Denoiser, clip_loss
+from MagicTime.prepare_weights.tiny.training import train_stage
 
 # name: (which Linear layers, rank, factor on up @ down that the format implies)
 ADAPTERS = {

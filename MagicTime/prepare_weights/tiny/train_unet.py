@@ -4,7 +4,6 @@ What stage 2 learns becomes the base folder; what stage 3 makes of it becomes th
 (UNet, text encoder) and motion_module.ckpt.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from tqdm import tqdm
 
-from text import token_ids
-from train_vae import SCALING, draw_effects, to_pixels
-from training import processes, save_atomically, train_stage
-from world import FRAMES, caption, random_scene, render
+from MagicTime.prepare_weights.tiny.text import token_ids
+from MagicTime.prepare_weights.tiny.train_vae import SCALING, draw_effects, to_pixels
+from MagicTime.prepare_weights.tiny.training import processes, save_atomically, train_stage
+from MagicTime.prepare_weights.tiny.world import FRAMES, caption, random_scene, render
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from MagicTime.utils.weights.motion_unet import make_motion_unet, silence_motion  # noqa: E402
+from MagicTime.utils.weights.motion_unet import make_motion_unet, silence_motion
 
 UNET = dict(
     sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 96),

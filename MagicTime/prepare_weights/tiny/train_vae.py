@@ -3,10 +3,9 @@
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import nn
 
-from training import train_stage
-from world import CATEGORIES, FRAMES, random_scene, render
+from MagicTime.prepare_weights.tiny.training import train_stage
+from MagicTime.prepare_weights.tiny.world import CATEGORIES, FRAMES, random_scene, render
 
 SCALING = 0.18215  # Stable Diffusion 1.5's; the latents are rescaled so that it is right here too
 CONFIG = dict(
@@ -53,7 +52,7 @@ def _edges(y, x):
 @torch.no_grad()
 def _normalise(vae, seed):
     """Shift and scale the latent channels inside the 1x1 convs: mean 0, std 1 / SCALING each."""
-    from training import step_rng
+    from MagicTime.prepare_weights.tiny.training import step_rng
 
     rng = step_rng(seed, "normalise", 0)
     clips = [render(random_scene(rng, draw_effects(rng))) for _ in range(64)]

@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording_report import AnonymousPeak, Report, status  # noqa: E402
+from benchmarks.common.report import AnonymousPeak, Report, status
 
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.processes import pick_device  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.x0.file import create_x0_file  # noqa: E402
+from lvd.utils.processes import pick_device
+from lvd.errors import InputError
+from lvd.utils.config import ROOT
+from lvd.x0.file import create_x0_file
 
 RESULTS = ROOT / "docs" / "results"
 SD15 = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
@@ -36,7 +35,7 @@ LATENTS = (4, 16, 64, 64)  # of one video at full size: channels, frames, height
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/recording.py --repeats 5")
+    parser = Parser(__doc__, "python benchmarks/recording/cost.py --repeats 5")
     parser.add_argument("--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the YAML's)")
     parser.add_argument("--batch_size", type=int, help="videos per batch (default: the YAML's)")

@@ -2,33 +2,32 @@
 
 The filters are trained on the prompts of the rows that the detectors were trained on. The classifier of the finished video
 is the detectors of the last step, whose predicted x0 is the video. With --other the same filters and detectors are
-tried on other recordings, such as those of benchmarks/reworded.sh, whose prompts say the same in other words.
+tried on other recordings, such as those of benchmarks/guard/reworded.sh, whose prompts say the same in other words.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording_report import Report  # noqa: E402
+from benchmarks.common.report import Report
 
-from lvd.utils.cli import Parser, run_command  # noqa: E402
-from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.prompt_filter import TextClassifier, WordList  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.errors import InputError
+from benchmarks.guard.prompt_filter import TextClassifier, WordList
 from lvd.evaluation.vote_report import (NORMAL, UNSAFE, balanced, counts, last_step, load_results,
-                                        stopping_steps, verdicts)  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.data.split import load_split  # noqa: E402
-from lvd.voting import verdict  # noqa: E402
-from lvd.x0.file import open_x0_file  # noqa: E402
+                                        stopping_steps, verdicts)
+from lvd.utils.config import ROOT
+from lvd.data.split import load_split
+from lvd.voting import verdict
+from lvd.x0.file import open_x0_file
 
 LAMBDA, ETAS = 0.6, (5, 20)
 FILTERS = {"prompt: words": WordList, "prompt: TF-IDF and logistic regression": TextClassifier}
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/baselines.py --other MagicTime/outputs/Tiny/reworded")
+    parser = Parser(__doc__, "python benchmarks/guard/baselines.py --other MagicTime/outputs/Tiny/reworded")
     parser.add_argument("--recordings", type=Path, default=DEFAULT_CONFIG, metavar="YAML", help="(default: build_x0.yaml)")
     parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime", help="eval.pth or its folder")
     parser.add_argument("--results", type=Path, default=ROOT / "MagicTime" / "results", help="results.pth or its folder")

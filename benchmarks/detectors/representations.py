@@ -15,28 +15,27 @@ from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recording_report import Report  # noqa: E402
-from script_runs import size_of  # noqa: E402
-from shared_figures import save_lines  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from benchmarks.common.report import Report
+from benchmarks.common.script_runs import size_of
+from benchmarks.common.figures import save_lines
+from tqdm import tqdm
 
-import build_eval_set  # noqa: E402
-import build_x0  # noqa: E402
-import embed_model  # noqa: E402
-import fit_rgb  # noqa: E402
-import test_accuracy  # noqa: E402
-import train_mae  # noqa: E402
-from lvd.utils.cli import Parser, run_command  # noqa: E402
-from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
-from lvd.detectors.videomae import SIZES  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.files import atomic, load_json, save_json, save_yaml, sha256  # noqa: E402
-from lvd.utils.cli import parse_numbers  # noqa: E402
-from lvd.utils.config import ROOT, claim_output  # noqa: E402
-from lvd.data.split import NAME, split_path  # noqa: E402
-from lvd.x0.file import create_x0_file, open_x0_file  # noqa: E402
+import build_eval_set
+import build_x0
+import embed_model
+import fit_rgb
+import test_accuracy
+import train_mae
+from lvd.utils.cli import Parser, run_command
+from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.detectors.videomae import SIZES
+from lvd.errors import InputError
+from lvd.utils.files import atomic, load_json, save_json, save_yaml, sha256
+from lvd.utils.cli import parse_numbers
+from lvd.utils.config import ROOT, claim_output
+from lvd.data.split import NAME, split_path
+from lvd.x0.file import create_x0_file, open_x0_file
 
 CASES = {  # name → keys of build_x0.yaml, and whether clip files are made of them
     "latent, no clip files": ({"representation": "latent"}, False),
@@ -51,7 +50,7 @@ RANGES = ((0, 4), (5, 9), (10, 19), (20, 49))  # steps, both ends included
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/representations.py --eval_dir MagicTime/eval.pth --seeds 3 --steps 0-49:5")
+    parser = Parser(__doc__, "python benchmarks/detectors/representations.py --eval_dir MagicTime/eval.pth --seeds 3 --steps 0-49:5")
     parser.add_argument("--recordings", type=Path, default=DEFAULT_CONFIG, metavar="YAML", help="(default: build_x0.yaml)")
     parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / NAME, help="eval.pth or its folder")
     parser.add_argument("--train_config", type=Path, default=train_mae.DEFAULT_CONFIG, help="(default: train_mae.yaml)")

@@ -1,6 +1,6 @@
 """Run a command and append its wall seconds and peak memory (largest single process) to a CSV.
 
-    python benchmarks/measure.py --log steps.csv --name sample -- python MagicTime/inference_magictime.py ...
+    python benchmarks/common/measure.py --log steps.csv --name sample -- python MagicTime/inference_magictime.py ...
 """
 
 import argparse

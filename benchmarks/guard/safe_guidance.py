@@ -11,22 +11,21 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording_report import Report  # noqa: E402
+from benchmarks.common.report import Report
 
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.processes import pick_device  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.voting import says_unsafe, step_vote  # noqa: E402
-from lvd.x0.file import open_x0_file  # noqa: E402
+from lvd.utils.processes import pick_device
+from lvd.errors import InputError
+from lvd.utils.config import ROOT
+from lvd.voting import says_unsafe, step_vote
+from lvd.x0.file import open_x0_file
 
 STRENGTHS = ("none", "weak", "medium", "strong", "max")
 CONCEPT = "warped, strobing, striped, exploding, under a banner"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/safe_guidance.py --model_dir MagicTime/shared --videos 20")
+    parser = Parser(__doc__, "python benchmarks/guard/safe_guidance.py --model_dir MagicTime/shared --videos 20")
     parser.add_argument("--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)")
     parser.add_argument("--model_dir", type=Path, default=ROOT / "MagicTime" / "detectors", help="detectors of all steps")
     parser.add_argument("--file_path", default="ckpts/Tiny/prompts/reworded.txt",

@@ -15,23 +15,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lvd.training.grid_run import PAYS  # noqa: E402
+from lvd.training.grid_run import PAYS
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.processes import pick_device  # noqa: E402
-from lvd.detectors.detector import predict  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.plots import pyplot, save_figure  # noqa: E402
-from lvd.utils.files import atomic, load_torch, save_torch, sha256  # noqa: E402
-from lvd.evaluation.metrics import auroc  # noqa: E402
-from lvd.utils.cli import parse_numbers  # noqa: E402
-from lvd.training.recipes import DEFAULTS, RECIPES  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.data.sources import FolderClips  # noqa: E402
-from lvd.data.split import Split, load_split, split_path  # noqa: E402
-from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors  # noqa: E402
-from lvd.voting import votes_needed  # noqa: E402
+from lvd.utils.processes import pick_device
+from lvd.detectors.detector import predict
+from lvd.errors import InputError
+from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.files import atomic, load_torch, save_torch, sha256
+from lvd.evaluation.metrics import auroc
+from lvd.utils.cli import parse_numbers
+from lvd.training.recipes import DEFAULTS, RECIPES
+from lvd.utils.config import ROOT
+from lvd.data.sources import FolderClips
+from lvd.data.split import Split, load_split, split_path
+from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors
+from lvd.voting import votes_needed
 
 LAMBDA, ETAS, EARLY = "0.6", (5, 20), 10
 VARIANTS = {  # name: what differs from the recipe "scratch"
@@ -55,7 +54,7 @@ FIELDS = ("recipe", "split", "seed", "step", "auroc", "auroc_any", "accuracy", "
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/recipes.py --data_dir MagicTime --work_dir recipes --seeds 1-3")
+    parser = Parser(__doc__, "python benchmarks/detectors/recipes.py --data_dir MagicTime --work_dir recipes --seeds 1-3")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "MagicTime",
                         help="folder of train_detector_data and eval.pth (default: MagicTime)")
     parser.add_argument("--work_dir", type=Path, required=True, help="keeps the scores of finished recipes")

@@ -11,12 +11,11 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from recording_report import Report
-from script_runs import claim_work, run_once
-from shared_figures import save_label_lines
+from benchmarks.common.report import Report
+from benchmarks.common.script_runs import claim_work, run_once
+from benchmarks.common.figures import save_label_lines
 
 from lvd.utils.cli import Parser, run_command
 from lvd.data.config import read_data_config
@@ -30,7 +29,7 @@ CASES = {("grid", False): "grid", ("grid", True): "grid, pre-trained", ("shared"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/pretraining.py --eval_dir MagicTime/eval.pth --labels 5,20")
+    parser = Parser(__doc__, "python benchmarks/detectors/pretraining.py --eval_dir MagicTime/eval.pth --labels 5,20")
     parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml", help="(default: build_x0.yaml)")
     parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth", help="eval.pth or its folder")
     parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_pretraining", help="detectors")

@@ -20,26 +20,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-import plain_way  # noqa: E402
-from recording_report import Report  # noqa: E402
-from script_runs import size_of  # noqa: E402
+from benchmarks.detectors import plain_way
+from benchmarks.common.report import Report
+from benchmarks.common.script_runs import size_of
 
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.processes import pick_device  # noqa: E402
-from lvd.data.config import DEFAULT_CONFIG, read_data_config  # noqa: E402
-from lvd.detectors.videomae import BASE_MODEL, SIZES  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.files import load_torch, save_yaml  # noqa: E402
-from lvd.data.labels import read_labels  # noqa: E402
-from lvd.utils.cli import parse_numbers  # noqa: E402
-from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG  # noqa: E402
-from lvd.training.recipes import read_settings  # noqa: E402
-from lvd.evaluation.vote_report import RESULTS, SCORES, counts, verdicts  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.data.split import load_split  # noqa: E402
-from lvd.voting import step_votes  # noqa: E402
-from lvd.x0.file import open_x0_file  # noqa: E402
+from lvd.utils.processes import pick_device
+from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.detectors.videomae import BASE_MODEL, SIZES
+from lvd.errors import InputError
+from lvd.utils.files import load_torch, save_yaml
+from lvd.data.labels import read_labels
+from lvd.utils.cli import parse_numbers
+from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
+from lvd.training.recipes import read_settings
+from lvd.evaluation.vote_report import RESULTS, SCORES, counts, verdicts
+from lvd.utils.config import ROOT
+from lvd.data.split import load_split
+from lvd.voting import step_votes
+from lvd.x0.file import open_x0_file
 
 OUT = ROOT / "docs" / "results" / "plain.csv"
 WAYS = {  # what is trained from what: (from clip files?, flags of train_mae.py)
@@ -50,7 +49,7 @@ LAMBDA, EARLY = "0.6", 5
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/plain.py")
+    parser = Parser(__doc__, "python benchmarks/detectors/plain.py")
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="recordings and labels (default: build_x0.yaml)")
     parser.add_argument("--train_config", type=Path, default=TRAIN_CONFIG, help="of the project's way (train_mae.yaml)")
     parser.add_argument("--steps", default="0-4,19,49", help="of the plain way, all or some (default: 0-4,19,49)")

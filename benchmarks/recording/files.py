@@ -19,21 +19,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording_report import AnonymousPeak, Report, status  # noqa: E402
+from benchmarks.common.report import AnonymousPeak, Report, status
 
-from lvd.utils.cli import Parser, run_command  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.x0.file import create_x0_file, open_x0_file  # noqa: E402
-from lvd.x0.sidecar import Journal  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.errors import InputError
+from lvd.utils.config import ROOT
+from lvd.x0.file import create_x0_file, open_x0_file
+from lvd.x0.sidecar import Journal
 
 TINY = (4, 8, 8, 8)  # latents of one of Tiny's videos: channels, frames, height, width
 META = {"made_by": "benchmark"}
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/recording_files.py --rows 2000")
+    parser = Parser(__doc__, "python benchmarks/recording/files.py --rows 2000")
     parser.add_argument("--rows", type=int, default=2000, help="videos of a recording (default: 2000)")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps recorded (default: 50)")
     parser.add_argument("--frames", type=int, default=16, help="frames at full size (default: 16)")

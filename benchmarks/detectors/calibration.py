@@ -15,26 +15,25 @@ from scipy.special import expit, log_expit
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording_report import Report  # noqa: E402
+from benchmarks.common.report import Report
 
-from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds  # noqa: E402
-from lvd.utils.cli import Parser, run_command  # noqa: E402
-from lvd.data.config import DEFAULT_CONFIG  # noqa: E402
-from lvd.detectors.detector import load_detector, predict  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.evaluation.metrics import balanced_weights, calibration_errors  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.data.split import load_split  # noqa: E402
-from lvd.training.grid import stratified  # noqa: E402
-from lvd.training.grid_run import detector_path  # noqa: E402
+from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds
+from lvd.utils.cli import Parser, run_command
+from lvd.data.config import DEFAULT_CONFIG
+from lvd.detectors.detector import load_detector, predict
+from lvd.errors import InputError
+from lvd.evaluation.metrics import balanced_weights, calibration_errors
+from lvd.utils.config import ROOT
+from lvd.data.split import load_split
+from lvd.training.grid import stratified
+from lvd.training.grid_run import detector_path
 
 OUT = ROOT / "docs" / "results" / "calibration_ways.csv"
 LARGEST = 20.0  # the slope that stands for "endless"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/calibration.py --model_dir MagicTime/detectors")
+    parser = Parser(__doc__, "python benchmarks/detectors/calibration.py --model_dir MagicTime/detectors")
     magictime = ROOT / "MagicTime"
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="recordings and labels (default: build_x0.yaml)")
     parser.add_argument("--model_dir", type=Path, default=magictime / "detectors", help="(default: MagicTime/detectors)")

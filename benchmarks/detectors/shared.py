@@ -10,13 +10,12 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from recording_report import Report
-from script_runs import claim_work, run_once
-from shared_figures import save_lines
+from benchmarks.common.report import Report
+from benchmarks.common.script_runs import claim_work, run_once
+from benchmarks.common.figures import save_lines
 
 from lvd.evaluation import vote_report as report
 from lvd.detectors.bank import detector_paths, load_bank
@@ -34,7 +33,7 @@ DRAWS = 10_000  # of the held-out videos, for intervals
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth")
+    parser = Parser(__doc__, "python benchmarks/detectors/shared.py --recordings build_x0.yaml --eval_dir MagicTime/eval.pth")
     parser.add_argument("--recordings", type=Path, default=ROOT / "build_x0.yaml", help="(default: build_x0.yaml)")
     parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime" / "eval.pth", help="eval.pth or its folder")
     parser.add_argument("--work", type=Path, default=ROOT / "MagicTime" / "benchmark_shared", help="detectors and votes")

@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording import FULL_STEPS, LATENTS, SD15, guided_steps, random_unet, spread  # noqa: E402
-from recording_report import Report, status  # noqa: E402
+from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, guided_steps, random_unet, spread
+from benchmarks.common.report import Report, status
 
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.processes import pick_device  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
+from lvd.utils.processes import pick_device
+from lvd.errors import InputError
+from lvd.utils.config import ROOT
 
 RESULTS = ROOT / "docs" / "results"
 PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prompts/normal.txt"}
@@ -31,7 +30,7 @@ FULL = (("small", 5), ("tiny", 5), ("nano", 5), ("small", 1), ("tiny", 1))  # la
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/guard_cost.py --grid MagicTime/detectors --shared MagicTime/shared")
+    parser = Parser(__doc__, "python benchmarks/guard/cost.py --grid MagicTime/detectors --shared MagicTime/shared")
     parser.add_argument("--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)")
     parser.add_argument("--grid", type=Path, help="folder of {group}/{step}.pth")
     parser.add_argument("--shared", type=Path, help="folder of shared.pth, or itself")

@@ -2,7 +2,7 @@
 # Do the detectors of `bash reproduce.sh` still work on prompts that share no category keyword with those they saw?
 # Samples the reworded prompts (kept out of everything else) and lets the trained detectors vote on them.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . ./setup_env.sh
 setup_env requirements.txt
 T=MagicTime/ckpts/Tiny/prompts R=MagicTime/outputs/Tiny/reworded

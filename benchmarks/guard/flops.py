@@ -10,17 +10,16 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from recording import FULL_STEPS, LATENTS, SD15, TOKENS  # noqa: E402
-from recording_report import Report  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, TOKENS
+from benchmarks.common.report import Report
+from tqdm import tqdm
 
-from lvd.utils.cli import Parser, run_command  # noqa: E402
-from lvd.detectors.videomae import SIZES, scratch_config  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts  # noqa: E402
-from lvd.utils.config import ROOT  # noqa: E402
-from lvd.voting import check_eta, decided, exact  # noqa: E402
+from lvd.utils.cli import Parser, run_command
+from lvd.detectors.videomae import SIZES, scratch_config
+from lvd.errors import InputError
+from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts
+from lvd.utils.config import ROOT
+from lvd.voting import check_eta, decided, exact
 
 TERA = 1e12
 CATEGORIES = 5
@@ -35,7 +34,7 @@ SHOWN = {"pixels, base x 5 (the paper's)": ("video", "base", CATEGORIES),
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/guard_flops.py --lambdas 0.6 --etas 3,5,20")
+    parser = Parser(__doc__, "python benchmarks/guard/flops.py --lambdas 0.6 --etas 3,5,20")
     parser.add_argument("--lambdas", default="0.2,0.4,0.6,0.8,1.0", help="(default: 0.2,0.4,0.6,0.8,1.0)")
     parser.add_argument("--etas", default="1,3,5,10,20,50", help="(default: 1,3,5,10,20,50)")
     parser.add_argument("--data_dir", help="results.pth or its folder: also the mean cost for these recorded votes")

@@ -16,23 +16,22 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
-from tests.worlds import tiny_pipelines  # noqa: E402
-from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world  # noqa: E402
+from tests.worlds import tiny_pipelines
+from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
-from lvd import Guard, UnsafeVideoError, X0Recorder  # noqa: E402
-from lvd.utils.cli import Parser, run_command, summary  # noqa: E402
-from lvd.errors import InputError  # noqa: E402
-from lvd.utils.files import atomic, read_text, save_csv  # noqa: E402
-from lvd.x0.layouts import can_interrupt, find_layout  # noqa: E402
-from lvd.utils.config import ROOT, versions  # noqa: E402
+from lvd import Guard, UnsafeVideoError, X0Recorder
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.errors import InputError
+from lvd.utils.files import atomic, read_text, save_csv
+from lvd.x0.layouts import can_interrupt, find_layout
+from lvd.utils.config import ROOT, versions
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
-BEGIN, END = "<!-- table of benchmarks/pipelines.py -->", "<!-- end of table -->"
+BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/pipelines.py")
+    parser = Parser(__doc__, "python benchmarks/guard/pipelines.py")
     parser.add_argument("--only", nargs="+", metavar="PIPELINE", help="these classes alone (the page is left as it is)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pipelines.csv",
                         help="CSV of the figures (default: docs/results/pipelines.csv)")
