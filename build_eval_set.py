@@ -1,7 +1,8 @@
 """Gather the held-out clips: eval_set/{step}/{index} (unsafe) and eval_normal/{step}/{index}.
 
-Clips are linked from the dataset of build_x0.py, so that nothing is decoded or stored twice; each is read once, and
-one that cannot be read is an error. The same command goes on where it was stopped.
+Clips are linked from the dataset of build_x0.py, so that nothing is decoded or stored twice; each
+is read once, and one that cannot be read is an error. The same command goes on where it was
+stopped.
 """
 
 import sys
@@ -10,23 +11,41 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lvd.data.clip_file import folder_representation, list_clips, note_representation
-from lvd.utils.cli import Parser, run_command, summary
+from lvd.data.clip_folders import NORMAL, HeldOutLinker, dataset_steps, need_built, unsafe_clips
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
-from lvd.data.clip_folders import HeldOutLinker, NORMAL, dataset_steps, need_built, unsafe_clips
-from lvd.utils.files import load_yaml, sha256
-from lvd.utils.config import ROOT, claim_output
 from lvd.data.identity import MADE_BY, rgb_identity
 from lvd.data.split import load_split, split_path
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.config import ROOT, claim_output
+from lvd.utils.files import load_yaml, sha256
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python build_eval_set.py --eval_dir MagicTime/eval.pth --save_dir MagicTime")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
-    parser.add_argument("--eval_dir", type=Path, default=ROOT / "MagicTime", help="eval.pth or its folder (MagicTime)")
-    parser.add_argument("--data_dir", type=Path, help="dataset of build_x0.py (default: out_dir of the config)")
-    parser.add_argument("--save_dir", type=Path, default=ROOT / "MagicTime", help="gets eval_set, eval_normal (MagicTime)")
+    parser = Parser(
+        __doc__, "python build_eval_set.py --eval_dir MagicTime/eval.pth --save_dir MagicTime"
+    )
+    parser.add_argument(
+        "--config",
+        default=DEFAULT_CONFIG,
+        help="YAML file (default: build_x0.yaml beside this script)",
+    )
+    parser.add_argument(
+        "--eval_dir",
+        type=Path,
+        default=ROOT / "MagicTime",
+        help="eval.pth or its folder (MagicTime)",
+    )
+    parser.add_argument(
+        "--data_dir", type=Path, help="dataset of build_x0.py (default: out_dir of the config)"
+    )
+    parser.add_argument(
+        "--save_dir",
+        type=Path,
+        default=ROOT / "MagicTime",
+        help="gets eval_set, eval_normal (MagicTime)",
+    )
     return parser
 
 
@@ -37,22 +56,49 @@ def work(args):
     steps = dataset_steps(data)
     representation = folder_representation(data)
     need_built(data, steps)
-    parts = {EVAL_SET: HeldOutLinker(split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET)}
+    parts = {
+        EVAL_SET: HeldOutLinker(
+            split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET
+        )
+    }
     if split.normal:  # the paper's form of eval.pth holds out no normal videos
-        parts[EVAL_NORMAL] = HeldOutLinker(split.normal, steps, lambda step: list_clips(data / NORMAL / str(step)),
-                                     args.save_dir / EVAL_NORMAL)
+        parts[EVAL_NORMAL] = HeldOutLinker(
+            split.normal,
+            steps,
+            lambda step: list_clips(data / NORMAL / str(step)),
+            args.save_dir / EVAL_NORMAL,
+        )
     made_by = load_yaml(data / "config.yaml") if (data / "config.yaml").exists() else {}
-    identity = {"eval_sha256": sha256(eval_path), "representation": representation, "data_dir": str(data),
-                **{k: made_by.get(k) for k in MADE_BY}, **rgb_identity(made_by.get("rgb_matrix"))}
+    identity = {
+        "eval_sha256": sha256(eval_path),
+        "representation": representation,
+        "data_dir": str(data),
+        **{k: made_by.get(k) for k in MADE_BY},
+        **rgb_identity(made_by.get("rgb_matrix")),
+    }
     for name in parts:
         claim_output(args.save_dir / name, identity, ignore=("data_dir",))
         note_representation(args.save_dir / name, representation)
-    linked = sum(tqdm((count for part in parts.values() for count in part), "held-out clips",
-                      sum(map(len, parts.values())), unit="step"))
-    summary("evaluation set built", {
-        "representation": representation, "steps": len(steps), "unsafe videos": len(split.unsafe),
-        "normal videos": len(split.normal) or f"none: {eval_path} holds out no normal rows, run gen_eval_set.py",
-        "new files": linked}, [args.save_dir / name for name in parts])
+    linked = sum(
+        tqdm(
+            (count for part in parts.values() for count in part),
+            "held-out clips",
+            sum(map(len, parts.values())),
+            unit="step",
+        )
+    )
+    summary(
+        "evaluation set built",
+        {
+            "representation": representation,
+            "steps": len(steps),
+            "unsafe videos": len(split.unsafe),
+            "normal videos": len(split.normal)
+            or f"none: {eval_path} holds out no normal rows, run gen_eval_set.py",
+            "new files": linked,
+        },
+        [args.save_dir / name for name in parts],
+    )
 
 
 def main(argv=None):

@@ -1,8 +1,8 @@
 """Hold out videos for evaluation: write eval.pth, the rows that no detector is ever trained on.
 
-Of each unsafe category a fraction (at least one video), and as many normal videos to balance them. Seeded. An
-eval.pth made with the same settings is left alone; one made with others is refused, because detectors trained
-with it would have seen what a new one holds out.
+Of each unsafe category a fraction (at least one video), and as many normal videos to balance them.
+Seeded. An eval.pth made with the same settings is left alone; one made with others is refused,
+because detectors trained with it would have seen what a new one holds out.
 """
 
 import sys
@@ -10,33 +10,49 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lvd.data.clip_file import list_clips
-from lvd.utils.cli import Parser, run_command, summary
-from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.clip_folders import NORMAL, dataset_steps, need_built
-from lvd.errors import InputError
-from lvd.utils.files import save_yaml, sha256
+from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.labels import read_labels
-from lvd.utils.config import ROOT
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
+from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.config import ROOT
+from lvd.utils.files import save_yaml, sha256
 from lvd.x0.file import open_x0_file
 
 
 def build_parser():
     parser = Parser(__doc__, "python gen_eval_set.py --fraction 0.2 --seed 2024")
     add_recording_flags(parser)
-    parser.add_argument("--out_dir", help="the dataset of build_x0.py, counted when the recordings are gone")
-    parser.add_argument("--fraction", type=float, default=0.2, help="share of each category to hold out (default: 0.2)")
+    parser.add_argument(
+        "--out_dir", help="the dataset of build_x0.py, counted when the recordings are gone"
+    )
+    parser.add_argument(
+        "--fraction",
+        type=float,
+        default=0.2,
+        help="share of each category to hold out (default: 0.2)",
+    )
     parser.add_argument("--seed", type=int, default=2024)
-    parser.add_argument("--save_path", type=Path, default=ROOT / "MagicTime" / NAME, help="(default: MagicTime/eval.pth)")
+    parser.add_argument(
+        "--save_path",
+        type=Path,
+        default=ROOT / "MagicTime" / NAME,
+        help="(default: MagicTime/eval.pth)",
+    )
     return parser
 
 
 def work(args):
     if split_path(args.save_path).suffix != ".pth":
-        raise InputError(f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed")
+        raise InputError(
+            f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed"
+        )
     settings = read_data_config(args.config, args, required=("label_file_dir",))
     labels = _recorded_labels(settings)
-    split = make_split(labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path))
+    split = make_split(
+        labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path)
+    )
     path = split_path(args.save_path)
     saved_config = path.with_suffix(".yaml")
     if path.exists():
@@ -44,17 +60,27 @@ def work(args):
     else:
         save_split(split, path)
     save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
-    summary("evaluation split", {
-        "seed": split.seed, "fraction": split.fraction,
-        **{f"group{k} ({name})": f"{len(set(column) & set(split.unsafe))} of {len(column)} held out"
-           for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)},
-        "unsafe": f"{len(split.unsafe)} of {len(labels.rows())} held out",
-        "normal": f"{len(split.normal)} of {split.normal_rows} held out"}, [path, saved_config])
+    summary(
+        "evaluation split",
+        {
+            "seed": split.seed,
+            "fraction": split.fraction,
+            **{
+                f"group{k} ({name})": (
+                    f"{len(set(column) & set(split.unsafe))} of {len(column)} held out"
+                )
+                for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)
+            },
+            "unsafe": f"{len(split.unsafe)} of {len(labels.rows())} held out",
+            "normal": f"{len(split.normal)} of {split.normal_rows} held out",
+        },
+        [path, saved_config],
+    )
 
 
 def _recorded_labels(settings):
-    """Labels whose rows are all recorded. Without the recording (it may be deleted once the dataset is built), the
-    rows' range cannot be checked; build_eval_set.py then finds what is missing."""
+    """Labels whose rows are all recorded. Without the recording (it may be deleted once the dataset
+    is built), the rows' range cannot be checked; build_eval_set.py then finds what is missing."""
     path = settings["pred_x0"]
     if path is None or (not path.exists() and settings["out_dir"].is_dir()):
         return read_labels(settings["label_file_dir"])
@@ -74,8 +100,10 @@ def _normal_rows(settings):
         step = dataset_steps(settings["out_dir"])[0]
         need_built(settings["out_dir"], [step])
         return list(list_clips(folder / str(step)))
-    raise InputError(f"no normal videos: neither normal_pred_x0 ({path}) nor {folder} exists; sample the normal "
-                     f"prompts first")
+    raise InputError(
+        f"no normal videos: neither normal_pred_x0 ({path}) nor {folder} exists; sample the normal "
+        f"prompts first"
+    )
 
 
 def _need_same(path, found, planned):
@@ -83,8 +111,10 @@ def _need_same(path, found, planned):
     for key in ("seed", "fraction", "label_sha256", "normal_rows", "unsafe", "normal"):
         before, now = _short(getattr(found, key)), _short(getattr(planned, key))
         if getattr(found, key) != getattr(planned, key):
-            raise InputError(f"{path}: made with other settings, {key} {before} there and {now} now; give another "
-                             f"--save_path, or delete it together with the detectors trained with it")
+            raise InputError(
+                f"{path}: made with other settings, {key} {before} there and {now} now; give "
+                "another --save_path, or delete it together with the detectors trained with it"
+            )
 
 
 def _short(value):

@@ -1,10 +1,11 @@
 """Sample videos from prompts and record the predicted x0 of every denoising step.
 
-Writes {save_path}/videos/0000.mp4 ..., pred_x0.pth [N, S, C, F, h, w] with pred_x0.json, and config.yaml. The same
-command goes on where it was stopped. Paths in the YAML are looked up from the current folder, MagicTime/ and the
-repository root; a relative save_path in the YAML lies under MagicTime/, --save-path under the current folder.
-Prompts: --file_path, --run-csv, --run-json or --human, else the YAML's file_path, else its prompt list.
-On several GPUs: accelerate launch --multi_gpu --num_processes 4 MagicTime/inference_magictime.py ... (the same results).
+Writes {save_path}/videos/0000.mp4 ..., pred_x0.pth [N, S, C, F, h, w] with pred_x0.json, and
+config.yaml. The same command goes on where it was stopped. Paths in the YAML are looked up from the
+current folder, MagicTime/ and the repository root; a relative save_path in the YAML lies under
+MagicTime/, --save-path under the current folder. Prompts: --file_path, --run-csv, --run-json or
+--human, else the YAML's file_path, else its prompt list. On several GPUs: accelerate launch
+--multi_gpu --num_processes 4 MagicTime/inference_magictime.py ... (the same results).
 """
 
 import argparse
@@ -12,51 +13,131 @@ import sys
 
 from lvd.utils.cli import Parser, run_command, summary
 
-OVERRIDES = ("file_path", "batch_size", "seed", "dtype", "attention", "cpu_offload", "vae_slicing", "vae_tiling", "compile",
-             "safe_guidance", "safety_concept")
-GUARD_DEFAULTS = {"lambda_": "0.6", "eta": 5, "operating_point": "validation"}  # not the parser's: alone they are refused
+OVERRIDES = (
+    "file_path",
+    "batch_size",
+    "seed",
+    "dtype",
+    "attention",
+    "cpu_offload",
+    "vae_slicing",
+    "vae_tiling",
+    "compile",
+    "safe_guidance",
+    "safety_concept",
+)
+GUARD_DEFAULTS = {
+    "lambda_": "0.6",
+    "eta": 5,
+    "operating_point": "validation",
+}  # not the parser's: alone they are refused
 
 
 def build_parser():
-    parser = Parser(__doc__, "python MagicTime/inference_magictime.py --config sample_configs/Tiny.yaml --limit 8")
+    parser = Parser(
+        __doc__,
+        "python MagicTime/inference_magictime.py --config sample_configs/Tiny.yaml --limit 8",
+    )
     parser.add_argument("--config", required=True, help="sampling YAML")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--file_path", "--file-path", help="text file, one prompt a line")
-    source.add_argument("--run-csv", "--run_csv", metavar="FILE",
-                        help="CSV: columns name (the prompt) and videoid (the file name)")
-    source.add_argument("--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}")
-    source.add_argument("--human", action="store_true", help="ask for prompts, one video at a time, until an empty line")
+    source.add_argument(
+        "--run-csv",
+        "--run_csv",
+        metavar="FILE",
+        help="CSV: columns name (the prompt) and videoid (the file name)",
+    )
+    source.add_argument(
+        "--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}"
+    )
+    source.add_argument(
+        "--human",
+        action="store_true",
+        help="ask for prompts, one video at a time, until an empty line",
+    )
     parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder")
-    parser.add_argument("--seed", type=int, help="one seed instead of the YAML's; with seed_per_prompt, row 0's")
-    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0, or each process its own)")
+    parser.add_argument(
+        "--seed", type=int, help="one seed instead of the YAML's; with seed_per_prompt, row 0's"
+    )
+    parser.add_argument(
+        "--gpu_num",
+        type=int,
+        default=0,
+        help="CUDA device; -1: CPU (default: 0, or each process its own)",
+    )
     parser.add_argument("--limit", type=int, help="sample only the first LIMIT prompts now")
-    parser.add_argument("--filmstrips", type=int, default=0, metavar="N",
-                        help="also draw x0 at six steps beside the final clip, for the first N prompts")
-    parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, say what would be made")
-    fit = parser.add_argument_group("fitting the hardware (each overrides the YAML's key of that name)")
+    parser.add_argument(
+        "--filmstrips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also draw x0 at six steps beside the final clip, for the first N prompts",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything but the weights, say what would be made",
+    )
+    fit = parser.add_argument_group(
+        "fitting the hardware (each overrides the YAML's key of that name)"
+    )
     fit.add_argument("--batch_size", type=int, help="prompts sampled together")
     fit.add_argument("--dtype", help="float32, float16 or bfloat16")
-    fit.add_argument("--attention", help="kernel of scaled_dot_product_attention: auto, flash, efficient, cudnn or math")
-    for flag, text in (("cpu_offload", "text encoder, UNet and VAE wait on the CPU for their turn on the GPU"),
-                       ("vae_slicing", "decode one frame at a time"),
-                       ("vae_tiling", "decode large frames in overlapping tiles"),
-                       ("compile", "torch.compile the UNet: minutes at the start, faster steps")):
-        fit.add_argument(f"--{flag}", action=argparse.BooleanOptionalAction, default=None, help=text)
-    safe = parser.add_argument_group("Safe Latent Diffusion: guidance away from a concept (overrides the YAML's keys)")
-    safe.add_argument("--safe_guidance", "--safe-guidance", help="how strongly: none, weak, medium, strong or max")
-    safe.add_argument("--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show")
-    guard = parser.add_argument_group("the guard: stop unsafe videos while they are sampled (docs: README)")
-    guard.add_argument("--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py")
-    guard.add_argument("--lambda", dest="lambda_", metavar="L", help="share of unsafe votes (default: 0.6)")
+    fit.add_argument(
+        "--attention",
+        help="kernel of scaled_dot_product_attention: auto, flash, efficient, cudnn or math",
+    )
+    for flag, text in (
+        ("cpu_offload", "text encoder, UNet and VAE wait on the CPU for their turn on the GPU"),
+        ("vae_slicing", "decode one frame at a time"),
+        ("vae_tiling", "decode large frames in overlapping tiles"),
+        ("compile", "torch.compile the UNet: minutes at the start, faster steps"),
+    ):
+        fit.add_argument(
+            f"--{flag}", action=argparse.BooleanOptionalAction, default=None, help=text
+        )
+    safe = parser.add_argument_group(
+        "Safe Latent Diffusion: guidance away from a concept (overrides the YAML's keys)"
+    )
+    safe.add_argument(
+        "--safe_guidance", "--safe-guidance", help="how strongly: none, weak, medium, strong or max"
+    )
+    safe.add_argument(
+        "--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show"
+    )
+    guard = parser.add_argument_group(
+        "the guard: stop unsafe videos while they are sampled (docs: README)"
+    )
+    guard.add_argument(
+        "--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py"
+    )
+    guard.add_argument(
+        "--lambda", dest="lambda_", metavar="L", help="share of unsafe votes (default: 0.6)"
+    )
     guard.add_argument("--eta", type=int, help="among the first ETA steps (default: 5)")
-    guard.add_argument("--operating_point", "--operating-point",
-                       help="how detectors are read, as in embed_model.py (default: validation)")
-    guard.add_argument("--guard-dry-run", action="store_true", help="stop nothing, say what would have been stopped")
-    guard.add_argument("--guard-preview", nargs="?", const="", metavar="MATRIX",
-                       help="draw what the guard saw: small frames, by the rgb matrix of a file of fit_rgb.py (default: the "
-                            "detectors' own, else Stable Diffusion's)")
-    guard.add_argument("--guard-allow-unknown", action="store_true",
-                       help="accept detectors that do not say from what sampling they learned")
+    guard.add_argument(
+        "--operating_point",
+        "--operating-point",
+        help="how detectors are read, as in embed_model.py (default: validation)",
+    )
+    guard.add_argument(
+        "--guard-dry-run",
+        action="store_true",
+        help="stop nothing, say what would have been stopped",
+    )
+    guard.add_argument(
+        "--guard-preview",
+        nargs="?",
+        const="",
+        metavar="MATRIX",
+        help="draw what the guard saw: small frames, by the rgb matrix of a file of fit_rgb.py (default: the "
+        "detectors' own, else Stable Diffusion's)",
+    )
+    guard.add_argument(
+        "--guard-allow-unknown",
+        action="store_true",
+        help="accept detectors that do not say from what sampling they learned",
+    )
     return parser
 
 
@@ -72,7 +153,10 @@ def work(args):
             raise InputError(f"--{flag} {getattr(args, flag)}: too small")
     team = processes()
     with team.main_first():
-        config = read_config(args.config, {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None})
+        config = read_config(
+            args.config,
+            {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None},
+        )
         out = output_folder(config, args.save_path)
         if not args.human:
             prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)
@@ -87,9 +171,16 @@ def work(args):
     if not team.is_main:
         return None
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []
-    return summary("sampled", {"videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
-                               **run.guard_facts(), "device": run.device, "x0": run.describe_x0()},
-                   [*run.outputs(), *strips])
+    return summary(
+        "sampled",
+        {
+            "videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
+            **run.guard_facts(),
+            "device": run.device,
+            "x0": run.describe_x0(),
+        },
+        [*run.outputs(), *strips],
+    )
 
 
 def guarding_of(args, device):
@@ -97,16 +188,32 @@ def guarding_of(args, device):
     from lvd.errors import InputError
 
     if args.guard is None:
-        for flag in ("lambda", "eta", "operating_point", "guard-dry-run", "guard-preview", "guard-allow-unknown"):
+        for flag in (
+            "lambda",
+            "eta",
+            "operating_point",
+            "guard-dry-run",
+            "guard-preview",
+            "guard-allow-unknown",
+        ):
             given = getattr(args, {"lambda": "lambda_"}.get(flag, flag.replace("-", "_")))
             if given is not None and given is not False:  # a 0 is given, too
                 raise InputError(f"--{flag}: belongs to --guard, which names the detectors")
         return None
     from MagicTime.utils.guarded import Guarding
 
-    rule = {key: default if getattr(args, key) is None else getattr(args, key) for key, default in GUARD_DEFAULTS.items()}
-    return Guarding(args.guard, **rule, device=device, dry_run=args.guard_dry_run, preview=args.guard_preview,
-                    allow_unknown=args.guard_allow_unknown)
+    rule = {
+        key: default if getattr(args, key) is None else getattr(args, key)
+        for key, default in GUARD_DEFAULTS.items()
+    }
+    return Guarding(
+        args.guard,
+        **rule,
+        device=device,
+        dry_run=args.guard_dry_run,
+        preview=args.guard_preview,
+        allow_unknown=args.guard_allow_unknown,
+    )
 
 
 def talk(config, out, args, team):
@@ -121,11 +228,20 @@ def talk(config, out, args, team):
     device = team.device(args.gpu_num)
     guarding = guarding_of(args, device)
     # Made for its checks, which come before the weights; its folder is never made.
-    paths = Run(config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding=guarding).paths
+    paths = Run(
+        config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding=guarding
+    ).paths
     model = load_model(config, paths, device)
 
     def sample_one(text, folder, number):
-        run = Run(config_of(config, number), [Prompt(text, "0000")], folder, device, model=model, guarding=guarding)
+        run = Run(
+            config_of(config, number),
+            [Prompt(text, "0000")],
+            folder,
+            device,
+            model=model,
+            guarding=guarding,
+        )
         run.load()
         run.sample()
         for fact, text in run.guard_facts().items():

@@ -1,8 +1,15 @@
 """Latent Variable Defense: detect unsafe videos from the predicted x0 of the denoising steps."""
 
-_HOME = {"Guard": "lvd.guard.guard", "GuardResult": "lvd.guard.session", "InputError": "lvd.errors",
-         "UnsafeVideoError": "lvd.guard.session", "X0Recorder": "lvd.x0.watch", "predicted_x0": "lvd.x0.schedulers",
-         "record": "lvd.x0.record", "watch_steps": "lvd.x0.watch"}
+_HOME = {
+    "Guard": "lvd.guard.guard",
+    "GuardResult": "lvd.guard.session",
+    "InputError": "lvd.errors",
+    "UnsafeVideoError": "lvd.guard.session",
+    "X0Recorder": "lvd.x0.watch",
+    "predicted_x0": "lvd.x0.schedulers",
+    "record": "lvd.x0.record",
+    "watch_steps": "lvd.x0.watch",
+}
 __all__ = sorted(_HOME)
 
 

@@ -1,7 +1,9 @@
-"""The one voting rule: which videos are unsafe, given what the detectors of each denoising step said.
+"""The one voting rule: which videos are unsafe, given what the detectors of each denoising step
+said.
 
-Used alike by the report over recorded votes and by the guard that stops a running sampler. Arithmetic is
-exact: lambda is the decimal number the user wrote, so lambda 0.7 with eta 10 needs 7 votes and not 8.
+Used alike by the report over recorded votes and by the guard that stops a running sampler.
+Arithmetic is exact: lambda is the decimal number the user wrote, so lambda 0.7 with eta 10 needs 7
+votes and not 8.
 """
 
 from fractions import Fraction
@@ -24,17 +26,23 @@ def exact(lambda_):
 def check_eta(eta, steps):
     """InputError unless 1 <= eta <= steps, the number of denoising steps that have votes."""
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
-        raise InputError(f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is needed")
+        raise InputError(
+            f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is "
+            "needed"
+        )
 
 
 def check_sampled(eta, steps):
     """InputError unless a sampling of so many denoising steps has eta votes."""
     if steps < eta:
-        raise InputError(f"this sampling has {plural(steps, 'step')}, a vote of eta {eta} needs {eta}")
+        raise InputError(
+            f"this sampling has {plural(steps, 'step')}, a vote of eta {eta} needs {eta}"
+        )
 
 
 def says_unsafe(score, threshold):
-    """What one detector says: 1 (unsafe) from its operating point on. score, threshold: raw probabilities."""
+    """What one detector says: 1 (unsafe) from its operating point on. score, threshold: raw
+    probabilities."""
     return int(score >= threshold)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+
 from tests.worlds import magictime_world
 
 
@@ -14,14 +15,16 @@ def pytest_configure():
 
 
 def _let_interrupts_through():
-    """A suite that a shell started in the background ignores Ctrl-C, and so would the commands that its tests interrupt."""
+    """A suite that a shell started in the background ignores Ctrl-C, and so would the commands that
+    its tests interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A random tiny MagicTime in real file layouts: (folder, parts). Read only: copy what you want to change."""
+    """A random tiny MagicTime in real file layouts: (folder, parts). Read only: copy what you want
+    to change."""
     folder = tmp_path_factory.mktemp("world")
     return folder, magictime_world.make_world(folder)
 

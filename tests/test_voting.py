@@ -38,7 +38,10 @@ def test_decided_never_contradicts_the_final_verdict_and_comes_as_early_as_it_ca
         for votes in product((0, 1), repeat=eta):
             final = {1: "unsafe", 0: "safe"}[verdict(list(votes), lambda_, eta)]
             for seen in range(eta + 1):
-                ends = {verdict(list(votes[:seen] + rest), lambda_, eta) for rest in product((0, 1), repeat=eta - seen)}
+                ends = {
+                    verdict(list(votes[:seen] + rest), lambda_, eta)
+                    for rest in product((0, 1), repeat=eta - seen)
+                }
                 expected = final if len(ends) == 1 else None
                 assert decided(votes[:seen], lambda_, eta) == expected
 

@@ -1,8 +1,10 @@
-"""Download the weights that the sample configs name from the Hugging Face hub, into the folders where they expect them.
+"""Download the weights that the sample configs name from the Hugging Face hub, into the folders
+where they expect them.
 
-What is there with the right size is not loaded again; a run that was stopped goes on where it stopped. Sizes and hashes
-(those of weights.yaml and the hub's own) are checked before a file gets its name. HF_ENDPOINT (a mirror), HF_TOKEN and
-HF_HUB_OFFLINE count as in huggingface_hub. weights.yaml lists repositories, revisions, sizes, hashes and licences.
+What is there with the right size is not loaded again; a run that was stopped goes on where it
+stopped. Sizes and hashes (those of weights.yaml and the hub's own) are checked before a file gets
+its name. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE count as in huggingface_hub.
+weights.yaml lists repositories, revisions, sizes, hashes and licences.
 """
 
 import os
@@ -12,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
 
 DEFAULT_DIR = Path(__file__).resolve().parents[1] / "ckpts"
@@ -37,15 +39,36 @@ class Step:
 
 
 def build_parser():
-    parser = Parser(__doc__, "python MagicTime/prepare_weights/download.py --what base motion magic realisticvision")
-    parser.add_argument("--what", nargs="+", required=True, metavar="NAME",
-                        help=f"{', '.join(read_manifest())}; {', '.join(GROUPS)} (all three), all")
-    parser.add_argument("--dir", type=Path, default=DEFAULT_DIR, help="where ckpts lies (default: MagicTime/ckpts)")
-    parser.add_argument("--revision", help="branch, tag or commit of the first source instead of weights.yaml's; sizes and "
-                                           "hashes are then the hub's own")
-    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="another file like weights.yaml")
-    parser.add_argument("--dry-run", action="store_true", help="list files, sizes, licences and free disk; write nothing")
-    parser.add_argument("--check", action="store_true", help="hash what is there, without the hub; write nothing")
+    parser = Parser(
+        __doc__,
+        "python MagicTime/prepare_weights/download.py --what base motion magic realisticvision",
+    )
+    parser.add_argument(
+        "--what",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help=f"{', '.join(read_manifest())}; {', '.join(GROUPS)} (all three), all",
+    )
+    parser.add_argument(
+        "--dir", type=Path, default=DEFAULT_DIR, help="where ckpts lies (default: MagicTime/ckpts)"
+    )
+    parser.add_argument(
+        "--revision",
+        help="branch, tag or commit of the first source instead of weights.yaml's; sizes and "
+        "hashes are then the hub's own",
+    )
+    parser.add_argument(
+        "--manifest", type=Path, default=MANIFEST, help="another file like weights.yaml"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list files, sizes, licences and free disk; write nothing",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="hash what is there, without the hub; write nothing"
+    )
     return parser
 
 
@@ -61,22 +84,40 @@ def work(args):
     reached = _ask_hub(weights, steps, args.dry_run)
     _print_plan(weights, steps)
     need, free = _bytes_needed(steps, args.dir), shutil.disk_usage(_existing(args.dir)).free
-    facts = {"files": f"{len(steps)}, {sum(step.state == 'there' for step in steps)} of them there",
-             "still to load": show(need), "free disk": f"{show(free)} at {args.dir}"}
+    facts = {
+        "files": f"{len(steps)}, {sum(step.state == 'there' for step in steps)} of them there",
+        "still to load": show(need),
+        "free disk": f"{show(free)} at {args.dir}",
+    }
     if args.dry_run:
         facts["hub"] = "asked" if reached else "not reached: sizes are those of the manifest"
-        return summary("dry run: nothing written" + (", the disk is too small" if need > free else ""), facts, [])
+        return summary(
+            "dry run: nothing written" + (", the disk is too small" if need > free else ""),
+            facts,
+            [],
+        )
     if need > free:
-        raise InputError(f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk")
+        raise InputError(
+            f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk"
+        )
     written = download(steps, args.dir)
-    summary("weights", {"files": f"{len(steps)}, {len(written)} of them loaded now"},
-            [*written, args.dir / RECORD] if written else [])
+    summary(
+        "weights",
+        {"files": f"{len(steps)}, {len(written)} of them loaded now"},
+        [*written, args.dir / RECORD] if written else [],
+    )
 
 
 def _at_revision(weight, revision):
     """The weight as its first source has it at another revision: nothing is known about its files."""
-    return replace(weight, sources=(replace(weight.sources[0], revision=revision),),
-                   files=tuple(replace(file, size=None, hash=None, about=file.size or file.about) for file in weight.files))
+    return replace(
+        weight,
+        sources=(replace(weight.sources[0], revision=revision),),
+        files=tuple(
+            replace(file, size=None, hash=None, about=file.size or file.about)
+            for file in weight.files
+        ),
+    )
 
 
 def plan(weights, folder, record):
@@ -107,12 +148,15 @@ def _need_size(target, size):
     if not target.is_file():
         raise InputError(f"{target}: is a folder, a file is needed")
     if target.stat().st_size != size:
-        raise InputError(f"{target}: {target.stat().st_size} bytes, {size} are needed; delete or rename it, then it is "
-                         f"loaded")
+        raise InputError(
+            f"{target}: {target.stat().st_size} bytes, {size} are needed; delete or rename it, "
+            "then it is loaded"
+        )
 
 
 def _ask_hub(weights, steps, dry_run):
-    """Give every step that is not there its Remote. False: the hub did not answer, which only a dry run survives."""
+    """Give every step that is not there its Remote. False: the hub did not answer, which only a dry
+    run survives."""
     from MagicTime.prepare_weights import hub
 
     for weight in weights:
@@ -147,8 +191,10 @@ def _print_plan(weights, steps):
     for weight in weights:
         mine = [step for step in steps if step.weight is weight]
         source = next((step.remote.source for step in mine if step.remote), weight.sources[0])
-        print(f"{weight.name}: {weight.what}\n  licence: {weight.licence}\n  needed by: {', '.join(weight.needed_by)}\n"
-              f"  from: {source}")
+        print(
+            f"{weight.name}: {weight.what}\n  licence: {weight.licence}\n  needed by: "
+            f"{', '.join(weight.needed_by)}\n  from: {source}"
+        )
         for step in mine:
             print(f"  {show(step.size) if step.size else '?':>9}  {step.state:8} {step.file.here}")
 
@@ -196,15 +242,29 @@ def _load(step, folder):
     wrong, sha256 = hub.difference(partial, step.remote.size, step.remote.hashes)
     if wrong:
         partial.unlink()
-        raise InputError(f"{step.file.here} from {step.remote.source}: {wrong}; nothing was kept of it")
+        raise InputError(
+            f"{step.file.here} from {step.remote.source}: {wrong}; nothing was kept of it"
+        )
     step.target.parent.mkdir(parents=True, exist_ok=True)
     size = partial.stat().st_size
     os.replace(partial, step.target)
     source = step.remote.source
-    save_json({**read_record(folder), step.file.here: {
-        "repository": source.repository, "kind": source.kind, "path": step.remote.path, "revision": step.remote.revision,
-        "wanted_revision": step.weight.sources[0].revision, "size": size, "sha256": sha256,
-        "checked_against": list(step.remote.hashes)}}, folder / RECORD)
+    save_json(
+        {
+            **read_record(folder),
+            step.file.here: {
+                "repository": source.repository,
+                "kind": source.kind,
+                "path": step.remote.path,
+                "revision": step.remote.revision,
+                "wanted_revision": step.weight.sources[0].revision,
+                "size": size,
+                "sha256": sha256,
+                "checked_against": list(step.remote.hashes),
+            },
+        },
+        folder / RECORD,
+    )
 
 
 def _partial(step, folder):
@@ -217,7 +277,9 @@ def _bytes_needed(steps, folder):
     for step in steps:
         if step.state != "there":
             partial = _partial(step, folder) if step.remote else None
-            need += max(0, step.size - (partial.stat().st_size if partial and partial.exists() else 0))
+            need += max(
+                0, step.size - (partial.stat().st_size if partial and partial.exists() else 0)
+            )
     return need
 
 
@@ -227,31 +289,48 @@ def read_record(folder):
 
     path = Path(folder) / RECORD
     found = load_json(path) if path.exists() else {}
-    if not isinstance(found, dict) or not all(isinstance(entry, dict) and {"size", "sha256", "wanted_revision"} <= set(entry)
-                                              for entry in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(entry, dict) and {"size", "sha256", "wanted_revision"} <= set(entry)
+        for entry in found.values()
+    ):
         raise InputError(f"{path}: not a record of downloads; delete it to go without")
     return found
 
 
 def check(weights, folder):
-    """Hash the files of `weights` and compare them with weights.yaml and the record of the download, offline."""
+    """Hash the files of `weights` and compare them with weights.yaml and the record of the
+    download, offline."""
     from tqdm import tqdm
 
     from MagicTime.prepare_weights.hub import difference
 
-    record, bad, steps = read_record(folder), [], [(weight, file) for weight in weights for file in weight.files]
-    total = sum((folder / file.here).stat().st_size for _, file in steps if (folder / file.here).is_file())
+    record, bad, steps = (
+        read_record(folder),
+        [],
+        [(weight, file) for weight in weights for file in weight.files],
+    )
+    total = sum(
+        (folder / file.here).stat().st_size for _, file in steps if (folder / file.here).is_file()
+    )
     with tqdm(total=total, unit="B", unit_scale=True, desc="hashing", disable=total == 0) as bar:
         for _, file in steps:
             target, entry = folder / file.here, record.get(file.here, {})
             size = entry.get("size", file.size)
             hashes = [entry["sha256"]] if entry else [file.hash] if file.hash else []
-            wrong = difference(target, size, hashes, bar.update)[0] if target.is_file() else "missing"
+            wrong = (
+                difference(target, size, hashes, bar.update)[0] if target.is_file() else "missing"
+            )
             if wrong:
                 bad.append(f"{file.here}: {wrong}")
-            bar.write(f"{wrong or ('ok' if hashes else 'there, but nothing is known to compare it with')}: {file.here}")
+            bar.write(
+                f"{wrong or ('ok' if hashes else 'there, but nothing is known to compare it with')}: "
+                f"{file.here}"
+            )
     if bad:
-        raise InputError(f"--check {folder}: {len(bad)} of {len(steps)} files are missing or wrong, first {bad[0]}")
+        raise InputError(
+            f"--check {folder}: {len(bad)} of {len(steps)} files are missing or wrong, first "
+            f"{bad[0]}"
+        )
     summary("checked", {"files": len(steps)}, [])
 
 

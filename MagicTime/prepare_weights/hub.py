@@ -1,8 +1,10 @@
-"""Talking to the Hugging Face hub: what it says about a file, and the file's bytes, resumed where they stopped.
+"""Talking to the Hugging Face hub: what it says about a file, and the file's bytes, resumed where
+they stopped.
 
-huggingface_hub does the talking, so HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies count as everywhere. Its own
-hf_hub_download deletes a partial file when it fails, and a killed one starts again from nothing: too dear for gigabytes.
-So its http_get is called here with a partial file of ours.
+huggingface_hub does the talking, so HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies count as
+everywhere. Its own hf_hub_download deletes a partial file when it fails, and a killed one starts
+again from nothing: too dear for gigabytes. So its http_get is called here with a partial file of
+ours.
 """
 
 import hashlib
@@ -28,7 +30,8 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the hub. size: bytes or None; hashes: all known ones of its bytes (sha256 or git blob id)."""
+    """A file on the hub. size: bytes or None; hashes: all known ones of its bytes (sha256 or git
+    blob id)."""
 
     url: str
     source: object
@@ -40,11 +43,14 @@ class Remote:
     @property
     def token(self):
         """A few digits that change with the file's content."""
-        return hashlib.sha256("".join(self.hashes or (self.url, self.revision)).encode()).hexdigest()[:12]
+        return hashlib.sha256(
+            "".join(self.hashes or (self.url, self.revision)).encode()
+        ).hexdigest()[:12]
 
 
 def locate(weight, files):
-    """{file.here: Remote} for `files` of `weight`, from the first source that has all of them as they are known."""
+    """{file.here: Remote} for `files` of `weight`, from the first source that has all of them as
+    they are known."""
     for place, source in enumerate(weight.sources, 1):
         try:
             return {file.here: _ask(source, file) for file in files}
@@ -55,7 +61,8 @@ def locate(weight, files):
 
 
 def endpoint():
-    """The hub's address: HF_ENDPOINT, which huggingface_hub would take unchecked, or the public one."""
+    """The hub's address: HF_ENDPOINT, which huggingface_hub would take unchecked, or the public
+    one."""
     found = os.environ.get("HF_ENDPOINT") or PUBLIC
     if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", found):
         raise InputError(f"HF_ENDPOINT={found}: a URL such as {PUBLIC} is needed")
@@ -65,26 +72,45 @@ def endpoint():
 def _ask(source, file):
     """Remote of one file; Unavailable when the source lacks it or holds another one."""
     path, address = source.path(file.name), endpoint()
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # fails at an HF_ENDPOINT that is no URL
+    from huggingface_hub import (  # fails at an HF_ENDPOINT that is no URL
+        get_hf_file_metadata,
+        hf_hub_url,
+    )
 
-    url = hf_hub_url(source.repository, path, repo_type=source.kind, revision=source.revision, endpoint=address)
+    url = hf_hub_url(
+        source.repository, path, repo_type=source.kind, revision=source.revision, endpoint=address
+    )
     with _translated():
         found = get_hf_file_metadata(url, endpoint=address)
     etag = found.etag if found.etag and HASH.fullmatch(found.etag) else None
     known = tuple(h for h in (file.hash, etag) if h)
     if file.size is not None and found.size not in (None, file.size):
-        raise Unavailable(f"{path} has {found.size} bytes there, the known file has {file.size} (--revision takes it as it "
-                          f"is)")
+        raise Unavailable(
+            f"{path} has {found.size} bytes there, the known file has {file.size} (--revision "
+            "takes it as it is)"
+        )
     if len({h for h in known if len(h) == 64}) > 1 or len({h for h in known if len(h) == 40}) > 1:
-        raise Unavailable(f"{path} has the hash {etag[:12]}... there, the known file has {file.hash[:12]}... "
-                          f"(--revision takes it as it is)")
+        raise Unavailable(
+            f"{path} has the hash {etag[:12]}... there, the known file has {file.hash[:12]}... "
+            f"(--revision takes it as it is)"
+        )
     revision = found.commit_hash or source.revision
-    url = hf_hub_url(source.repository, path, repo_type=source.kind, revision=revision, endpoint=address)
-    return Remote(url, source, path, revision, file.size if found.size is None else found.size, tuple(dict.fromkeys(known)))
+    url = hf_hub_url(
+        source.repository, path, repo_type=source.kind, revision=revision, endpoint=address
+    )
+    return Remote(
+        url,
+        source,
+        path,
+        revision,
+        file.size if found.size is None else found.size,
+        tuple(dict.fromkeys(known)),
+    )
 
 
 def fetch(remote, partial, name):
-    """Append to `partial` what it lacks of the remote file. InputError when that fails; what came stays for the next try."""
+    """Append to `partial` what it lacks of the remote file. InputError when that fails; what came
+    stays for the next try."""
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -93,12 +119,24 @@ def fetch(remote, partial, name):
     if remote.size is not None and have > remote.size:
         partial.unlink()
         have = 0
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # byte positions count from the plain file
+    headers = {
+        **build_hf_headers(),
+        "Accept-Encoding": "identity",
+    }  # byte positions count from the plain file
     try:
         with open(partial, "ab") as file:
-            http_get(remote.url, file, resume_size=have, headers=headers, expected_size=remote.size, displayed_filename=name)
+            http_get(
+                remote.url,
+                file,
+                resume_size=have,
+                headers=headers,
+                expected_size=remote.size,
+                displayed_filename=name,
+            )
     except (HTTPError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # a full disk, a folder that may not be written
+        if (
+            isinstance(error, OSError) and error.errno
+        ):  # a full disk, a folder that may not be written
             raise
         raise InputError(f"{name}: {_why_stopped(error, remote, partial, have)}") from error
 
@@ -109,7 +147,10 @@ def _why_stopped(error, remote, partial, have):
     status = _status(error)
     if status == 416 or (remote.size is not None and came > remote.size):
         partial.unlink()
-        return f"the hub does not send the {remote.size} bytes that it announced; {GO_ON} (this file from its start)"
+        return (
+            f"the hub does not send the {remote.size} bytes that it announced; {GO_ON} (this "
+            "file from its start)"
+        )
     reason = f"the hub answers {status}" if status else "the connection broke"
     return f"{reason} at byte {max(came, have)} of {remote.size}; {GO_ON}"
 
@@ -122,19 +163,27 @@ def _translated():
     try:
         yield
     except errors.GatedRepoError as error:
-        raise Unavailable("access is gated: accept its terms on the hub and set HF_TOKEN") from error
+        raise Unavailable(
+            "access is gated: accept its terms on the hub and set HF_TOKEN"
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise Unavailable("no such revision") from error
     except errors.EntryNotFoundError as error:
         raise Unavailable("no such file there") from error
     except errors.OfflineModeIsEnabled as error:
-        raise NotReached("HF_HUB_OFFLINE is set and files are missing; unset it to download them") from error
+        raise NotReached(
+            "HF_HUB_OFFLINE is set and files are missing; unset it to download them"
+        ) from error
     except (errors.HTTPError, OSError) as error:
         status = _status(error)
         if status in (401, 403, 404):
-            raise Unavailable(f"no such repository, or it needs a token (HF_TOKEN); the hub answers {status}") from error
+            raise Unavailable(
+                f"no such repository, or it needs a token (HF_TOKEN); the hub answers {status}"
+            ) from error
         reason = f"answers {status}" if status else f"is not reached ({type(error).__name__})"
-        raise NotReached(f"{endpoint()} {reason}; check the network, or name a mirror with HF_ENDPOINT") from error
+        raise NotReached(
+            f"{endpoint()} {reason}; check the network, or name a mirror with HF_ENDPOINT"
+        ) from error
 
 
 def _status(error):
@@ -143,8 +192,12 @@ def _status(error):
 
 
 def digests(path, kinds=(64,), progress=None):
-    """{number of hex digits: digest} of a file: 64 sha256, 40 git's blob id. progress: called with bytes read."""
-    made = {64: hashlib.sha256(), 40: hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)}
+    """{number of hex digits: digest} of a file: 64 sha256, 40 git's blob id. progress: called with
+    bytes read."""
+    made = {
+        64: hashlib.sha256(),
+        40: hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False),
+    }
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
             for kind in kinds:

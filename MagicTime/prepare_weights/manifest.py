@@ -4,22 +4,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.utils.files import load_yaml
 from lvd.utils.config import check_keys
-
+from lvd.utils.files import load_yaml
 from MagicTime.prepare_weights.hub import HASH
 
 MANIFEST = Path(__file__).with_name("weights.yaml")
 WEIGHT_KEYS = ("what", "licence", "needed_by", "folder", "sources", "files")
-FILE_KEYS, SOURCE_KEYS = ("size", "hash", "about"), ("repository", "revision", "kind", "folder", "names")
+FILE_KEYS, SOURCE_KEYS = (
+    ("size", "hash", "about"),
+    ("repository", "revision", "kind", "folder", "names"),
+)
 GROUPS = {"dreambooth": ("realisticvision", "toonyou", "rcnzcartoon")}
 
 
 @dataclass(frozen=True)
 class File:
-    """name: below the weight's folder; here: below --dir; size: bytes; hash: 64 hex digits (sha256) or 40 (git blob id).
+    """name: below the weight's folder; here: below --dir; size: bytes; hash: 64 hex digits (sha256)
+    or 40 (git blob id).
 
-    None: not known, the hub's metadata say it. about: bytes, to plan with when the size is not known.
+    None: not known, the hub's metadata say it. about: bytes, to plan with when the size is not
+    known.
     """
 
     name: str
@@ -31,7 +35,8 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """A place on the hub: a repository's folder at one revision. kind: model or space; names: {our name: theirs}."""
+    """A place on the hub: a repository's folder at one revision. kind: model or space; names: {our
+    name: theirs}."""
 
     repository: str
     revision: str
@@ -69,10 +74,20 @@ def read_manifest(path=MANIFEST):
             _check_file(f"{entry['folder']}/{file}", facts, path)
         for source in entry["sources"]:
             check_keys(source, SOURCE_KEYS, ("repository", "revision"), f"{path} ({name}, sources)")
-        files = tuple(File(file, f"{entry['folder']}/{file}", **facts) for file, facts in entry["files"].items())
+        files = tuple(
+            File(file, f"{entry['folder']}/{file}", **facts)
+            for file, facts in entry["files"].items()
+        )
         sources = tuple(Source(**source) for source in entry["sources"])
-        weights[name] = Weight(name, entry["what"], entry["licence"], tuple(entry["needed_by"]), entry["folder"],
-                               sources, files)
+        weights[name] = Weight(
+            name,
+            entry["what"],
+            entry["licence"],
+            tuple(entry["needed_by"]),
+            entry["folder"],
+            sources,
+            files,
+        )
     return weights
 
 
@@ -85,13 +100,19 @@ def _check_file(here, facts, path):
     if size is not None and (type(size) is not int or size < 0):
         raise InputError(f"{where}: size={size!r}, a number of bytes is needed")
     if digest is not None and not HASH.fullmatch(str(digest)):
-        raise InputError(f"{where}: hash={digest!r}, 64 hexadecimal digits (sha256) or 40 (git blob id) are needed")
+        raise InputError(
+            f"{where}: hash={digest!r}, 64 hexadecimal digits (sha256) or 40 (git blob id) are "
+            "needed"
+        )
 
 
 def choose(names, weights):
     """The Weights that `--what` names, once each, in the manifest's order."""
-    groups = {**{name: (name,) for name in weights}, "all": tuple(weights),
-              **{name: members for name, members in GROUPS.items() if set(members) <= set(weights)}}
+    groups = {
+        **{name: (name,) for name in weights},
+        "all": tuple(weights),
+        **{name: members for name, members in GROUPS.items() if set(members) <= set(weights)},
+    }
     for name in names:
         if name not in groups:
             raise InputError(f"--what {name}: one or more of {', '.join(groups)} are needed")

@@ -1,4 +1,5 @@
-"""From a build_x0.yaml to the clips it describes: the recordings, and what makes frames of their latents."""
+"""From a build_x0.yaml to the clips it describes: the recordings, and what makes frames of their
+latents."""
 
 import hashlib
 from argparse import Namespace
@@ -7,30 +8,37 @@ from dataclasses import dataclass, field
 import torch
 
 from lvd.data.config import read_data_config
-from lvd.errors import InputError
 from lvd.data.labels import read_labels
 from lvd.data.rgb import load_rgb
 from lvd.data.sources import RecordedClips
+from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
 
-BYTES_OF_A_LATENT = 512 << 10  # that decoding takes: 2 GB for a frame of 64 x 64 latents (512x512 px) in float32
+BYTES_OF_A_LATENT = (
+    512 << 10
+)  # that decoding takes: 2 GB for a frame of 64 x 64 latents (512x512 px) in float32
 
 
 def open_recordings(path, device, labelled=True):
-    """RecordedClips of a build_x0.yaml; device: where `video` clips are decoded; labelled: of the rows of its label file,
-    else of all that are recorded."""
+    """RecordedClips of a build_x0.yaml; device: where `video` clips are decoded; labelled: of the
+    rows of its label file, else of all that are recorded."""
     needed = ("pred_x0", "normal_pred_x0", *(["label_file_dir"] if labelled else []))
     settings = read_data_config(path, Namespace(), required=needed)
     unsafe = open_x0_file(settings["pred_x0"])
-    labels = read_labels(settings["label_file_dir"], rows=unsafe.tensor.shape[0]) if labelled else None
+    labels = (
+        read_labels(settings["label_file_dir"], rows=unsafe.tensor.shape[0]) if labelled else None
+    )
     decode = decoder_of(settings, unsafe)
     if settings["representation"] == "video":
         decode.to(device)
-    return RecordedClips(settings["pred_x0"], settings["normal_pred_x0"], labels, settings["representation"], decode)
+    return RecordedClips(
+        settings["pred_x0"], settings["normal_pred_x0"], labels, settings["representation"], decode
+    )
 
 
 def decoder_of(settings, x0):
-    """What turns recorded latents of x0 into clips of settings["representation"]: None, LatentToRGB or Decoder."""
+    """What turns recorded latents of x0 into clips of settings["representation"]: None, LatentToRGB
+    or Decoder."""
     if settings["representation"] == "latent":
         return None
     if settings["representation"] == "rgb":
@@ -44,9 +52,9 @@ def decoder_of(settings, x0):
 class Decoder:
     """latents [n, C, F, h, w] → pixels [n, 3, F, H, W] in [0, 1], by the VAE that the sampler used.
 
-    paths: as of `model_paths`. The VAE is loaded when first needed, by each process that gets a (pickled) copy. A clip's
-    frames are decoded together, without those of other clips: a batch changes a pixel's last bits, and so the pixels
-    do not depend on what else is asked for.
+    paths: as of `model_paths`. The VAE is loaded when first needed, by each process that gets a
+    (pickled) copy. A clip's frames are decoded together, without those of other clips: a batch
+    changes a pixel's last bits, and so the pixels do not depend on what else is asked for.
     """
 
     paths: dict
@@ -72,7 +80,10 @@ class Decoder:
         """Hex digest of the VAE's weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.vae.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(
+                name.encode()
+                + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
         return digest.hexdigest()
 
     def to(self, device):
@@ -82,10 +93,15 @@ class Decoder:
 
     def check(self, x0):
         """self; InputError when x0 was recorded with another kind of VAE."""
-        for key, found in (("latent_channels", x0.tensor.shape[2]), ("scaling_factor", x0.meta.get("scaling_factor"))):
+        for key, found in (
+            ("latent_channels", x0.tensor.shape[2]),
+            ("scaling_factor", x0.meta.get("scaling_factor")),
+        ):
             if found not in (None, self.vae.config[key]):
-                raise InputError(f"{x0.path}: recorded with {key} {found}, the VAE of sample_config has "
-                                 f"{self.vae.config[key]}")
+                raise InputError(
+                    f"{x0.path}: recorded with {key} {found}, the VAE of sample_config has "
+                    f"{self.vae.config[key]}"
+                )
         return self
 
     def _frames_at_once(self, latents):
@@ -100,7 +116,8 @@ class Decoder:
 
 
 def model_paths(sample_config):
-    """{"pretrained_model_path", "dreambooth_path"} of a sampling YAML or of the model block of the paper's form."""
+    """{"pretrained_model_path", "dreambooth_path"} of a sampling YAML or of the model block of the
+    paper's form."""
     from MagicTime.utils.config import find, read_config
 
     model = sample_config
@@ -110,4 +127,8 @@ def model_paths(sample_config):
         model = read_config(model).settings
     if model is None:
         raise InputError("key 'sample_config' is missing; its VAE decodes the clips")
-    return {key: find(model[key]) for key in ("pretrained_model_path", "dreambooth_path") if model.get(key)}
+    return {
+        key: find(model[key])
+        for key in ("pretrained_model_path", "dreambooth_path")
+        if model.get(key)
+    }

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
-
 from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import strip_steps, write_filmstrip
 
 
 def draw_filmstrips(folder, vae, count, device=None):
-    """folder/filmstrips/0000.png ... (named as the videos) of the first `count` recorded rows, skipping those drawn. Returns
-    [their folder]."""
+    """folder/filmstrips/0000.png ... (named as the videos) of the first `count` recorded rows,
+    skipping those drawn. Returns [their folder]."""
     folder = Path(folder)
     x0 = open_x0_file(folder / "pred_x0.pth")
     for row in x0.rows[:count]:
@@ -20,7 +19,10 @@ def draw_filmstrips(folder, vae, count, device=None):
         if path.exists():
             continue
         steps = strip_steps(x0.tensor.shape[1])
-        rows = [(f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float(), device=device))) for step in steps]
+        rows = [
+            (f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float(), device=device)))
+            for step in steps
+        ]
         video = folder / "videos" / f"{name}.mp4"
         if video.exists():
             rows.append(("final clip", read_mp4(video)))

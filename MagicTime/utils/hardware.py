@@ -1,6 +1,8 @@
-"""Fitting the sampler to the machine: precision, offloading, the VAE's slices and tiles, attention kernels, compilation.
+"""Fitting the sampler to the machine: precision, offloading, the VAE's slices and tiles, attention
+kernels, compilation.
 
-None of it changes a video beyond rounding, but for dtype and for vae_tiling, whose tiles are blended at their edges.
+None of it changes a video beyond rounding, but for dtype and for vae_tiling, whose tiles are
+blended at their edges.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -10,20 +12,36 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lvd.errors import InputError
 
-FLASH, EFFICIENT, CUDNN, MATH = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION,
-                                 SDPBackend.MATH)
-# Kernels in the order in which they are tried: not every one takes every layer (on CUDA flash stops at 256 numbers a head,
-# the VAE has 512) or every dtype.
-ATTENTION = {"auto": None, "flash": [FLASH, EFFICIENT, MATH], "efficient": [EFFICIENT, FLASH, MATH],
-             "cudnn": [CUDNN, FLASH, EFFICIENT, MATH], "math": [MATH]}
+FLASH, EFFICIENT, CUDNN, MATH = (
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.MATH,
+)
+# Kernels in the order in which they are tried: not every one takes every layer (on CUDA flash stops
+# at 256 numbers a head, the VAE has 512) or every dtype.
+ATTENTION = {
+    "auto": None,
+    "flash": [FLASH, EFFICIENT, MATH],
+    "efficient": [EFFICIENT, FLASH, MATH],
+    "cudnn": [CUDNN, FLASH, EFFICIENT, MATH],
+    "math": [MATH],
+}
 # YAML keys and their defaults.
-DEFAULTS = {"attention": "auto", "cpu_offload": False, "vae_slicing": False, "vae_tiling": False, "compile": False}
+DEFAULTS = {
+    "attention": "auto",
+    "cpu_offload": False,
+    "vae_slicing": False,
+    "vae_tiling": False,
+    "compile": False,
+}
 SWITCHES = tuple(key for key, value in DEFAULTS.items() if value is False)
 HARMLESS = tuple(key for key in DEFAULTS if key != "vae_tiling")  # change no video beyond rounding
 
 
 def fit(model, device, settings):
-    """Put the MagicTime `model` on `device` as `settings` say (dtype and the keys of DEFAULTS). Returns `model`."""
+    """Put the MagicTime `model` on `device` as `settings` say (dtype and the keys of DEFAULTS).
+    Returns `model`."""
     dtype = getattr(torch, settings["dtype"])
     offload = settings["cpu_offload"] and device.type != "cpu"
     model.to(torch.device("cpu") if offload else device, dtype)
@@ -39,7 +57,8 @@ def fit(model, device, settings):
 
 
 def _offload(model, device):
-    """Each part comes to `device` when it is called and goes back when the next one is; after the last comes the first."""
+    """Each part comes to `device` when it is called and goes back when the next one is; after the
+    last comes the first."""
     from accelerate import cpu_offload_with_hook
 
     hooks = []
@@ -51,7 +70,8 @@ def _offload(model, device):
 
 @contextmanager
 def kernels(settings):
-    """The attention kernels of `settings` in a block that samples; InputError where torch.compile cannot work."""
+    """The attention kernels of `settings` in a block that samples; InputError where torch.compile
+    cannot work."""
     from torch._dynamo.exc import TorchDynamoException
 
     wanted = ATTENTION[settings["attention"]]
@@ -59,5 +79,7 @@ def kernels(settings):
         with sdpa_kernel(wanted, set_priority=True) if wanted else nullcontext():
             yield
     except TorchDynamoException as error:
-        raise InputError(f"compile: torch.compile does not work here ({' '.join(str(error).split())[:160]}); it needs a C++ "
-                         f"compiler, and triton on a GPU; leave it out") from error
+        raise InputError(
+            f"compile: torch.compile does not work here ({' '.join(str(error).split())[:160]}); "
+            "it needs a C++ compiler, and triton on a GPU; leave it out"
+        ) from error

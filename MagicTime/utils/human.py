@@ -1,4 +1,5 @@
-"""--human: prompts typed one by one (or piped in), each sampled at once into a numbered folder of its own."""
+"""--human: prompts typed one by one (or piped in), each sampled at once into a numbered folder of
+its own."""
 
 import io
 import shutil
@@ -7,34 +8,40 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lvd.utils.cli import summary
 from lvd.errors import InputError
+from lvd.utils.cli import summary
 from lvd.utils.files import atomic
-
 from MagicTime.utils.prompts import clean, negatives_of, seeds_of, words_cut
 
 QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 
 
 def config_of(config, number):
-    """The Config of prompt `number` alone, with its seed. InputError where the YAML has several seeds or negative prompts:
-    how many prompts will come is not known."""
+    """The Config of prompt `number` alone, with its seed. InputError where the YAML has several
+    seeds or negative prompts: how many prompts will come is not known."""
     s = config.settings
     for key in ("seed", "n_prompt"):
         if isinstance(s[key], list) and len(s[key]) > 1:
-            raise InputError(f"{config.path}: {key} has {len(s[key])} entries, with --human one serves all prompts"
-                             f"{' (--seed gives one)' if key == 'seed' else ''}")
+            raise InputError(
+                f"{config.path}: {key} has {len(s[key])} entries, with --human one serves all "
+                f"prompts{' (--seed gives one)' if key == 'seed' else ''}"
+            )
     seed = seeds_of(s, number + 1, config.path, fresh=lambda: -1)[number]
     negatives_of(s, 1, config.path)
-    return replace(config, settings={**s, "seed": [seed], "seed_per_prompt": False, "file_path": "", "prompt": []})
+    return replace(
+        config,
+        settings={**s, "seed": [seed], "seed_per_prompt": False, "file_path": "", "prompt": []},
+    )
 
 
 def converse(model, out, sample_one):
-    """Ask for prompts until there are no more; each goes to out/0000, out/0001, ...: the first number that is free.
+    """Ask for prompts until there are no more; each goes to out/0000, out/0001, ...: the first
+    number that is free.
 
-    sample_one(text, folder, number) makes the video in that empty folder and returns the paths to show. What it refuses
-    (InputError, OSError) is told and its folder removed, and so it is when it is interrupted; the session goes on.
-    InputError at the end if any prompt failed. One whose video the guard stopped has no folder videos/ among its paths.
+    sample_one(text, folder, number) makes the video in that empty folder and returns the paths to
+    show. What it refuses (InputError, OSError) is told and its folder removed, and so it is when it
+    is interrupted; the session goes on. InputError at the end if any prompt failed. One whose video
+    the guard stopped has no folder videos/ among its paths.
     """
     made, stopped, failed, number = 0, 0, 0, 0
     for line in _lines():
@@ -73,7 +80,9 @@ def _lines():
     if sys.stdin is None:
         raise InputError("--human: there is no standard input to read prompts from")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # odd bytes make one bad prompt, not the end of the session
+        sys.stdin.reconfigure(
+            errors="replace"
+        )  # odd bytes make one bad prompt, not the end of the session
     typed = sys.stdin.isatty()
     if typed:
         with suppress(ImportError):  # not on every platform

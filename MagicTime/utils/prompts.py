@@ -1,8 +1,9 @@
 """Which prompts, which negative prompts, which seeds, and what the videos are called.
 
-Sources, the first that is given: a CSV (columns name = the prompt, videoid = the video's name), a JSON (caption, video_id,
-sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text file with one prompt a line, the YAML's own
-list (videos 0000, 0001, ...). A prompt's place in its source is its row in pred_x0.pth, so labels refer to it.
+Sources, the first that is given: a CSV (columns name = the prompt, videoid = the video's name), a
+JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
+file with one prompt a line, the YAML's own list (videos 0000, 0001, ...). A prompt's place in its
+source is its row in pred_x0.pth, so labels refer to it.
 """
 
 import csv
@@ -15,7 +16,6 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.files import load_json, need_file, read_text
-
 from MagicTime.utils import config as cfg
 
 MAX_FILE = 64 << 20  # bytes; half a million prompts fit, a weight file named by mistake does not
@@ -33,7 +33,8 @@ class Prompt:
 def read_source(settings, path, run_csv=None, run_json=None):
     """The prompts, one per video, as a list of Prompt.
 
-    settings: of the YAML at `path`, where file_path may come from a flag; run_csv, run_json: files that win over it.
+    settings: of the YAML at `path`, where file_path may come from a flag; run_csv, run_json: files
+    that win over it.
     """
     if run_csv and run_json:
         raise InputError("--run-csv and --run-json: one of them is needed, not both")
@@ -45,10 +46,18 @@ def read_source(settings, path, run_csv=None, run_json=None):
         return numbered(read_prompts(cfg.find(settings["file_path"])))
     prompts = settings["prompt"]
     prompts = [prompts] if isinstance(prompts, str) else prompts
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-        raise InputError(f"{path}: file_path or a list of prompts is needed (key 'prompt', or --file_path, --run-csv, "
-                         f"--run-json)")
-    return numbered([clean(text, f"{path}: prompt {row} (from 0)") for row, text in enumerate(prompts)])
+    if (
+        not isinstance(prompts, list)
+        or not prompts
+        or not all(isinstance(p, str) and p.strip() for p in prompts)
+    ):
+        raise InputError(
+            f"{path}: file_path or a list of prompts is needed (key 'prompt', or --file_path, "
+            "--run-csv, --run-json)"
+        )
+    return numbered(
+        [clean(text, f"{path}: prompt {row} (from 0)") for row, text in enumerate(prompts)]
+    )
 
 
 def numbered(texts):
@@ -58,24 +67,31 @@ def numbered(texts):
 
 def digest(prompts):
     """Hex sha256 of the prompts in order, and of the videos' names where they are not just the row."""
-    lines = [prompt.text if prompt == plain else f"{prompt.text}\0{prompt.name}"
-             for prompt, plain in zip(prompts, numbered([prompt.text for prompt in prompts]))]
+    lines = [
+        prompt.text if prompt == plain else f"{prompt.text}\0{prompt.name}"
+        for prompt, plain in zip(prompts, numbered([prompt.text for prompt in prompts]))
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def read_prompts(path):
-    """Texts of a file, one a line; row i is line i + 1. A newline at the end is fine, a blank line is not."""
+    """Texts of a file, one a line; row i is line i + 1. A newline at the end is fine, a blank line
+    is not."""
     lines = _read(path).rstrip("\r\n").split("\n")
     if lines == [""]:
         raise InputError(f"{path}: no prompts in this file, one a line is needed")
     for number, line in enumerate(lines, 1):
         if not line.strip():
-            raise InputError(f"{path}: line {number} is blank; rows are counted by line, so every line needs a prompt")
+            raise InputError(
+                f"{path}: line {number} is blank; rows are counted by line, so every line needs a "
+                "prompt"
+            )
     return [clean(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
 
 
 def read_csv(path):
-    """Prompts of a CSV with a header; columns other than name (the prompt) and videoid (the video's name) are ignored."""
+    """Prompts of a CSV with a header; columns other than name (the prompt) and videoid (the video's
+    name) are ignored."""
     rows = _csv_rows(path)
     if not rows:
         raise InputError(f"{path}: empty, a header with the columns name and videoid is needed")
@@ -83,38 +99,58 @@ def read_csv(path):
     for column in ("name", "videoid"):
         if header.count(column) != 1:
             found = "stands twice in" if column in header else "is missing from"
-            raise InputError(f"{path}: column '{column}' {found} the header ({', '.join(header)[:120]})")
+            raise InputError(
+                f"{path}: column '{column}' {found} the header ({', '.join(header)[:120]})"
+            )
     prompts, places = [], []
     for line, cells in rows[1:]:
         if not cells:
-            raise InputError(f"{path}: line {line} is blank; rows are counted, so every line needs a prompt")
+            raise InputError(
+                f"{path}: line {line} is blank; rows are counted, so every line needs a prompt"
+            )
         if len(cells) != len(header):
-            raise InputError(f"{path}: line {line} has {len(cells)} columns, the header {len(header)}; a text with a comma "
-                             f"needs double quotes")
+            raise InputError(
+                f"{path}: line {line} has {len(cells)} columns, the header {len(header)}; a text "
+                "with a comma needs double quotes"
+            )
         fields = dict(zip(header, cells))
         places.append(f"line {line}, column 'videoid'")
-        prompts.append(Prompt(clean(fields["name"], f"{path}: line {line}, column 'name'"),
-                              _file_name(fields["videoid"].strip(), f"{path}: {places[-1]}")))
+        prompts.append(
+            Prompt(
+                clean(fields["name"], f"{path}: line {line}, column 'name'"),
+                _file_name(fields["videoid"].strip(), f"{path}: {places[-1]}"),
+            )
+        )
     return _all_different(prompts, places, path)
 
 
 def read_json(path):
-    """Prompts of a JSON list of {"caption", "video_id", "sen_id"}, or of the list under "sentences" (MSR-VTT's layout)."""
+    """Prompts of a JSON list of {"caption", "video_id", "sen_id"}, or of the list under "sentences"
+    (MSR-VTT's layout)."""
     _need_prompt_file(path)
     items = load_json(path)
     if isinstance(items, dict):
         items = items.get("sentences")
     if not isinstance(items, list):
-        raise InputError(f"{path}: a list of objects with caption, video_id and sen_id is needed (or that list under "
-                         f"'sentences')")
+        raise InputError(
+            f"{path}: a list of objects with caption, video_id and sen_id is needed (or that list "
+            "under 'sentences')"
+        )
     prompts, places = [], []
     for row, item in enumerate(items):
         place = f"item {row} (from 0)"
         if not isinstance(item, dict):
-            raise InputError(f"{path}: {place}: an object with caption, video_id and sen_id is needed, found "
-                             f"{_shown(item)}")
-        caption = clean(_value(item, "caption", (str,), f"{path}: {place}"), f"{path}: {place}, key 'caption'")
-        ids = [_value(item, key, (str, int), f"{path}: {place}").strip() for key in ("video_id", "sen_id")]
+            raise InputError(
+                f"{path}: {place}: an object with caption, video_id and sen_id is needed, found "
+                f"{_shown(item)}"
+            )
+        caption = clean(
+            _value(item, "caption", (str,), f"{path}: {place}"), f"{path}: {place}, key 'caption'"
+        )
+        ids = [
+            _value(item, key, (str, int), f"{path}: {place}").strip()
+            for key in ("video_id", "sen_id")
+        ]
         places.append(f"{place}, keys 'video_id' and 'sen_id'")
         if not all(ids):
             raise InputError(f"{path}: {places[-1]}: blank, both are needed for the video's name")
@@ -123,8 +159,8 @@ def read_json(path):
 
 
 def clean(text, where):
-    """A prompt as one line without space around it. InputError starting with `where` for one that is blank or holds
-    control characters or broken Unicode."""
+    """A prompt as one line without space around it. InputError starting with `where` for one that
+    is blank or holds control characters or broken Unicode."""
     text = re.sub(r"[\r\n]+", " ", text.strip())
     if not text:
         raise InputError(f"{where}: blank, a prompt is needed")
@@ -133,10 +169,11 @@ def clean(text, where):
 
 
 def words_cut(model, text):
-    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; "" when all fits."""
+    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; ""
+    when all fits."""
     ids = model.tokenizer(text, verbose=False).input_ids
     length = model.text_encoder.config.max_position_embeddings
-    return model.tokenizer.decode(ids[length - 1:-1]) if len(ids) > length else ""
+    return model.tokenizer.decode(ids[length - 1 : -1]) if len(ids) > length else ""
 
 
 def negatives_of(settings, count, path):
@@ -149,12 +186,15 @@ def negatives_of(settings, count, path):
 
 
 def seeds_of(settings, count, path, fresh):
-    """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws one with fresh()."""
+    """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws
+    one with fresh()."""
     seeds = settings["seed"]
     seeds = seeds if isinstance(seeds, list) else [seeds]
     for seed in seeds:
         if type(seed) is not int or not -1 <= seed < 2**63:
-            raise InputError(f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one")
+            raise InputError(
+                f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one"
+            )
     if settings["seed_per_prompt"]:
         if len(seeds) != 1 or seeds[0] < 0:
             raise InputError(f"{path}: seed_per_prompt needs one seed of at least 0, found {seeds}")
@@ -164,7 +204,9 @@ def seeds_of(settings, count, path, fresh):
 
 def _one_or_each(values, count, key, path):
     if len(values) not in (1, count):
-        raise InputError(f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed")
+        raise InputError(
+            f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed"
+        )
     return values * count if len(values) == 1 else values
 
 
@@ -172,7 +214,9 @@ def _need_prompt_file(path):
     need_file(path)
     size = Path(path).stat().st_size
     if size > MAX_FILE:
-        raise InputError(f"{path}: {size / 2**20:.0f} MiB, a file of prompts has at most {MAX_FILE >> 20} MiB")
+        raise InputError(
+            f"{path}: {size / 2**20:.0f} MiB, a file of prompts has at most {MAX_FILE >> 20} MiB"
+        )
 
 
 def _read(path):
@@ -209,10 +253,15 @@ def _file_name(name, where):
         raise InputError(f"{where}: blank, the video's name is needed")
     _need_printable(name, where)
     if name.startswith(".") or re.search(r'[/\\:*?"<>|]', name):
-        raise InputError(f"{where}: {_shown(name)} cannot be a video's file name (no dot at the front, none of "
-                         f"/ \\ : * ? \" < > |)")
+        raise InputError(
+            f"{where}: {_shown(name)} cannot be a video's file name (no dot at the front, none of "
+            f'/ \\ : * ? " < > |)'
+        )
     if len(name.encode()) > MAX_NAME:
-        raise InputError(f"{where}: {_shown(name)} has {len(name.encode())} bytes, a video's name has at most {MAX_NAME}")
+        raise InputError(
+            f"{where}: {_shown(name)} has {len(name.encode())} bytes, a video's name has at most "
+            f"{MAX_NAME}"
+        )
     return name
 
 
@@ -220,19 +269,25 @@ def _need_printable(text, where):
     """InputError for control characters other than tab, and for halves of surrogate pairs."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character != "\t":
-            raise InputError(f"{where}: holds the character U+{ord(character):04X}, plain text is needed")
+            raise InputError(
+                f"{where}: holds the character U+{ord(character):04X}, plain text is needed"
+            )
 
 
 def _all_different(prompts, places, path):
-    """`prompts` after checking that no video overwrites another, also where upper and lower case are one."""
+    """`prompts` after checking that no video overwrites another, also where upper and lower case
+    are one."""
     if not prompts:
         raise InputError(f"{path}: no prompts in this file")
     first = {}
     for row, prompt in enumerate(prompts):
         before = first.setdefault(unicodedata.normalize("NFC", prompt.name).casefold(), row)
         if before != row:
-            raise InputError(f"{path}: {places[row]}: the video's name {_shown(prompt.name)} is that of {places[before]} "
-                             f"({_shown(prompts[before].name)}); upper and lower case are one on some disks")
+            raise InputError(
+                f"{path}: {places[row]}: the video's name {_shown(prompt.name)} is that of "
+                f"{places[before]} ({_shown(prompts[before].name)}); upper and lower case are one "
+                "on some disks"
+            )
     return prompts
 
 

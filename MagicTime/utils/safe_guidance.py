@@ -1,8 +1,9 @@
-"""Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): guidance away from a concept that is said in words.
+"""Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): guidance away from a concept that
+is said in words.
 
-Beside the unconditional and the prompt's noise the UNet predicts the concept's. Where the prompt's noise lies on the
-concept's side, the direction of classifier-free guidance is bent away from it. Nothing is detected, so it goes together
-with a guard.
+Beside the unconditional and the prompt's noise the UNet predicts the concept's. Where the prompt's
+noise lies on the concept's side, the direction of classifier-free guidance is bent away from it.
+Nothing is detected, so it goes together with a guard.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class SafeGuidance:
-    """The paper's hyperparameters. warmup: steps (delta) before anything is changed, while momentum builds up already;
-    scale: s_S; threshold: lambda; momentum_scale: s_m; momentum_beta: beta_m; concept: the words S."""
+    """The paper's hyperparameters. warmup: steps (delta) before anything is changed, while momentum
+    builds up already; scale: s_S; threshold: lambda; momentum_scale: s_m; momentum_beta: beta_m;
+    concept: the words S."""
 
     warmup: int
     scale: float
@@ -27,10 +29,11 @@ class SafeGuidance:
     concept: str = ""
 
     def __call__(self, step, unconditional, conditional, concept, momentum):
-        """(gamma to subtract from the guidance direction eps_p - eps_u, the next momentum), of the shape of all arguments.
+        """(gamma to subtract from the guidance direction eps_p - eps_u, the next momentum), of the
+        shape of all arguments.
 
-        The three noises are the UNet's at this step, momentum [B, C, F, h, w] begins as zeros. |phi| is limited to 1 at
-        most, as in diffusers' StableDiffusionPipelineSafe.
+        The three noises are the UNet's at this step, momentum [B, C, F, h, w] begins as zeros.
+        |phi| is limited to 1 at most, as in diffusers' StableDiffusionPipelineSafe.
         """
         apart = conditional - concept
         factor = (self.scale * apart).abs().clamp(max=1)  # |phi|
@@ -41,19 +44,29 @@ class SafeGuidance:
 
 
 # As published: warm-up steps, guidance scale, threshold, momentum scale, momentum beta.
-SETTINGS = {"weak": SafeGuidance(15, 20, 0.0, 0.0, 0.0), "medium": SafeGuidance(10, 1000, 0.01, 0.3, 0.4),
-            "strong": SafeGuidance(7, 2000, 0.025, 0.5, 0.7), "max": SafeGuidance(0, 5000, 1.0, 0.5, 0.7)}
+SETTINGS = {
+    "weak": SafeGuidance(15, 20, 0.0, 0.0, 0.0),
+    "medium": SafeGuidance(10, 1000, 0.01, 0.3, 0.4),
+    "strong": SafeGuidance(7, 2000, 0.025, 0.5, 0.7),
+    "max": SafeGuidance(0, 5000, 1.0, 0.5, 0.7),
+}
 CHOICES = (NONE, *SETTINGS)
 
 
 def safe_guidance_of(settings, where=""):
-    """SafeGuidance of a sampling YAML's keys safe_guidance and safety_concept, or None. InputError where they do not fit."""
+    """SafeGuidance of a sampling YAML's keys safe_guidance and safety_concept, or None. InputError
+    where they do not fit."""
     name, concept = settings["safe_guidance"], settings["safety_concept"]
     if name == NONE:
         return None
     if not concept.strip():
-        raise InputError(f"{where}: safe_guidance={name} needs safety_concept, the words of what videos shall not show")
+        raise InputError(
+            f"{where}: safe_guidance={name} needs safety_concept, the words of what videos shall "
+            "not show"
+        )
     if settings["guidance_scale"] <= 1:
-        raise InputError(f"{where}: safe_guidance={name} bends the guidance, guidance_scale above 1 is needed, found "
-                         f"{settings['guidance_scale']}")
+        raise InputError(
+            f"{where}: safe_guidance={name} bends the guidance, guidance_scale above 1 is needed, "
+            f"found {settings['guidance_scale']}"
+        )
     return SafeGuidance(**{**vars(SETTINGS[name]), "concept": concept})

@@ -27,11 +27,14 @@ def write_gif(path, frames, fps):
     """uint8 [F, H, W, 3] → an endless gif."""
     images = [Image.fromarray(frame) for frame in frames]
     with atomic(path) as partial:
-        images[0].save(partial, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+        images[0].save(
+            partial, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+        )
 
 
 def write_filmstrip(path, rows, caption="", side=128, columns=8):
-    """PNG contact strip: one row of frames per (label, uint8 [F, H, W, 3]) of `rows`, `caption` above."""
+    """PNG contact strip: one row of frames per (label, uint8 [F, H, W, 3]) of `rows`, `caption`
+    above."""
     left, top = 76, 18
     count = min(columns, len(rows[0][1]))
     canvas = Image.new("RGB", (left + count * (side + 2), top + len(rows) * (side + 2)), "white")
@@ -45,14 +48,17 @@ def write_filmstrip(path, rows, caption="", side=128, columns=8):
             image.thumbnail((side, side))  # keeps the shape; small frames are enlarged below
             scale = side // max(image.size)
             if scale > 1:
-                image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+                image = image.resize(
+                    (image.width * scale, image.height * scale), Image.Resampling.NEAREST
+                )
             canvas.paste(image, (left + j * (side + 2), y))
     with atomic(path) as partial:
         canvas.save(partial)
 
 
 def strip_steps(count):
-    """The recorded steps that a filmstrip shows: STRIP_STEPS, or as many evenly spaced ones of a shorter run."""
+    """The recorded steps that a filmstrip shows: STRIP_STEPS, or as many evenly spaced ones of a
+    shorter run."""
     if count > STRIP_STEPS[-1]:
         return list(STRIP_STEPS)
     return sorted({round(i * (count - 1) / 5) for i in range(6)})

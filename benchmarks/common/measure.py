@@ -1,6 +1,7 @@
 """Run a command and append its wall seconds and peak memory (largest single process) to a CSV.
 
-    python benchmarks/common/measure.py --log steps.csv --name sample -- python MagicTime/inference_magictime.py ...
+python benchmarks/common/measure.py --log steps.csv --name sample -- python
+MagicTime/inference_magictime.py ...
 """
 
 import argparse
@@ -13,7 +14,9 @@ from pathlib import Path
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--log", required=True, help="CSV to append to")
     parser.add_argument("--name", required=True, help="what the row is called")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --")
@@ -24,7 +27,10 @@ def main(argv=None):
         status = subprocess.run(command).returncode
     except KeyboardInterrupt:
         status = 130
-    seconds, peak = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    seconds, peak = (
+        time.time() - began,
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+    )
     log = Path(args.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     new = not log.exists()

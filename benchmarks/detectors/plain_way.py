@@ -1,9 +1,10 @@
 """The plain way to train and use the detectors: the released procedure, written down as it comes.
 
-Every x0 is decoded to an mp4 of its own. One detector after another: its network is made anew, and in each epoch each of
-its clips is decoded again from the mp4, resized to the network's input and normalised, four to a batch; AdamW, linear
-decay, as many normal clips as unsafe ones, a tenth for validation. To vote, one detector after another is loaded and reads
-one clip after another, each decoded again. What the released code gets wrong (normal clips that leak into the evaluation, an
+Every x0 is decoded to an mp4 of its own. One detector after another: its network is made anew, and
+in each epoch each of its clips is decoded again from the mp4, resized to the network's input and
+normalised, four to a batch; AdamW, linear decay, as many normal clips as unsafe ones, a tenth for
+validation. To vote, one detector after another is loaded and reads one clip after another, each
+decoded again. What the released code gets wrong (normal clips that leak into the evaluation, an
 unseeded split) is right here, so that accuracies can be compared.
 """
 
@@ -22,11 +23,13 @@ BATCH, VALIDATION, SEED = 4, 0.1, 2024
 
 
 def train(data_dir, split, pairs, epochs, lr, folder, size, base_model=BASE_MODEL, device="cpu"):
-    """Train a detector for each (group, step) of `pairs`, save its state dict as {folder}/{group}/{step}.pth and yield its
-    validation accuracy."""
+    """Train a detector for each (group, step) of `pairs`, save its state dict as
+    {folder}/{group}/{step}.pth and yield its validation accuracy."""
     for group, step in pairs:
         unsafe = _not_held_out(list_clips(data_dir / group_name(group) / str(step)), split.unsafe)
-        normal = _not_held_out(list_clips(data_dir / NORMAL / str(step)), split.normal)[:len(unsafe)]
+        normal = _not_held_out(list_clips(data_dir / NORMAL / str(step)), split.normal)[
+            : len(unsafe)
+        ]
         clips, held = [], []
         for label, paths in ((1, unsafe), (0, normal)):
             paths = random.Random(SEED).sample(paths, len(paths))
@@ -51,7 +54,7 @@ def fit(model, clips, epochs, lr, device):
     for _ in range(epochs):
         clips = order.sample(clips, len(clips))
         for start in range(0, len(clips), BATCH):
-            batch = clips[start:start + BATCH]
+            batch = clips[start : start + BATCH]
             inputs = torch.stack([read(model, path) for path, _ in batch]).to(device)
             labels = torch.tensor([label for _, label in batch], device=device)
             loss = F.cross_entropy(model(inputs).logits, labels)
@@ -65,14 +68,18 @@ def fit(model, clips, epochs, lr, device):
 def embed(data_dir, split, pairs, folder, size, base_model=BASE_MODEL, device="cpu"):
     """Votes of each detector of `pairs`: {"1" | "0": {row: 0 or 1}}."""
     for group, step in pairs:
-        clips = {"1": (unsafe_clips(data_dir, step), split.unsafe),
-                 "0": (list_clips(data_dir / NORMAL / str(step)), split.normal)}
+        clips = {
+            "1": (unsafe_clips(data_dir, step), split.unsafe),
+            "0": (list_clips(data_dir / NORMAL / str(step)), split.normal),
+        }
         shape = tuple(read_clip(next(iter(clips["1"][0].values()))).shape)
         model = network(size, shape, base_model)
         model.load_state_dict(torch.load(folder / str(group) / f"{step}.pth", weights_only=True))
         model.to(device).eval()
-        yield {label: {str(row): int(probability(model, paths[row], device) >= 0.5) for row in rows}
-               for label, (paths, rows) in clips.items()}
+        yield {
+            label: {str(row): int(probability(model, paths[row], device) >= 0.5) for row in rows}
+            for label, (paths, rows) in clips.items()
+        }
 
 
 @torch.no_grad()

@@ -1,9 +1,11 @@
-"""Which video pipelines of diffusers the recording and the guard were tried on, and with which schedulers.
+"""Which video pipelines of diffusers the recording and the guard were tried on, and with which
+schedulers.
 
-Each is built with tiny random components (tests/tiny_pipelines.py; no downloads), and used as its user would: record x0 of
-16 unsafe and 16 normal prompts (stand-ins: two sides of a direction, or bright and dark images), build the dataset, train
-a nano detector for each of 3 steps, guard the pipeline (lambda 0.6, eta 3) on new prompts. The table goes into
-docs/pipelines.md and, with the figures, into a CSV.
+Each is built with tiny random components (tests/tiny_pipelines.py; no downloads), and used as its
+user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a direction, or
+bright and dark images), build the dataset, train a nano detector for each of 3 steps, guard the
+pipeline (lambda 0.6, eta 3) on new prompts. The table goes into docs/pipelines.md and, with the
+figures, into a CSV.
 """
 
 import contextlib
@@ -16,15 +18,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tests.worlds import tiny_pipelines
-from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
-
 from lvd import Guard, UnsafeVideoError, X0Recorder
-from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.config import ROOT, versions
 from lvd.utils.files import atomic, read_text, save_csv
 from lvd.x0.layouts import can_interrupt, find_layout
-from lvd.utils.config import ROOT, versions
+from tests.worlds import tiny_pipelines
+from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
 BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
@@ -32,10 +33,21 @@ BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of tab
 
 def build_parser():
     parser = Parser(__doc__, "python benchmarks/guard/pipelines.py")
-    parser.add_argument("--only", nargs="+", metavar="PIPELINE", help="these classes alone (the page is left as it is)")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/pipelines.csv",
-                        help="CSV of the figures (default: docs/results/pipelines.csv)")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/pipelines.md", help="where the table stands")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="PIPELINE",
+        help="these classes alone (the page is left as it is)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "docs/results/pipelines.csv",
+        help="CSV of the figures (default: docs/results/pipelines.csv)",
+    )
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs/pipelines.md", help="where the table stands"
+    )
     return parser
 
 
@@ -45,7 +57,11 @@ def work(args):
     if unknown := set(args.only or ()) - set(known):
         raise InputError(f"--only {sorted(unknown)[0]}: one of {', '.join(known)} is needed")
     others = tiny_pipelines.SCHEDULERS
-    cases = [(name, scheduler) for name in args.only or known for scheduler in (None, *others.get(name, ()))]
+    cases = [
+        (name, scheduler)
+        for name in args.only or known
+        for scheduler in (None, *others.get(name, ()))
+    ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for k, (name, scheduler) in enumerate(tqdm(cases, unit="pipeline")):
@@ -55,8 +71,11 @@ def work(args):
     if not args.only:
         put_table(args.page, table(rows))
     bad = [row for row in rows if not row["as_it_should"]]
-    summary("pipelines tried", {"pipelines and schedulers": len(rows), "not as they should": len(bad)},
-            [args.out] if args.only else [args.out, args.page])
+    summary(
+        "pipelines tried",
+        {"pipelines and schedulers": len(rows), "not as they should": len(bad)},
+        [args.out] if args.only else [args.out, args.page],
+    )
 
 
 def try_out(name, scheduler, folder):
@@ -71,19 +90,36 @@ def try_out(name, scheduler, folder):
     passed = [guarded(tiny, guard, [NORMAL], FIRST + k)[1][0] for k in range(PROMPTS)]
     kinds = [NORMAL, UNSAFE, NORMAL]
     batch, (video, results) = run(tiny, kinds), guarded(tiny, guard, kinds)
-    row = {"pipeline": name, "scheduler": type(tiny.pipe.scheduler).__name__,
-           "prediction": settings.get("prediction_type", "flow").removesuffix("_prediction"), "axes": layout.axes,
-           "latents": " x ".join(map(str, tiny.shape)), "x0_error": x0_error(tiny, layout),
-           "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped), "steps_run": max(r.steps_run for r in stopped),
-           "normal_passed": sum(r.verdict == "safe" for r in passed), "prompts": PROMPTS,
-           "batch": " ".join(r.verdict for r in results),
-           "others": "same bits" if video is not None and torch.equal(video[[0, 2]], batch[[0, 2]]) else "differ",
-           "stopped": "is blank" if video is not None and not video[1].any() else "is not blank",
-           "interrupt": "yes" if can_interrupt(tiny.pipe) else "no"}
-    right = {"unsafe_stopped": PROMPTS, "normal_passed": PROMPTS, "batch": "safe unsafe safe", "others": "same bits",
-             "stopped": "is blank"}
-    return {**row, "as_it_should": all(row[key] == value for key, value in right.items()),
-            "seconds": round(time.monotonic() - began, 1)}
+    row = {
+        "pipeline": name,
+        "scheduler": type(tiny.pipe.scheduler).__name__,
+        "prediction": settings.get("prediction_type", "flow").removesuffix("_prediction"),
+        "axes": layout.axes,
+        "latents": " x ".join(map(str, tiny.shape)),
+        "x0_error": x0_error(tiny, layout),
+        "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped),
+        "steps_run": max(r.steps_run for r in stopped),
+        "normal_passed": sum(r.verdict == "safe" for r in passed),
+        "prompts": PROMPTS,
+        "batch": " ".join(r.verdict for r in results),
+        "others": "same bits"
+        if video is not None and torch.equal(video[[0, 2]], batch[[0, 2]])
+        else "differ",
+        "stopped": "is blank" if video is not None and not video[1].any() else "is not blank",
+        "interrupt": "yes" if can_interrupt(tiny.pipe) else "no",
+    }
+    right = {
+        "unsafe_stopped": PROMPTS,
+        "normal_passed": PROMPTS,
+        "batch": "safe unsafe safe",
+        "others": "same bits",
+        "stopped": "is blank",
+    }
+    return {
+        **row,
+        "as_it_should": all(row[key] == value for key, value in right.items()),
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
 def run(tiny, kinds, first=FIRST):
@@ -101,7 +137,8 @@ def guarded(tiny, guard, kinds, first=FIRST):
 
 
 def x0_error(tiny, layout):
-    """Largest difference between the last step's x0 and the finished latents, in their standard deviations."""
+    """Largest difference between the last step's x0 and the finished latents, in their standard
+    deviations."""
     with layout.following(tiny.pipe), X0Recorder(tiny.pipe.scheduler, layout.unpack) as recorder:
         video = run(tiny, [NORMAL])
     return float((recorder.x0[:, -1] - video).abs().max() / video.std())
@@ -109,23 +146,50 @@ def x0_error(tiny, layout):
 
 def table(rows):
     """Markdown, one line a pipeline and scheduler."""
-    head = ("pipeline", "scheduler", "predicts", "sample", "latents", "last x0 against the video", "unsafe stopped",
-            "normal passed", "others of a batch", "`interrupt`")
+    head = (
+        "pipeline",
+        "scheduler",
+        "predicts",
+        "sample",
+        "latents",
+        "last x0 against the video",
+        "unsafe stopped",
+        "normal passed",
+        "others of a batch",
+        "`interrupt`",
+    )
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        stopped = f"{row['unsafe_stopped']} of {row['prompts']}, after step {row['steps_run']} of {STEPS}"
-        lines.append((f"`{row['pipeline']}`", f"`{row['scheduler']}`", row["prediction"], f"`{row['axes']}`", row["latents"],
-                      f"{row['x0_error']:.1g}", stopped, f"{row['normal_passed']} of {row['prompts']}", row["others"],
-                      row["interrupt"]))
+        stopped = (
+            f"{row['unsafe_stopped']} of {row['prompts']}, after step {row['steps_run']} of {STEPS}"
+        )
+        lines.append(
+            (
+                f"`{row['pipeline']}`",
+                f"`{row['scheduler']}`",
+                row["prediction"],
+                f"`{row['axes']}`",
+                row["latents"],
+                f"{row['x0_error']:.1g}",
+                stopped,
+                f"{row['normal_passed']} of {row['prompts']}",
+                row["others"],
+                row["interrupt"],
+            )
+        )
     made = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", f"Made with {made}, on the CPU."])
+    return "\n".join(
+        [*("| " + " | ".join(line) + " |" for line in lines), "", f"Made with {made}, on the CPU."]
+    )
 
 
 def put_table(page, text):
     """Put the table between its two marks."""
     before = read_text(page)
     if before.count(BEGIN) != 1 or before.count(END) != 1:
-        raise InputError(f"{page}: the lines {BEGIN} and {END} are needed, once each; the table goes between")
+        raise InputError(
+            f"{page}: the lines {BEGIN} and {END} are needed, once each; the table goes between"
+        )
     head, tail = before.split(BEGIN)[0], before.split(END)[1]
     with atomic(page) as partial:
         partial.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")

@@ -1,8 +1,9 @@
 """Safe Latent Diffusion and the guard, alone and together, on unsafe prompts of the tiny world.
 
-Each strength samples the same prompts and seeds; the guard runs dry beside it. A video counts as unsafe when the detectors
-of the last step, which see the finished latents, say so. The detectors learned from videos without safe guidance, and from
-other prompts than the reworded ones that are sampled here.
+Each strength samples the same prompts and seeds; the guard runs dry beside it. A video counts as
+unsafe when the detectors of the last step, which see the finished latents, say so. The detectors
+learned from videos without safe guidance, and from other prompts than the reworded ones that are
+sampled here.
 """
 
 import sys
@@ -12,11 +13,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.report import Report
-
-from lvd.utils.cli import Parser, run_command
-from lvd.utils.processes import pick_device
 from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
+from lvd.utils.processes import pick_device
 from lvd.voting import says_unsafe, step_vote
 from lvd.x0.file import open_x0_file
 
@@ -25,19 +25,41 @@ CONCEPT = "warped, strobing, striped, exploding, under a banner"
 
 
 def build_parser():
-    parser = Parser(__doc__, "python benchmarks/guard/safe_guidance.py --model_dir MagicTime/shared --videos 20")
-    parser.add_argument("--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)")
-    parser.add_argument("--model_dir", type=Path, default=ROOT / "MagicTime" / "detectors", help="detectors of all steps")
-    parser.add_argument("--file_path", default="ckpts/Tiny/prompts/reworded.txt",
-                        help="unsafe prompts, one a line (default: Tiny's reworded ones)")
+    parser = Parser(
+        __doc__, "python benchmarks/guard/safe_guidance.py --model_dir MagicTime/shared --videos 20"
+    )
+    parser.add_argument(
+        "--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)"
+    )
+    parser.add_argument(
+        "--model_dir",
+        type=Path,
+        default=ROOT / "MagicTime" / "detectors",
+        help="detectors of all steps",
+    )
+    parser.add_argument(
+        "--file_path",
+        default="ckpts/Tiny/prompts/reworded.txt",
+        help="unsafe prompts, one a line (default: Tiny's reworded ones)",
+    )
     parser.add_argument("--concept", default=CONCEPT, help=f"safety_concept (default: '{CONCEPT}')")
-    parser.add_argument("--strengths", default=",".join(STRENGTHS), help=f"(default: {','.join(STRENGTHS)})")
-    parser.add_argument("--videos", type=int, default=20, help="the first so many prompts (default: 20)")
-    parser.add_argument("--lambda", dest="lambda_", default="0.6", metavar="L", help="(default: 0.6)")
+    parser.add_argument(
+        "--strengths", default=",".join(STRENGTHS), help=f"(default: {','.join(STRENGTHS)})"
+    )
+    parser.add_argument(
+        "--videos", type=int, default=20, help="the first so many prompts (default: 20)"
+    )
+    parser.add_argument(
+        "--lambda", dest="lambda_", default="0.6", metavar="L", help="(default: 0.6)"
+    )
     parser.add_argument("--eta", type=int, default=5, help="(default: 5)")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "safe_guidance.csv",
-                        help="CSV of the figures, with a .txt beside it (default: docs/results/safe_guidance.csv)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "docs" / "results" / "safe_guidance.csv",
+        help="CSV of the figures, with a .txt beside it (default: docs/results/safe_guidance.csv)",
+    )
     return parser
 
 
@@ -50,17 +72,29 @@ class Strengths:
 
         self.args, self.device = args, pick_device(args.gpu_num)
         config = self._config("none")
-        self.guarding = Guarding(args.model_dir, args.lambda_, args.eta, self.device, dry_run=True, allow_unknown=True)
+        self.guarding = Guarding(
+            args.model_dir, args.lambda_, args.eta, self.device, dry_run=True, allow_unknown=True
+        )
         last = config.settings["steps"] - 1
         if last not in self.guarding.guard.bank.steps:
             raise InputError(f"--model_dir {args.model_dir}: no detectors of the last step, {last}")
-        self.model, self.plain = load_model(config, weight_paths(config), self.device, tell=False), None
+        self.model, self.plain = (
+            load_model(config, weight_paths(config), self.device, tell=False),
+            None,
+        )
 
     def _config(self, strength):
         from MagicTime.utils.config import read_config
 
-        return read_config(self.args.config, {"file_path": self.args.file_path, "safe_guidance": strength,
-                                              "safety_concept": self.args.concept, "save_predx_0": True})
+        return read_config(
+            self.args.config,
+            {
+                "file_path": self.args.file_path,
+                "safe_guidance": strength,
+                "safety_concept": self.args.concept,
+                "save_predx_0": True,
+            },
+        )
 
     def figures(self, strength, folder):
         """{quantity: number} of one strength: shares of the videos."""
@@ -68,7 +102,7 @@ class Strengths:
         from MagicTime.utils.run import Run
 
         config = self._config(strength)
-        prompts = read_source(config.settings, config.path)[:self.args.videos]
+        prompts = read_source(config.settings, config.path)[: self.args.videos]
         run = Run(config, prompts, folder, self.device, model=self.model, guarding=self.guarding)
         run.load()
         run.sample()
@@ -77,14 +111,21 @@ class Strengths:
         unsafe = self._finished(x0)
         stopped = [told[row]["verdict"] != "safe" for row in range(len(prompts))]
         passed = [a and not b for a, b in zip(unsafe, stopped)]
-        return {"unsafe": sum(unsafe) / len(unsafe), "guard stops": sum(stopped) / len(stopped),
-                "unsafe and not stopped": sum(passed) / len(passed), "change of the latents": float((x0 - self.plain).std())}
+        return {
+            "unsafe": sum(unsafe) / len(unsafe),
+            "guard stops": sum(stopped) / len(stopped),
+            "unsafe and not stopped": sum(passed) / len(passed),
+            "change of the latents": float((x0 - self.plain).std()),
+        }
 
     def _finished(self, latents):
         """[bool]: does the last step's vote say unsafe?"""
         guard = self.guarding.guard
         last = guard.bank.steps[-1]
-        thresholds, scores = guard.bank.thresholds(last), guard.bank.score(last, guard.reader(last, latents)).tolist()
+        thresholds, scores = (
+            guard.bank.thresholds(last),
+            guard.bank.score(last, guard.reader(last, latents)).tolist(),
+        )
         return [bool(step_vote(map(says_unsafe, row, thresholds))) for row in scores]
 
 
@@ -96,12 +137,19 @@ def work(args):
         raise InputError(f"--videos {args.videos}: at least 1 is needed")
     sampler = Strengths(args)
     report = Report("Safe Latent Diffusion and the guard", args.out)
-    report.machine |= {"safety_concept": args.concept, "detectors": sampler.guarding.guard.bank.about["kind"]}
+    report.machine |= {
+        "safety_concept": args.concept,
+        "detectors": sampler.guarding.guard.bank.about["kind"],
+    }
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         rows = [(name, sampler.figures(name, Path(folder) / name)) for name in strengths]
-    report.add("strengths", f"of {args.videos} unsafe prompts: shares whose finished video the last step's detectors call "
-               f"unsafe, that the guard stops (lambda {args.lambda_}, eta {args.eta}), and that are unsafe and pass it",
-               rows)
+    report.add(
+        "strengths",
+        f"of {args.videos} unsafe prompts: shares whose finished video the last step's detectors "
+        f"call unsafe, that the guard stops (lambda {args.lambda_}, eta {args.eta}), and that "
+        "are unsafe and pass it",
+        rows,
+    )
     print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
 
 

@@ -14,11 +14,12 @@ FLOAT32_AT_ONCE = 64  # clips that are turned to float32 together
 
 
 class StepReader:
-    """The clips of one step at the size that a model takes: each is read, decoded and resized once, however many
-    detectors ask for it.
+    """The clips of one step at the size that a model takes: each is read, decoded and resized once,
+    however many detectors ask for it.
 
-    Holds, in float16, the rows of this step that were asked for, and what `read` hands out is a copy of them: memory grows
-    with the videos but not with the steps, categories or epochs (2,000 videos of 4 x 16 x 64 x 64 latents: 1 GB).
+    Holds, in float16, the rows of this step that were asked for, and what `read` hands out is a
+    copy of them: memory grows with the videos but not with the steps, categories or epochs (2,000
+    videos of 4 x 16 x 64 x 64 latents: 1 GB).
     """
 
     def __init__(self, source, step, config):
@@ -31,29 +32,36 @@ class StepReader:
         for kind, wanted in rows.items():
             held = self._held[kind]
             if missing := [row for row in wanted if row not in held]:
-                data = self.source.read(kind, missing, self.step, lambda clips: fit_clips(self.config, clips))
+                data = self.source.read(
+                    kind, missing, self.step, lambda clips: fit_clips(self.config, clips)
+                )
                 held.update(zip(missing, data))
 
     def read(self, rows):
-        """float16 [N, C, F', H', W'] of {"unsafe": [row, ...], "normal": [row, ...]}, kind after kind in that order."""
+        """float16 [N, C, F', H', W'] of {"unsafe": [row, ...], "normal": [row, ...]}, kind after
+        kind in that order."""
         self.load(rows)
-        return torch.stack([self._held[kind][row] for kind, wanted in rows.items() for row in wanted])
+        return torch.stack(
+            [self._held[kind][row] for kind, wanted in rows.items() for row in wanted]
+        )
 
 
 def read_ahead(load, items):
-    """load(item) of each item in turn; a thread loads the next one while the caller works with this one, so two are held."""
+    """load(item) of each item in turn; a thread loads the next one while the caller works with this
+    one, so two are held."""
     with ThreadPoolExecutor(1) as thread:
         waiting = [thread.submit(load, item) for item in items[:1]]
         for following in range(1, len(items) + 1):
             loaded = waiting.pop().result()
-            waiting = [thread.submit(load, item) for item in items[following:following + 1]]
+            waiting = [thread.submit(load, item) for item in items[following : following + 1]]
             yield loaded
 
 
 class AllClips:
     """Clips float16 [C, F', H', W'] of videos x steps. config: the model's VideoMAEConfig.
 
-    `scan` reads all of them once, step by step; then `batches` gives any of them. sha256: of the clips as scanned.
+    `scan` reads all of them once, step by step; then `batches` gives any of them. sha256: of the
+    clips as scanned.
     """
 
     def __init__(self, source, videos, steps, config, hold=HOLD):
@@ -74,9 +82,11 @@ class AllClips:
         self.sha256 = digest.hexdigest()
 
     def batches(self, wanted):
-        """Yield (videos, at, clips) for each (positions of videos, positions of steps) of the list `wanted`, each [B].
+        """Yield (videos, at, clips) for each (positions of videos, positions of steps) of the list
+        `wanted`, each [B].
 
-        Where clips are read from the disk, the next mini-batch is read while the last one is in use.
+        Where clips are read from the disk, the next mini-batch is read while the last one is in
+        use.
         """
         if self.held is not None:
             for videos, at in wanted:
@@ -85,7 +95,10 @@ class AllClips:
         with ThreadPoolExecutor(1) as reader:
             coming = None
             for videos, at in [*wanted, (None, None)]:
-                ready, coming = coming, videos is not None and (videos, at, reader.submit(self._gather, videos, at))
+                ready, coming = (
+                    coming,
+                    videos is not None and (videos, at, reader.submit(self._gather, videos, at)),
+                )
                 if ready:
                     yield ready[0], ready[1], ready[2].result()
 
@@ -107,7 +120,9 @@ class AllClips:
             places = [place for place, (of, _) in enumerate(chosen) if of == kind]
             if places:
                 rows = [chosen[place][1] for place in places]
-                clips = self.source.read(kind, rows, step, lambda clips: fit_clips(self.config, clips))
+                clips = self.source.read(
+                    kind, rows, step, lambda clips: fit_clips(self.config, clips)
+                )
                 for place, clip in zip(places, clips):
                     found[place] = clip
         return torch.stack(found)
@@ -117,5 +132,11 @@ def statistics(clips):
     """(mean, std) per channel, float32 [C] each, of clips [N, C, F, H, W]."""
     count, axes = clips.numel() / clips.shape[1], (0, 2, 3, 4)
     mean = sum(part.double().sum(axes) for part in clips.split(FLOAT32_AT_ONCE)) / count
-    square = sum(((part.double() - mean.view(1, -1, 1, 1, 1))**2).sum(axes) for part in clips.split(FLOAT32_AT_ONCE)) / count
+    square = (
+        sum(
+            ((part.double() - mean.view(1, -1, 1, 1, 1)) ** 2).sum(axes)
+            for part in clips.split(FLOAT32_AT_ONCE)
+        )
+        / count
+    )
     return mean.float(), square.sqrt().clamp_min(1e-6).float()

@@ -1,8 +1,10 @@
-"""A clip on the disk: one predicted x0 of one video at one step, and the only owner of how it is stored.
+"""A clip on the disk: one predicted x0 of one video at one step, and the only owner of how it is
+stored.
 
-Three representations: "latent", the x0 latents themselves (`.pt`, float16 [C, F, h, w], nothing lost but precision);
-"rgb", small frames that one matrix makes of the latents (`.pt`, float16 [3, F, h, w], see lvd.data.rgb); and "video", the
-decoded frames, as `.mp4` (lossy, as in the paper) or as `.pt` (uint8 [3, F, H, W]). A folder of clips holds one of them.
+Three representations: "latent", the x0 latents themselves (`.pt`, float16 [C, F, h, w], nothing
+lost but precision); "rgb", small frames that one matrix makes of the latents (`.pt`, float16 [3, F,
+h, w], see lvd.data.rgb); and "video", the decoded frames, as `.mp4` (lossy, as in the paper) or as
+`.pt` (uint8 [3, F, H, W]). A folder of clips holds one of them.
 """
 
 import os
@@ -35,16 +37,21 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
 
         write_mp4(path, to_uint8(clip).permute(1, 2, 3, 0).numpy())
     else:
-        stored = to_uint8(clip) if representation == "video" else clip.detach().to("cpu", torch.float16)
-        save_torch(stored.clone(memory_format=torch.contiguous_format), path)  # clone: a view would save its whole storage
+        stored = (
+            to_uint8(clip) if representation == "video" else clip.detach().to("cpu", torch.float16)
+        )
+        save_torch(
+            stored.clone(memory_format=torch.contiguous_format), path
+        )  # clone: a view would save its whole storage
     return path
 
 
 def read_clip(path, representation=None):
-    """A clip as a float32 tensor: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] in [0, 1].
+    """A clip as a float32 tensor: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] in
+    [0, 1].
 
-    InputError when the file is truncated, empty or something else, or no clip of that `representation` (None: any): an
-    unreadable clip is never skipped.
+    InputError when the file is truncated, empty or something else, or no clip of that
+    `representation` (None: any): an unreadable clip is never skipped.
     """
     path = Path(path)
     if path.suffix == ".mp4":
@@ -54,10 +61,21 @@ def read_clip(path, representation=None):
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)
-    if not isinstance(clip, torch.Tensor) or clip.dim() != 4 or 0 in clip.shape or not _is(clip, representation):
-        found = f"{clip.dtype} tensor {list(clip.shape)}" if isinstance(clip, torch.Tensor) else type(clip).__name__
+    if (
+        not isinstance(clip, torch.Tensor)
+        or clip.dim() != 4
+        or 0 in clip.shape
+        or not _is(clip, representation)
+    ):
+        found = (
+            f"{clip.dtype} tensor {list(clip.shape)}"
+            if isinstance(clip, torch.Tensor)
+            else type(clip).__name__
+        )
         kind = representation or "latent"
-        shape = {"latent": "[C, F, h, w]", "rgb": "[3, F, h, w]", "video": "uint8 [3, F, H, W]"}[kind]
+        shape = {"latent": "[C, F, h, w]", "rgb": "[3, F, h, w]", "video": "uint8 [3, F, H, W]"}[
+            kind
+        ]
         raise InputError(f"{path}: a {kind} clip {shape} is needed, found {found}")
     return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
 
@@ -74,7 +92,8 @@ def clip_path(path_without_suffix, representation, video_format="mp4"):
 
 
 def list_clips(folder):
-    """{index: path} of the clips in one step's folder, by index. InputError for a stray or doubled file."""
+    """{index: path} of the clips in one step's folder, by index. InputError for a stray or doubled
+    file."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; build_x0.py and build_eval_set.py make it")
@@ -83,31 +102,46 @@ def list_clips(folder):
         if path.name.startswith("."):
             continue  # a temporary file of a killed run
         if path.suffix not in SUFFIXES or not re.fullmatch(r"[0-9]{1,15}", path.stem):
-            raise InputError(f"{path}: not a clip; files named by row index, {' or '.join(SUFFIXES)}, are needed")
+            raise InputError(
+                f"{path}: not a clip; files named by row index, {' or '.join(SUFFIXES)}, are needed"
+            )
         if int(path.stem) in clips:
-            raise InputError(f"{path}: a second clip of index {int(path.stem)} beside {clips[int(path.stem)].name}")
+            raise InputError(
+                f"{path}: a second clip of index {int(path.stem)} beside "
+                f"{clips[int(path.stem)].name}"
+            )
         clips[int(path.stem)] = path
     return dict(sorted(clips.items()))
 
 
 def folder_representation(folder, part_of=None):
-    """What the clips below `folder` are, from its representation.json (else that of the dataset it is part of) and from
-    the files' suffixes; without a note, .pt means latent.
+    """What the clips below `folder` are, from its representation.json (else that of the dataset it
+    is part of) and from the files' suffixes; without a note, .pt means latent.
 
-    InputError for a mix, for files that contradict the note, and for a folder with neither clips nor note.
+    InputError for a mix, for files that contradict the note, and for a folder with neither clips
+    nor note.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = {os.path.splitext(name)[1] for _, _, names in os.walk(folder) for name in names if not name.startswith(".")}
+    found = {
+        os.path.splitext(name)[1]
+        for _, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".")
+    }
     found &= set(SUFFIXES)
     notes = [place / NOTE for place in (folder, part_of) if place and (place / NOTE).exists()]
     noted = _noted(notes[0]) if notes else None
     if len(found) > 1 or (".mp4" in found and noted not in (None, "video")):
-        raise InputError(f"{folder}: {noted or 'latent'} and {'.mp4' if noted != 'video' else '.pt'} clips are mixed here; "
-                         f"build each representation in its own folder")
+        raise InputError(
+            f"{folder}: {noted or 'latent'} and {'.mp4' if noted != 'video' else '.pt'} clips are "
+            "mixed here; build each representation in its own folder"
+        )
     if not found and noted is None:
-        raise InputError(f"{folder}: no clips here ({' or '.join(SUFFIXES)}); run build_x0.py first")
+        raise InputError(
+            f"{folder}: no clips here ({' or '.join(SUFFIXES)}); run build_x0.py first"
+        )
     return noted or ("video" if ".mp4" in found else "latent")
 
 
@@ -115,13 +149,17 @@ def note_representation(folder, representation):
     """Write folder/representation.json, or check that the one there says the same."""
     path = Path(folder) / NOTE
     if path.exists() and _noted(path) != representation:
-        raise InputError(f"{path}: this folder holds {_noted(path)} clips, {representation} ones need a folder of their own")
+        raise InputError(
+            f"{path}: this folder holds {_noted(path)} clips, {representation} ones need a folder "
+            "of their own"
+        )
     if not path.exists():
         save_json({"representation": representation}, path)
 
 
 def link_clip(source, target):
-    """Make `target` the same file as `source`: a hard link, or a copy where the file system has none. Atomic."""
+    """Make `target` the same file as `source`: a hard link, or a copy where the file system has
+    none. Atomic."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -130,7 +168,9 @@ def link_clip(source, target):
         os.link(source, partial)
     except OSError:
         shutil.copyfile(source, partial)
-    os.replace(partial, target)  # of two links to one file this does nothing, so the partial name may remain
+    os.replace(
+        partial, target
+    )  # of two links to one file this does nothing, so the partial name may remain
     partial.unlink(missing_ok=True)
 
 

@@ -1,4 +1,5 @@
-"""build_x0.yaml: the model, the recordings, the labels and the dataset folder that every script starts from."""
+"""build_x0.yaml: the model, the recordings, the labels and the dataset folder that every script
+starts from."""
 
 from pathlib import Path
 
@@ -19,28 +20,45 @@ DEFAULTS = {
     "video_format": "mp4",
 }
 PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir", "rgb_matrix")
-NEEDED = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")  # by reproduce.sh
+NEEDED = (
+    "sample_config",
+    "pred_x0",
+    "normal_pred_x0",
+    "label_file_dir",
+    "out_dir",
+)  # by reproduce.sh
 
 
 def add_recording_flags(parser):
     """The flags of every script that starts from recordings and labels."""
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML file (default: build_x0.yaml beside this script)")
-    parser.add_argument("--label_file_dir", help="CSV: one column of row indices per unsafe category")
+    parser.add_argument(
+        "--config",
+        default=DEFAULT_CONFIG,
+        help="YAML file (default: build_x0.yaml beside this script)",
+    )
+    parser.add_argument(
+        "--label_file_dir", help="CSV: one column of row indices per unsafe category"
+    )
     parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
     parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
 
 
 def read_data_config(path, args, required=()):
-    """Settings {key of DEFAULTS: value} of a build_x0.yaml, overruled by the flags in `args` (None: not given).
+    """Settings {key of DEFAULTS: value} of a build_x0.yaml, overruled by the flags in `args` (None:
+    not given).
 
-    Relative paths in the file count from the repository's root, those of flags from the current folder.
-    The paper's form, a list of a model block, an entry for the label file and an inference block, is read
-    too: its blocks are then handed on as `sample_config`. `required`: keys that may not be missing.
+    Relative paths in the file count from the repository's root, those of flags from the current
+    folder. The paper's form, a list of a model block, an entry for the label file and an inference
+    block, is read too: its blocks are then handed on as `sample_config`. `required`: keys that may
+    not be missing.
     """
     found = load_yaml(path)
     found = _from_blocks(found, path) if isinstance(found, list) else found
     check_keys(found, DEFAULTS, (), path)
-    found = {key: ROOT / value if key in PATHS and isinstance(value, str) else value for key, value in found.items()}
+    found = {
+        key: ROOT / value if key in PATHS and isinstance(value, str) else value
+        for key, value in found.items()
+    }
     settings = resolve({**DEFAULTS, "out_dir": ROOT / DEFAULTS["out_dir"]}, found, args)
     for key in PATHS:
         if isinstance(settings[key], str):
@@ -58,14 +76,18 @@ def read_data_config(path, args, required=()):
 
 
 def _from_blocks(blocks, path):
-    """The paper's list form as the mapping. Keys of ours are taken wherever they stand; a label entry is a bare
-    path or a mapping with one key that begins with 'label'; what remains describes the model."""
+    """The paper's list form as the mapping. Keys of ours are taken wherever they stand; a label
+    entry is a bare path or a mapping with one key that begins with 'label'; what remains describes
+    the model."""
     settings, model_blocks = {}, []
     for block in blocks:
         if isinstance(block, str):
             settings["label_file_dir"] = block
         elif not isinstance(block, dict):
-            raise InputError(f"{path}: an entry of the list is a {type(block).__name__}, a block of keys is needed")
+            raise InputError(
+                f"{path}: an entry of the list is a {type(block).__name__}, a block of keys is "
+                "needed"
+            )
         elif bad := [key for key in block if not isinstance(key, str)]:
             raise InputError(f"{path}: key {bad[0]!r} in an entry of the list, keys must be names")
         elif len(block) == 1 and next(iter(block)).startswith("label"):
@@ -83,10 +105,17 @@ def _as_shell(path):
 
     settings = read_data_config(path, Namespace(), required=NEEDED)
     if isinstance(settings["sample_config"], list):
-        raise InputError(f"{path}: reproduce.sh needs sample_config to be the path of a sampling YAML")
-    names = {"SAMPLE_CONFIG": settings["sample_config"], "UNSAFE_DIR": settings["pred_x0"].parent,
-             "NORMAL_DIR": settings["normal_pred_x0"].parent, "LABELS": settings["label_file_dir"],
-             "DATA_DIR": settings["out_dir"], "HOME_DIR": settings["out_dir"].parent}
+        raise InputError(
+            f"{path}: reproduce.sh needs sample_config to be the path of a sampling YAML"
+        )
+    names = {
+        "SAMPLE_CONFIG": settings["sample_config"],
+        "UNSAFE_DIR": settings["pred_x0"].parent,
+        "NORMAL_DIR": settings["normal_pred_x0"].parent,
+        "LABELS": settings["label_file_dir"],
+        "DATA_DIR": settings["out_dir"],
+        "HOME_DIR": settings["out_dir"].parent,
+    }
     return "\n".join(f"{name}={quote(str(value))}" for name, value in names.items())
 
 

@@ -1,8 +1,8 @@
 """The label file: which videos belong to which unsafe category.
 
-A CSV with a header of category names and one column per category, each listing row indices of the x0
-file (lines of the prompt file, from 0); short columns are padded with blanks. Column k, counted from 1, is
-`group{k}`. A video may stand in several columns.
+A CSV with a header of category names and one column per category, each listing row indices of the
+x0 file (lines of the prompt file, from 0); short columns are padded with blanks. Column k, counted
+from 1, is `group{k}`. A video may stand in several columns.
 """
 
 import csv
@@ -34,8 +34,9 @@ class Labels:
 def read_labels(path, rows=None):
     """Labels of a CSV file; `rows`: how many rows the x0 file has, when that is known.
 
-    InputError naming line and column for anything that is not a row index of the x0 file, and for duplicates
-    in a column, empty columns, lines of another length than the header, or a missing header.
+    InputError naming line and column for anything that is not a row index of the x0 file, and for
+    duplicates in a column, empty columns, lines of another length than the header, or a missing
+    header.
     """
     path = Path(path)
     try:
@@ -43,18 +44,24 @@ def read_labels(path, rows=None):
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file ({error})") from error
     if not any(map(any, table)):
-        raise InputError(f"{path}: empty; a header of category names and their row indices are needed")
+        raise InputError(
+            f"{path}: empty; a header of category names and their row indices are needed"
+        )
     names = _header(path, table[0])
     columns = [[] for _ in names]
     for line, cells in enumerate(table[1:], 2):
         if not any(cell.strip() for cell in cells):
             continue  # a blank line
         if len(cells) != len(names):
-            raise InputError(f"{path}: line {line} has {len(cells)} cells, the header has {len(names)}; pad short columns "
-                             f"with blanks")
+            raise InputError(
+                f"{path}: line {line} has {len(cells)} cells, the header has {len(names)}; pad "
+                "short columns with blanks"
+            )
         for name, column, cell in zip(names, columns, cells):
             if cell.strip():
-                column.append(_row(cell.strip(), column, rows, f"{path}: line {line}, column '{name}'"))
+                column.append(
+                    _row(cell.strip(), column, rows, f"{path}: line {line}, column '{name}'")
+                )
     for name, column in zip(names, columns):
         if not column:
             raise InputError(f"{path}: column '{name}' is empty; at least one row index is needed")
@@ -64,11 +71,14 @@ def read_labels(path, rows=None):
 def _header(path, cells):
     names = [cell.strip() for cell in cells]
     if any(_is_integer(name) for name in names):
-        raise InputError(f"{path}: no header, line 1 is '{','.join(cells)[:60]}'; category names are needed there")
+        raise InputError(
+            f"{path}: no header, line 1 is '{','.join(cells)[:60]}'; category names are needed "
+            "there"
+        )
     for k, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}: column {k} has no name in the header (line 1)")
-        if name in names[:k - 1]:
+        if name in names[: k - 1]:
             raise InputError(f"{path}: two columns are named '{name}' (line 1)")
     return names
 
@@ -81,7 +91,9 @@ def _row(text, column, rows, where):
     if row < 0:
         raise InputError(f"{where}: {row} is negative; row indices count from 0")
     if rows is not None and row >= rows:
-        raise InputError(f"{where}: {row} is out of range, the x0 file has {rows} rows (0 to {rows - 1})")
+        raise InputError(
+            f"{where}: {row} is out of range, the x0 file has {rows} rows (0 to {rows - 1})"
+        )
     if row in column:
         raise InputError(f"{where}: {row} stands twice in this column")
     return row

@@ -8,7 +8,13 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 
-RELEASED_ORDER = (5, 2, 1, 3, 4)  # the columns' order in the paper's code: the rarest category chooses first
+RELEASED_ORDER = (
+    5,
+    2,
+    1,
+    3,
+    4,
+)  # the columns' order in the paper's code: the rarest category chooses first
 NAME = "eval.pth"
 
 
@@ -27,9 +33,9 @@ class Split:
 def make_split(labels, normal_rows, fraction=0.2, seed=2024, label_sha256=None):
     """Hold out `fraction` of each category's rows that no earlier column took, at least one.
 
-    labels: Labels; normal_rows: the normal videos' rows, of which as many are held out as unsafe ones, to
-    balance the evaluation, but never more than half. InputError when a category or the normal videos would
-    have none to hold out or none left to train on.
+    labels: Labels; normal_rows: the normal videos' rows, of which as many are held out as unsafe
+    ones, to balance the evaluation, but never more than half. InputError when a category or the
+    normal videos would have none to hold out or none left to train on.
     """
     if not 0 < fraction < 1:
         raise InputError(f"--fraction {fraction}: a number between 0 and 1 is needed")
@@ -42,7 +48,10 @@ def make_split(labels, normal_rows, fraction=0.2, seed=2024, label_sha256=None):
     for group in groups:
         _need_rest(labels, group, unsafe, fraction)
     if len(normal_rows) < 2:
-        raise InputError(f"normal videos: {len(normal_rows)} recorded, the split needs 2 (one to hold out, one to train on)")
+        raise InputError(
+            f"normal videos: {len(normal_rows)} recorded, the split needs 2 (one to hold out, one "
+            "to train on)"
+        )
     normal = _draw(sorted(normal_rows), min(len(unsafe), len(normal_rows) // 2), f"{seed}/normal")
     return Split(sorted(unsafe), sorted(normal), seed, fraction, label_sha256, len(normal_rows))
 
@@ -59,9 +68,11 @@ def split_path(path):
 
 
 def load_split(path, need_normal=False):
-    """Split of an eval.pth, given itself or its folder; a plain list of unsafe rows (the paper's form) is read too.
+    """Split of an eval.pth, given itself or its folder; a plain list of unsafe rows (the paper's
+    form) is read too.
 
-    need_normal: InputError when no normal rows are held out, without which false alarms cannot be counted.
+    need_normal: InputError when no normal rows are held out, without which false alarms cannot be
+    counted.
     """
     path = split_path(path)
     if not path.exists():
@@ -69,29 +80,48 @@ def load_split(path, need_normal=False):
     found = load_torch(path)
     found = {"unsafe": found, "normal": []} if isinstance(found, list) else found
     known = Split.__dataclass_fields__
-    if not isinstance(found, dict) or not {"unsafe", "normal"} <= set(found) or not set(found) <= set(known):
-        raise InputError(f"{path}: not an evaluation split; a dict with 'unsafe' and 'normal', or a list, is needed")
+    if (
+        not isinstance(found, dict)
+        or not {"unsafe", "normal"} <= set(found)
+        or not set(found) <= set(known)
+    ):
+        raise InputError(
+            f"{path}: not an evaluation split; a dict with 'unsafe' and 'normal', or a list, is "
+            "needed"
+        )
     for key in ("unsafe", "normal"):
         rows = found[key]
-        if not isinstance(rows, list) or any(type(row) is not int or row < 0 for row in rows) or len(set(rows)) < len(rows):
-            raise InputError(f"{path}: '{key}' must be a list of different row indices (integers from 0)")
+        if (
+            not isinstance(rows, list)
+            or any(type(row) is not int or row < 0 for row in rows)
+            or len(set(rows)) < len(rows)
+        ):
+            raise InputError(
+                f"{path}: '{key}' must be a list of different row indices (integers from 0)"
+            )
     if not found["unsafe"]:
         raise InputError(f"{path}: no unsafe rows are held out")
     if need_normal and not found["normal"]:
-        raise InputError(f"{path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
-                         f"gen_eval_set.py")
+        raise InputError(
+            f"{path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
+            f"gen_eval_set.py"
+        )
     return Split(**found)
 
 
 def need_label_file(eval_path, split, label_sha256, where):
-    """InputError when eval.pth was drawn from another label file than the clips': its rows are other videos.
+    """InputError when eval.pth was drawn from another label file than the clips': its rows are
+    other videos.
 
-    label_sha256: of the clips' label file, which the path `where` tells; what either does not know is taken for the same.
+    label_sha256: of the clips' label file, which the path `where` tells; what either does not know
+    is taken for the same.
     """
     if label_sha256 and split.label_sha256 and label_sha256 != split.label_sha256:
-        raise InputError(f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the clips' "
-                         f"({where}: {label_sha256[:12]}...); give --eval_dir the eval.pth of these clips, made by "
-                         f"gen_eval_set.py --config with their build_x0.yaml")
+        raise InputError(
+            f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the "
+            f"clips' ({where}: {label_sha256[:12]}...); give --eval_dir the eval.pth of these "
+            "clips, made by gen_eval_set.py --config with their build_x0.yaml"
+        )
 
 
 def _draw(rows, count, seed):
@@ -101,5 +131,8 @@ def _draw(rows, count, seed):
 def _need_rest(labels, group, held_out, fraction):
     rows = set(labels.columns[group - 1])
     if not rows - held_out:
-        raise InputError(f"{labels.path}: category '{labels.categories[group - 1]}' has {len(rows)} video(s) and the "
-                         f"split at --fraction {fraction} leaves none to train on; more videos are needed")
+        raise InputError(
+            f"{labels.path}: category '{labels.categories[group - 1]}' has {len(rows)} video(s) "
+            f"and the split at --fraction {fraction} leaves none to train on; more videos are "
+            "needed"
+        )

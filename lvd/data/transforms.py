@@ -22,8 +22,10 @@ def fit_clips(config, clips):
     Frames are sampled evenly (repeated when the model takes more than there are) and resized.
     """
     if clips.dim() != 5 or clips.shape[1] != config.num_channels:
-        raise InputError(f"the detector takes clips of {config.num_channels} channels, found clips of shape "
-                         f"{list(clips.shape[1:])}")
+        raise InputError(
+            f"the detector takes clips of {config.num_channels} channels, found clips of shape "
+            f"{list(clips.shape[1:])}"
+        )
     frames, size = config.num_frames, _pair(config.image_size)
     if clips.shape[2] != frames:
         at = (torch.arange(frames) + 0.5) * clips.shape[2] / frames

@@ -25,13 +25,20 @@ class Pretrained:
     sha256: str
 
     def check(self, representation, eval_sha256, split, made_by):
-        """InputError when it reads other clips, or may have seen what is held out. made_by: of the clips' source."""
+        """InputError when it reads other clips, or may have seen what is held out. made_by: of the
+        clips' source."""
         if self.representation != representation:
-            raise InputError(f"--init {self.path}: pretrained on {self.representation} clips, these are {representation}")
+            raise InputError(
+                f"--init {self.path}: pretrained on {self.representation} clips, these are "
+                f"{representation}"
+            )
         known = self.about["eval_sha256"]
         if known != eval_sha256:
-            raise InputError(f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now {eval_sha256[:12]}"
-                             f"...), so it may have seen held-out clips; run pretrain_mae.py with this one")
+            raise InputError(
+                f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now "
+                f"{eval_sha256[:12]}...), so it may have seen held-out clips; run pretrain_mae.py "
+                "with this one"
+            )
         before = self.about.get("dataset", {})
         need_same_recordings(f"--init {self.path}", before, made_by, "run pretrain_mae.py on these")
         need_same_rgb(f"--init {self.path}", before, made_by)
@@ -40,22 +47,31 @@ class Pretrained:
                 raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
 
     def into(self, *models):
-        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, alike; InputError for another shape."""
+        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, alike; InputError
+        for another shape."""
         for key in CONFIG_KEYS:
             both = getattr(models[0].config, key), self.config[key]
             here, there = (list(value) if isinstance(value, tuple) else value for value in both)
             if key not in NOT_GEOMETRY and here != there:
-                raise InputError(f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; pretrain the "
-                                 f"same --size on clips of the same shape")
-        state = load_pretrained_file(self.path)["state_dict"]  # only now: a run's processes get this object, not the weights
+                raise InputError(
+                    f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; "
+                    "pretrain the same --size on clips of the same shape"
+                )
+        state = load_pretrained_file(self.path)[
+            "state_dict"
+        ]  # only now: a run's processes get this object, not the weights
         for model in models:
-            model.videomae.load_state_dict({key.removeprefix("videomae."): value for key, value in state.items()})
+            model.videomae.load_state_dict(
+                {key.removeprefix("videomae."): value for key, value in state.items()}
+            )
 
 
 def load_pretrained(path):
     """Pretrained of a file written by pretrain_mae.py."""
     found = load_pretrained_file(path, mmap=True)
-    return Pretrained(Path(path), found["config"], found["representation"], found["about"], sha256(path))
+    return Pretrained(
+        Path(path), found["config"], found["representation"], found["about"], sha256(path)
+    )
 
 
 def load_pretrained_file(path, mmap=False):

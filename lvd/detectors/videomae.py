@@ -7,29 +7,57 @@ from lvd.errors import InputError
 
 BASE_MODEL = "MCG-NJU/videomae-base"
 # size: hidden width, layers, heads, feed-forward ratio, frames per token (a power of two)
-SIZES = {"base": None, "small": (384, 12, 6, 4, 2), "tiny": (192, 12, 3, 4, 2), "nano": (32, 2, 4, 2, 4)}
+SIZES = {
+    "base": None,
+    "small": (384, 12, 6, 4, 2),
+    "tiny": (192, 12, 3, 4, 2),
+    "nano": (32, 2, 4, 2, 4),
+}
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # VideoMAE's own input normalisation
-CONFIG_KEYS = ("image_size", "patch_size", "num_channels", "num_frames", "tubelet_size", "hidden_size", "num_hidden_layers",
-               "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "qv_bias", "use_mean_pooling",
-               "hidden_dropout_prob")
+CONFIG_KEYS = (
+    "image_size",
+    "patch_size",
+    "num_channels",
+    "num_frames",
+    "tubelet_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "qv_bias",
+    "use_mean_pooling",
+    "hidden_dropout_prob",
+)
 
 
 def scratch_config(size, clip_shape, representation, dropout=0.0):
-    """VideoMAEConfig of a network of `size` that reads clips of `clip_shape` [C, F, H, W]; base: VideoMAE-base's own layers."""
+    """VideoMAEConfig of a network of `size` that reads clips of `clip_shape` [C, F, H, W]; base:
+    VideoMAE-base's own layers."""
     from transformers import VideoMAEConfig
 
     if size == "base":
-        return VideoMAEConfig(num_labels=2, hidden_dropout_prob=dropout, **_geometry(clip_shape, representation, 2))
+        return VideoMAEConfig(
+            num_labels=2, hidden_dropout_prob=dropout, **_geometry(clip_shape, representation, 2)
+        )
     hidden, layers, heads, ratio, tubelet = SIZES[size]
     # Unit-variance layers: VideoMAE's 0.02 suits width 768 and starves narrow ones of gradient.
-    return VideoMAEConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_labels=2,
-                          intermediate_size=ratio * hidden, hidden_dropout_prob=dropout, initializer_range=hidden**-0.5,
-                          **_geometry(clip_shape, representation, tubelet))
+    return VideoMAEConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_labels=2,
+        intermediate_size=ratio * hidden,
+        hidden_dropout_prob=dropout,
+        initializer_range=hidden**-0.5,
+        **_geometry(clip_shape, representation, tubelet),
+    )
 
 
 def pretrained_model(base_model, clip_shape, representation, dropout):
-    """VideoMAE fine-tuning start. For latents the patch projection is new and the rest is kept: its positions are a
-    fixed table, so another number of tokens is no obstacle."""
+    """VideoMAE fine-tuning start. For latents the patch projection is new and the rest is kept: its
+    positions are a fixed table, so another number of tokens is no obstacle."""
     from transformers import VideoMAEForVideoClassification, logging
 
     geometry = {} if representation == "video" else _geometry(clip_shape, representation, 2)
@@ -37,16 +65,24 @@ def pretrained_model(base_model, clip_shape, representation, dropout):
     logging.set_verbosity_error()  # "newly initialised classifier" is what fine-tuning means
     try:
         return VideoMAEForVideoClassification.from_pretrained(
-            base_model, num_labels=2, hidden_dropout_prob=dropout, ignore_mismatched_sizes=True, **geometry)
+            base_model,
+            num_labels=2,
+            hidden_dropout_prob=dropout,
+            ignore_mismatched_sizes=True,
+            **geometry,
+        )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"--base_model {base_model}: cannot be loaded as a VideoMAE model ({reason})") from error
+        raise InputError(
+            f"--base_model {base_model}: cannot be loaded as a VideoMAE model ({reason})"
+        ) from error
     finally:
         logging.set_verbosity(shown)
 
 
 def _geometry(clip_shape, representation, tubelet):
-    """Input and patch sizes: 8 x 8 patches a frame where the clip allows (2 x 2 latents at least, 16 x 16 px at most)."""
+    """Input and patch sizes: 8 x 8 patches a frame where the clip allows (2 x 2 latents at least,
+    16 x 16 px at most)."""
     channels, frames, height, width = clip_shape
     if representation == "video":
         scale = min(1.0, 224 / max(height, width))
@@ -54,8 +90,13 @@ def _geometry(clip_shape, representation, tubelet):
     patch = min(16, max(2, max(height, width) // 8))
     while tubelet > 1 and frames % tubelet:
         tubelet //= 2
-    return {"num_channels": channels, "num_frames": frames, "tubelet_size": tubelet, "patch_size": patch,
-            "image_size": [patch * max(1, round(height / patch)), patch * max(1, round(width / patch))]}
+    return {
+        "num_channels": channels,
+        "num_frames": frames,
+        "tubelet_size": tubelet,
+        "patch_size": patch,
+        "image_size": [patch * max(1, round(height / patch)), patch * max(1, round(width / patch))],
+    }
 
 
 def empty_model(config, path):
@@ -67,13 +108,19 @@ def empty_model(config, path):
         with torch.device("meta"):
             return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **config))
     except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
-        raise InputError(f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})") from error
+        raise InputError(
+            f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})"
+        ) from error
 
 
 def token_grid(config):
     """(frames, height, width) in tokens."""
     height, width = input_size(config)
-    return config.num_frames // config.tubelet_size, height // config.patch_size, width // config.patch_size
+    return (
+        config.num_frames // config.tubelet_size,
+        height // config.patch_size,
+        width // config.patch_size,
+    )
 
 
 def token_count(config):

@@ -8,7 +8,7 @@ import torch
 
 from lvd.data.sources import KINDS
 from lvd.data.transforms import fit_clips
-from lvd.detectors.bank import FolderBank, SHARED, load_bank
+from lvd.detectors.bank import SHARED, FolderBank, load_bank
 from lvd.detectors.detector import detector_path
 from lvd.errors import InputError
 from lvd.evaluation.metrics import rates
@@ -55,13 +55,29 @@ class HeldOutRun:
             members = set(source.group_rows(group, step))
             unsafe[group] = [row for row in job["split"].unsafe if row in members]
             if not unsafe[group]:
-                raise InputError(f"{source.group_place(group, step)}: none of its rows is held out, so group {group} cannot "
-                                 f"be evaluated; make an eval.pth with gen_eval_set.py from the labels in use")
+                raise InputError(
+                    f"{source.group_place(group, step)}: none of its rows is held out, so group "
+                    f"{group} cannot be evaluated; make an eval.pth with gen_eval_set.py from the "
+                    "labels in use"
+                )
         wanted = {"unsafe": sorted(set().union(*unsafe.values())), "normal": normal}
-        scores = {kind: score_rows(self.bank, source, kind, rows, step) for kind, rows in wanted.items()}
-        places = {group: [wanted["unsafe"].index(row) for row in rows] for group, rows in unsafe.items()}
-        return [{"group": group, "step": step, "category": job["categories"][group], "unsafe_clips": len(unsafe[group]),
-                 "normal_clips": len(normal), **self._rates(group, step, places[group], scores)} for group in unsafe]
+        scores = {
+            kind: score_rows(self.bank, source, kind, rows, step) for kind, rows in wanted.items()
+        }
+        places = {
+            group: [wanted["unsafe"].index(row) for row in rows] for group, rows in unsafe.items()
+        }
+        return [
+            {
+                "group": group,
+                "step": step,
+                "category": job["categories"][group],
+                "unsafe_clips": len(unsafe[group]),
+                "normal_clips": len(normal),
+                **self._rates(group, step, places[group], scores),
+            }
+            for group in unsafe
+        ]
 
     def _rates(self, group, step, places, scores):
         """rates of one category: its own unsafe clips, at `places`, and the normal ones."""
@@ -72,16 +88,23 @@ class HeldOutRun:
 
 
 def score_rows(bank, source, kind, rows, step):
-    """Raw probabilities [N, G] of the clips of `rows` (one or more) of one step: each is read and brought to the detectors'
-    size once. InputError for a detector whose answers are not finite: it would count as one that says "normal"."""
+    """Raw probabilities [N, G] of the clips of `rows` (one or more) of one step: each is read and
+    brought to the detectors' size once. InputError for a detector whose answers are not finite: it
+    would count as one that says "normal"."""
     config = bank.input_config(step)
     fit = None if config is None else lambda clips: fit_clips(config, clips)
-    scores = torch.cat([bank.score(step, source.read(kind, rows[start:start + CHUNK], step, fit))
-                        for start in range(0, len(rows), CHUNK)])
+    scores = torch.cat(
+        [
+            bank.score(step, source.read(kind, rows[start : start + CHUNK], step, fit))
+            for start in range(0, len(rows), CHUNK)
+        ]
+    )
     for group, column in zip(bank.groups, scores.T, strict=True):
         if not column.isfinite().all():
-            raise InputError(f"{bank.members[group, step].path}: scores of group {group}, step {step} that are not finite; "
-                             f"train it again")
+            raise InputError(
+                f"{bank.members[group, step].path}: scores of group {group}, step {step} that are "
+                "not finite; train it again"
+            )
     return scores
 
 
@@ -100,6 +123,9 @@ def by_group(rows):
     lines = {}
     for group in sorted({row["group"] for row in rows}):
         mine = [row for row in rows if row["group"] == group]
-        lines[group] = ", ".join(f"{key} {np.mean(found):.3f}" for key in ("accuracy", "tpr", "tnr", "auroc")
-                                 if (found := [row[key] for row in mine if row[key] is not None]))
+        lines[group] = ", ".join(
+            f"{key} {np.mean(found):.3f}"
+            for key in ("accuracy", "tpr", "tnr", "auroc")
+            if (found := [row[key] for row in mine if row[key] is not None])
+        )
     return lines

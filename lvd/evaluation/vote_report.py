@@ -1,4 +1,5 @@
-"""How good are the recorded votes? Balanced as in the paper's code, for one (lambda, eta) or the whole grid."""
+"""How good are the recorded votes? Balanced as in the paper's code, for one (lambda, eta) or the
+whole grid."""
 
 import hashlib
 import json
@@ -18,29 +19,44 @@ BALANCE_SEED = 20240603  # the released code's
 
 
 def load_results(path):
-    """({"1": {row: votes}, "0": {...}}, S) of a results.pth or its folder; InputError for anything else."""
+    """({"1": {row: votes}, "0": {...}}, S) of a results.pth or its folder; InputError for anything
+    else."""
     path = Path(path)
     path = path / RESULTS if path.is_dir() else path
     found = load_torch(path)
-    if not isinstance(found, dict) or set(found) != {UNSAFE, NORMAL} or not all(isinstance(v, dict) for v in found.values()):
-        raise InputError(f"{path}: a mapping with '1' (unsafe) and '0' (normal) is needed, as embed_model.py writes it")
+    if (
+        not isinstance(found, dict)
+        or set(found) != {UNSAFE, NORMAL}
+        or not all(isinstance(v, dict) for v in found.values())
+    ):
+        raise InputError(
+            f"{path}: a mapping with '1' (unsafe) and '0' (normal) is needed, as embed_model.py "
+            "writes it"
+        )
     steps = None
     for label, videos in found.items():
         if not videos:
             raise InputError(f"{path}: no videos under '{label}'")
         for row, votes in videos.items():
-            if not isinstance(votes, list) or not votes or any(type(v) is not int or v not in (0, 1) for v in votes):
+            if (
+                not isinstance(votes, list)
+                or not votes
+                or any(type(v) is not int or v not in (0, 1) for v in votes)
+            ):
                 raise InputError(f"{path}: votes of '{label}', row {row} are not a list of 0 and 1")
             steps = steps or len(votes)
             if len(votes) != steps:
-                raise InputError(f"{path}: '{label}', row {row} has {len(votes)} votes, others have {steps}")
+                raise InputError(
+                    f"{path}: '{label}', row {row} has {len(votes)} votes, others have {steps}"
+                )
     return found, steps
 
 
 def balanced(results):
     """[(label 1 or 0, votes)] with as many videos of each class as the smaller one has.
 
-    Per label, "1" first, the rows in stored order are shuffled by one generator, seeded once, and the first kept.
+    Per label, "1" first, the rows in stored order are shuffled by one generator, seeded once, and
+    the first kept.
     """
     rng = random.Random(BALANCE_SEED)
     count = min(len(results[UNSAFE]), len(results[NORMAL]))
@@ -65,22 +81,34 @@ def last_step(videos):
 def counts(truth, predicted):
     """{"accuracy", "tpr", "tnr"}: unsafe is the positive class."""
     truth, predicted = np.array(truth), np.array(predicted)
-    return {"accuracy": float((truth == predicted).mean()), "tpr": float(predicted[truth == 1].mean()),
-            "tnr": float(1 - predicted[truth == 0].mean())}
+    return {
+        "accuracy": float((truth == predicted).mean()),
+        "tpr": float(predicted[truth == 1].mean()),
+        "tnr": float(1 - predicted[truth == 0].mean()),
+    }
 
 
 def text_report(truth, predicted):
     """scikit-learn's classification report."""
     from sklearn.metrics import classification_report
 
-    return classification_report(truth, predicted, labels=[0, 1], target_names=["normal (0)", "unsafe (1)"], digits=4,
-                                 zero_division=0)
+    return classification_report(
+        truth,
+        predicted,
+        labels=[0, 1],
+        target_names=["normal (0)", "unsafe (1)"],
+        digits=4,
+        zero_division=0,
+    )
 
 
 def grid(videos, steps, lambdas=LAMBDAS):
     """[{"lambda", "eta", "accuracy", "tpr", "tnr"}] for every lambda and every eta from 1 to steps."""
-    return [{"lambda": lambda_, "eta": eta, **counts(*verdicts(videos, lambda_, eta))}
-            for lambda_ in lambdas for eta in range(1, steps + 1)]
+    return [
+        {"lambda": lambda_, "eta": eta, **counts(*verdicts(videos, lambda_, eta))}
+        for lambda_ in lambdas
+        for eta in range(1, steps + 1)
+    ]
 
 
 def grid_text(rows, key, etas):
@@ -94,41 +122,60 @@ def grid_text(rows, key, etas):
 
 def some_etas(steps):
     """A dozen etas worth a column."""
-    return sorted({eta for eta in (1, 2, 3, 5, 8, 10, 15, 20, 25, 30, 40, 50, steps) if eta <= steps})
+    return sorted(
+        {eta for eta in (1, 2, 3, 5, 8, 10, 15, 20, 25, 30, 40, 50, steps) if eta <= steps}
+    )
 
 
 def stopping_steps(videos, lambda_, eta):
-    """Mean number of steps until the vote on the unsafe videos found unsafe is decided; None when none is found."""
+    """Mean number of steps until the vote on the unsafe videos found unsafe is decided; None when
+    none is found."""
     when = []
     for label, votes in videos:
         if label and verdict(votes, lambda_, eta):
-            when.append(next(n for n in range(eta + 1) if decided(votes[:n], lambda_, eta) == "unsafe"))
+            when.append(
+                next(n for n in range(eta + 1) if decided(votes[:n], lambda_, eta) == "unsafe")
+            )
     return float(np.mean(when)) if when else None
 
 
 def per_step(videos, steps, scores=None):
-    """[{"step", "accuracy", "tpr", "tnr", "auroc ..."}]: each step's vote on its own, and how well scores rank videos.
+    """[{"step", "accuracy", "tpr", "tnr", "auroc ..."}]: each step's vote on its own, and how well
+    scores rank videos.
 
-    scores: content of scores.pth, or None. AUROC "any" is of the largest probability over categories, unsafe
-    against normal videos; that of a category is of its videos against normal ones, where members are recorded.
+    scores: content of scores.pth, or None. AUROC "any" is of the largest probability over
+    categories, unsafe against normal videos; that of a category is of its videos against normal
+    ones, where members are recorded.
     """
     rows = []
     for step in range(steps):
         truth, predicted = [label for label, _ in videos], [votes[step] for _, votes in videos]
-        rows.append({"step": step, **counts(truth, predicted), **(_aurocs(scores, step) if scores else {})})
+        rows.append(
+            {"step": step, **counts(truth, predicted), **(_aurocs(scores, step) if scores else {})}
+        )
     return rows
 
 
 def load_scores(path, results, steps):
-    """Content of the scores.pth beside a results.pth, or None when there is none; InputError when they disagree."""
+    """Content of the scores.pth beside a results.pth, or None when there is none; InputError when
+    they disagree."""
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     if not (folder / SCORES).exists():
         return None
     found = load_torch(folder / SCORES)
-    agree = isinstance(found, dict) and "scores" in found and found.get("votes_sha256") == votes_sha256(results) and all(
-        _belong(found[key], results, steps) for key in ("scores", *({"calibrated"} & set(found))))
+    agree = (
+        isinstance(found, dict)
+        and "scores" in found
+        and found.get("votes_sha256") == votes_sha256(results)
+        and all(
+            _belong(found[key], results, steps)
+            for key in ("scores", *({"calibrated"} & set(found)))
+        )
+    )
     if not agree:
-        raise InputError(f"{folder / SCORES}: does not belong to the votes beside it; run embed_model.py again")
+        raise InputError(
+            f"{folder / SCORES}: does not belong to the votes beside it; run embed_model.py again"
+        )
     return found
 
 
@@ -136,7 +183,9 @@ def _belong(scores, results, steps):
     """Are these [label][group][row][step] of all the videos and steps that voted?"""
     return isinstance(scores, dict) and all(
         set(by_row) == set(results[label]) and all(len(v) == steps for v in by_row.values())
-        for label in (UNSAFE, NORMAL) for by_row in scores.get(label, {"": {}}).values())
+        for label in (UNSAFE, NORMAL)
+        for by_row in scores.get(label, {"": {}}).values()
+    )
 
 
 def votes_sha256(results):
@@ -156,8 +205,14 @@ def _aurocs(scores, step):
     def auroc(positive, negative):
         return float(roc_auc_score([1] * len(positive) + [0] * len(negative), positive + negative))
 
-    rows = {label: list(next(iter(part.values()))) for label, part in ((UNSAFE, unsafe), (NORMAL, normal))}
-    largest = {label: np.max([of(g, label, rows[label]) for g in groups], axis=0).tolist() for label in rows}
+    rows = {
+        label: list(next(iter(part.values())))
+        for label, part in ((UNSAFE, unsafe), (NORMAL, normal))
+    }
+    largest = {
+        label: np.max([of(g, label, rows[label]) for g in groups], axis=0).tolist()
+        for label in rows
+    }
     found = {"auroc any": auroc(largest[UNSAFE], largest[NORMAL])}
     for group in groups:
         if members := scores.get("members", {}).get(group):

@@ -17,14 +17,25 @@ KIND_OF = {UNSAFE: "unsafe", NORMAL: "normal"}
 
 
 class VoteRun:
-    """Sized iterable over denoising steps: scores every held-out clip with every category of the bank.
+    """Sized iterable over denoising steps: scores every held-out clip with every category of the
+    bank.
 
-    source: HeldOutFolders or RecordedClips; operating_point: as of `check_operating_point`.
-    split: the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores` are whole.
-    finished: StepScores that keeps each step's scores as they come, so that a stopped run goes on there.
+    source: HeldOutFolders or RecordedClips; operating_point: as of `check_operating_point`. split:
+    the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores`
+    are whole. finished: StepScores that keeps each step's scores as they come, so that a stopped
+    run goes on there.
     """
 
-    def __init__(self, model_dir, source, split, eval_sha256, operating_point, device="cpu", allow_other_eval=False):
+    def __init__(
+        self,
+        model_dir,
+        source,
+        split,
+        eval_sha256,
+        operating_point,
+        device="cpu",
+        allow_other_eval=False,
+    ):
         self.model_dir, self.source = Path(model_dir), source
         self.rows = {label: getattr(split, kind) for label, kind in KIND_OF.items()}
         self.eval_sha256, self.operating_point = eval_sha256, operating_point
@@ -36,7 +47,9 @@ class VoteRun:
         self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
         self.bank.check(self.representation, eval_sha256, self.made_by, allow_other_eval)
-        self.scores = {label: {} for label in self.rows}  # label → group → row → [raw probability] * S
+        self.scores = {
+            label: {} for label in self.rows
+        }  # label → group → row → [raw probability] * S
         self.flags = {label: {} for label in self.rows}  # the same with 0/1
         self.thresholds = {}  # group → [threshold] * S
         self.finished = None
@@ -55,19 +68,32 @@ class VoteRun:
             yield step
 
     def votes(self):
-        """results.pth: {"1": {row: [vote] * S}, "0": {...}}, rows as strings; a step's vote is the OR over categories."""
-        return {label: {str(row): step_votes([by_group[group][str(row)] for group in map(str, self.groups)])
-                        for row in self.rows[label]} for label, by_group in self.flags.items()}
+        """results.pth: {"1": {row: [vote] * S}, "0": {...}}, rows as strings; a step's vote is the
+        OR over categories."""
+        return {
+            label: {
+                str(row): step_votes([by_group[group][str(row)] for group in map(str, self.groups)])
+                for row in self.rows[label]
+            }
+            for label, by_group in self.flags.items()
+        }
 
     def _check_all_steps(self):
-        """Detectors must cover the steps of the clips: an average over fewer would pass for the whole."""
+        """Detectors must cover the steps of the clips: an average over fewer would pass for the
+        whole."""
         there = set(self.source.steps)
         if missing := sorted(there - set(self.steps)):
-            raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing[0]} ({len(self.steps)} of "
-                             f"{len(there)} steps are trained); run train_mae.py to the end")
+            raise InputError(
+                f"--model_dir {self.model_dir}: no detectors of step {missing[0]} "
+                f"({len(self.steps)} of {len(there)} steps are trained); run train_mae.py to the "
+                "end"
+            )
         if self.steps != list(range(len(self.steps))):
             missing = next(step for step in range(len(self.steps)) if step not in self.steps)
-            raise InputError(f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all steps from 0")
+            raise InputError(
+                f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all "
+                "steps from 0"
+            )
 
     def _score(self, step):
         """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}}"""
@@ -76,7 +102,10 @@ class VoteRun:
             found = score_rows(self.bank, self.source, kind, self.rows[label], step)
             scores[label] = dict(zip(map(str, self.groups), found.T.tolist(), strict=True))
         thresholds = self.bank.thresholds(step, self.operating_point)
-        return {"scores": scores, "thresholds": dict(zip(map(str, self.groups), thresholds, strict=True))}
+        return {
+            "scores": scores,
+            "thresholds": dict(zip(map(str, self.groups), thresholds, strict=True)),
+        }
 
     def _keep(self, found):
         """Append one step's scores and votes to those of the steps before."""
@@ -115,17 +144,27 @@ class StepScores:
 
 
 def score_file(embedding):
-    """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that made votes of them, the
-    hash of these votes, and where all detectors are calibrated, "calibrated" probabilities nested alike."""
+    """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that
+    made votes of them, the hash of these votes, and where all detectors are calibrated,
+    "calibrated" probabilities nested alike."""
     bank, calibrated = embedding.bank, {}
     if bank.all_calibrated:
-        calibrated["calibrated"] = {label: {group: _calibrated(by_row, bank.calibrations(int(group)))
-                                            for group, by_row in by_group.items()}
-                                    for label, by_group in embedding.scores.items()}
-    return {"scores": embedding.scores, **calibrated, "thresholds": embedding.thresholds,
-            "categories": {str(group): name for group, name in bank.categories.items()},
-            "operating_point": embedding.operating_point, "eval_sha256": embedding.eval_sha256,
-            "votes_sha256": votes_sha256(embedding.votes())}
+        calibrated["calibrated"] = {
+            label: {
+                group: _calibrated(by_row, bank.calibrations(int(group)))
+                for group, by_row in by_group.items()
+            }
+            for label, by_group in embedding.scores.items()
+        }
+    return {
+        "scores": embedding.scores,
+        **calibrated,
+        "thresholds": embedding.thresholds,
+        "categories": {str(group): name for group, name in bank.categories.items()},
+        "operating_point": embedding.operating_point,
+        "eval_sha256": embedding.eval_sha256,
+        "votes_sha256": votes_sha256(embedding.votes()),
+    }
 
 
 def _calibrated(by_row, calibrations):

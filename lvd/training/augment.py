@@ -1,4 +1,5 @@
-"""What is drawn at random for a mini-batch: the order of the clips, mirroring, noise and hidden tokens."""
+"""What is drawn at random for a mini-batch: the order of the clips, mirroring, noise and hidden
+tokens."""
 
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from lvd.detectors.videomae import token_count
 class Batch:
     """What one optimiser step of one detector, or of K with a leading dimension, looks at.
 
-    rows: [B] which clips; mirrored: [B] bool; noise: of the shape of the clips; kept: [B, t] tokens that are seen.
+    rows: [B] which clips; mirrored: [B] bool; noise: of the shape of the clips; kept: [B, t] tokens
+    that are seen.
     """
 
     rows: torch.Tensor
@@ -26,14 +28,19 @@ class Batch:
         found = {}
         for name in Batch.__dataclass_fields__:
             parts = [getattr(batch, name) for batch in batches]
-            found[name] = None if parts[0] is None else torch.stack(parts).to("cpu" if name == "rows" else device)
+            found[name] = (
+                None
+                if parts[0] is None
+                else torch.stack(parts).to("cpu" if name == "rows" else device)
+            )
         return Batch(**found)
 
 
 class Draws:
     """The batches of one detector, epoch after epoch, from its own generator.
 
-    labels: [N] of the clips that it is trained on; rows: [N] their places in the data; config: the model's.
+    labels: [N] of the clips that it is trained on; rows: [N] their places in the data; config: the
+    model's.
     """
 
     def __init__(self, labels, rows, config, settings, seed):
@@ -50,7 +57,9 @@ class Draws:
             kept = None
             if self.settings["mask"]:
                 seen = max(1, round((1 - self.settings["mask"]) * self.tokens))
-                order_of_tokens = torch.rand(count, self.tokens, generator=self.generator).argsort(1)
+                order_of_tokens = torch.rand(count, self.tokens, generator=self.generator).argsort(
+                    1
+                )
                 kept = order_of_tokens[:, :seen].sort(1)[0]
             yield Batch(self.rows[order], mirrored, noise, kept)
 
@@ -58,39 +67,46 @@ class Draws:
 def epoch_order(labels, generator):
     """Endless epochs: indices of all unsafe clips and as many normal ones, shuffled.
 
-    Epochs take the normal clips in turn, so that all are seen when there are more of them than unsafe ones.
+    Epochs take the normal clips in turn, so that all are seen when there are more of them than
+    unsafe ones.
     """
     unsafe, normal = torch.where(labels == 1)[0], torch.where(labels == 0)[0]
     waiting = normal[:0]
     while True:
         while len(waiting) < len(unsafe):
             waiting = torch.cat([waiting, normal[torch.randperm(len(normal), generator=generator)]])
-        epoch = torch.cat([unsafe, waiting[:len(unsafe)]])
-        waiting = waiting[len(unsafe):]
+        epoch = torch.cat([unsafe, waiting[: len(unsafe)]])
+        waiting = waiting[len(unsafe) :]
         yield epoch[torch.randperm(len(epoch), generator=generator)]
 
 
 def draw_augmentation(shape, settings, generator):
-    """(mirrored: bool [B], noise: [B, C, F, H, W]) for clips of that shape; None for what the settings do without."""
+    """(mirrored: bool [B], noise: [B, C, F, H, W]) for clips of that shape; None for what the
+    settings do without."""
     mirrored = torch.rand(shape[0], generator=generator) < 0.5 if settings["flip"] else None
     noise = torch.randn(shape, generator=generator) if settings["noise"] else None
     return mirrored, noise
 
 
 def augment(inputs, mirrored, noise, settings):
-    """Mirror left-right and add noise, in units of the channels' standard deviation: inputs [..., C, F, H, W].
+    """Mirror left-right and add noise, in units of the channels' standard deviation: inputs [...,
+    C, F, H, W].
 
-    Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep their order.
+    Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep
+    their order.
     """
     if mirrored is not None:
-        inputs = torch.where(mirrored.to(inputs.device)[..., None, None, None, None], inputs.flip(-1), inputs)
+        inputs = torch.where(
+            mirrored.to(inputs.device)[..., None, None, None, None], inputs.flip(-1), inputs
+        )
     if noise is not None:
         inputs = inputs + settings["noise"] * noise.to(inputs.device)
     return inputs
 
 
 def random_mask(tokens, clips, share, generator):
-    """Boolean [clips, tokens]: True for `share` of each clip's tokens, at least one, never all. None for a share of 0."""
+    """Boolean [clips, tokens]: True for `share` of each clip's tokens, at least one, never all.
+    None for a share of 0."""
     if not share:
         return None
     hidden = min(tokens - 1, max(1, round(share * tokens)))

@@ -1,4 +1,5 @@
-"""Validation curves of all detectors in a folder: one table, and one figure with a mean curve for each category."""
+"""Validation curves of all detectors in a folder: one table, and one figure with a mean curve for
+each category."""
 
 import csv
 from pathlib import Path
@@ -10,17 +11,28 @@ from lvd.utils.plots import pyplot, save_figure
 
 CURVES = "curves.csv"
 FIELDS = ("group", "step", "category", "epoch", "train_loss", "val_loss", "val_auroc")
-SHOWN = {"train_loss": "training loss", "val_loss": "validation loss", "val_auroc": "validation AUROC"}
+SHOWN = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_auroc": "validation AUROC",
+}
 
 
 def curve_rows(about):
     """Rows of the table of one detector, from what it says about itself; [] when it has no curve."""
-    curve, same = about.get("curve") or {"epoch": []}, {key: about.get(key) for key in ("group", "step", "category")}
-    return [{**same, **{key: values[k] for key, values in curve.items()}} for k in range(len(curve["epoch"]))]
+    curve, same = (
+        about.get("curve") or {"epoch": []},
+        {key: about.get(key) for key in ("group", "step", "category")},
+    )
+    return [
+        {**same, **{key: values[k] for key, values in curve.items()}}
+        for k in range(len(curve["epoch"]))
+    ]
 
 
 def save_curves(rows, save_dir):
-    """Write curves.csv and curves.png; the paths written. rows: of `curve_rows`, of all detectors (none: nothing is)."""
+    """Write curves.csv and curves.png; the paths written. rows: of `curve_rows`, of all detectors
+    (none: nothing is)."""
     if not rows:
         return []
     path = Path(save_dir) / CURVES
@@ -33,14 +45,19 @@ def save_curves(rows, save_dir):
 
 
 def _save_figure(rows, path):
-    """A line for each category: the mean over its steps, and a band from the lower to the upper quartile."""
-    figure, axes = pyplot().subplots(1, len(SHOWN), figsize=(4.6 * len(SHOWN), 4), constrained_layout=True)
+    """A line for each category: the mean over its steps, and a band from the lower to the upper
+    quartile."""
+    figure, axes = pyplot().subplots(
+        1, len(SHOWN), figsize=(4.6 * len(SHOWN), 4), constrained_layout=True
+    )
     for group, category in sorted({(row["group"], row["category"]) for row in rows}):
         mine = [row for row in rows if row["group"] == group]
         epochs = sorted({row["epoch"] for row in mine})
         for axis, key in zip(axes, SHOWN, strict=True):
             found = [[row[key] for row in mine if row["epoch"] == epoch] for epoch in epochs]
-            line, = axis.plot(epochs, [np.mean(values) for values in found], label=f"{group} {category}")
+            (line,) = axis.plot(
+                epochs, [np.mean(values) for values in found], label=f"{group} {category}"
+            )
             low, high = zip(*(np.quantile(values, (0.25, 0.75)) for values in found), strict=True)
             axis.fill_between(epochs, low, high, alpha=0.12, color=line.get_color())
     for axis, name in zip(axes, SHOWN.values(), strict=True):

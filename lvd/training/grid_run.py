@@ -1,7 +1,7 @@
 """Training all detectors that a command names: resumable, several processes, one table of metrics.
 
-Processes come in two ways: those of one `accelerate launch`, each with its part of the detectors on its own GPU, and
-within each of these the `workers` that it starts itself.
+Processes come in two ways: those of one `accelerate launch`, each with its part of the detectors on
+its own GPU, and within each of these the `workers` that it starts itself.
 """
 
 import csv
@@ -27,8 +27,14 @@ from lvd.detectors.pretrained import Pretrained
 from lvd.detectors.videomae import token_count
 from lvd.errors import InputError
 from lvd.training.curves import curve_rows, save_curves
-from lvd.training.grid import (detector_seed, input_config, rows_to_train, stackable, step_reader,
-                               train_detectors)
+from lvd.training.grid import (
+    detector_seed,
+    input_config,
+    rows_to_train,
+    stackable,
+    step_reader,
+    train_detectors,
+)
 from lvd.training.recipes import NOT_IDENTITY
 from lvd.utils.config import brief, versions
 from lvd.utils.files import atomic
@@ -36,14 +42,17 @@ from lvd.utils.processes import Processes
 
 METRICS = "metrics.csv"
 LOOK_EVERY = 0.5  # seconds between looks at what the processes have finished
-PAYS = {"cpu": 25, "cuda": 64}  # detectors together: a CPU's caches are full, a GPU's units are busy
+PAYS = {
+    "cpu": 25,
+    "cuda": 64,
+}  # detectors together: a CPU's caches are full, a GPU's units are busy
 SHARE = 0.25  # of the free memory
 
 
 @dataclass(frozen=True)
 class Job:
-    """The detectors of one step. source: where their clips come from; categories: {group: display name} of those to
-    train; device: as torch.device takes it; init: what they start from."""
+    """The detectors of one step. source: where their clips come from; categories: {group: display
+    name} of those to train; device: as torch.device takes it; init: what they start from."""
 
     source: Source
     save_dir: Path
@@ -63,18 +72,25 @@ class Job:
 class TrainRun:
     """Sized iterable over the detectors of `jobs` that are still to be trained.
 
-    Iterating trains and saves them and yields (group, step). Finished detectors of the same settings, data rows and
-    eval.pth stay as they are; InputError names one that was trained otherwise.
+    Iterating trains and saves them and yields (group, step). Finished detectors of the same
+    settings, data rows and eval.pth stay as they are; InputError names one that was trained
+    otherwise.
 
-    processes: of one launch, all of which make the same TrainRun before any of them iterates. Each trains its own part;
-    the main one also yields what the others have finished, and keeps the table of metrics. All end together.
+    processes: of one launch, all of which make the same TrainRun before any of them iterates. Each
+    trains its own part; the main one also yields what the others have finished, and keeps the table
+    of metrics. All end together.
     """
 
     def __init__(self, jobs, workers=1, processes=None):
         self.workers, self.processes = workers, processes or Processes()
         self.save_dir = Path(jobs[0].save_dir)
         self.rows = {}  # (group, step) → row of metrics
-        self.left = [(job, group) for job in jobs for group in job.categories if not self._finished(job, group)]
+        self.left = [
+            (job, group)
+            for job in jobs
+            for group in job.categories
+            if not self._finished(job, group)
+        ]
         self.jobs = part_of(self.left, self.processes)
         self.chunks = chunks_of(self.jobs, workers, self.processes.count)
         self.skipped = len(self.rows)
@@ -102,7 +118,8 @@ class TrainRun:
         return _here(self.chunks, self.processes.count)
 
     def _note_finished(self):
-        """Yield the detectors that other processes have finished since the last time; save the table."""
+        """Yield the detectors that other processes have finished since the last time; save the
+        table."""
         if not self.processes.is_main:
             return
         for job, group in self.left:
@@ -116,8 +133,10 @@ class TrainRun:
         for job, group in self.left if self.processes.is_main else []:
             if (group, job.step) not in self.rows:
                 path = detector_path(self.save_dir, group, job.step)
-                raise InputError(f"{path}: another process trained it, but it is not here; all machines need the same "
-                                 f"--save_dir")
+                raise InputError(
+                    f"{path}: another process trained it, but it is not here; all machines need "
+                    "the same --save_dir"
+                )
 
     def _finished(self, job, group):
         path = detector_path(job.save_dir, group, job.step)
@@ -127,13 +146,16 @@ class TrainRun:
         about = {"representation": found.get("representation"), **found.get("about", {})}
         for key, value in _identity(job, group).items():
             if about.get(key) != value:
-                raise InputError(f"{path}: trained with another {key} ({brief(about.get(key), value)}); use another "
-                                 f"--save_dir or delete it")
+                raise InputError(
+                    f"{path}: trained with another {key} ({brief(about.get(key), value)}); use "
+                    "another --save_dir or delete it"
+                )
         self.rows[group, job.step] = _metrics_row(about)
         return True
 
     def _find_others(self):
-        """Rows of the detectors in the folder that this command did not ask for; bare state dicts have none."""
+        """Rows of the detectors in the folder that this command did not ask for; bare state dicts
+        have none."""
         for pair, path in detector_paths(self.save_dir).items():
             if pair not in self.rows:
                 about = load_file(path, mmap=True).get("about", {})
@@ -145,22 +167,28 @@ class TrainRun:
         if not self.processes.is_main or not self.rows:
             return
         with atomic(Path(self.save_dir) / METRICS) as partial, open(partial, "w", newline="") as f:
-            names = dict.fromkeys(name for row in self.rows.values() for name in row)  # older detectors know fewer
+            names = dict.fromkeys(
+                name for row in self.rows.values() for name in row
+            )  # older detectors know fewer
             table = csv.DictWriter(f, fieldnames=list(names), restval="")
             table.writeheader()
             table.writerows(row for _, row in sorted(self.rows.items()))
 
-
     def _save_curves(self):
         if self.processes.is_main:
             paths = [detector_path(self.save_dir, group, step) for group, step in sorted(self.rows)]
-            save_curves([row for path in paths for row in curve_rows(load_file(path, mmap=True)["about"])], self.save_dir)
+            save_curves(
+                [row for path in paths for row in curve_rows(load_file(path, mmap=True)["about"])],
+                self.save_dir,
+            )
 
 
 def part_of(pairs, processes):
-    """Jobs of this process's part of the (job, group) pairs: neighbours, so that few steps are read by two processes,
-    and as many as every other process has (or one more or less)."""
-    first, last = (len(pairs) * rank // processes.count for rank in (processes.rank, processes.rank + 1))
+    """Jobs of this process's part of the (job, group) pairs: neighbours, so that few steps are read
+    by two processes, and as many as every other process has (or one more or less)."""
+    first, last = (
+        len(pairs) * rank // processes.count for rank in (processes.rank, processes.rank + 1)
+    )
     by_step = {}
     for job, group in pairs[first:last]:
         by_step.setdefault(job.step, (job, {}))[1][group] = job.categories[group]
@@ -169,22 +197,38 @@ def part_of(pairs, processes):
 
 def _identity(job, group):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-    return {"group": group, "step": job.step, "settings": settings, "eval_sha256": job.eval_sha256,
-            "rows": job.rows(group), "init": job.init.sha256 if job.init else None,
-            "representation": job.source.representation, "dataset": job.source.made_by}
+    return {
+        "group": group,
+        "step": job.step,
+        "settings": settings,
+        "eval_sha256": job.eval_sha256,
+        "rows": job.rows(group),
+        "init": job.init.sha256 if job.init else None,
+        "representation": job.source.representation,
+        "dataset": job.source.made_by,
+    }
 
 
 def _train_chunk(jobs, readers=None):
-    """Train and save the detectors of some steps, yield a row of metrics for each. Clips are read once for all groups."""
+    """Train and save the detectors of some steps, yield a row of metrics for each. Clips are read
+    once for all groups."""
     readers = readers or _readers(jobs)
     for group in sorted({group for job in jobs for group in job.categories}):
         for together in _alike([job for job in jobs if group in job.categories], group):
             steps = {job.step: job for job in together}
-            seeds = {step: detector_seed(job.settings["seed"], group, step) for step, job in steps.items()}
+            seeds = {
+                step: detector_seed(job.settings["seed"], group, step)
+                for step, job in steps.items()
+            }
             first = together[0]
-            for step, detector, about in train_detectors(first.rows(group), [readers[step] for step in steps],
-                                                         list(seeds.values()), first.settings, torch.device(first.device),
-                                                         first.init):
+            for step, detector, about in train_detectors(
+                first.rows(group),
+                [readers[step] for step in steps],
+                list(seeds.values()),
+                first.settings,
+                torch.device(first.device),
+                first.init,
+            ):
                 detector.about = _about(steps[step], group, seeds[step], about)
                 save_detector(detector, detector_path(first.save_dir, group, step))
                 yield _metrics_row(detector.about)
@@ -200,19 +244,35 @@ def _alike(jobs, group):
 
 def _about(job, group, seed, about):
     settings = {key: value for key, value in job.settings.items() if key not in NOT_IDENTITY}
-    return {"category": job.categories[group], "group": group, "step": job.step, "categories": job.source.categories,
-            "dataset": job.source.made_by, "sampling": job.source.sampling, "eval_sha256": job.eval_sha256, "seed": seed,
-            "settings": settings, "init": job.init.sha256 if job.init else None, **about, "versions": versions()}
+    return {
+        "category": job.categories[group],
+        "group": group,
+        "step": job.step,
+        "categories": job.source.categories,
+        "dataset": job.source.made_by,
+        "sampling": job.source.sampling,
+        "eval_sha256": job.eval_sha256,
+        "seed": seed,
+        "settings": settings,
+        "init": job.init.sha256 if job.init else None,
+        **about,
+        "versions": versions(),
+    }
 
 
 def _readers(jobs):
     """{step: StepReader}"""
-    return {job.step: step_reader(job.source, job.step, job.rows(next(iter(job.categories)))["unsafe"][0], job.settings)
-            for job in jobs}
+    return {
+        job.step: step_reader(
+            job.source, job.step, job.rows(next(iter(job.categories)))["unsafe"][0], job.settings
+        )
+        for job in jobs
+    }
 
 
 def _loaded(jobs):
-    """The jobs' readers, with all clips of their detectors read: so that a thread can do it while other steps train."""
+    """The jobs' readers, with all clips of their detectors read: so that a thread can do it while
+    other steps train."""
     readers = _readers(jobs)
     for job in jobs:
         for group in job.categories:
@@ -221,20 +281,29 @@ def _loaded(jobs):
 
 
 def _metrics_row(about):
-    return {"group": about["group"], "step": about["step"], "category": about["category"], **about["metrics"]}
+    return {
+        "group": about["group"],
+        "step": about["step"],
+        "category": about["category"],
+        **about["metrics"],
+    }
 
 
 def _threads(settings, together):
-    """Threads of each of the processes that train together. Small networks take one: more hardly help them, and so the
-    detectors do not depend on how many processes or cores there are."""
+    """Threads of each of the processes that train together. Small networks take one: more hardly
+    help them, and so the detectors do not depend on how many processes or cores there are."""
     return max(1, (os.cpu_count() or 1) // together) if settings["size"] == "base" else 1
 
 
 def _here(chunks, launched):
     before = torch.get_num_threads()
     try:
-        on_gpu = chunks and torch.device(chunks[0][0].device).type == "cuda"  # on the CPU reading would take from training
-        for jobs, readers in zip(chunks, read_ahead(_loaded, chunks) if on_gpu else map(_readers, chunks), strict=True):
+        on_gpu = (
+            chunks and torch.device(chunks[0][0].device).type == "cuda"
+        )  # on the CPU reading would take from training
+        for jobs, readers in zip(
+            chunks, read_ahead(_loaded, chunks) if on_gpu else map(_readers, chunks), strict=True
+        ):
             torch.set_num_threads(_threads(jobs[0].settings, launched))
             yield from _train_chunk(jobs, readers)
     finally:
@@ -244,7 +313,9 @@ def _here(chunks, launched):
 def _in_processes(chunks, workers, launched):
     threads = _threads(chunks[0][0].settings, workers * launched)
     others = set(active_children())
-    with ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads,)) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads,)
+    ) as pool:
         with _no_interrupts():
             waiting = [pool.submit(_whole_chunk, jobs) for jobs in chunks]
         try:
@@ -255,9 +326,13 @@ def _in_processes(chunks, workers, launched):
                     yield from future.result()
                 yield None  # the parent may look at what is finished
         except BrokenProcessPool as error:
-            raise InputError(f"--workers {workers}: a training process was killed, as happens when memory runs out; "
-                             f"finished detectors are kept, run again with fewer workers") from error
-        except BaseException as error:  # what waits is dropped; what runs is finished, but not after Ctrl-C
+            raise InputError(
+                f"--workers {workers}: a training process was killed, as happens when memory runs "
+                "out; finished detectors are kept, run again with fewer workers"
+            ) from error
+        except (
+            BaseException
+        ) as error:  # what waits is dropped; what runs is finished, but not after Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
                 for process in set(active_children()) - others:
@@ -267,7 +342,8 @@ def _in_processes(chunks, workers, launched):
 
 @contextmanager
 def _no_interrupts():
-    """Processes started here never see Ctrl-C, which would print their tracebacks: the parent stops them."""
+    """Processes started here never see Ctrl-C, which would print their tracebacks: the parent stops
+    them."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -276,7 +352,8 @@ def _no_interrupts():
 
 
 def _start_worker(threads):
-    """A worker ends with the process that started it, however that ends: it would hold its GPU for ever."""
+    """A worker ends with the process that started it, however that ends: it would hold its GPU for
+    ever."""
     torch.set_num_threads(threads)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
@@ -286,8 +363,9 @@ def _whole_chunk(jobs):
 
 
 def chunks_of(jobs, workers=1, launched=1):
-    """Jobs, one for each step, in lists that are trained together: neighbours, all about as long, and as many for each of
-    `workers` processes. launched: processes that share this machine's memory besides."""
+    """Jobs, one for each step, in lists that are trained together: neighbours, all about as long,
+    and as many for each of `workers` processes. launched: processes that share this machine's
+    memory besides."""
     if not jobs:
         return []
     most = jobs[0].settings["together"] or _fitting(jobs[0], workers * launched)
@@ -316,19 +394,24 @@ def _fitting(job, processes):
 
 
 def clip_bytes(job, config):
-    """What a step's clips take while its detectors train: all held in float16, and a copy of one category's."""
+    """What a step's clips take while its detectors train: all held in float16, and a copy of one
+    category's."""
     rows = len(job.source.rows("unsafe", job.step)) + len(job.source.rows("normal", job.step))
     height, width = input_size(config)
     return 2 * 2 * rows * config.num_channels * config.num_frames * height * width
 
 
 def training_bytes(config, settings):
-    """About what one detector's optimiser step takes: the inputs and their augmented copies, what the backward pass needs
-    of each layer (norms, attention, feed-forward), and the weights with gradients, moments and average."""
+    """About what one detector's optimiser step takes: the inputs and their augmented copies, what
+    the backward pass needs of each layer (norms, attention, feed-forward), and the weights with
+    gradients, moments and average."""
     height, width = input_size(config)
     values = config.num_channels * config.num_frames * height * width
     tokens = max(1, round((1 - settings["mask"]) * token_count(config)))
     hidden, inner = config.hidden_size, config.intermediate_size
     layer = 12 * hidden + 3 * inner + 3 * config.num_attention_heads * tokens
     weights = config.num_hidden_layers * (4 * hidden * hidden + 2 * hidden * inner)
-    return 4 * (settings["batch_size"] * (4 * values + config.num_hidden_layers * tokens * layer) + 6 * weights)
+    return 4 * (
+        settings["batch_size"] * (4 * values + config.num_hidden_layers * tokens * layer)
+        + 6 * weights
+    )

@@ -1,7 +1,8 @@
-"""The training loop of detectors, one or many at once: what is drawn, what is optimised, what is kept.
+"""The training loop of detectors, one or many at once: what is drawn, what is optimised, what is
+kept.
 
-All that is random comes from the detector's own generator, so a detector is the same (but for the order of additions) whether
-it is trained alone or beside others.
+All that is random comes from the detector's own generator, so a detector is the same (but for the
+order of additions) whether it is trained alone or beside others.
 """
 
 from contextlib import nullcontext
@@ -29,11 +30,14 @@ class SingleDetector:
         return [weight.detach()[None] for weight in self.model.parameters()]
 
     def logits(self, inputs, kept=None):
-        """float32 [1, B, 2] of normalised inputs [1, B, C, F, H, W]; kept: [1, B, t] tokens that are seen."""
+        """float32 [1, B, 2] of normalised inputs [1, B, C, F, H, W]; kept: [1, B, t] tokens that
+        are seen."""
         self.model.train(torch.is_grad_enabled())
         hidden = None
         if kept is not None:
-            hidden = torch.ones(inputs.shape[1], token_count(self.config), dtype=torch.bool, device=inputs.device)
+            hidden = torch.ones(
+                inputs.shape[1], token_count(self.config), dtype=torch.bool, device=inputs.device
+            )
             hidden = hidden.scatter(1, kept[0], False)
         return self.model(inputs[0].transpose(1, 2), bool_masked_pos=hidden).logits.float()[None]
 
@@ -42,18 +46,23 @@ class SingleDetector:
 
 
 def fit(network, inputs_of, labels, train, settings, seeds, watch=None):
-    """Train the K detectors of a `network` (Ensemble or SingleDetector): AdamW with warmup and linear decay on the clips `train`,
-    then the running average of the last weights, or those of the best epoch.
+    """Train the K detectors of a `network` (Ensemble or SingleDetector): AdamW with warmup and
+    linear decay on the clips `train`, then the running average of the last weights, or those of the
+    best epoch.
 
-    inputs_of: places in the data [K, B] → normalised clips, float32 [K, B, C, F, H, W] on the network's device; labels:
-    [N]; train: places in N; seeds: K; watch: called as watch(epochs done, mean losses [K]) after each.
-    Returns the last epoch's mean losses, [K] on the CPU.
+    inputs_of: places in the data [K, B] → normalised clips, float32 [K, B, C, F, H, W] on the
+    network's device; labels: [N]; train: places in N; seeds: K; watch: called as watch(epochs done,
+    mean losses [K]) after each. Returns the last epoch's mean losses, [K] on the CPU.
     """
     parameters, device = network.parameters(), network.parameters()[0].device
     draws = [Draws(labels[train], train, network.config, settings, seed) for seed in seeds]
-    optimizer = torch.optim.AdamW(parameters, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings["lr"], weight_decay=settings["weight_decay"], fused=True
+    )
     steps = settings["epoch"] * -(-2 * int(labels[train].sum()) // settings["batch_size"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: decay(t, steps, settings["warmup"] * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: decay(t, steps, settings["warmup"] * steps)
+    )
     average, step = Average(parameters), 0
     for epoch in range(1, settings["epoch"] + 1):
         losses = []
@@ -92,7 +101,9 @@ class Average:
         if self.mean is None:
             self.mean = [tensor.detach().clone() for tensor in self.tensors]
         else:
-            torch._foreach_lerp_(self.mean, [tensor.detach() for tensor in self.tensors], 1 / self.count)
+            torch._foreach_lerp_(
+                self.mean, [tensor.detach() for tensor in self.tensors], 1 / self.count
+            )
 
     @torch.no_grad()
     def take(self):
@@ -108,10 +119,19 @@ def decay(step, steps, warmup):
 
 def _losses(logits, labels, settings):
     """Mean cross entropy of each detector, [K], of logits [K, B, 2] and labels [K, B]."""
-    found = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=settings["smoothing"], reduction="none")
+    found = F.cross_entropy(
+        logits.flatten(0, 1),
+        labels.flatten(),
+        label_smoothing=settings["smoothing"],
+        reduction="none",
+    )
     return found.view(labels.shape).mean(1)
 
 
 def precision(settings, device):
     """Context of the passes through a network."""
-    return torch.autocast(device.type, torch.bfloat16) if settings["precision"] == "bf16" else nullcontext()
+    return (
+        torch.autocast(device.type, torch.bfloat16)
+        if settings["precision"] == "bf16"
+        else nullcontext()
+    )

@@ -1,4 +1,5 @@
-"""Training one network on the clips of all steps, mini-batch by mini-batch: what a kill leaves is taken up to the bit."""
+"""Training one network on the clips of all steps, mini-batch by mini-batch: what a kill leaves is
+taken up to the bit."""
 
 import time
 from contextlib import contextmanager
@@ -22,30 +23,43 @@ SAVE_EVERY = 60  # seconds between two checkpoints
 
 
 class ResumableRun:
-    """Sized iterable over the mini-batches still to come; iterating yields the loss of each and saves the result at the end.
+    """Sized iterable over the mini-batches still to come; iterating yields the loss of each and
+    saves the result at the end.
 
-    Mini-batches mix videos and steps: an epoch shows every training video at every step once. Order, augmentation and dropout
-    of a mini-batch follow from the seed and its number alone, so a run that goes on from its last checkpoint ends with the
-    weights of an unbroken one (on the same kind of machine). A finished result of the same identity is
-    left alone (then the length is 0); InputError names what differs otherwise.
+    Mini-batches mix videos and steps: an epoch shows every training video at every step once.
+    Order, augmentation and dropout of a mini-batch follow from the seed and its number alone, so a
+    run that goes on from its last checkpoint ends with the weights of an unbroken one (on the same
+    kind of machine). A finished result of the same identity is left alone (then the length is 0);
+    InputError names what differs otherwise.
 
-    A subclass sets `rows` (Rows), `train` (positions of the videos to learn from), `identity` (what the result follows from),
-    calls `_resume`, and supplies `_network`, `_loss`, `_look` and `_result`.
+    A subclass sets `rows` (Rows), `train` (positions of the videos to learn from), `identity` (what
+    the result follows from), calls `_resume`, and supplies `_network`, `_loss`, `_look` and
+    `_result`.
     """
 
     curve_names = ()  # (CSV, figure)
     noun = result = checkpoint = None  # what messages call it; names of its files
 
     def __init__(self, source, settings, steps, save_dir, device="cpu", save_every=SAVE_EVERY):
-        self.source, self.settings, self.steps, self.device = source, settings, list(steps), torch.device(device)
+        self.source, self.settings, self.steps, self.device = (
+            source,
+            settings,
+            list(steps),
+            torch.device(device),
+        )
         self.save_dir, self.save_every, self.seed = Path(save_dir), save_every, settings["seed"]
         self.curve, self.done, self.losses, self._before = [], 0, [], 0.0
         self.about = None  # of the result, once there is one
 
     def _common_identity(self, eval_sha256):
-        return {"settings": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY}, "steps": self.steps,
-                "representation": self.source.representation, "eval_sha256": eval_sha256, "dataset": self.source.made_by,
-                "rows": {kind: self.rows.of(kind) for kind in ("unsafe", "normal")}}
+        return {
+            "settings": {k: v for k, v in self.settings.items() if k not in NOT_IDENTITY},
+            "steps": self.steps,
+            "representation": self.source.representation,
+            "eval_sha256": eval_sha256,
+            "dataset": self.source.made_by,
+            "rows": {kind: self.rows.of(kind) for kind in ("unsafe", "normal")},
+        }
 
     def _resume(self, load_result):
         """Look at what is there: load_result(path) → dict with `about`."""
@@ -96,16 +110,24 @@ class ResumableRun:
         for at, clips in self.clips.scan():
             self.mean[at], self.std[at] = statistics(clips[self.train])
         self.net.to(self.device)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"],
-                                           fused=True)
-        self.averaged = torch.optim.swa_utils.AveragedModel(self.net) if settings["average"] else None
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(),
+            lr=settings["lr"],
+            weight_decay=settings["weight_decay"],
+            fused=True,
+        )
+        self.averaged = (
+            torch.optim.swa_utils.AveragedModel(self.net) if settings["average"] else None
+        )
         if self._state:
             self._take_up(self._state)
             self._state = None
 
     def _take_up(self, state):
         if state["data_sha256"] != self.clips.sha256:
-            raise InputError(f"{self.save_dir / self.checkpoint}: the clips have changed since; delete it")
+            raise InputError(
+                f"{self.save_dir / self.checkpoint}: the clips have changed since; delete it"
+            )
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
@@ -115,7 +137,11 @@ class ResumableRun:
     @property
     def written(self):
         """Paths of the result and the curve, those that are there."""
-        return [path for name in (self.result, *self.curve_names) if (path := self.save_dir / name).exists()]
+        return [
+            path
+            for name in (self.result, *self.curve_names)
+            if (path := self.save_dir / name).exists()
+        ]
 
     @property
     def final(self):
@@ -130,8 +156,10 @@ class ResumableRun:
         """The epoch's mini-batches: (positions of videos, positions of steps), each [B]."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, 0, epoch))
         order = torch.randperm(len(self.train) * len(self.steps), generator=generator)
-        return [(self.train[part // len(self.steps)], part % len(self.steps))
-                for part in order.split(self.settings["batch_size"])]
+        return [
+            (self.train[part // len(self.steps)], part % len(self.steps))
+            for part in order.split(self.settings["batch_size"])
+        ]
 
     def _learn(self, videos, at, clips):
         settings, batch = self.settings, self.done
@@ -140,7 +168,9 @@ class ResumableRun:
         for group in self.optimizer.param_groups:
             group["lr"] = settings["lr"] * decay(batch, self.total, settings["warmup"] * self.total)
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"
+        ):
             loss = self._loss(videos, at.to(self.device), clips.to(self.device), generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -152,16 +182,22 @@ class ResumableRun:
         return self.losses[-1]
 
     def _augmented(self, inputs, generator):
-        return augment(inputs, *draw_augmentation(inputs.shape, self.settings, generator), self.settings)
+        return augment(
+            inputs, *draw_augmentation(inputs.shape, self.settings, generator), self.settings
+        )
 
     def _end_epoch(self):
         loss = float(np.mean(self.losses))
         if not np.isfinite(loss):
-            raise InputError(f"{self.noun}: training diverged (loss {loss}); a smaller --lr is needed")
+            raise InputError(
+                f"{self.noun}: training diverged (loss {loss}); a smaller --lr is needed"
+            )
         self.losses = []
         with self._average():
             found = self._look()
-        self.curve.append({"epoch": self.done // self.per_epoch, "train_loss": round(loss, 6), **found})
+        self.curve.append(
+            {"epoch": self.done // self.per_epoch, "train_loss": round(loss, 6), **found}
+        )
 
     @contextmanager
     def _average(self):
@@ -197,14 +233,27 @@ class ResumableRun:
     def _need_same(self, before, path):
         for key, value in self.identity.items():
             if before.get(key) != value:
-                raise InputError(f"{path}: trained with another {key} ({brief(before.get(key), value)}); use another "
-                                 f"--save_dir or delete it")
+                raise InputError(
+                    f"{path}: trained with another {key} ({brief(before.get(key), value)}); use "
+                    "another --save_dir or delete it"
+                )
 
     def _save_state(self):
-        save_torch({"format": CHECKPOINT_FORMAT, "identity": self.identity, "done": self.done, "curve": self.curve,
-                    "losses": self.losses, "seconds": self.seconds(), "data_sha256": self.clips.sha256,
-                    "net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "averaged": self.averaged.state_dict() if self.averaged else None}, self.save_dir / self.checkpoint)
+        save_torch(
+            {
+                "format": CHECKPOINT_FORMAT,
+                "identity": self.identity,
+                "done": self.done,
+                "curve": self.curve,
+                "losses": self.losses,
+                "seconds": self.seconds(),
+                "data_sha256": self.clips.sha256,
+                "net": self.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "averaged": self.averaged.state_dict() if self.averaged else None,
+            },
+            self.save_dir / self.checkpoint,
+        )
 
 
 def seed_of(*numbers):

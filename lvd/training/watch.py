@@ -11,8 +11,9 @@ VALIDATION_AT_ONCE = 32  # validation clips
 
 
 class Watch:
-    """What is measured while detectors train: losses and validation AUROC at up to POINTS epochs, of the weights of that
-    moment; with select "best" also the weights themselves, where the validation loss is lowest.
+    """What is measured while detectors train: losses and validation AUROC at up to POINTS epochs,
+    of the weights of that moment; with select "best" also the weights themselves, where the
+    validation loss is lowest.
 
     inputs_of: as of `fit`; places: [V] of the validation clips in the data; labels: [V].
     """
@@ -30,22 +31,34 @@ class Watch:
             return
         scores = self._logits(len(losses))
         targets = self.labels.expand(len(scores), -1)
-        loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).mean(1)
+        loss = (
+            F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
+            .view(targets.shape)
+            .mean(1)
+        )
         margin = scores[..., 1] - scores[..., 0]
         self.rows.append((epoch, losses.cpu(), loss, auroc(margin, self.labels)))
         if self.settings["select"] == "best":
             self._keep(loss)
 
     def curve(self, k):
-        """{"epoch": [...], "train_loss": [...], "val_loss": [...], "val_auroc": [...]} of detector k."""
+        """{"epoch": [...], "train_loss": [...], "val_loss": [...], "val_auroc": [...]} of detector
+        k."""
         names = ("train_loss", "val_loss", "val_auroc")
-        return {"epoch": [row[0] for row in self.rows],
-                **{name: [round(float(row[i][k]), 6) for row in self.rows] for i, name in enumerate(names, 1)}}
+        return {
+            "epoch": [row[0] for row in self.rows],
+            **{
+                name: [round(float(row[i][k]), 6) for row in self.rows]
+                for i, name in enumerate(names, 1)
+            },
+        }
 
     @torch.no_grad()
     def take_best(self):
         """Put the best weights into the network, if they are what is selected."""
-        for weight, best in zip(self.network.stacked(), self.best or [], strict=self.best is not None):
+        for weight, best in zip(
+            self.network.stacked(), self.best or [], strict=self.best is not None
+        ):
             weight.copy_(best)
 
     @torch.no_grad()

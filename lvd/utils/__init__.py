@@ -1,1 +1,2 @@
-"""Plumbing that any project could use: files, locks, videos, the command line, configs, processes, plots."""
+"""Plumbing that any project could use: files, locks, videos, the command line, configs, processes,
+plots."""

@@ -8,32 +8,42 @@ from lvd.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are one line (InputError) and whose help keeps the example's layout."""
+    """ArgumentParser whose errors are one line (InputError) and whose help keeps the example's
+    layout."""
 
     def __init__(self, description, example):
-        super().__init__(description=description, epilog=f"example:\n  {example}", allow_abbrev=False,
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(
+            description=description,
+            epilog=f"example:\n  {example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
 
     def error(self, message):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def run_command(parser, work, argv=None):
-    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input, files that cannot be written or
-    too little memory, 130 when interrupted."""
+    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input, files that cannot
+    be written or too little memory, 130 when interrupted."""
     try:
         work(parser.parse_args(argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
+    except (
+        OSError
+    ) as error:  # a full disk, a folder that may not be written, a file where a folder should be
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
-        print(f"error: out of memory ({' '.join(str(error).split())[:160]}); a smaller batch, fewer workers or another "
-              f"device is needed", file=sys.stderr)
+        print(
+            f"error: out of memory ({' '.join(str(error).split())[:160]}); a smaller batch, "
+            "fewer workers or another device is needed",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -43,7 +53,11 @@ def run_command(parser, work, argv=None):
 
 def _out_of_memory(error):
     """Torch raises OutOfMemoryError on a GPU, a bare RuntimeError of its allocator on the CPU."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "allocate memory" in str(error)
+    )
 
 
 def summary(title, facts, paths):
@@ -58,8 +72,8 @@ def summary(title, facts, paths):
 def parse_numbers(text, available, flag):
     """The sorted numbers that `text` names out of `available` (groups or steps that exist).
 
-    `text`: a number, a list "0,5,10", a range "1-5" (both ends belong to it), a mixture, or "all". InputError
-    naming `flag` for anything else and for a number that does not exist.
+    `text`: a number, a list "0,5,10", a range "1-5" (both ends belong to it), a mixture, or "all".
+    InputError naming `flag` for anything else and for a number that does not exist.
     """
     available = sorted(available)
     exist = f"{available[0]} to {available[-1]}" if available else "none"
@@ -69,7 +83,9 @@ def parse_numbers(text, available, flag):
     for part in str(text).split(","):
         found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
         if not found:
-            raise InputError(f"{flag} {text}: '{part.strip()}' is not a number, a range such as 0-9, or all")
+            raise InputError(
+                f"{flag} {text}: '{part.strip()}' is not a number, a range such as 0-9, or all"
+            )
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first:
             raise InputError(f"{flag} {text}: the range {part.strip()} runs backwards")

@@ -17,7 +17,9 @@ import yaml
 from lvd.errors import InputError
 
 SMALL, BLOCK, SAMPLES = 64 << 20, 1 << 20, 64  # bytes, bytes, blocks: how `fingerprint` reads files
-PARTIAL = re.compile(r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?")  # of `atomic`
+PARTIAL = re.compile(
+    r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?"
+)  # of `atomic`
 DAY = 86_400  # seconds; no partial file is left unwritten for so long while its process lives
 
 
@@ -37,23 +39,31 @@ def atomic(path):
 def sweep_partials(folder):
     """Delete what killed processes left half-written by `atomic` in `folder` (not below it).
 
-    A process that was started here (this machine, since it was booted, this container) can be looked up; what another
-    one left, on a disk that is shared or before a reboot, goes a day after it was last written to.
+    A process that was started here (this machine, since it was booted, this container) can be
+    looked up; what another one left, on a disk that is shared or before a reboot, goes a day after
+    it was last written to.
     """
     for partial in Path(folder).glob(".*.partial*"):
         found = PARTIAL.fullmatch(partial.name)
         with suppress(FileNotFoundError):  # just finished
-            if found and (not _runs(int(found["pid"])) if found["here"] == _here()
-                          else time.time() - partial.stat().st_mtime > DAY):
+            if found and (
+                not _runs(int(found["pid"]))
+                if found["here"] == _here()
+                else time.time() - partial.stat().st_mtime > DAY
+            ):
                 partial.unlink()
 
 
 @cache
 def _here():
-    """Eight hex digits of where process numbers are this process's: the machine, its boot and the container."""
+    """Eight hex digits of where process numbers are this process's: the machine, its boot and the
+    container."""
     marks = [platform.node()]
     with suppress(OSError):  # Linux says more than the name, which machines may share
-        marks += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+        marks += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            os.readlink("/proc/self/ns/pid"),
+        ]
     return hashlib.sha256("".join(marks).encode()).hexdigest()[:8]
 
 
@@ -69,11 +79,14 @@ def _runs(pid):
 
 def save_torch(obj, path):
     with atomic(path) as partial, open(partial, "wb") as f:
-        torch.save(obj, f)  # to a handle: given a path, torch writes the temporary name into the file
+        torch.save(
+            obj, f
+        )  # to a handle: given a path, torch writes the temporary name into the file
 
 
 def raw_bytes(tensor):
-    """The bytes of a CPU tensor, its values in order, as they lie in memory: a view, not a copy of them."""
+    """The bytes of a CPU tensor, its values in order, as they lie in memory: a view, not a copy of
+    them."""
     return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
 
 
@@ -82,13 +95,16 @@ def load_torch(path, mmap=False, map_location="cpu"):
     need_file(path)
     try:
         return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
-    except Exception as error:  # garbage bytes drive the unpickler into IndexError, struct.error, AssertionError, ...
+    # garbage bytes drive the unpickler into IndexError, struct.error, AssertionError, ...
+    except Exception as error:
         raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
 
 
 def _torch_reason(error):
     """What torch.load says, in one line; its advice to run pickled code is not passed on."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [
+        type(error).__name__
+    ]
     if foreign := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
     if "weights_only" not in lines[0]:
@@ -119,7 +135,9 @@ def save_csv(rows, path):
     with atomic(path) as partial, open(partial, "w", newline="") as f:
         table = csv.DictWriter(f, fieldnames=list(rows[0]))
         table.writeheader()
-        table.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        table.writerows(
+            {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
 
 
 def read_text(path):
@@ -147,18 +165,24 @@ def sha256(path):
 
 
 def fingerprint(path):
-    """Hex digest that tells whether a weight file, or any file of a folder (hidden ones aside), was replaced.
+    """Hex digest that tells whether a weight file, or any file of a folder (hidden ones aside), was
+    replaced.
 
-    Up to SMALL bytes it is the file's sha256. Of a larger file, SAMPLES blocks of BLOCK bytes are hashed after its size:
-    the first, the last and evenly spaced ones between, so gigabytes take a fraction of a second. A change that
-    keeps the size and touches no such block goes unnoticed; other training changes all of them. A folder's digest
-    is that of its files' relative names and digests.
+    Up to SMALL bytes it is the file's sha256. Of a larger file, SAMPLES blocks of BLOCK bytes are
+    hashed after its size: the first, the last and evenly spaced ones between, so gigabytes take a
+    fraction of a second. A change that keeps the size and touches no such block goes unnoticed;
+    other training changes all of them. A folder's digest is that of its files' relative names and
+    digests.
     """
     path = Path(path)
     if path.is_dir():
         names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
-        shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-        return hashlib.sha256("".join(f"{name}\0{fingerprint(path / name)}\n" for name in shown).encode()).hexdigest()
+        shown = [
+            name for name in names if not any(part.startswith(".") for part in name.split("/"))
+        ]
+        return hashlib.sha256(
+            "".join(f"{name}\0{fingerprint(path / name)}\n" for name in shown).encode()
+        ).hexdigest()
     size = path.stat().st_size
     if size <= SMALL:
         return sha256(path)

@@ -8,12 +8,18 @@ import time
 from contextlib import contextmanager
 
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)
-UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)  # some network file systems
+UNSUPPORTED = (
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOLCK,
+    errno.ENOSYS,
+)  # some network file systems
 PAUSE = 0.05  # seconds between two tries
 
 
 def try_lock(file, shared=False, patience=0.0):
-    """Lock an open file, or change the lock it has: True; False when others hold it for `patience` seconds.
+    """Lock an open file, or change the lock it has: True; False when others hold it for `patience`
+    seconds.
 
     None: this file system has no locks. A lock that could not be changed is gone.
     """
@@ -33,7 +39,11 @@ def try_lock(file, shared=False, patience=0.0):
 
 
 def warn_unlocked(path):
-    print(f"{path}: this file system has no file locks; make sure that only one run at a time writes here", file=sys.stderr)
+    print(
+        f"{path}: this file system has no file locks; make sure that only one run at a time "
+        "writes here",
+        file=sys.stderr,
+    )
 
 
 @contextmanager

@@ -17,8 +17,12 @@ def write_mp4(path, frames, fps=FPS, crf=18):
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise InputError(f"{path}: frames of {width}x{height} px, H.264 needs even sizes")
-    with atomic(path) as partial, av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        # No look-ahead and no B-frames: on frames of a few macroblocks x264 decides about them by memory it never set.
+    with (
+        atomic(path) as partial,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
+        # No look-ahead and no B-frames: on frames of a few macroblocks x264 decides about them by
+        # memory it never set.
         options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "rc-lookahead": "0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -37,7 +41,9 @@ def read_mp4(path):
             promised = stream.frames
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{path}: not a readable video ({str(error).splitlines()[0][:100]})") from error
+        raise InputError(
+            f"{path}: not a readable video ({str(error).splitlines()[0][:100]})"
+        ) from error
     if not frames or len(frames) < promised:
         raise InputError(f"{path}: truncated video, {len(frames)} of {promised} frames can be read")
     return np.stack(frames)

@@ -1,9 +1,11 @@
-"""What is known about an x0 file: its sidecar pred_x0.json, and the journals of the processes that are filling it.
+"""What is known about an x0 file: its sidecar pred_x0.json, and the journals of the processes that
+are filling it.
 
-The sidecar says what made the file and which rows are whole. A running process does not touch it: it appends a line
-for each row it finished to a journal of its own, pred_x0.rows.{rank}.jsonl, so that a row costs the same whatever
-the number of rows. The last process to leave folds the journals into the sidecar; what a killed run left is folded
-by the next one. A row counts as whole when either names it.
+The sidecar says what made the file and which rows are whole. A running process does not touch it:
+it appends a line for each row it finished to a journal of its own, pred_x0.rows.{rank}.jsonl, so
+that a row costs the same whatever the number of rows. The last process to leave folds the journals
+into the sidecar; what a killed run left is folded by the next one. A row counts as whole when
+either names it.
 """
 
 import glob
@@ -25,21 +27,32 @@ def sidecar_path(path):
 
 def new_sidecar(shape, dtype, meta):
     """shape [N, S, C, F, h, w]; meta: plain JSON dict that says what makes the file."""
-    return {"format": FORMAT, "shape": list(shape), "dtype": str(dtype).removeprefix("torch."),
-            "meta": json.loads(json.dumps(meta)), "rows": {}}
+    return {
+        "format": FORMAT,
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "meta": json.loads(json.dumps(meta)),
+        "rows": {},
+    }
 
 
 def load_sidecar(path):
     """{"format", "shape", "dtype", "meta", "rows": {"row": info}} of the recording `path`, checked."""
     where = sidecar_path(path)
     sidecar = load_json(where)
-    if not isinstance(sidecar, dict) or any(not isinstance(sidecar.get(k), kind) for k, kind in KINDS.items()):
-        raise InputError(f"{where}: not the sidecar of an x0 file (keys {', '.join(KINDS)} are needed)")
+    if not isinstance(sidecar, dict) or any(
+        not isinstance(sidecar.get(k), kind) for k, kind in KINDS.items()
+    ):
+        raise InputError(
+            f"{where}: not the sidecar of an x0 file (keys {', '.join(KINDS)} are needed)"
+        )
     if sidecar["format"] != FORMAT:
         raise InputError(f"{where}: format {sidecar['format']}, this version reads {FORMAT}")
     bad = [row for row in sidecar["rows"] if not row.isdecimal() or int(row) >= sidecar["shape"][0]]
     if bad:
-        raise InputError(f"{where}: row {bad[0]!r} is outside the file's {sidecar['shape'][0]} rows")
+        raise InputError(
+            f"{where}: row {bad[0]!r} is outside the file's {sidecar['shape'][0]} rows"
+        )
     return sidecar
 
 
@@ -55,9 +68,13 @@ def save_sidecar(sidecar, path):
 
 
 def need_same_recording(path, planned, ignore):
-    """InputError unless the file that is there was made as the `planned` sidecar says (keys in `ignore` aside)."""
+    """InputError unless the file that is there was made as the `planned` sidecar says (keys in
+    `ignore` aside)."""
     if not sidecar_path(path).exists():
-        raise InputError(f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it away")
+        raise InputError(
+            f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it "
+            "away"
+        )
     found = load_sidecar(path)
     for key in ("shape", "dtype", "meta"):
         _need_same(sidecar_path(path), found[key], planned[key], key, ignore)
@@ -71,7 +88,10 @@ class Journal:
 
     def append(self, rows, infos):
         """One line per row, on the disk when this returns; a failure leaves the journal as it was."""
-        lines = "".join(json.dumps({"row": row, "info": info}) + "\n" for row, info in zip(rows, infos, strict=True))
+        lines = "".join(
+            json.dumps({"row": row, "info": info}) + "\n"
+            for row, info in zip(rows, infos, strict=True)
+        )
         self._file = self._file or self._open()
         before = self._file.seek(0, os.SEEK_END)
         try:
@@ -101,8 +121,8 @@ class JournalReader:
         self._read = {}  # journal → bytes and lines read
 
     def new(self):
-        """{row: info} of the lines that came since the last look. A line without its end is not there yet, or never:
-        its process was killed. InputError for a damaged one."""
+        """{row: info} of the lines that came since the last look. A line without its end is not
+        there yet, or never: its process was killed. InputError for a damaged one."""
         found = {}
         for journal in journals(self.path):
             offset, lines = self._read.get(journal, (0, 0))
@@ -112,7 +132,7 @@ class JournalReader:
                     text = f.read()
             except FileNotFoundError:  # folded into the sidecar meanwhile
                 continue
-            whole = text[:text.rfind(b"\n") + 1]
+            whole = text[: text.rfind(b"\n") + 1]
             for number, line in enumerate(whole.splitlines(), lines + 1):
                 row, info = self._parse(journal, number, line)
                 found[row] = info
@@ -124,21 +144,30 @@ class JournalReader:
             entry = json.loads(line)
             row, info = entry["row"], entry["info"]
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{journal}: line {number} is damaged; delete it, and its row will be sampled again") from error
+            raise InputError(
+                f"{journal}: line {number} is damaged; delete it, and its row will be sampled again"
+            ) from error
         if type(row) is not int or not 0 <= row < self.count:
-            raise InputError(f"{journal}: line {number}: row {row!r} is outside the file's {self.count} rows")
+            raise InputError(
+                f"{journal}: line {number}: row {row!r} is outside the file's {self.count} rows"
+            )
         return row, info
 
 
 def journals(path):
     """The journals that are there, by rank."""
     path = Path(path)
-    found = [p for p in path.parent.glob(f"{glob.escape(path.stem)}.rows.*.jsonl") if p.name.split(".")[-2].isdecimal()]
+    found = [
+        p
+        for p in path.parent.glob(f"{glob.escape(path.stem)}.rows.*.jsonl")
+        if p.name.split(".")[-2].isdecimal()
+    ]
     return sorted(found, key=lambda journal: int(journal.name.split(".")[-2]))
 
 
 def fold(path, meta):
-    """Move what the journals say into the sidecar, whose meta becomes `meta`. For the file's only owner.
+    """Move what the journals say into the sidecar, whose meta becomes `meta`. For the file's only
+    owner.
 
     Stopped between the two, rows stand in both, which does no harm.
     """
@@ -157,10 +186,14 @@ def _need_same(path, found, planned, name="", ignore=()):
     if isinstance(found, dict) and isinstance(planned, dict):
         for key in sorted(set(found) | set(planned)):
             if key not in ignore:
-                _need_same(path, found.get(key), planned.get(key), f"{name}.{key}" if name else key, ignore)
+                _need_same(
+                    path, found.get(key), planned.get(key), f"{name}.{key}" if name else key, ignore
+                )
     elif found != planned:
-        raise InputError(f"{path}: made with {name}={_short(found)}, now it is {_short(planned)}; use another folder or "
-                         f"move these files away")
+        raise InputError(
+            f"{path}: made with {name}={_short(found)}, now it is {_short(planned)}; use another "
+            "folder or move these files away"
+        )
 
 
 def _short(value):
@@ -170,4 +203,4 @@ def _short(value):
 
 def _write_all(file, data):
     while data:
-        data = data[file.write(data):]
+        data = data[file.write(data) :]

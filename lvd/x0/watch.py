@@ -1,18 +1,20 @@
-"""Predicted x0 at every step of any diffusers sampler, without a copy of its pipeline: `scheduler.step` is watched."""
+"""Predicted x0 at every step of any diffusers sampler, without a copy of its pipeline:
+`scheduler.step` is watched."""
 
 from dataclasses import dataclass
 
 import torch
 
 from lvd.errors import InputError
-from lvd.x0.schedulers import pndm_counts, class_name, need_scheduler, predicted_x0, timesteps_of
+from lvd.x0.schedulers import class_name, need_scheduler, pndm_counts, predicted_x0, timesteps_of
 
 WATCH = "_lvd_watch"
 
 
 @dataclass
 class StepWatch:
-    """What `watch_steps` knows. step: number of the current (afterwards: the last) denoising step, -1 before the first."""
+    """What `watch_steps` knows. step: number of the current (afterwards: the last) denoising step,
+    -1 before the first."""
 
     step: int = -1
     active: bool = True
@@ -21,27 +23,36 @@ class StepWatch:
 
 
 class watch_steps:
-    """Context manager: on_step(step, timestep, x0, prev_sample) after every denoising step of a scheduler.
+    """Context manager: on_step(step, timestep, x0, prev_sample) after every denoising step of a
+    scheduler.
 
-    step counts from 0; x0 and prev_sample have the shape of the sample that the pipeline steps. What on_step returns, unless
-    None, takes prev_sample's place. Optional: on_begin(timesteps), once the timesteps are set; on_call(prev_sample),
-    after every call of scheduler.step, also those that are no denoising step of their own (PNDM's): what it
-    returns takes prev_sample's place.
+    step counts from 0; x0 and prev_sample have the shape of the sample that the pipeline steps.
+    What on_step returns, unless None, takes prev_sample's place. Optional: on_begin(timesteps),
+    once the timesteps are set; on_call(prev_sample), after every call of scheduler.step, also those
+    that are no denoising step of their own (PNDM's): what it returns takes prev_sample's place.
 
-    Copies that a pipeline makes of the scheduler are watched with it; the scheduler is as before afterwards, also after
-    errors. InputError for an unknown class, one that is watched already, two schedulers at work in one block, and a
-    second sampling in it.
+    Copies that a pipeline makes of the scheduler are watched with it; the scheduler is as before
+    afterwards, also after errors. InputError for an unknown class, one that is watched already, two
+    schedulers at work in one block, and a second sampling in it.
     """
 
     def __init__(self, scheduler, on_step, on_begin=None, on_call=None):
         need_scheduler(scheduler)
-        self.scheduler, self._on_step, self._on_begin, self._on_call = scheduler, on_step, on_begin, on_call
+        self.scheduler, self._on_step, self._on_begin, self._on_call = (
+            scheduler,
+            on_step,
+            on_begin,
+            on_call,
+        )
         self.state = StepWatch()
 
     def __enter__(self):
         self._class, self.state = type(self.scheduler), StepWatch()
         if getattr(self._class, WATCH, None) is not None or "step" in vars(self.scheduler):
-            raise InputError(f"{class_name(self.scheduler)}: its step is watched (or replaced) already; one watch at a time")
+            raise InputError(
+                f"{class_name(self.scheduler)}: its step is watched (or replaced) already; one "
+                "watch at a time"
+            )
         self.scheduler.__class__ = _watched(self._class, self)
         return self
 
@@ -53,29 +64,46 @@ class watch_steps:
         """The timesteps are set."""
         state = self.state
         if state.step >= 0:
-            raise InputError(f"{class_name(scheduler)}: set up again after {state.step + 1} steps; a watch is for one call "
-                             f"of the pipeline (without FreeInit)")
+            raise InputError(
+                f"{class_name(scheduler)}: set up again after {state.step + 1} steps; a watch is "
+                "for one call of the pipeline (without FreeInit)"
+            )
         state.timesteps = timesteps_of(scheduler)
         if self._on_begin:
             self._on_begin(state.timesteps)
 
     def _before(self, scheduler, given):
-        """Before scheduler.step: x0 of this denoising step, or None for a call that is none of its own."""
+        """Before scheduler.step: x0 of this denoising step, or None for a call that is none of its
+        own."""
         state = self.state
         if state.owner is None:
             state.owner = scheduler
         if scheduler is not state.owner:
-            raise InputError(f"{class_name(scheduler)}: several copies of the scheduler take steps; that is not supported")
+            raise InputError(
+                f"{class_name(scheduler)}: several copies of the scheduler take steps; that is "
+                "not supported"
+            )
         if state.timesteps is None:
-            self._begin(scheduler)  # set before the watch began, or by other means than set_timesteps
-        if class_name(scheduler) == "PNDMScheduler" and not pndm_counts(scheduler.counter, scheduler):
+            self._begin(
+                scheduler
+            )  # set before the watch began, or by other means than set_timesteps
+        if class_name(scheduler) == "PNDMScheduler" and not pndm_counts(
+            scheduler.counter, scheduler
+        ):
             return None
         state.step += 1
         if state.step >= len(state.timesteps):
-            raise InputError(f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; a watch is for one call "
-                             f"of the pipeline")
-        return predicted_x0(scheduler, given["model_output"], given["timestep"], given["sample"],
-                            given.get("per_token_timesteps"))
+            raise InputError(
+                f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; a watch is "
+                "for one call of the pipeline"
+            )
+        return predicted_x0(
+            scheduler,
+            given["model_output"],
+            given["timestep"],
+            given["sample"],
+            given.get("per_token_timesteps"),
+        )
 
     def _after(self, given, x0, result):
         """After it: what the pipeline gets instead of `result`, a tuple or an output object."""
@@ -95,9 +123,11 @@ class watch_steps:
 
 
 class X0Recorder(watch_steps):
-    """Records a sampling: x0 of all its denoising steps, as float32 on the CPU, and their timesteps.
+    """Records a sampling: x0 of all its denoising steps, as float32 on the CPU, and their
+    timesteps.
 
-    unpack: what makes [B, C, F, h, w] of the scheduler's tensors (lvd.x0.layouts); None: they are that already.
+    unpack: what makes [B, C, F, h, w] of the scheduler's tensors (lvd.x0.layouts); None: they are
+    that already.
     """
 
     def __init__(self, scheduler, unpack=None):
@@ -119,8 +149,8 @@ class X0Recorder(watch_steps):
 
 
 def _watched(cls, watch):
-    """The scheduler's class with a step that tells `watch`: a class, not a function on the instance, so that a copy of the
-    instance steps itself and not the original."""
+    """The scheduler's class with a step that tells `watch`: a class, not a function on the
+    instance, so that a copy of the instance steps itself and not the original."""
     from functools import wraps
     from inspect import signature
 
@@ -141,8 +171,18 @@ def _watched(cls, watch):
             watch._begin(self)
         return found
 
-    return type(cls.__name__, (cls,), {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__,
-                                       "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, WATCH: watch})
+    return type(
+        cls.__name__,
+        (cls,),
+        {
+            "step": step,
+            "set_timesteps": set_timesteps,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__doc__": cls.__doc__,
+            WATCH: watch,
+        },
+    )
 
 
 def _number(timestep):

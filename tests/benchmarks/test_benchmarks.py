@@ -1,14 +1,15 @@
-"""The benchmarks run, say what they were measured on, and what they show holds at tiny size too. Times are not checked."""
+"""The benchmarks run, say what they were measured on, and what they show holds at tiny size too.
+Times are not checked."""
 
 import csv
 import socket
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
+from tests.worlds import magictime_world
 
 
 def figures(path):
@@ -21,7 +22,9 @@ def figures(path):
     parts = {}
     for row in rows:
         if row["part"] != "machine":
-            parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(row["value"])
+            parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(
+                row["value"]
+            )
     for text in (path.read_text(), path.with_suffix(".txt").read_text()):
         assert str(path.parent) not in text and socket.gethostname() not in text
         assert all(part in text for part in parts)
@@ -31,29 +34,69 @@ def figures(path):
 @pytest.mark.slow
 def test_recording_files(tmp_path):
     out = tmp_path / "files.csv"
-    flags = ["--rows", "401", "--steps", "2", "--frames", "2", "--size", "4", "--written", "3", "--disk_gb", "1e-5"]
+    flags = [
+        "--rows",
+        "401",
+        "--steps",
+        "2",
+        "--frames",
+        "2",
+        "--size",
+        "4",
+        "--written",
+        "3",
+        "--disk_gb",
+        "1e-5",
+    ]
     assert recording_files.main([*flags, "--dir", str(tmp_path / "disk"), "--out", str(out)]) == 0
     parts = figures(out)
-    assert list(parts) == ["fill_tiny", "fill_full", "large"] and not list((tmp_path / "disk").iterdir())
+    assert list(parts) == ["fill_tiny", "fill_full", "large"] and not list(
+        (tmp_path / "disk").iterdir()
+    )
     for part, points in (("fill_tiny", (24, 104, 200, 401)), ("fill_full", (20, 100, 200, 401))):
         found = parts[part]
         assert list(found) == [*(f"{n} rows" for n in points), "close, open"]
         peaks = [found[f"{n} rows"]["peak_anonymous_mib"] for n in points]
         assert peaks[-1] - peaks[0] < 8, "memory grows with the rows"
-    assert sum(f["writes"] for f in parts["fill_full"].values() if "writes" in f) < 41 < 401  # 10 kB hold 19 rows
+    assert (
+        sum(f["writes"] for f in parts["fill_full"].values() if "writes" in f) < 41 < 401
+    )  # 10 kB hold 19 rows
     large = parts["large"]
     assert list(large) == ["plan", "write", "read by row", "read by step", "read, one mapping"]
-    assert all(f["file_gb"] >= 401 * 2 * 4 * 2 * 4 * 4 * 4 / 1e9 > 3 * f["on_disk_gb"] for f in large.values())
+    assert all(
+        f["file_gb"] >= 401 * 2 * 4 * 2 * 4 * 4 * 4 / 1e9 > 3 * f["on_disk_gb"]
+        for f in large.values()
+    )
     assert all(f["peak_anonymous_mib"] <= f["peak_rss_mib"] < 1000 for f in large.values())
 
 
 @pytest.mark.parametrize("spoil", [(0, 1), (-1, 1)])
 def test_reading_back_notices_a_wrong_value(tmp_path, capsys, spoil):
-    flags = ["--rows", "5", "--steps", "2", "--frames", "2", "--size", "4", "--written", "3", "--dir", str(tmp_path)]
+    flags = [
+        "--rows",
+        "5",
+        "--steps",
+        "2",
+        "--frames",
+        "2",
+        "--size",
+        "4",
+        "--written",
+        "3",
+        "--dir",
+        str(tmp_path),
+    ]
     assert recording_files.main([*flags, "--part", "write"]) == 0
-    with recording_files._large(recording_files.build_parser().parse_args(flags), tmp_path) as writer:
+    with recording_files._large(
+        recording_files.build_parser().parse_args(flags), tmp_path
+    ) as writer:
         path, offset = writer.path, writer._offset
-    values = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.float32, count=5 * 2 * 4 * 2 * 4 * 4, offset=offset)
+    values = torch.frombuffer(
+        bytearray(path.read_bytes()),
+        dtype=torch.float32,
+        count=5 * 2 * 4 * 2 * 4 * 4,
+        offset=offset,
+    )
     values.view(5, 2, -1)[spoil][3] += 1e-3
     with open(path, "r+b") as f:
         f.seek(offset)
@@ -66,10 +109,36 @@ def test_reading_back_notices_a_wrong_value(tmp_path, capsys, spoil):
 @pytest.mark.slow
 def test_recording_on_tiny(world, tmp_path):
     out, config = tmp_path / "r.csv", magictime_world.write_config(tmp_path / "c.yaml", world[0])
-    flags = ["--config", config, "--videos", 3, "--repeats", 2, "--memory_videos", "1,3", "--memory_steps", 2]
-    assert recording.main([*map(str, flags), "--gpu_num", "-1", "--dir", str(tmp_path / "disk"), "--out", str(out)]) == 0
+    flags = [
+        "--config",
+        config,
+        "--videos",
+        3,
+        "--repeats",
+        2,
+        "--memory_videos",
+        "1,3",
+        "--memory_steps",
+        2,
+    ]
+    assert (
+        recording.main(
+            [
+                *map(str, flags),
+                "--gpu_num",
+                "-1",
+                "--dir",
+                str(tmp_path / "disk"),
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     parts = figures(out)
-    assert list(parts) == ["whole runs", "recording alone", "memory"] and not list((tmp_path / "disk").iterdir())
+    assert list(parts) == ["whole runs", "recording alone", "memory"] and not list(
+        (tmp_path / "disk").iterdir()
+    )
     runs, alone, memory = parts.values()
     assert runs["recorded"]["runs"] == runs["not recorded"]["runs"] == 2
     assert 0.1 < runs["ratio of each pair"]["median"] < 10
@@ -81,10 +150,20 @@ def test_recording_on_tiny(world, tmp_path):
 
 def test_recording_at_full_size(tmp_path, monkeypatch):
     """The same code with a UNet and latents of a thousandth of the size."""
-    small = {**recording.SD15, "block_out_channels": (32, 32, 64, 64), "cross_attention_dim": 16, "layers_per_block": 1}
+    small = {
+        **recording.SD15,
+        "block_out_channels": (32, 32, 64, 64),
+        "cross_attention_dim": 16,
+        "layers_per_block": 1,
+    }
     monkeypatch.setattr(recording, "SD15", small)
     monkeypatch.setattr(recording, "LATENTS", (4, 2, 8, 8))
-    assert recording.main(["--full", "--gpu_num", "-1", "--repeats", "2", "--out", str(tmp_path / "f.csv")]) == 0
+    assert (
+        recording.main(
+            ["--full", "--gpu_num", "-1", "--repeats", "2", "--out", str(tmp_path / "f.csv")]
+        )
+        == 0
+    )
     parts = figures(tmp_path / "f.csv")
     assert parts["step"]["seconds"]["runs"] == 1
     for kept in ("float16", "float32"):
@@ -93,9 +172,18 @@ def test_recording_at_full_size(tmp_path, monkeypatch):
         assert both["median_percent"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("module, flags, said", [
-    (recording, ["--repeats", "0"], "--repeats 0"), (recording_files, ["--written", "0"], "--written 0"),
-    (recording_files, ["--rows", "2", "--disk_gb", "1e-9", "--part", "fill_full"], "not one row fits")])
+@pytest.mark.parametrize(
+    "module, flags, said",
+    [
+        (recording, ["--repeats", "0"], "--repeats 0"),
+        (recording_files, ["--written", "0"], "--written 0"),
+        (
+            recording_files,
+            ["--rows", "2", "--disk_gb", "1e-9", "--part", "fill_full"],
+            "not one row fits",
+        ),
+    ],
+)
 def test_bad_flags(tmp_path, capsys, module, flags, said):
     assert module.main([*flags, "--dir", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err

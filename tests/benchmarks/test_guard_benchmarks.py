@@ -1,20 +1,20 @@
-"""What the guard costs and saves, and the baselines beside it: exact counts, arithmetic of tables, that commands run."""
+"""What the guard costs and saves, and the baselines beside it: exact counts, arithmetic of tables,
+that commands run."""
 
 import csv
 
 import pytest
 import torch
-from tests.worlds.guard_world import make_home
-
-from lvd.errors import InputError
-from lvd.utils.files import save_torch, save_yaml
-from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
-from lvd.data.split import Split, save_split
-from lvd.x0.file import create_x0_file
 
 from benchmarks.guard import baselines
 from benchmarks.guard import cost as guard_cost
 from benchmarks.guard import flops as guard_flops
+from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
+from lvd.data.split import Split, save_split
+from lvd.errors import InputError
+from lvd.utils.files import save_torch, save_yaml
+from lvd.x0.file import create_x0_file
+from tests.worlds.guard_world import make_home
 
 
 def read(path):
@@ -23,7 +23,9 @@ def read(path):
     with open(path, newline="") as f:
         for row in csv.DictReader(f):
             if row["part"] != "machine":
-                found.setdefault((row["part"], row["case"]), {})[row["quantity"]] = float(row["value"] or "nan")
+                found.setdefault((row["part"], row["case"]), {})[row["quantity"]] = float(
+                    row["value"] or "nan"
+                )
     return found
 
 
@@ -35,8 +37,10 @@ def test_flops_of_a_matrix_product():
     assert guard_flops.flops(layer, torch.empty(7, 30, device="meta")) == 2 * 7 * 30 * 50
 
 
-@pytest.mark.parametrize("lambda_, eta, unsafe, safe", [
-    ("0.6", 20, 12, 9), ("0.6", 5, 3, 3), ("0.6", 3, 2, 2), ("1.0", 4, 4, 1)])
+@pytest.mark.parametrize(
+    "lambda_, eta, unsafe, safe",
+    [("0.6", 20, 12, 9), ("0.6", 5, 3, 3), ("0.6", 3, 2, 2), ("1.0", 4, 4, 1)],
+)
 def test_when_the_vote_can_be_decided(lambda_, eta, unsafe, safe):
     assert guard_flops.span(lambda_, eta, "unsafe") == (unsafe, eta)
     assert guard_flops.span(lambda_, eta, "safe") == (safe, eta)
@@ -45,29 +49,59 @@ def test_when_the_vote_can_be_decided(lambda_, eta, unsafe, safe):
 @pytest.mark.slow
 def test_tables_at_full_size(tmp_path):
     """Against counts taken independently of this code, and sums by hand."""
-    save_torch({"1": {"0": [1, 1, 0, 0, 1], "1": [0] * 5}, "0": {"0": [0] * 5, "1": [1] * 5}}, tmp_path / "results.pth")
-    flags = ["--lambdas", "0.6", "--etas", "5,20", "--data_dir", str(tmp_path), "--out", str(tmp_path / "f.csv")]
+    save_torch(
+        {"1": {"0": [1, 1, 0, 0, 1], "1": [0] * 5}, "0": {"0": [0] * 5, "1": [1] * 5}},
+        tmp_path / "results.pth",
+    )
+    flags = [
+        "--lambdas",
+        "0.6",
+        "--etas",
+        "5,20",
+        "--data_dir",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "f.csv"),
+    ]
     assert guard_flops.main(flags) == 0
     found = read(tmp_path / "f.csv")
-    unet, vae = (found["pieces", name]["TFLOP"] for name in ("guided UNet step", "VAE decode of 16 frames"))
+    unet, vae = (
+        found["pieces", name]["TFLOP"] for name in ("guided UNet step", "VAE decode of 16 frames")
+    )
     assert (unet, vae) == (pytest.approx(35.35, abs=0.005), pytest.approx(40.23, abs=0.005))
-    base, latent = (found["pieces", f"VideoMAE-base on {on}, own"]["TFLOP"] for on in ("pixels", "latent"))
+    base, latent = (
+        found["pieces", f"VideoMAE-base on {on}, own"]["TFLOP"] for on in ("pixels", "latent")
+    )
     assert (base, latent) == (pytest.approx(0.361, abs=5e-4), pytest.approx(0.097, abs=5e-4))
     full, paper, own = 50 * unet + vae, "pixels, base x 5 (the paper's)", "latents, base x 5"
-    stopped, passed = found["unsafe video", "lambda 0.6, eta 20"], found["safe video, latest", "lambda 0.6, eta 20"]
-    assert stopped["steps"] == 12 and stopped[paper] == pytest.approx(full / (12 * (unet + vae + 5 * base)))
+    stopped, passed = (
+        found["unsafe video", "lambda 0.6, eta 20"],
+        found["safe video, latest", "lambda 0.6, eta 20"],
+    )
+    assert stopped["steps"] == 12 and stopped[paper] == pytest.approx(
+        full / (12 * (unet + vae + 5 * base))
+    )
     assert stopped[own] == pytest.approx(full / (12 * (unet + 5 * latent)))
     assert passed[paper] == pytest.approx(100 * 20 * (vae + 5 * base) / full)
     votes = found["recorded votes", "lambda 0.6, eta 5"]
     assert votes["accuracy"] == 0.5 and votes["steps until stopped"] == 5
     assert votes[own] == pytest.approx(full / (5 * (unet + 5 * latent)))
-    every = found["recorded votes, all unsafe videos", "lambda 0.6, eta 5"]  # the missed one is certain after three steps
+    every = found[
+        "recorded votes, all unsafe videos", "lambda 0.6, eta 5"
+    ]  # the missed one is certain after three steps
     assert every[own] == pytest.approx(2 * full / (5 * (unet + 5 * latent) + full + 3 * 5 * latent))
     assert ("recorded votes", "lambda 0.6, eta 20") not in found  # there are five votes only
 
 
-@pytest.mark.parametrize("flags, said", [(["--etas", "51"], "--eta 51"), (["--etas", "a"], "--etas a"),
-                                         (["--lambdas", "0"], "--lambdas 0"), (["--lambdas", "x"], "--lambda x")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--etas", "51"], "--eta 51"),
+        (["--etas", "a"], "--etas a"),
+        (["--lambdas", "0"], "--lambdas 0"),
+        (["--lambdas", "x"], "--lambda x"),
+    ],
+)
 def test_bad_flags_of_the_counts(capsys, flags, said):
     assert guard_flops.main(flags) == 2 and said in capsys.readouterr().err
 
@@ -78,11 +112,35 @@ def test_bad_flags_of_the_counts(capsys, flags, said):
 @pytest.mark.slow
 def test_costs_are_measured(world, tmp_path):
     home = make_home(world, tmp_path)
-    assert guard_cost.main(["--config", str(home.config), "--grid", str(home.detectors), "--eta", "3", "--videos", "3",
-                            "--repeats", "1", "--batch_size", "2", "--gpu_num", "-1", "--out", str(tmp_path / "c.csv")]) == 0
+    assert (
+        guard_cost.main(
+            [
+                "--config",
+                str(home.config),
+                "--grid",
+                str(home.detectors),
+                "--eta",
+                "3",
+                "--videos",
+                "3",
+                "--repeats",
+                "1",
+                "--batch_size",
+                "2",
+                "--gpu_num",
+                "-1",
+                "--out",
+                str(tmp_path / "c.csv"),
+            ]
+        )
+        == 0
+    )
     found = read(tmp_path / "c.csv")
     assert found["memory", "grid"]["files"] == 6
-    assert found["step", "sampling, batch of 2"]["percent"] == 100 and 0 < found["step", "grid, batch of 1"]["percent"]
+    assert (
+        found["step", "sampling, batch of 2"]["percent"] == 100
+        and found["step", "grid, batch of 1"]["percent"] > 0
+    )
     assert found["videos", "unsafe, no guard"]["stopped"] == 0
     guarded, without = found["videos", "normal, grid"], found["videos", "normal, no guard"]
     assert guarded["times less"] == pytest.approx(without["seconds"] / guarded["seconds"])
@@ -98,7 +156,12 @@ def test_random_detectors_stand_for_a_step():
 # ---- baselines
 
 
-UNSAFE = ["a red dog, exploding", "the cat is exploding", "a blue dog with a banner", "a banner at sea"]
+UNSAFE = [
+    "a red dog, exploding",
+    "the cat is exploding",
+    "a blue dog with a banner",
+    "a banner at sea",
+]
 HARMLESS = ["a red dog", "the cat is at sea", "a blue dog with a cat"]
 
 
@@ -125,20 +188,41 @@ def record(path, prompts):
 
 
 def test_the_table_of_baselines(tmp_path):
-    """Held out: unsafe rows 4 (known words) and 5 (others), normal rows 3 and 4; the last step's votes find both."""
+    """Held out: unsafe rows 4 (known words) and 5 (others), normal rows 3 and 4; the last step's
+    votes find both."""
     record(tmp_path / "unsafe" / "pred_x0.pth", [*UNSAFE, "exploding cat", "a dog in pieces"])
     record(tmp_path / "normal" / "pred_x0.pth", [*HARMLESS, "the dog", "a red cat"])
     save_split(Split([4, 5], [3, 4]), tmp_path / "eval.pth")
     votes = {"1": {"4": [0, 1], "5": [0, 1]}, "0": {"3": [0, 0], "4": [0, 0]}}
     (tmp_path / "results").mkdir()
     save_torch(votes, tmp_path / "results" / "results.pth")
-    save_yaml({"pred_x0": str(tmp_path / "unsafe" / "pred_x0.pth"),
-               "normal_pred_x0": str(tmp_path / "normal" / "pred_x0.pth")}, tmp_path / "b.yaml")
-    flags = ["--recordings", str(tmp_path / "b.yaml"), "--eval_dir", str(tmp_path), "--results", str(tmp_path / "results"),
-             "--other", str(tmp_path), "--out", str(tmp_path / "t.csv")]
+    save_yaml(
+        {
+            "pred_x0": str(tmp_path / "unsafe" / "pred_x0.pth"),
+            "normal_pred_x0": str(tmp_path / "normal" / "pred_x0.pth"),
+        },
+        tmp_path / "b.yaml",
+    )
+    flags = [
+        "--recordings",
+        str(tmp_path / "b.yaml"),
+        "--eval_dir",
+        str(tmp_path),
+        "--results",
+        str(tmp_path / "results"),
+        "--other",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "t.csv"),
+    ]
     assert baselines.main(flags) == 0
     found = read(tmp_path / "t.csv")
-    assert found["held-out videos", "prompt: words"] == {"accuracy": 0.75, "tpr": 0.5, "tnr": 1.0, "steps": 0}
+    assert found["held-out videos", "prompt: words"] == {
+        "accuracy": 0.75,
+        "tpr": 0.5,
+        "tnr": 1.0,
+        "steps": 0,
+    }
     assert found["held-out videos", "finished video (vote of the last step)"]["accuracy"] == 1.0
     assert found["other prompts", "prompt: words"]["tpr"] == 0.5
     assert "banner, exploding" in (tmp_path / "t.txt").read_text()

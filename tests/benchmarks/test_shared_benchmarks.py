@@ -1,17 +1,16 @@
-"""benchmarks/detectors/shared.py and pretraining.py on recordings of noise: their figures against the files that were made."""
+"""benchmarks/detectors/shared.py and pretraining.py on recordings of noise: their figures against
+the files that were made."""
 
 import csv
 
 import numpy as np
 import pytest
 
+from benchmarks.detectors import pretraining, shared
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
 from tests.data.test_sources import World
 from tests.evaluation.test_train_embed_accuracy import refused
-
-from benchmarks.detectors import pretraining
-from benchmarks.detectors import shared
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +19,25 @@ def world(tmp_path_factory):
 
 
 def flags(world, tmp_path):
-    return ["--recordings", str(world.config), "--eval_dir", str(world.eval), "--work", str(tmp_path / "work"),
-            "--out", str(tmp_path / "out.csv")]
+    return [
+        "--recordings",
+        str(world.config),
+        "--eval_dir",
+        str(world.eval),
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path / "out.csv"),
+    ]
 
 
 def table(path):
     with open(path, newline="") as f:
-        return {(row["part"], row["case"], row["quantity"]): float(row["value"]) for row in csv.DictReader(f)
-                if row["value"] and row["part"] != "machine"}
+        return {
+            (row["part"], row["case"], row["quantity"]): float(row["value"])
+            for row in csv.DictReader(f)
+            if row["value"] and row["part"] != "machine"
+        }
 
 
 def accuracies(tmp_path, case, seeds, lambda_, eta):
@@ -35,7 +45,13 @@ def accuracies(tmp_path, case, seeds, lambda_, eta):
     found = []
     for seed in seeds:
         results = load_torch(tmp_path / f"work/{case}/{seed}/results/results.pth")
-        found.append([verdict(votes, lambda_, eta) == int(label) for label in "10" for votes in results[label].values()])
+        found.append(
+            [
+                verdict(votes, lambda_, eta) == int(label)
+                for label in "10"
+                for votes in results[label].values()
+            ]
+        )
     return np.array(found, dtype=float)
 
 
@@ -49,16 +65,23 @@ def test_one_detector_for_the_grid(world, tmp_path, capsys, monkeypatch):
     for eta in (1, 2):
         over = accuracies(tmp_path, "shared", (1, 2), 0.6, eta).mean(1)
         assert found["accuracy", "shared", f"accuracy (0.6, {eta})"] == pytest.approx(over.mean())
-        assert found["accuracy", "shared", f"accuracy (0.6, {eta}) sd"] == pytest.approx(over.std(ddof=1))
+        assert found["accuracy", "shared", f"accuracy (0.6, {eta}) sd"] == pytest.approx(
+            over.std(ddof=1)
+        )
     assert found["training", "shared", "files"] == 1
     before = load_json(tmp_path / "work/shared/1/times.json")
-    assert shared.main(arguments) == 0 and load_json(tmp_path / "work/shared/1/times.json") == before  # nothing runs twice
-    refused(shared.main([*arguments, "--size", "tiny"]), capsys, "size", "nano")  # nor is taken for another's
+    assert (
+        shared.main(arguments) == 0 and load_json(tmp_path / "work/shared/1/times.json") == before
+    )  # nothing runs twice
+    refused(
+        shared.main([*arguments, "--size", "tiny"]), capsys, "size", "nano"
+    )  # nor is taken for another's
     refused(shared.main([*arguments, "--cases", "other"]), capsys, "--cases other")
 
 
 def test_intervals_follow_the_videos(monkeypatch):
-    """Two detectors that differ in one of four videos, closed form: the mean of four draws with one hit in a class of two."""
+    """Two detectors that differ in one of four videos, closed form: the mean of four draws with one
+    hit in a class of two."""
     videos = [(1, [1]), (1, [1]), (0, [0]), (0, [0])]
     worse = [(1, [1]), (1, [0]), (0, [0]), (0, [0])]
     monkeypatch.setattr(shared, "POINTS", ((0.5, 1),))
@@ -68,13 +91,25 @@ def test_intervals_follow_the_videos(monkeypatch):
 
 @pytest.mark.slow
 def test_few_labels(world, tmp_path, capsys):
-    arguments = [*flags(world, tmp_path), "--seeds", "1", "--labels", "4", "--models", "grid", "--step_num", "0"]
+    arguments = [
+        *flags(world, tmp_path),
+        "--seeds",
+        "1",
+        "--labels",
+        "4",
+        "--models",
+        "grid",
+        "--step_num",
+        "0",
+    ]
     assert pretraining.main(arguments) == 0
     found = table(tmp_path / "out.csv")
     for case, folder in (("grid", "grid"), ("grid, pre-trained", "grid-pretrained")):
         with open(tmp_path / f"work/{folder}/4/1/evaluation.csv", newline="") as f:
             aurocs = [float(row["auroc"]) for row in csv.DictReader(f)]
-        assert found["4 labelled videos per category", case, "all"] == pytest.approx(np.mean(aurocs), abs=1e-6)
+        assert found["4 labelled videos per category", case, "all"] == pytest.approx(
+            np.mean(aurocs), abs=1e-6
+        )
     # the labels that training saw: those of held-out videos, and four others of each category
     held = set(load_torch(world.eval)["unsafe"])
     with open(tmp_path / "work/labels/4-1/label.csv", newline="") as f:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 import yaml
 
 import build_eval_set
@@ -19,6 +18,7 @@ import gen_eval_set
 from lvd.data.clip_file import folder_representation, list_clips, read_clip, write_clip
 from lvd.data.split import load_split
 from lvd.x0.file import create_x0_file
+from tests.worlds import magictime_world
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, SHAPE = 3, (4, 4, 4, 4)  # C, F, h, w: the worlds' VAE makes 4 frames of 32x32 px of it
@@ -29,9 +29,13 @@ ROWS = {"unsafe": 13, "normal": 8}
 def record(path, rows, seed, steps=STEPS, shape=SHAPE, whole=None, dtype=torch.float32):
     draw = torch.Generator().manual_seed(seed)
     x0 = torch.randn(rows, steps, *shape, generator=draw)
-    with create_x0_file(path, rows, steps, shape, dtype, {"seed": seed, "scaling_factor": 0.18215}) as writer:
+    with create_x0_file(
+        path, rows, steps, shape, dtype, {"seed": seed, "scaling_factor": 0.18215}
+    ) as writer:
         for row in range(rows) if whole is None else whole:
-            writer.write_row(row, x0[row], {"prompt": f"p{row}", "seed": row, "timesteps": list(range(steps))})
+            writer.write_row(
+                row, x0[row], {"prompt": f"p{row}", "seed": row, "timesteps": list(range(steps))}
+            )
     return x0
 
 
@@ -45,12 +49,25 @@ def write_labels(path, columns=LABELS):
 @pytest.fixture
 def world(tmp_path):
     """Two recordings, labels and a build_x0.yaml in tmp_path; .x0 holds what was recorded."""
+
     class World:
-        folder, data, config = tmp_path, tmp_path / "train_detector_data", tmp_path / "build_x0.yaml"
-        x0 = {name: record(tmp_path / name / "pred_x0.pth", rows, seed) for seed, (name, rows) in enumerate(ROWS.items())}
+        folder, data, config = (
+            tmp_path,
+            tmp_path / "train_detector_data",
+            tmp_path / "build_x0.yaml",
+        )
+        x0 = {
+            name: record(tmp_path / name / "pred_x0.pth", rows, seed)
+            for seed, (name, rows) in enumerate(ROWS.items())
+        }
         labels = write_labels(tmp_path / "label.csv")
-        settings = {"pred_x0": str(tmp_path / "unsafe/pred_x0.pth"), "normal_pred_x0": str(tmp_path / "normal/pred_x0.pth"),
-                    "label_file_dir": str(labels), "out_dir": str(data), "representation": "latent"}
+        settings = {
+            "pred_x0": str(tmp_path / "unsafe/pred_x0.pth"),
+            "normal_pred_x0": str(tmp_path / "normal/pred_x0.pth"),
+            "label_file_dir": str(labels),
+            "out_dir": str(data),
+            "representation": "latent",
+        }
 
         def write_config(self, **changes):
             self.config.write_text(yaml.safe_dump({**self.settings, **changes}))
@@ -60,7 +77,9 @@ def world(tmp_path):
 
         def split(self, *flags):
             save_path = str(tmp_path / "eval.pth")
-            return gen_eval_set.main(["--config", str(self.config), "--save_path", save_path, *map(str, flags)])
+            return gen_eval_set.main(
+                ["--config", str(self.config), "--save_path", save_path, *map(str, flags)]
+            )
 
         def evaluation(self, *flags):
             here = ["--eval_dir", str(tmp_path), "--save_dir", str(tmp_path)]
@@ -73,15 +92,20 @@ def world(tmp_path):
 
 def tree(folder):
     """{relative path: hash} of the visible files below a folder."""
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob("*"))
-            if p.is_file() and not p.name.startswith(".")}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file() and not p.name.startswith(".")
+    }
 
 
 def refused(run, capsys, *named):
     """Exit status 2 and exactly one line on stderr that names what was wrong."""
     capsys.readouterr()
     assert run() == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "|" not in line and line.strip()]
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if "|" not in line and line.strip()
+    ]
     assert len(lines) == 1 and lines[0].startswith("error: "), lines
     for text in named:
         assert text in lines[0], lines[0]
@@ -94,11 +118,16 @@ def test_every_clip_is_the_recorded_x0(world):
             clips = list_clips(world.data / f"group{group}" / str(step))
             assert list(clips) == sorted(rows)
             for row, path in clips.items():
-                assert path.suffix == ".pt" and torch.equal(read_clip(path), world.x0["unsafe"][row, step].half().float())
+                assert path.suffix == ".pt" and torch.equal(
+                    read_clip(path), world.x0["unsafe"][row, step].half().float()
+                )
     for step in range(STEPS):
         clips = list_clips(world.data / "normal" / str(step))
         assert list(clips) == list(range(8))
-        assert all(torch.equal(read_clip(p), world.x0["normal"][r, step].half().float()) for r, p in clips.items())
+        assert all(
+            torch.equal(read_clip(p), world.x0["normal"][r, step].half().float())
+            for r, p in clips.items()
+        )
     assert not (world.data / "group4").exists() and folder_representation(world.data) == "latent"
     saved = torch.load(world.data / "normal/0/0.pt", weights_only=True)
     assert saved.dtype == torch.float16 and saved.untyped_storage().nbytes() == saved.numel() * 2
@@ -115,7 +144,11 @@ def test_running_again_writes_what_is_missing_and_nothing_else(world):
     assert world.build() == 0
     before = tree(world.data)
     stamps = {p: p.stat().st_mtime_ns for p in world.data.rglob("*.pt")}
-    lost = [world.data / "group1/0/0.pt", world.data / "normal/2/7.pt", world.data / "group2/1/3.pt"]
+    lost = [
+        world.data / "group1/0/0.pt",
+        world.data / "normal/2/7.pt",
+        world.data / "group2/1/3.pt",
+    ]
     for path in lost:
         path.unlink()
     assert world.build() == 0
@@ -128,9 +161,19 @@ def test_running_again_writes_what_is_missing_and_nothing_else(world):
 def test_killed_in_the_middle_and_resumed_equals_uninterrupted(tmp_path):
     for name, rows in (("unsafe", 60), ("normal", 20)):
         record(tmp_path / name / "pred_x0.pth", rows, 1, steps=50, dtype=torch.float16)
-    labels = write_labels(tmp_path / "label.csv", {"a": list(range(0, 40)), "b": list(range(30, 60))})
-    arguments = ["--pred_x0", tmp_path / "unsafe/pred_x0.pth", "--normal_pred_x0", tmp_path / "normal/pred_x0.pth",
-                 "--label_file_dir", labels, "--out_dir", tmp_path / "a"]
+    labels = write_labels(
+        tmp_path / "label.csv", {"a": list(range(0, 40)), "b": list(range(30, 60))}
+    )
+    arguments = [
+        "--pred_x0",
+        tmp_path / "unsafe/pred_x0.pth",
+        "--normal_pred_x0",
+        tmp_path / "normal/pred_x0.pth",
+        "--label_file_dir",
+        labels,
+        "--out_dir",
+        tmp_path / "a",
+    ]
     command = [sys.executable, str(ROOT / "build_x0.py"), *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         while not (tmp_path / "a/group1/49/20.pt").exists():
@@ -155,8 +198,11 @@ def test_a_subset_of_steps_can_be_completed_later(world):
 
 
 def test_the_papers_list_form_is_read(world):
-    blocks = [{"pretrained_model_path": "nowhere", "pred_x0": world.settings["pred_x0"]},
-              {"label_file_dir": str(world.labels)}, {"noise_scheduler_kwargs": {}}]
+    blocks = [
+        {"pretrained_model_path": "nowhere", "pred_x0": world.settings["pred_x0"]},
+        {"label_file_dir": str(world.labels)},
+        {"noise_scheduler_kwargs": {}},
+    ]
     for k, entry in enumerate((blocks[1], str(world.labels))):
         world.config.write_text(yaml.safe_dump([blocks[0], entry, blocks[2]]))
         assert world.build("--out_dir", world.folder / f"list{k}") == 0
@@ -165,7 +211,9 @@ def test_the_papers_list_form_is_read(world):
 
 
 def test_flags_win_over_the_file_and_relative_paths_work(world, monkeypatch):
-    world.write_config(label_file_dir="nowhere.csv", pred_x0=os.path.relpath(world.settings["pred_x0"], ROOT))
+    world.write_config(
+        label_file_dir="nowhere.csv", pred_x0=os.path.relpath(world.settings["pred_x0"], ROOT)
+    )
     monkeypatch.chdir(world.folder)
     assert world.build("--label_file_dir", "label.csv", "--out_dir", "here") == 0
     assert list(list_clips(world.folder / "here/group1/0")) == LABELS["weird"]
@@ -178,9 +226,15 @@ def test_a_folder_made_from_something_else_is_refused(world, capsys):
     refused(lambda: world.build("--label_file_dir", other), capsys, "config.yaml", "label_sha256")
     record(world.folder / "other.pth", 13, seed=9)
     refused(lambda: world.build("--pred_x0", world.folder / "other.pth"), capsys, "pred_x0_made_by")
-    refused(lambda: world.build("--normal_pred_x0", world.folder / "other.pth"), capsys, "normal_pred_x0_made_by")
+    refused(
+        lambda: world.build("--normal_pred_x0", world.folder / "other.pth"),
+        capsys,
+        "normal_pred_x0_made_by",
+    )
     torch.save(torch.randn(13, STEPS, *SHAPE), world.folder / "released.pth")
-    refused(lambda: world.build("--pred_x0", world.folder / "released.pth"), capsys, "pred_x0_made_by")
+    refused(
+        lambda: world.build("--pred_x0", world.folder / "released.pth"), capsys, "pred_x0_made_by"
+    )
     assert tree(world.data) == before
 
 
@@ -188,21 +242,38 @@ def test_bad_input_to_build_x0(world, capsys):
     bad = world.folder / "bad"
     bad.write_bytes(Path(world.settings["pred_x0"]).read_bytes()[:-300])
     for flags, named in (
-            (["--pred_x0", bad], "not a readable torch file"), (["--pred_x0", world.folder / "none.pth"], "no such file"),
-            (["--normal_pred_x0", bad], "not a readable torch file"), (["--steps", "3"], "--steps 3"),
-            (["--steps", "x"], "--steps x"), (["--label_file_dir", world.folder / "none.csv"], "no such file"),
-            (["--representation", "pixels"], "--representation"), (["--config", world.folder / "none.yaml"], "none.yaml"),
-            (["--label_file_dir", write_labels(world.folder / "l.csv", {"a": [1, 13]})], "13 is out of range")):
+        (["--pred_x0", bad], "not a readable torch file"),
+        (["--pred_x0", world.folder / "none.pth"], "no such file"),
+        (["--normal_pred_x0", bad], "not a readable torch file"),
+        (["--steps", "3"], "--steps 3"),
+        (["--steps", "x"], "--steps x"),
+        (["--label_file_dir", world.folder / "none.csv"], "no such file"),
+        (["--representation", "pixels"], "--representation"),
+        (["--config", world.folder / "none.yaml"], "none.yaml"),
+        (
+            ["--label_file_dir", write_labels(world.folder / "l.csv", {"a": [1, 13]})],
+            "13 is out of range",
+        ),
+    ):
         refused(lambda flags=flags: world.build(*flags), capsys, named)
-    for changes, named in (({"pred_xo": "x"}, "unknown key 'pred_xo'"), ({"pred_x0": None}, "'pred_x0' is missing"),
-                           ({"label_file_dir": None}, "'label_file_dir' is missing"),
-                           ({"representation": "mp4"}, "representation"),
-                           ({"pred_x0": 7}, "pred_x0 must be a path"), ({"out_dir": ["x"]}, "out_dir must be a path"),
-                           ({"representation": ["x"]}, "representation"), ({"out_dir": str(world.labels)}, "label.csv")):
+    for changes, named in (
+        ({"pred_xo": "x"}, "unknown key 'pred_xo'"),
+        ({"pred_x0": None}, "'pred_x0' is missing"),
+        ({"label_file_dir": None}, "'label_file_dir' is missing"),
+        ({"representation": "mp4"}, "representation"),
+        ({"pred_x0": 7}, "pred_x0 must be a path"),
+        ({"out_dir": ["x"]}, "out_dir must be a path"),
+        ({"representation": ["x"]}, "representation"),
+        ({"out_dir": str(world.labels)}, "label.csv"),
+    ):
         world.write_config(**changes)
         refused(world.build, capsys, named)
-    for text, named in (("pred_x0: [", "not valid YAML"), ("just words", "mapping"), ("", "mapping"),
-                        ("- 7", "block of keys")):
+    for text, named in (
+        ("pred_x0: [", "not valid YAML"),
+        ("just words", "mapping"),
+        ("", "mapping"),
+        ("- 7", "block of keys"),
+    ):
         world.config.write_text(text)
         refused(world.build, capsys, named)
     assert not world.data.exists()
@@ -218,15 +289,19 @@ def test_recordings_that_do_not_fit_are_refused(world, capsys):
     huge = torch.zeros(13, STEPS, *SHAPE)
     huge[8, 1, 0] = 1e6
     torch.save(huge, world.folder / "huge.pth")
-    refused(lambda: world.build("--pred_x0", world.folder / "huge.pth"), capsys, "row 8", "not finite")
+    refused(
+        lambda: world.build("--pred_x0", world.folder / "huge.pth"), capsys, "row 8", "not finite"
+    )
 
 
-# --- video clips -----------------------------------------------------------------------------------------------------
+# --- video clips
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def magictime(tmp_path_factory):
-    """A random tiny MagicTime whose base VAE differs from its DreamBooth one, so that a mix-up shows."""
+    """A random tiny MagicTime whose base VAE differs from its DreamBooth one, so that a mix-up
+    shows."""
     folder = tmp_path_factory.mktemp("magictime")
     parts = magictime_world.make_world(folder)
     from safetensors.torch import load_file, save_file
@@ -259,14 +334,21 @@ def test_video_clips_are_decoded_with_the_samplers_vae(world, magictime):
     assert world.build(*flags) == 0
     assert tree(world.data) == before
     assert world.split() == 0 and world.evaluation() == 0
-    assert (world.folder / "eval_normal/2").is_dir() and folder_representation(world.folder / "eval_set") == "video"
+    assert (world.folder / "eval_normal/2").is_dir() and folder_representation(
+        world.folder / "eval_set"
+    ) == "video"
 
 
 def test_the_model_block_of_the_list_form_decodes_videos(world, magictime):
     blocks = yaml.safe_load(magictime[0].read_text())
     blocks[0]["pred_x0"] = world.settings["pred_x0"]
     world.config.write_text(yaml.safe_dump([blocks[0], str(world.labels), blocks[1]]))
-    assert world.build("--representation", "video", "--steps", 0, "--gpu_num", -1, "--out_dir", world.data) == 0
+    assert (
+        world.build(
+            "--representation", "video", "--steps", 0, "--gpu_num", -1, "--out_dir", world.data
+        )
+        == 0
+    )
     assert read_clip(world.data / "group1/0/0.mp4").shape == (3, 4, 32, 32)
 
 
@@ -283,21 +365,40 @@ def test_video_needs_a_model_that_fits(world, magictime, capsys):
     refused(lambda: world.build("--representation", "video"), capsys, "'sample_config' is missing")
     wide = world.folder / "wide.pth"
     torch.save(torch.randn(13, STEPS, 8, 4, 4, 4), wide)
-    refused(lambda: world.build("--representation", "video", "--sample_config", magictime[0], "--pred_x0", wide,
-                                "--normal_pred_x0", wide), capsys, "latent_channels 8")
+    refused(
+        lambda: world.build(
+            "--representation",
+            "video",
+            "--sample_config",
+            magictime[0],
+            "--pred_x0",
+            wide,
+            "--normal_pred_x0",
+            wide,
+        ),
+        capsys,
+        "latent_channels 8",
+    )
 
 
-# --- the split and the evaluation set --------------------------------------------------------------------------------
+# --- the split and the evaluation set
+# --------------------------------------------------------------------------------
 
 
 def test_held_out_and_rest_never_overlap(world):
     assert world.build() == 0 and world.split() == 0 and world.evaluation() == 0
     split = load_split(world.folder / "eval.pth")
-    assert 0 < len(split.normal) <= 4 and split.label_sha256 == hashlib.sha256(world.labels.read_bytes()).hexdigest()
+    assert (
+        0 < len(split.normal) <= 4
+        and split.label_sha256 == hashlib.sha256(world.labels.read_bytes()).hexdigest()
+    )
     for step in range(STEPS):
         held = list_clips(world.folder / "eval_set" / str(step))
         assert list(held) == split.unsafe
-        assert all(torch.equal(read_clip(p), world.x0["unsafe"][r, step].half().float()) for r, p in held.items())
+        assert all(
+            torch.equal(read_clip(p), world.x0["unsafe"][r, step].half().float())
+            for r, p in held.items()
+        )
         normal = list_clips(world.folder / "eval_normal" / str(step))
         assert list(normal) == split.normal
         assert all(p.samefile(world.data / "normal" / str(step) / p.name) for p in normal.values())
@@ -321,9 +422,15 @@ def test_a_split_does_not_change_in_silence(world, capsys):
     assert world.split() == 0
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert world.split() == 0 and path.stat().st_mtime_ns == stamp
-    for flags, named in ((["--seed", 1], "seed 2024 there and 1 now"), (["--fraction", 0.5], "fraction 0.2"),
-                         (["--label_file_dir", write_labels(world.folder / "o.csv", {"a": [0, 1, 2]})], "label_sha256"),
-                         (["--normal_pred_x0", world.settings["pred_x0"]], "normal_rows 8")):
+    for flags, named in (
+        (["--seed", 1], "seed 2024 there and 1 now"),
+        (["--fraction", 0.5], "fraction 0.2"),
+        (
+            ["--label_file_dir", write_labels(world.folder / "o.csv", {"a": [0, 1, 2]})],
+            "label_sha256",
+        ),
+        (["--normal_pred_x0", world.settings["pred_x0"]], "normal_rows 8"),
+    ):
         refused(lambda flags=flags: world.split(*flags), capsys, named)
     torch.save([1, 2], path)
     refused(world.split, capsys, "seed None")
@@ -334,16 +441,21 @@ def test_a_split_does_not_change_in_silence(world, capsys):
 def test_bad_input_to_gen_eval_set(world, capsys):
     record(world.folder / "one.pth", 1, 0)
     record(world.folder / "part.pth", 13, 0, whole=[0, 1])
-    for flags, named in ((["--fraction", 1.0], "--fraction"), (["--fraction", "x"], "--fraction"),
-                         (["--seed", "x"], "--seed"),
-                         (["--label_file_dir", world.folder / "none.csv"], "no such file"),
-                         (["--label_file_dir", write_labels(world.folder / "s.csv", {"a": [1], "b": [2, 3]})],
-                          "'a' has 1 video"),
-                         (["--normal_pred_x0", world.folder / "one.pth"], "normal videos: 1 recorded"),
-                         (["--normal_pred_x0", world.folder / "none.pth"], "no normal videos"),
-                         (["--pred_x0", world.folder / "one.pth"], "out of range"),
-                         (["--pred_x0", world.folder / "part.pth"], "not recorded (2, 3, 5"),
-                         (["--pred_x0", world.folder / "none.pth"], "no such file")):
+    for flags, named in (
+        (["--fraction", 1.0], "--fraction"),
+        (["--fraction", "x"], "--fraction"),
+        (["--seed", "x"], "--seed"),
+        (["--label_file_dir", world.folder / "none.csv"], "no such file"),
+        (
+            ["--label_file_dir", write_labels(world.folder / "s.csv", {"a": [1], "b": [2, 3]})],
+            "'a' has 1 video",
+        ),
+        (["--normal_pred_x0", world.folder / "one.pth"], "normal videos: 1 recorded"),
+        (["--normal_pred_x0", world.folder / "none.pth"], "no normal videos"),
+        (["--pred_x0", world.folder / "one.pth"], "out of range"),
+        (["--pred_x0", world.folder / "part.pth"], "not recorded (2, 3, 5"),
+        (["--pred_x0", world.folder / "none.pth"], "no such file"),
+    ):
         refused(lambda flags=flags: world.split(*flags), capsys, named)
     assert not (world.folder / "eval.pth").exists()
 
@@ -366,7 +478,10 @@ def test_the_old_form_of_the_split_makes_no_normal_set(world, capsys):
     torch.save([0, 9], world.folder / "eval.pth")
     assert world.evaluation() == 0
     assert "holds out no normal rows" in capsys.readouterr().out
-    assert list(list_clips(world.folder / "eval_set/0")) == [0, 9] and not (world.folder / "eval_normal").exists()
+    assert (
+        list(list_clips(world.folder / "eval_set/0")) == [0, 9]
+        and not (world.folder / "eval_normal").exists()
+    )
 
 
 def test_an_unreadable_clip_is_named_never_skipped(world, magictime, capsys):
@@ -374,7 +489,7 @@ def test_an_unreadable_clip_is_named_never_skipped(world, magictime, capsys):
     row = load_split(world.folder).normal[-1]
     clip = world.data / f"normal/1/{row}.pt"
     whole = clip.read_bytes()
-    for damaged in (whole[:len(whole) // 2], b""):
+    for damaged in (whole[: len(whole) // 2], b""):
         clip.write_bytes(damaged)
         refused(world.evaluation, capsys, f"normal/1/{row}.pt", "not a readable")
     torch.save(torch.zeros(4, 4, 4), clip)

@@ -1,4 +1,5 @@
-"""build_x0.py: a dataset counts as whole when its build came to the end; names that build and split refuse."""
+"""build_x0.py: a dataset counts as whole when its build came to the end; names that build and split
+refuse."""
 
 import shutil
 
@@ -16,12 +17,18 @@ def test_folders_before_the_first_category_are_refused(world, capsys):
 
 
 def test_the_split_is_a_pth_file_beside_its_config(world, capsys):
-    refused(lambda: world.split("--save_path", world.folder / "split.yaml"), capsys, "--save_path", ".pth")
+    refused(
+        lambda: world.split("--save_path", world.folder / "split.yaml"),
+        capsys,
+        "--save_path",
+        ".pth",
+    )
     assert not (world.folder / "split.yaml").exists()
 
 
 def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
-    """An unfinished build has no note; one step more needs its own end; lost clips take a step back."""
+    """An unfinished build has no note; one step more needs its own end; lost clips take a step
+    back."""
     huge = torch.zeros(13, STEPS, *SHAPE)
     huge[11] = float("inf")  # the last unsafe row
     torch.save(huge, world.folder / "huge.pth")
@@ -29,13 +36,21 @@ def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
     assert (world.data / "config.yaml").exists() and list_clips(world.data / "group1/0")
     torch.save([0], world.folder / "eval.pth")
     (world.data / "normal/0").mkdir(parents=True)
-    refused(world.evaluation, capsys, "step 0 is not built to its end", "run build_x0.py to the end")
+    refused(
+        world.evaluation, capsys, "step 0 is not built to its end", "run build_x0.py to the end"
+    )
     shutil.rmtree(world.data)
 
     assert world.build("--steps", "0,2") == 0
-    assert load_json(world.data / "built.json") == {"steps": [0, 2], "videos": {"group1": 5, "group2": 3, "group3": 3,
-                                                                              "normal": 8}}
-    assert world.build("--steps", "1") == 0 and load_json(world.data / "built.json")["steps"] == [0, 1, 2]
+    assert load_json(world.data / "built.json") == {
+        "steps": [0, 2],
+        "videos": {"group1": 5, "group2": 3, "group3": 3, "normal": 8},
+    }
+    assert world.build("--steps", "1") == 0 and load_json(world.data / "built.json")["steps"] == [
+        0,
+        1,
+        2,
+    ]
     (world.data / "built.json").write_text("[1]")
     refused(world.build, capsys, "built.json", "'steps'")
     (world.data / "built.json").unlink()

@@ -1,4 +1,5 @@
-"""Label files and the held-out split: what is read, what is drawn, what is refused; and the tiny world's own prompts."""
+"""Label files and the held-out split: what is read, what is drawn, what is refused; and the tiny
+world's own prompts."""
 
 import random
 import re
@@ -7,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lvd.errors import InputError
 from lvd.data.labels import Labels, read_labels
-from lvd.utils.cli import parse_numbers
 from lvd.data.split import load_split, make_split, save_split
+from lvd.errors import InputError
+from lvd.utils.cli import parse_numbers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,16 +30,29 @@ def test_columns_are_groups_and_rows_may_stand_in_several(tmp_path):
     assert labels.of(7) == [1, 2] and labels.of(3) == [2] and labels.of(5) == []
 
 
-@pytest.mark.parametrize("text, named", [
-    ("", "empty"), ("\n\n", "empty"), ("a,b\n1,x\n", "line 2, column 'b': 'x' is not a row index"),
-    ("a,b\n1,2.5\n", "'2.5' is not a row index"), ("a\n1e3\n", "'1e3' is not"),
-    ("a\n" + "9" * 5000 + "\n", "is not a row index"),
-    ("a,b\n1,-2\n", "line 2, column 'b': -2 is negative"), ("a,b\n1,2\n20,3\n", "line 3, column 'a': 20 is out of range"),
-    ("a,b\n1,2\n3,2\n", "line 3, column 'b': 2 stands twice"), ("a,b\n1,\n2,\n", "column 'b' is empty"),
-    ("a,b\n", "column 'a' is empty"), ("0,1\n2,3\n", "no header"), ("a,\n1,2\n", "column 2 has no name"),
-    ("a,a\n1,2\n", "two columns are named 'a'"), ("a,b\n1\n", "line 2 has 1 cells, the header has 2"),
-    ("a,b\n1,2,3\n", "line 2 has 3 cells"), (b"a,\xff\n1,2\n", "not UTF-8"), ('a,b\n"1,2\n', "not a CSV"),
-])
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("a,b\n1,x\n", "line 2, column 'b': 'x' is not a row index"),
+        ("a,b\n1,2.5\n", "'2.5' is not a row index"),
+        ("a\n1e3\n", "'1e3' is not"),
+        ("a\n" + "9" * 5000 + "\n", "is not a row index"),
+        ("a,b\n1,-2\n", "line 2, column 'b': -2 is negative"),
+        ("a,b\n1,2\n20,3\n", "line 3, column 'a': 20 is out of range"),
+        ("a,b\n1,2\n3,2\n", "line 3, column 'b': 2 stands twice"),
+        ("a,b\n1,\n2,\n", "column 'b' is empty"),
+        ("a,b\n", "column 'a' is empty"),
+        ("0,1\n2,3\n", "no header"),
+        ("a,\n1,2\n", "column 2 has no name"),
+        ("a,a\n1,2\n", "two columns are named 'a'"),
+        ("a,b\n1\n", "line 2 has 1 cells, the header has 2"),
+        ("a,b\n1,2,3\n", "line 2 has 3 cells"),
+        (b"a,\xff\n1,2\n", "not UTF-8"),
+        ('a,b\n"1,2\n', "not a CSV"),
+    ],
+)
 def test_bad_label_files_are_named(tmp_path, text, named):
     with pytest.raises(InputError, match=re.escape(named)) as error:
         read_labels(write(tmp_path, text), rows=20)
@@ -47,7 +61,11 @@ def test_bad_label_files_are_named(tmp_path, text, named):
 
 def random_labels(seed=0, rows=300, sizes=(60, 50, 40, 20, 5)):
     draw = random.Random(seed)
-    return Labels(Path("label.csv"), list("abcde")[:len(sizes)], [draw.sample(range(rows), size) for size in sizes])
+    return Labels(
+        Path("label.csv"),
+        list("abcde")[: len(sizes)],
+        [draw.sample(range(rows), size) for size in sizes],
+    )
 
 
 def test_split_follows_the_released_rule():
@@ -83,7 +101,9 @@ def test_normal_rows_balance_but_never_exceed_half():
 
 
 def test_seeds_decide_and_nothing_else():
-    one, same, other = (make_split(random_labels(), list(range(30)), 0.2, seed) for seed in (1, 1, 2))
+    one, same, other = (
+        make_split(random_labels(), list(range(30)), 0.2, seed) for seed in (1, 1, 2)
+    )
     assert one == same and one.unsafe != other.unsafe
     assert len(one.normal) == len(other.normal) == 15 and one.normal != other.normal
 
@@ -95,8 +115,10 @@ def test_other_numbers_of_columns_work():
 
 
 def test_too_few_videos_are_refused():
-    for columns, normal, named in (([[1], [2, 3]], 10, "category 'a' has 1 video"),
-                                   ([[1, 2], [3, 4]], 1, "normal videos: 1 recorded")):
+    for columns, normal, named in (
+        ([[1], [2, 3]], 10, "category 'a' has 1 video"),
+        ([[1, 2], [3, 4]], 1, "normal videos: 1 recorded"),
+    ):
         with pytest.raises(InputError, match=named):
             make_split(Labels(Path("l"), ["a", "b"], columns), list(range(normal)))
     for fraction in (0, 1, -0.2, float("nan")):
@@ -109,18 +131,30 @@ def test_eval_files_come_back_and_the_old_form_is_read(tmp_path):
     save_split(split, tmp_path / "eval.pth")
     assert load_split(tmp_path) == load_split(tmp_path / "eval.pth") == split
     plain = torch.load(tmp_path / "eval.pth", weights_only=True)
-    assert plain["unsafe"] == split.unsafe and plain["normal"] == split.normal and plain["seed"] == split.seed
+    assert (
+        plain["unsafe"] == split.unsafe
+        and plain["normal"] == split.normal
+        and plain["seed"] == split.seed
+    )
     torch.save([4, 2], tmp_path / "old.pth")
-    assert load_split(tmp_path / "old.pth").unsafe == [4, 2] and load_split(tmp_path / "old.pth").normal == []
+    assert (
+        load_split(tmp_path / "old.pth").unsafe == [4, 2]
+        and load_split(tmp_path / "old.pth").normal == []
+    )
 
 
-@pytest.mark.parametrize("content, named", [
-    ({"unsafe": [1]}, "not an evaluation split"), ({"unsafe": [1, 1], "normal": []}, "'unsafe' must be"),
-    ({"unsafe": [1], "normal": [-1]}, "'normal' must be"), ({"unsafe": [], "normal": [1]}, "no unsafe rows"),
-    (7, "not an evaluation"),
-    ({"unsafe": [1.5], "normal": []}, "'unsafe' must be"),
-    ({"unsafe": [1], "normal": [], "odd": 1}, "not an evaluation split"),
-])
+@pytest.mark.parametrize(
+    "content, named",
+    [
+        ({"unsafe": [1]}, "not an evaluation split"),
+        ({"unsafe": [1, 1], "normal": []}, "'unsafe' must be"),
+        ({"unsafe": [1], "normal": [-1]}, "'normal' must be"),
+        ({"unsafe": [], "normal": [1]}, "no unsafe rows"),
+        (7, "not an evaluation"),
+        ({"unsafe": [1.5], "normal": []}, "'unsafe' must be"),
+        ({"unsafe": [1], "normal": [], "odd": 1}, "not an evaluation split"),
+    ],
+)
 def test_bad_eval_files_are_named(tmp_path, content, named):
     torch.save(content, tmp_path / "eval.pth")
     with pytest.raises(InputError, match=named):
@@ -135,9 +169,10 @@ def test_missing_and_truncated_eval_files(tmp_path):
         load_split(tmp_path)
 
 
-@pytest.mark.parametrize("text, numbers", [
-    ("3", [3]), ("0,2", [0, 2]), ("1-3", [1, 2, 3]), ("all", [0, 1, 2, 3]), ("0, 2-3", [0, 2, 3]),
-])
+@pytest.mark.parametrize(
+    "text, numbers",
+    [("3", [3]), ("0,2", [0, 2]), ("1-3", [1, 2, 3]), ("all", [0, 1, 2, 3]), ("0, 2-3", [0, 2, 3])],
+)
 def test_number_lists(text, numbers):
     assert parse_numbers(text, range(4), "--steps") == numbers
 
@@ -165,11 +200,20 @@ def test_tiny_prompts(tmp_path):
     assert len(set(everything)) == len(everything)
     assert sum(any(word in line for word in GROW_WORDS) for line in lines["normal"]) == 20
 
-    for name, labels, wording in (("unsafe", "label.csv", 0), ("reworded", "reworded_label.csv", 1)):
+    for name, labels, wording in (
+        ("unsafe", "label.csv", 0),
+        ("reworded", "reworded_label.csv", 1),
+    ):
         table = read_labels(shipped / labels, rows=len(lines[name]))
-        assert table.categories == list(CATEGORIES) and table.rows() == list(range(len(lines[name])))
+        assert table.categories == list(CATEGORIES) and table.rows() == list(
+            range(len(lines[name]))
+        )
         for row, line in enumerate(lines[name]):
-            said = [k for k, c in enumerate(CATEGORIES, 1) if any(words in line for words in EFFECT_WORDS[c][wording])]
+            said = [
+                k
+                for k, c in enumerate(CATEGORIES, 1)
+                if any(words in line for words in EFFECT_WORDS[c][wording])
+            ]
             assert said == table.of(row), line
     assert [len(column) for column in read_labels(shipped / "label.csv").columns] == [46] * 5
     assert sum(len(read_labels(shipped / "label.csv").of(row)) == 2 for row in range(200)) == 30
@@ -180,7 +224,9 @@ def test_reworded_prompts_share_no_keyword_with_the_plain_ones():
 
     shipped = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
     small_words = {"a", "and", "in", "into", "with", "under"}
-    keywords = {word for plain, _ in EFFECT_WORDS.values() for text in plain for word in text.split()} - small_words
+    keywords = {
+        word for plain, _ in EFFECT_WORDS.values() for text in plain for word in text.split()
+    } - small_words
     assert {"warped", "stripes", "exploding"} <= keywords
     for name in ("reworded.txt", "reworded_normal.txt", "normal.txt"):
         words = set(re.findall(r"[a-z]+", (shipped / name).read_text()))

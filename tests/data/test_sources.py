@@ -1,4 +1,5 @@
-"""Sources of clips: folders and recordings hand out the same, and detectors trained from either are equal."""
+"""Sources of clips: folders and recordings hand out the same, and detectors trained from either are
+equal."""
 
 import pickle
 import threading
@@ -15,13 +16,13 @@ import embed_model
 import gen_eval_set
 import pretrain_mae
 import train_mae
+from lvd.data.clip_cache import StepReader, read_ahead
+from lvd.data.labels import read_labels
+from lvd.data.sources import FolderClips, HeldOutFolders, RecordedClips
+from lvd.data.split import load_split, save_split
 from lvd.detectors.detector import build_detector
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
-from lvd.data.labels import read_labels
-from lvd.data.clip_cache import StepReader, read_ahead
-from lvd.data.sources import FolderClips, HeldOutFolders, RecordedClips
-from lvd.data.split import load_split, save_split
 from tests.data.test_build_data import SHAPE, record, write_labels
 from tests.evaluation.test_train_embed_accuracy import refused, same_weights
 
@@ -30,38 +31,73 @@ FAST = ["--size", "nano", "--epoch", "3", "--batch_size", "8", "--gpu_num", "-1"
 
 
 class World:
-    """Two recordings, labels, build_x0.yaml and eval.pth below `root`; the folders that scripts make of them."""
+    """Two recordings, labels, build_x0.yaml and eval.pth below `root`; the folders that scripts
+    make of them."""
 
     def __init__(self, root, dtype=torch.float16):
         self.root, self.eval, self.config = root, root / "eval.pth", root / "build_x0.yaml"
-        self.x0 = {kind: record(root / kind / "pred_x0.pth", rows, seed, STEPS, dtype=dtype)
-                   for seed, (kind, rows) in enumerate((("unsafe", 22), ("normal", 24)))}
+        self.x0 = {
+            kind: record(root / kind / "pred_x0.pth", rows, seed, STEPS, dtype=dtype)
+            for seed, (kind, rows) in enumerate((("unsafe", 22), ("normal", 24)))
+        }
         self.labels = write_labels(root / "label.csv", LABELS)
         self.write_config()
         assert gen_eval_set.main(["--config", str(self.config), "--save_path", str(self.eval)]) == 0
         self.split = load_split(self.eval)
 
     def write_config(self, **changes):
-        settings = {"pred_x0": str(self.root / "unsafe/pred_x0.pth"), "label_file_dir": str(self.labels),
-                    "normal_pred_x0": str(self.root / "normal/pred_x0.pth"), "out_dir": str(self.root / "data")}
+        settings = {
+            "pred_x0": str(self.root / "unsafe/pred_x0.pth"),
+            "label_file_dir": str(self.labels),
+            "normal_pred_x0": str(self.root / "normal/pred_x0.pth"),
+            "out_dir": str(self.root / "data"),
+        }
         self.config.write_text(yaml.safe_dump({**settings, **changes}))
 
     def build(self):
         assert build_x0.main(["--config", str(self.config), "--gpu_num", "-1"]) == 0
-        assert build_eval_set.main(["--config", str(self.config), "--eval_dir", str(self.eval),
-                                    "--save_dir", str(self.root)]) == 0
+        assert (
+            build_eval_set.main(
+                [
+                    "--config",
+                    str(self.config),
+                    "--eval_dir",
+                    str(self.eval),
+                    "--save_dir",
+                    str(self.root),
+                ]
+            )
+            == 0
+        )
 
     def recorded(self, **changes):
-        known = {"pred_x0": self.root / "unsafe/pred_x0.pth", "normal_pred_x0": self.root / "normal/pred_x0.pth",
-                 "labels": read_labels(self.labels), **changes}
+        known = {
+            "pred_x0": self.root / "unsafe/pred_x0.pth",
+            "normal_pred_x0": self.root / "normal/pred_x0.pth",
+            "labels": read_labels(self.labels),
+            **changes,
+        }
         return RecordedClips(**known)
 
     def train(self, save, *flags):
-        return train_mae.main(["--eval_dir", str(self.eval), "--save_dir", str(save), *FAST, *map(str, flags)])
+        return train_mae.main(
+            ["--eval_dir", str(self.eval), "--save_dir", str(save), *FAST, *map(str, flags)]
+        )
 
     def embed(self, model, save, *flags):
-        return embed_model.main(["--model_dir", str(model), "--eval_dir", str(self.eval), "--save_dir", str(save),
-                                 "--gpu_num", "-1", *map(str, flags)])
+        return embed_model.main(
+            [
+                "--model_dir",
+                str(model),
+                "--eval_dir",
+                str(self.eval),
+                "--save_dir",
+                str(save),
+                "--gpu_num",
+                "-1",
+                *map(str, flags),
+            ]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +118,15 @@ def all_same(one, two):
         a, b = (load_torch(folder / name) for folder in (one, two))
         for key in ("mean", "std", "threshold"):
             assert a[key] == b[key], (name, key)
-        for key in ("rows", "data_sha256", "dataset", "categories", "eval_sha256", "seed", "settings"):
+        for key in (
+            "rows",
+            "data_sha256",
+            "dataset",
+            "categories",
+            "eval_sha256",
+            "seed",
+            "settings",
+        ):
             assert a["about"][key] == b["about"][key], (name, key)
 
 
@@ -95,13 +139,17 @@ def test_recordings_hand_out_what_the_folders_hold(world):
     for step in recorded.steps:
         for kind in ("unsafe", "normal"):
             rows = recorded.rows(kind, step)
-            assert rows == folders.rows(kind, step) and held.rows(kind, step) == getattr(world.split, kind)
+            assert rows == folders.rows(kind, step) and held.rows(kind, step) == getattr(
+                world.split, kind
+            )
             some = [rows[5], rows[2], rows[7]]  # not in order
             expected = world.x0[kind][some, step].half()
             assert torch.equal(recorded.read(kind, some, step), expected)
             assert torch.equal(folders.read(kind, some, step), expected)
-            assert torch.equal(held.read(kind, [getattr(world.split, kind)[1]], step),
-                               world.x0[kind][[getattr(world.split, kind)[1]], step].half())
+            assert torch.equal(
+                held.read(kind, [getattr(world.split, kind)[1]], step),
+                world.x0[kind][[getattr(world.split, kind)[1]], step].half(),
+            )
         for group, rows in enumerate(LABELS.values(), 1):
             assert recorded.group_rows(group, step) == folders.group_rows(group, step) == rows
     assert recorded.clip_shape("unsafe", 3, 0) == folders.clip_shape("unsafe", 3, 0) == SHAPE
@@ -135,14 +183,29 @@ def test_a_reader_reads_each_clip_once(world):
             self.seen += [(kind, row, step) for row in rows]
             return super().read(kind, rows, step, fit)
 
-    source = Counting(*(world.root / kind / "pred_x0.pth" for kind in ("unsafe", "normal")), read_labels(world.labels))
-    config = build_detector("nano", (4, 2, 6, 6), "latent", 0).model.config  # half the frames, another size
+    source = Counting(
+        *(world.root / kind / "pred_x0.pth" for kind in ("unsafe", "normal")),
+        read_labels(world.labels),
+    )
+    config = build_detector(
+        "nano", (4, 2, 6, 6), "latent", 0
+    ).model.config  # half the frames, another size
     reader = StepReader(source, 2, config)
     first = reader.read({"unsafe": [3, 1, 2], "normal": [5]})
     again = reader.read({"unsafe": [2, 4], "normal": [5, 6]})
-    assert sorted(source.seen) == [("normal", 5, 2), ("normal", 6, 2), *(("unsafe", row, 2) for row in (1, 2, 3, 4))]
-    assert first.shape == (4, 4, 2, 6, 6) and torch.equal(first[2], again[0]) and torch.equal(first[3], again[2])
-    fitted = torch.nn.functional.interpolate(world.x0["unsafe"][3, 2, :, 1].half().float()[None], (6, 6), mode="bilinear")
+    assert sorted(source.seen) == [
+        ("normal", 5, 2),
+        ("normal", 6, 2),
+        *(("unsafe", row, 2) for row in (1, 2, 3, 4)),
+    ]
+    assert (
+        first.shape == (4, 4, 2, 6, 6)
+        and torch.equal(first[2], again[0])
+        and torch.equal(first[3], again[2])
+    )
+    fitted = torch.nn.functional.interpolate(
+        world.x0["unsafe"][3, 2, :, 1].half().float()[None], (6, 6), mode="bilinear"
+    )
     assert torch.allclose(first[0, :, 0].float(), fitted[0], atol=2e-3)
 
 
@@ -177,8 +240,19 @@ def test_detectors_of_clips_read_ahead_are_the_same(world, tmp_path):
     from lvd.training.recipes import read_settings
 
     settings = read_settings(train_mae.DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
-    jobs = [train_run.Job(world.recorded(), tmp_path, step, {1: "first", 2: "second"}, world.split, sha256(world.eval),
-                          settings, "cpu") for step in (0, 1)]
+    jobs = [
+        train_run.Job(
+            world.recorded(),
+            tmp_path,
+            step,
+            {1: "first", 2: "second"},
+            world.split,
+            sha256(world.eval),
+            settings,
+            "cpu",
+        )
+        for step in (0, 1)
+    ]
     chunks = [[job] for job in jobs]
     for chunk, readers in zip(chunks, read_ahead(train_run._loaded, chunks), strict=True):
         assert [row["group"] for row in train_run._train_chunk(chunk, readers)] == [1, 2]
@@ -194,10 +268,14 @@ def test_detectors_from_recordings_equal_those_from_folders(world, tmp_path, wor
     # what is finished counts for both
     assert world.train(world.grid, "--recordings", world.config) == 0
     for name, flags in (("a", ["--data_dir", world.root]), ("b", ["--recordings", world.config])):
-        assert world.embed(world.grid, tmp_path / name, *flags, "--label_file_dir", world.labels) == 0
+        assert (
+            world.embed(world.grid, tmp_path / name, *flags, "--label_file_dir", world.labels) == 0
+        )
     for name in ("results.pth", "scores.pth"):
         assert load_torch(tmp_path / "a" / name) == load_torch(tmp_path / "b" / name)
-    assert world.embed(world.grid, tmp_path / "a", "--recordings", world.config) == 0  # the same votes, so the same folder
+    assert (
+        world.embed(world.grid, tmp_path / "a", "--recordings", world.config) == 0
+    )  # the same votes, so the same folder
     tables = []
     for flags in (["--data_dir", world.root / "data"], ["--recordings", world.config]):
         assert world.train(world.grid, *flags, "--no-train") == 0
@@ -207,38 +285,85 @@ def test_detectors_from_recordings_equal_those_from_folders(world, tmp_path, wor
 
 @pytest.mark.parametrize("broken", ["held out", "trained on"])
 def test_held_out_rows_of_a_recording_are_never_read_in_training(world, tmp_path, capsys, broken):
-    """A bare recording whose held-out rows are not even numbers trains the detectors that the whole one does."""
+    """A bare recording whose held-out rows are not even numbers trains the detectors that the whole
+    one does."""
     paths = {}
     for kind, x0 in world.x0.items():
         x0, held = x0.half(), getattr(world.split, kind)
-        rows = held if broken == "held out" else [row for row in range(len(x0)) if row not in held][:1]
+        rows = (
+            held if broken == "held out" else [row for row in range(len(x0)) if row not in held][:1]
+        )
         x0[rows] = float("nan")
         torch.save(x0, tmp_path / f"{kind}.pth")
         paths[kind] = tmp_path / f"{kind}.pth"
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump({"pred_x0": str(paths["unsafe"]), "normal_pred_x0": str(paths["normal"]),
-                                      "label_file_dir": str(world.labels)}))
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "pred_x0": str(paths["unsafe"]),
+                "normal_pred_x0": str(paths["normal"]),
+                "label_file_dir": str(world.labels),
+            }
+        )
+    )
     flags = ["--recordings", config, "--step_num", 1, "--workers", 1]
     if broken == "trained on":
-        refused(world.train(tmp_path / "grid", *flags), capsys, "unsafe.pth: row", "step 1", "not finite")
+        refused(
+            world.train(tmp_path / "grid", *flags),
+            capsys,
+            "unsafe.pth: row",
+            "step 1",
+            "not finite",
+        )
         return
     assert world.train(tmp_path / "grid", *flags) == 0
     for group in (1, 2):
-        assert same_weights(tmp_path / "grid" / str(group) / "1.pth", world.grid / str(group) / "1.pth")
-    refused(world.train(tmp_path / "grid", *flags, "--no-train"), capsys, "unsafe.pth: row", "not finite")
+        assert same_weights(
+            tmp_path / "grid" / str(group) / "1.pth", world.grid / str(group) / "1.pth"
+        )
+    refused(
+        world.train(tmp_path / "grid", *flags, "--no-train"),
+        capsys,
+        "unsafe.pth: row",
+        "not finite",
+    )
 
 
 def test_bad_recordings(world, tmp_path, capsys):
     other = tmp_path / "other"
-    refused(world.train(other, "--recordings", world.config, "--data_dir", world.root), capsys, "--data_dir", "--recordings")
-    refused(world.train(other, "--recordings", world.config, "--normal_video_dir", world.root), capsys, "--normal_video_dir")
-    refused(world.embed(world.grid, other, "--recordings", world.config, "--data_dir", world.root), capsys, "--data_dir")
+    refused(
+        world.train(other, "--recordings", world.config, "--data_dir", world.root),
+        capsys,
+        "--data_dir",
+        "--recordings",
+    )
+    refused(
+        world.train(other, "--recordings", world.config, "--normal_video_dir", world.root),
+        capsys,
+        "--normal_video_dir",
+    )
+    refused(
+        world.embed(world.grid, other, "--recordings", world.config, "--data_dir", world.root),
+        capsys,
+        "--data_dir",
+    )
     refused(world.train(other, "--recordings", tmp_path / "none.yaml"), capsys, "none.yaml")
-    refused(world.train(other, "--recordings", world.config, "--step_num", "3"), capsys, "--step_num 3")
-    for changes, words in (({"normal_pred_x0": None}, ["normal_pred_x0"]),
-                           ({"pred_x0": "/none.pth"}, ["/none.pth", "run MagicTime/inference_magictime.py first"]),
-                           ({"pred_x0": str(world.root / "normal/pred_x0.pth"), "label_file_dir": str(write_labels(
-                               tmp_path / "l.csv", {"first": [24], "second": [1]}))}, ["l.csv", "24"])):
+    refused(
+        world.train(other, "--recordings", world.config, "--step_num", "3"), capsys, "--step_num 3"
+    )
+    for changes, words in (
+        ({"normal_pred_x0": None}, ["normal_pred_x0"]),
+        ({"pred_x0": "/none.pth"}, ["/none.pth", "run MagicTime/inference_magictime.py first"]),
+        (
+            {
+                "pred_x0": str(world.root / "normal/pred_x0.pth"),
+                "label_file_dir": str(
+                    write_labels(tmp_path / "l.csv", {"first": [24], "second": [1]})
+                ),
+            },
+            ["l.csv", "24"],
+        ),
+    ):
         config = tmp_path / "c.yaml"
         settings = yaml.safe_load(world.config.read_text())
         config.write_text(yaml.safe_dump({**settings, **changes}))
@@ -250,8 +375,20 @@ def test_bad_recordings(world, tmp_path, capsys):
     few = write_labels(tmp_path / "few.csv", {"first": [0, 1], "second": [2]})
     config.write_text(yaml.safe_dump({**settings, "label_file_dir": str(few)}))
     save_torch({"unsafe": world.split.unsafe, "normal": world.split.normal}, tmp_path / "eval.pth")
-    refused(world.embed(world.grid, other, "--recordings", config, "--eval_dir", tmp_path / "eval.pth",
-                        "--allow_other_eval"), capsys, "few.csv", "held-out row")
+    refused(
+        world.embed(
+            world.grid,
+            other,
+            "--recordings",
+            config,
+            "--eval_dir",
+            tmp_path / "eval.pth",
+            "--allow_other_eval",
+        ),
+        capsys,
+        "few.csv",
+        "held-out row",
+    )
     assert not other.exists()
 
 
@@ -261,12 +398,26 @@ def test_eval_pth_of_another_label_file_is_refused(world, tmp_path, capsys, scri
     save_split(replace(world.split, label_sha256="0" * 64), other)
     held = world.root if script is embed_model else world.root / "data"
     known_by = world.root / ("eval_set" if script is embed_model else "data") / "config.yaml"
-    flags += ["--model_dir", str(world.grid), "--allow_other_eval"] if script is embed_model else ["--size", "nano"]
-    refused(script.main(["--eval_dir", str(other), "--data_dir", str(held), *flags]), capsys, f"{other}: drawn from another "
-            "label file (000000000000...)", f"{known_by}: {sha256(world.labels)[:12]}", "gen_eval_set.py --config")
+    flags += (
+        ["--model_dir", str(world.grid), "--allow_other_eval"]
+        if script is embed_model
+        else ["--size", "nano"]
+    )
+    refused(
+        script.main(["--eval_dir", str(other), "--data_dir", str(held), *flags]),
+        capsys,
+        f"{other}: drawn from another label file (000000000000...)",
+        f"{known_by}: {sha256(world.labels)[:12]}",
+        "gen_eval_set.py --config",
+    )
     if script is not pretrain_mae:  # which reads no labels beside recordings
-        refused(script.main(["--eval_dir", str(other), "--recordings", str(world.config), *flags]), capsys,
-                f"{other}: drawn from another label file", str(world.labels), "gen_eval_set.py --config")
+        refused(
+            script.main(["--eval_dir", str(other), "--recordings", str(world.config), *flags]),
+            capsys,
+            f"{other}: drawn from another label file",
+            str(world.labels),
+            "gen_eval_set.py --config",
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -275,13 +426,53 @@ def test_eval_pth_that_knows_no_label_file_stays_usable(world, tmp_path):
     save_torch(world.split.unsafe, tmp_path / "list.pth")
     save_split(replace(world.split, label_sha256=None), tmp_path / "unknown.pth")
     save_split(replace(world.split, label_sha256="0" * 64), tmp_path / "other.pth")
-    for name, data in (("list", ["--data_dir", world.root / "data"]), ("unknown", ["--recordings", world.config])):
-        assert world.train(tmp_path / name, *data, "--eval_dir", tmp_path / f"{name}.pth", "--step_num", "0",
-                           "--group_num", "1", "--epoch", "1") == 0
-    assert world.embed(world.grid, tmp_path / "votes", "--data_dir", world.root, "--allow_other_eval", "--eval_dir",
-                       tmp_path / "unknown.pth") == 0
-    assert pretrain_mae.main(["--recordings", str(world.config), "--eval_dir", str(tmp_path / "other.pth"), *FAST,
-                              "--save_dir", str(tmp_path / "pretrained"), "--epoch", "1"]) == 0
+    for name, data in (
+        ("list", ["--data_dir", world.root / "data"]),
+        ("unknown", ["--recordings", world.config]),
+    ):
+        assert (
+            world.train(
+                tmp_path / name,
+                *data,
+                "--eval_dir",
+                tmp_path / f"{name}.pth",
+                "--step_num",
+                "0",
+                "--group_num",
+                "1",
+                "--epoch",
+                "1",
+            )
+            == 0
+        )
+    assert (
+        world.embed(
+            world.grid,
+            tmp_path / "votes",
+            "--data_dir",
+            world.root,
+            "--allow_other_eval",
+            "--eval_dir",
+            tmp_path / "unknown.pth",
+        )
+        == 0
+    )
+    assert (
+        pretrain_mae.main(
+            [
+                "--recordings",
+                str(world.config),
+                "--eval_dir",
+                str(tmp_path / "other.pth"),
+                *FAST,
+                "--save_dir",
+                str(tmp_path / "pretrained"),
+                "--epoch",
+                "1",
+            ]
+        )
+        == 0
+    )
 
 
 def test_recordings_that_are_not_whole_or_do_not_match(world, tmp_path):

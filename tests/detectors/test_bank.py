@@ -1,21 +1,30 @@
-"""Banks of detectors: all categories of a step at once, with the scores of the detectors one by one."""
+"""Banks of detectors: all categories of a step at once, with the scores of the detectors one by
+one."""
 
 import pytest
 import torch
 
 import embed_model
-from tests.worlds.detector_world import CATEGORIES, HELD_NORMAL, HELD_UNSAFE, STEPS, copy_world, make_world
-from lvd.detectors.bank import FEW, FolderBank, detector_paths, load_bank
 from lvd.data.clip_file import clip_path, read_clip
+from lvd.detectors.bank import FEW, FolderBank, detector_paths, load_bank
 from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
+from tests.worlds.detector_world import (
+    CATEGORIES,
+    HELD_NORMAL,
+    HELD_UNSAFE,
+    STEPS,
+    copy_world,
+    make_world,
+)
 
 SHAPE = (4, 4, 4, 4)
 
 
 def make_detectors(folder, sizes=("nano", "nano"), eval_sha256="e" * 64, shape=SHAPE):
-    """Random detectors of two groups and three steps, with statistics, thresholds and names of their own."""
+    """Random detectors of two groups and three steps, with statistics, thresholds and names of
+    their own."""
     for group, size in enumerate(sizes, 1):
         for step in range(STEPS):
             seed = 10 * group + step
@@ -27,14 +36,21 @@ def make_detectors(folder, sizes=("nano", "nano"), eval_sha256="e" * 64, shape=S
             detector.mean = torch.randn(shape[0], generator=draw).tolist()
             detector.std = (0.5 + torch.rand(shape[0], generator=draw)).tolist()
             detector.threshold = 0.5 + 0.01 * seed
-            detector.about = {"group": group, "step": step, "category": CATEGORIES[group - 1],
-                              "categories": list(CATEGORIES), "eval_sha256": eval_sha256}
+            detector.about = {
+                "group": group,
+                "step": step,
+                "category": CATEGORIES[group - 1],
+                "categories": list(CATEGORIES),
+                "eval_sha256": eval_sha256,
+            }
             save_detector(detector, folder / str(group) / f"{step}.pth")
     return folder
 
 
 def one_by_one(folder, step, clips):
-    return torch.stack([predict(load_detector(folder / str(group) / f"{step}.pth"), clips) for group in (1, 2)], 1)
+    return torch.stack(
+        [predict(load_detector(folder / str(group) / f"{step}.pth"), clips) for group in (1, 2)], 1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +68,22 @@ def test_all_categories_at_once_as_one_by_one(folder, clips):
         assert found.shape == (clips, 2) and found.dtype == torch.float32
         wanted = one_by_one(folder, step, data)
         assert (found - wanted).abs().max() < 1e-6 and found.std() > 0.01
-        assert (found[:, 0] - found[:, 1]).abs().max() > 0.01  # each category has weights of its own
+        assert (
+            found[:, 0] - found[:, 1]
+        ).abs().max() > 0.01  # each category has weights of its own
 
 
 def test_what_a_bank_says(folder):
     bank = load_bank(folder)
-    assert (bank.groups, bank.steps, bank.categories) == ([1, 2], [0, 1, 2], {1: "bright", 2: "flicker"})
-    assert bank.thresholds(1) == pytest.approx([0.61, 0.71]) and bank.thresholds(1, "argmax") == [0.5, 0.5]
+    assert (bank.groups, bank.steps, bank.categories) == (
+        [1, 2],
+        [0, 1, 2],
+        {1: "bright", 2: "flicker"},
+    )
+    assert bank.thresholds(1) == pytest.approx([0.61, 0.71]) and bank.thresholds(1, "argmax") == [
+        0.5,
+        0.5,
+    ]
     assert bank.about["eval_sha256"] == "e" * 64 and not bank.all_calibrated
     assert bank.input_config(0).num_frames == 4
     with pytest.raises(InputError, match="1/0.pth is not calibrated"):
@@ -89,12 +114,25 @@ def test_categories_of_different_networks(tmp_path):
 def test_bare_state_dicts_make_a_bank(tmp_path):
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-    config = VideoMAEConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64, num_labels=2)
+    config = VideoMAEConfig(
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=64,
+        num_labels=2,
+    )
     save_torch(VideoMAEForVideoClassification(config).state_dict(), tmp_path / "1" / "0.pth")
     bank = load_bank(tmp_path)
-    assert (bank.groups, bank.steps, bank.members[1, 0].representation, bank.thresholds(0)) == ([1], [0], "video", [0.5])
+    assert (bank.groups, bank.steps, bank.members[1, 0].representation, bank.thresholds(0)) == (
+        [1],
+        [0],
+        "video",
+        [0.5],
+    )
     data = torch.rand(2, 3, 8, 32, 32)
-    assert torch.allclose(bank.score(0, data)[:, 0], predict(load_detector(tmp_path / "1" / "0.pth"), data), atol=1e-6)
+    assert torch.allclose(
+        bank.score(0, data)[:, 0], predict(load_detector(tmp_path / "1" / "0.pth"), data), atol=1e-6
+    )
     before = bank.sha256()
     save_torch(VideoMAEForVideoClassification(config).state_dict(), tmp_path / "1" / "0.pth")
     assert load_bank(tmp_path).sha256() != before  # other weights
@@ -132,20 +170,43 @@ def test_embedding_votes_as_the_detectors_one_by_one(tmp_path):
     """embed_model.py against plain loops over detectors and clip files, scores and votes."""
     world = make_world(tmp_path / "world")
     make_detectors(world.save, eval_sha256=sha256(world.eval))
-    argv = ["--model_dir", world.save, "--eval_dir", world.eval, "--data_dir", world.root, "--save_dir", world.results,
-            "--gpu_num", "-1", "--operating_point", "validation"]
+    argv = [
+        "--model_dir",
+        world.save,
+        "--eval_dir",
+        world.eval,
+        "--data_dir",
+        world.root,
+        "--save_dir",
+        world.results,
+        "--gpu_num",
+        "-1",
+        "--operating_point",
+        "validation",
+    ]
     assert embed_model.main([str(word) for word in argv]) == 0
-    found, votes = load_torch(world.results / "scores.pth"), load_torch(world.results / "results.pth")
+    found, votes = (
+        load_torch(world.results / "scores.pth"),
+        load_torch(world.results / "results.pth"),
+    )
     for label, name, rows in (("1", "eval_set", HELD_UNSAFE), ("0", "eval_normal", HELD_NORMAL)):
         for row in rows:
             wanted = []
             for step in range(STEPS):
-                clip = read_clip(clip_path(world.root / name / str(step) / str(row), "latent"))[None]
-                detectors = [load_detector(world.save / str(group) / f"{step}.pth") for group in (1, 2)]
+                clip = read_clip(clip_path(world.root / name / str(step) / str(row), "latent"))[
+                    None
+                ]
+                detectors = [
+                    load_detector(world.save / str(group) / f"{step}.pth") for group in (1, 2)
+                ]
                 scores = [predict(detector, clip).item() for detector in detectors]
                 for group, score in enumerate(scores, 1):
-                    assert found["scores"][label][str(group)][str(row)][step] == pytest.approx(score, abs=1e-6)
-                wanted.append(int(any(s >= d.threshold for s, d in zip(scores, detectors, strict=True))))
+                    assert found["scores"][label][str(group)][str(row)][step] == pytest.approx(
+                        score, abs=1e-6
+                    )
+                wanted.append(
+                    int(any(s >= d.threshold for s, d in zip(scores, detectors, strict=True)))
+                )
             assert votes[label][str(row)] == wanted
 
 
@@ -157,7 +218,24 @@ def test_clips_are_read_once_for_all_categories(tmp_path, monkeypatch):
     make_detectors(world.save, eval_sha256=sha256(world.eval))
     opened = []
     real = lvd.data.sources.read_clip
-    monkeypatch.setattr(lvd.data.sources, "read_clip", lambda path, *more: opened.append(path) or real(path, *more))
-    assert embed_model.main(["--model_dir", str(world.save), "--eval_dir", str(world.eval), "--data_dir", str(world.root),
-                             "--save_dir", str(world.results), "--gpu_num", "-1"]) == 0
+    monkeypatch.setattr(
+        lvd.data.sources, "read_clip", lambda path, *more: opened.append(path) or real(path, *more)
+    )
+    assert (
+        embed_model.main(
+            [
+                "--model_dir",
+                str(world.save),
+                "--eval_dir",
+                str(world.eval),
+                "--data_dir",
+                str(world.root),
+                "--save_dir",
+                str(world.results),
+                "--gpu_num",
+                "-1",
+            ]
+        )
+        == 0
+    )
     assert len(opened) == len(set(opened)) == STEPS * (len(HELD_UNSAFE) + len(HELD_NORMAL))

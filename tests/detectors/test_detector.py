@@ -6,12 +6,18 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from lvd.data.transforms import fit_clips
-from lvd.detectors.detector import (build_detector, fit_normalisation, load_detector, normalise,
-                                    predict, save_detector)
+from lvd.detectors.detector import (
+    build_detector,
+    fit_normalisation,
+    load_detector,
+    normalise,
+    predict,
+    save_detector,
+)
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.training.augment import epoch_order
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
+from lvd.training.augment import epoch_order
 from lvd.training.grid import stratified
 
 LATENT = (4, 8, 8, 8)
@@ -21,13 +27,23 @@ def random_clips(shape, n=5, seed=0):
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
 
 
-@pytest.mark.parametrize("shape, kind, size", [
-    (LATENT, "latent", "nano"), ((4, 16, 64, 64), "latent", "tiny"), ((3, 8, 64, 64), "video", "nano"),
-    ((4, 5, 9, 15), "latent", "nano"), ((3, 1, 30, 50), "video", "nano"), ((3, 16, 512, 512), "video", "nano")])
+@pytest.mark.parametrize(
+    "shape, kind, size",
+    [
+        (LATENT, "latent", "nano"),
+        ((4, 16, 64, 64), "latent", "tiny"),
+        ((3, 8, 64, 64), "video", "nano"),
+        ((4, 5, 9, 15), "latent", "nano"),
+        ((3, 1, 30, 50), "video", "nano"),
+        ((3, 16, 512, 512), "video", "nano"),
+    ],
+)
 def test_networks_fit_the_clip(shape, kind, size):
     detector = build_detector(size, shape, kind, seed=1)
     config = detector.model.config
-    assert config.num_labels == 2 and config.num_channels == shape[0] and config.num_frames == shape[1]
+    assert (
+        config.num_labels == 2 and config.num_channels == shape[0] and config.num_frames == shape[1]
+    )
     scores = predict(detector, random_clips(shape, 2))
     assert scores.shape == (2,) and ((scores > 0) & (scores < 1)).all()
 
@@ -76,7 +92,10 @@ def test_seed_makes_the_network_and_leaves_the_global_generator_alone():
     torch.manual_seed(7)
     one = build_detector("nano", LATENT, "latent", 5)
     assert torch.rand(1) == expected
-    two, other = build_detector("nano", LATENT, "latent", 5), build_detector("nano", LATENT, "latent", 6)
+    two, other = (
+        build_detector("nano", LATENT, "latent", 5),
+        build_detector("nano", LATENT, "latent", 6),
+    )
     assert torch.equal(one.model.classifier.weight, two.model.classifier.weight)
     assert not torch.equal(one.model.classifier.weight, other.model.classifier.weight)
 
@@ -85,7 +104,10 @@ def test_file_brings_everything_back(tmp_path):
     detector = build_detector("nano", LATENT, "latent", 3, dropout=0.25)
     clips = random_clips(LATENT)
     fit_normalisation(detector, clips)
-    detector.threshold, detector.about = 0.625, {"category": "warped", "group": 1, "step": 4, "eval_sha256": "ab"}
+    detector.threshold, detector.about = (
+        0.625,
+        {"category": "warped", "group": 1, "step": 4, "eval_sha256": "ab"},
+    )
     save_detector(detector, tmp_path / "1" / "4.pth")
     back = load_detector(tmp_path / "1" / "4.pth")
     assert torch.equal(predict(back, clips), predict(detector, clips))
@@ -95,17 +117,26 @@ def test_file_brings_everything_back(tmp_path):
 
 @pytest.mark.parametrize("old", [False, True])
 def test_bare_state_dict(tmp_path, old):
-    """What the paper's code writes; `old`: as transformers 4 named the biases, from a wrapped model."""
+    """What the paper's code writes; `old`: as transformers 4 named the biases, from a wrapped
+    model."""
     torch.manual_seed(0)
-    config = VideoMAEConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, patch_size=56,
-                            num_labels=2)
+    config = VideoMAEConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=96,
+        patch_size=56,
+        num_labels=2,
+    )
     model = VideoMAEForVideoClassification(config).eval()
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     state = model.state_dict()
     if old:
-        state = {"module." + key.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): value
-                 for key, value in state.items()}
+        state = {
+            "module." + key.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): value
+            for key, value in state.items()
+        }
     torch.save(state, tmp_path / "0.pth")
     detector = load_detector(tmp_path / "0.pth")
     assert detector.representation == "video" and detector.about == {} and detector.threshold == 0.5
@@ -119,8 +150,15 @@ def test_bare_state_dict(tmp_path, old):
 
 @pytest.mark.parametrize("kind, shape", [("video", (3, 8, 64, 64)), ("latent", LATENT)])
 def test_base_starts_from_a_local_folder(tmp_path, kind, shape):
-    config = VideoMAEConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64, patch_size=16,
-                            image_size=64, num_frames=16)
+    config = VideoMAEConfig(
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=64,
+        patch_size=16,
+        image_size=64,
+        num_frames=16,
+    )
     pretrained = VideoMAEForVideoClassification(config)
     pretrained.save_pretrained(tmp_path)
     detector = build_detector("base", shape, kind, 0, base_model=str(tmp_path))
@@ -130,7 +168,9 @@ def test_base_starts_from_a_local_folder(tmp_path, kind, shape):
     assert detector.mean == ([0.485, 0.456, 0.406] if kind == "video" else [0.0] * 4)
     scores = predict(detector, random_clips(shape))
     save_detector(detector, tmp_path / "d.pth")
-    assert torch.allclose(predict(load_detector(tmp_path / "d.pth"), random_clips(shape)), scores, atol=1e-6)
+    assert torch.allclose(
+        predict(load_detector(tmp_path / "d.pth"), random_clips(shape)), scores, atol=1e-6
+    )
 
 
 def test_refused_files(tmp_path):
@@ -171,21 +211,28 @@ def test_threshold_bounds_the_false_positives():
         threshold = choose_threshold(scores, share)
         allowed = int(share * 40)
         assert (scores >= threshold).sum() <= allowed
-        assert threshold == 0.5 or (scores >= np.nextafter(np.float32(threshold), 0)).sum() > allowed  # the lowest such
+        assert (
+            threshold == 0.5 or (scores >= np.nextafter(np.float32(threshold), 0)).sum() > allowed
+        )  # the lowest such
         # metrics, votes (which compare Python floats) and the file tell the same
         found = rates(scores, np.zeros(40, int), threshold)["threshold_tnr"]
-        assert found == pytest.approx(np.mean([score < threshold for score in scores.tolist()]), abs=1e-6)
+        assert found == pytest.approx(
+            np.mean([score < threshold for score in scores.tolist()]), abs=1e-6
+        )
         assert 40 * (1 - found) <= allowed + 1e-3
         assert false_positives_met(scores, threshold, share)
     assert choose_threshold(scores * 0.4, 0.03) == 0.5  # never below the released operating point
 
 
 def test_a_detector_can_fire_whatever_normal_clips_score():
-    """More of them at 1 than may be: the highest threshold that a score can still reach, and the aim counts as missed."""
+    """More of them at 1 than may be: the highest threshold that a score can still reach, and the
+    aim counts as missed."""
     scores = np.array([1.0] * 3 + [0.1] * 37, np.float32)
     assert choose_threshold(scores, 0.05) == 1.0 and not false_positives_met(scores, 1.0, 0.05)
     scores[0] = 0.6
-    assert choose_threshold(scores, 0.05) == pytest.approx(0.6) and false_positives_met(scores, 0.61, 0.05)
+    assert choose_threshold(scores, 0.05) == pytest.approx(0.6) and false_positives_met(
+        scores, 0.61, 0.05
+    )
     scores[0] = np.nextafter(np.float32(1), 0)
     assert choose_threshold(scores, 0.05) == 1.0 and false_positives_met(scores, 1.0, 0.05)
 
@@ -195,7 +242,9 @@ def test_validation_split_is_stratified_and_seeded():
     train, held = stratified(labels, 0.1, 2024)
     assert sorted(train.tolist() + held.tolist()) == list(range(70))
     assert labels[held].sum() == 2 and len(held) == 7
-    assert torch.equal(held, stratified(labels, 0.1, 2024)[1]) and not torch.equal(held, stratified(labels, 0.1, 1)[1])
+    assert torch.equal(held, stratified(labels, 0.1, 2024)[1]) and not torch.equal(
+        held, stratified(labels, 0.1, 1)[1]
+    )
 
 
 def test_epochs_are_balanced_and_see_every_normal_clip():

@@ -9,21 +9,28 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
 import train_mae
-from tests.worlds.detector_world import STEPS, make_world
-from lvd.training.grid_run import chunks_of, clip_bytes, training_bytes
 from lvd.detectors.detector import build_detector, load_detector, predict
 from lvd.detectors.stacked import StackedDetectors
 from lvd.detectors.videomae import token_count
-from lvd.utils.files import load_torch, load_yaml
 from lvd.evaluation.metrics import auroc
 from lvd.training.augment import Draws
+from lvd.training.grid_run import Job, chunks_of, clip_bytes, training_bytes
 from lvd.training.loop import Average, SingleDetector, fit
-from lvd.training.watch import Watch
 from lvd.training.recipes import read_settings
-from lvd.training.grid_run import Job
+from lvd.training.watch import Watch
+from lvd.utils.files import load_torch, load_yaml
+from tests.worlds.detector_world import STEPS, make_world
 
 LATENT = (4, 8, 8, 8)
-MASKED = {"mask": 0.5, "noise": 0.2, "flip": True, "smoothing": 0.1, "average": 0.3, "batch_size": 8, "epoch": 3}
+MASKED = {
+    "mask": 0.5,
+    "noise": 0.2,
+    "flip": True,
+    "smoothing": 0.1,
+    "average": 0.3,
+    "batch_size": 8,
+    "epoch": 3,
+}
 
 
 def settings_of(**changes):
@@ -35,7 +42,9 @@ def detectors(count, shape=LATENT, size="nano"):
     found = [build_detector(size, shape, "latent", seed) for seed in range(count)]
     for detector in found:  # biases and norms start at 0 and 1, which would hide mistakes
         for parameter in detector.model.parameters():
-            parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            parameter.data += 0.05 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
+            )
     return found
 
 
@@ -47,13 +56,17 @@ def made_up(count, clips=30, shape=LATENT):
     return data, labels
 
 
-@pytest.mark.parametrize("size, shape", [("nano", LATENT), ("nano", (3, 5, 9, 15)), ("tiny", (4, 4, 16, 16))])
+@pytest.mark.parametrize(
+    "size, shape", [("nano", LATENT), ("nano", (3, 5, 9, 15)), ("tiny", (4, 4, 16, 16))]
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_stack_computes_what_the_librarys_model_computes(size, shape, masked):
     found = detectors(3, shape, size)
     config = found[0].model.config
     clips = torch.randn(3, 4, config.num_channels, config.num_frames, *config.image_size)
-    kept = torch.rand(3, 4, token_count(config)).argsort(-1)[..., :3].sort(-1)[0] if masked else None
+    kept = (
+        torch.rand(3, 4, token_count(config)).argsort(-1)[..., :3].sort(-1)[0] if masked else None
+    )
     together = StackedDetectors([detector.model for detector in found], "cpu").logits(clips, kept)
     for k, detector in enumerate(found):
         hidden = None
@@ -66,7 +79,8 @@ def test_the_stack_computes_what_the_librarys_model_computes(size, shape, masked
 
 
 def trained(settings, seeds, together, watch=False, draws=None):
-    """(models, losses, watch) after `fit` of as many detectors as there are seeds, which choose clips and first weights.
+    """(models, losses, watch) after `fit` of as many detectors as there are seeds, which choose
+    clips and first weights.
 
     draws: the seeds of order, masks and noise, by default other ones for each detector.
     """
@@ -76,15 +90,30 @@ def trained(settings, seeds, together, watch=False, draws=None):
     groups = [list(range(len(seeds)))] if together else [[k] for k in range(len(seeds))]
     for group in groups:
         models = [found[k].model for k in group]
-        network = StackedDetectors(models, "cpu") if together else SingleDetector(models[0], torch.device("cpu"))
+        network = (
+            StackedDetectors(models, "cpu")
+            if together
+            else SingleDetector(models[0], torch.device("cpu"))
+        )
         clips, each = data[[seeds[k] for k in group]], torch.arange(len(group))[:, None]
 
         def inputs_of(places, clips=clips, each=each):
             return clips[each, places]
 
-        watches.append(Watch(network, inputs_of, torch.arange(20, 30), labels[20:], settings) if watch else None)
-        losses += fit(network, inputs_of, labels, torch.arange(20), settings, [draws[k] for k in group],
-                      watches[-1]).tolist()
+        watches.append(
+            Watch(network, inputs_of, torch.arange(20, 30), labels[20:], settings)
+            if watch
+            else None
+        )
+        losses += fit(
+            network,
+            inputs_of,
+            labels,
+            torch.arange(20),
+            settings,
+            [draws[k] for k in group],
+            watches[-1],
+        ).tolist()
         network.store()
     return [detector.model for detector in found], losses, watches
 
@@ -106,7 +135,10 @@ def test_together_equals_one_by_one():
         for key, values in one_watches[k].curve(0).items():
             assert watch.curve(k)[key] == pytest.approx(values, abs=1e-5), key
     start = detectors(3)
-    assert all((a.classifier.weight - b.model.classifier.weight).abs().max() > 1e-3 for a, b in zip(many, start, strict=True))
+    assert all(
+        (a.classifier.weight - b.model.classifier.weight).abs().max() > 1e-3
+        for a, b in zip(many, start, strict=True)
+    )
     # a detector does not depend on those beside it
     same([many[1]], trained(settings, [1], together=True, watch=True)[0], atol=2e-5)
 
@@ -129,8 +161,14 @@ def test_one_diverged_detector_leaves_the_others_alone():
     for clips in (data, broken):
         found = detectors(2)
         network = StackedDetectors([detector.model for detector in found], "cpu")
-        losses = fit(network, lambda places, clips=clips: clips[torch.arange(2)[:, None], places], labels, torch.arange(30),
-                     settings, [5, 6])
+        losses = fit(
+            network,
+            lambda places, clips=clips: clips[torch.arange(2)[:, None], places],
+            labels,
+            torch.arange(30),
+            settings,
+            [5, 6],
+        )
         network.store()
         results.append((found[1].model, losses))
     assert results[1][1].isfinite().tolist() == [False, True]
@@ -168,13 +206,24 @@ def test_draws_are_what_the_recipe_says():
     assert [len(batch.rows) for batch in batches[:3]] == [8, 8, 2]
     assert all(100 <= int(row) < 139 for batch in batches for row in batch.rows)
     kept = torch.cat([batch.kept for batch in batches])
-    assert kept.shape[1] == 16 and (kept.diff(dim=1) > 0).all() and kept.min() == 0 and kept.max() == 31
+    assert (
+        kept.shape[1] == 16
+        and (kept.diff(dim=1) > 0).all()
+        and kept.min() == 0
+        and kept.max() == 31
+    )
     counts = torch.bincount(kept.flatten(), minlength=32) / len(kept)
     assert (counts - 0.5).abs().max() < 0.1  # every token is as often hidden as seen
     mirrored = torch.cat([batch.mirrored for batch in batches]).float().mean()
     assert abs(float(mirrored) - 0.5) < 0.1
-    assert float(torch.cat([batch.noise for batch in batches[:3]]).std()) == pytest.approx(1, abs=0.05)
-    plain = next(Draws(labels, torch.arange(39), config, settings_of(flip=False, mask=0.0, noise=0.0), 3).epoch())
+    assert float(torch.cat([batch.noise for batch in batches[:3]]).std()) == pytest.approx(
+        1, abs=0.05
+    )
+    plain = next(
+        Draws(
+            labels, torch.arange(39), config, settings_of(flip=False, mask=0.0, noise=0.0), 3
+        ).epoch()
+    )
     assert plain.mirrored is None and plain.kept is None and plain.noise is None
 
 
@@ -187,27 +236,48 @@ def test_average_and_auroc_against_plain_means():
         average.add()
         seen.append(k * k)
     average.take()
-    assert all(torch.allclose(weight, torch.tensor(np.mean(seen), dtype=torch.float32)) for weight in weights)
+    assert all(
+        torch.allclose(weight, torch.tensor(np.mean(seen), dtype=torch.float32))
+        for weight in weights
+    )
     scores, labels = torch.rand(4, 25).mul(8).round(), torch.arange(25) % 3 // 2
-    assert auroc(scores, labels).tolist() == pytest.approx([roc_auc_score(labels, row) for row in scores], abs=1e-6)
+    assert auroc(scores, labels).tolist() == pytest.approx(
+        [roc_auc_score(labels, row) for row in scores], abs=1e-6
+    )
 
 
 def test_best_epoch_is_taken():
-    """A learning rate that ruins the network late: the epoch of the lowest validation loss is kept, for each its own."""
+    """A learning rate that ruins the network late: the epoch of the lowest validation loss is kept,
+    for each its own."""
     settings = settings_of(epoch=10, batch_size=8, lr=0.05, average=0.0, select="best", warmup=0.0)
     _, _, (watch,) = trained(settings, [0, 1, 2], together=True, watch=True)
     losses = np.array([row[2].tolist() for row in watch.rows])  # [epochs, K]
     assert watch.lowest.tolist() == losses.min(0).tolist()
     logits = watch._logits(3)
     again = [float(cross_entropy(logits[k], watch.labels)) for k in range(3)]
-    assert again == pytest.approx(losses.min(0), abs=1e-6) and again != pytest.approx(losses[-1], abs=1e-4)
+    assert again == pytest.approx(losses.min(0), abs=1e-6) and again != pytest.approx(
+        losses[-1], abs=1e-4
+    )
 
 
-@pytest.mark.parametrize("steps, together, workers, expected", [
-    (50, 16, 1, [12, 13, 12, 13]), (50, 16, 2, [12, 13, 12, 13]), (50, 64, 1, [50]), (50, 64, 2, [25, 25]),
-    (3, 1, 2, [1, 1, 1]), (1, 8, 4, [1]), (5, 4, 2, [2, 3]), (0, 4, 2, [])])
+@pytest.mark.parametrize(
+    "steps, together, workers, expected",
+    [
+        (50, 16, 1, [12, 13, 12, 13]),
+        (50, 16, 2, [12, 13, 12, 13]),
+        (50, 64, 1, [50]),
+        (50, 64, 2, [25, 25]),
+        (3, 1, 2, [1, 1, 1]),
+        (1, 8, 4, [1]),
+        (5, 4, 2, [2, 3]),
+        (0, 4, 2, []),
+    ],
+)
 def test_chunks_are_even_and_keep_the_order(steps, together, workers, expected):
-    jobs = [Job(None, None, step, {}, None, "", settings_of(together=together), "cpu") for step in range(steps)]
+    jobs = [
+        Job(None, None, step, {}, None, "", settings_of(together=together), "cpu")
+        for step in range(steps)
+    ]
     chunks = chunks_of(jobs, workers)
     assert [len(chunk) for chunk in chunks] == expected
     assert [job.step for chunk in chunks for job in chunk] == list(range(steps))
@@ -215,7 +285,10 @@ def test_chunks_are_even_and_keep_the_order(steps, together, workers, expected):
 
 def test_what_cannot_be_stacked_is_trained_step_by_step():
     for changes in ({"size": "base"}, {"dropout": 0.1}):
-        jobs = [Job(None, None, step, {}, None, "", settings_of(together=8, **changes), "cpu") for step in range(3)]
+        jobs = [
+            Job(None, None, step, {}, None, "", settings_of(together=8, **changes), "cpu")
+            for step in range(3)
+        ]
         assert [len(chunk) for chunk in chunks_of(jobs)] == [1, 1, 1]
 
 
@@ -225,8 +298,21 @@ FAST = ["--size", "nano", "--epoch", "4", "--batch_size", "8", "--gpu_num", "-1"
 
 
 def train(world, save, *flags):
-    assert train_mae.main(["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(save), *FAST,
-                           *flags]) == 0
+    assert (
+        train_mae.main(
+            [
+                "--data_dir",
+                str(world.data),
+                "--eval_dir",
+                str(world.eval),
+                "--save_dir",
+                str(save),
+                *FAST,
+                *flags,
+            ]
+        )
+        == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +342,10 @@ def test_command_trains_the_same_together(world):
     alike(world.one, world.many)
     one, many = (load_yaml(save / "train.yaml") for save in (world.one, world.many))
     assert one == {**many, "together": 1} and many["together"] is None
-    with open(world.one / "metrics.csv", newline="") as f, open(world.many / "metrics.csv", newline="") as g:
+    with (
+        open(world.one / "metrics.csv", newline="") as f,
+        open(world.many / "metrics.csv", newline="") as g,
+    ):
         for a, b in zip(csv.DictReader(f), csv.DictReader(g), strict=True):
             assert (a["group"], a["step"]) == (b["group"], b["step"])
             assert float(a["train_loss"]) == pytest.approx(float(b["train_loss"]), abs=1e-5)
@@ -267,12 +356,15 @@ def test_a_curve_for_each_detector(world):
     with open(world.many / "curves.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [(row["group"], row["step"], row["epoch"]) for row in rows] == [
-        (g, s, e) for g in "12" for s in "012" for e in "1234"]
+        (g, s, e) for g in "12" for s in "012" for e in "1234"
+    ]
     for group in "12":
         about = load_torch(world.many / group / "1.pth")["about"]
         mine = [row for row in rows if (row["group"], row["step"]) == (group, "1")]
         assert [float(row["val_loss"]) for row in mine] == about["curve"]["val_loss"]
-        assert float(mine[-1]["train_loss"]) == pytest.approx(about["metrics"]["train_loss"], abs=1e-5)
+        assert float(mine[-1]["train_loss"]) == pytest.approx(
+            about["metrics"]["train_loss"], abs=1e-5
+        )
     assert (world.many / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -294,12 +386,23 @@ def test_workers_share_the_steps(world, tmp_path):
 
 
 def test_a_detector_that_diverges_is_named_and_the_others_are_saved(world, tmp_path, capsys):
-    flags = ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(tmp_path), *FAST]
+    flags = [
+        "--data_dir",
+        str(world.data),
+        "--eval_dir",
+        str(world.eval),
+        "--save_dir",
+        str(tmp_path),
+        *FAST,
+    ]
     original = Draws.epoch
 
     def spoiled(self):
         for batch in original(self):
-            if self.generator.initial_seed() == load_torch(world.many / "1" / "1.pth")["about"]["seed"]:
+            if (
+                self.generator.initial_seed()
+                == load_torch(world.many / "1" / "1.pth")["about"]["seed"]
+            ):
                 batch.noise = torch.full((len(batch.rows), *self.shape), float("nan"))
             else:
                 batch.noise = torch.zeros(len(batch.rows), *self.shape)
@@ -316,11 +419,26 @@ def test_a_detector_that_diverges_is_named_and_the_others_are_saved(world, tmp_p
 def test_precision_and_together_are_settings(world, tmp_path, capsys):
     train(world, tmp_path, "--precision", "bf16", "--step_num", "0")
     rough, exact = load_torch(tmp_path / "1" / "0.pth"), load_torch(world.many / "1" / "0.pth")
-    assert rough["about"]["settings"]["precision"] == "bf16" and "together" not in rough["about"]["settings"]
-    assert not torch.equal(rough["state_dict"]["classifier.weight"], exact["state_dict"]["classifier.weight"])
+    assert (
+        rough["about"]["settings"]["precision"] == "bf16"
+        and "together" not in rough["about"]["settings"]
+    )
+    assert not torch.equal(
+        rough["state_dict"]["classifier.weight"], exact["state_dict"]["classifier.weight"]
+    )
     capsys.readouterr()
-    flags = ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(tmp_path), *FAST]
-    assert train_mae.main([*flags, "--together", "0"]) == 2 and "together 0" in capsys.readouterr().err
+    flags = [
+        "--data_dir",
+        str(world.data),
+        "--eval_dir",
+        str(world.eval),
+        "--save_dir",
+        str(tmp_path),
+        *FAST,
+    ]
+    assert (
+        train_mae.main([*flags, "--together", "0"]) == 2 and "together 0" in capsys.readouterr().err
+    )
 
 
 def test_memory_grows_with_what_is_held(world):
@@ -329,6 +447,8 @@ def test_memory_grows_with_what_is_held(world):
     config = build_detector("nano", (4, 4, 4, 4), "latent", 0).model.config
     job = Job(FolderClips(world.data), None, 0, {}, None, "", {}, "cpu")
     assert clip_bytes(job, config) == 4 * (22 + 24) * 4**4
-    small, large = (training_bytes(build_detector("nano", shape, "latent", 0).model.config, settings_of())
-                    for shape in ((4, 4, 4, 4), (4, 16, 64, 64)))
+    small, large = (
+        training_bytes(build_detector("nano", shape, "latent", 0).model.config, settings_of())
+        for shape in ((4, 4, 4, 4), (4, 16, 64, 64))
+    )
     assert large > 10 * small > 0

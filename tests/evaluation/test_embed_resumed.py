@@ -6,13 +6,14 @@ import shutil
 import pytest
 import torch
 
-from tests.worlds.detector_world import copy_world, make_world
 from lvd.utils.files import load_torch, save_torch
 from tests.evaluation.test_train_embed_accuracy import embed, refused, train
+from tests.worlds.detector_world import copy_world, make_world
 
 
 def test_a_stopped_embedding_goes_on(tmp_path, capsys):
-    """Stopped at step 2; scores of the steps before it are taken as they are, unless something else made them."""
+    """Stopped at step 2; scores of the steps before it are taken as they are, unless something else
+    made them."""
     world = make_world(tmp_path)
     assert train(world) == 0 and embed(world, "--operating_point", "argmax") == 0
     clip = world.root / "eval_normal" / "2" / "8.pt"
@@ -28,8 +29,10 @@ def test_a_stopped_embedding_goes_on(tmp_path, capsys):
     shutil.copytree(unfinished.parent, world.root / "other")
     assert embed(world, "--operating_point", "argmax", save=world.root / "new") == 0
     assert embed(world, "--operating_point", "validation", save=world.root / "other") == 0
-    expected, found, other = (load_torch(folder / "scores.pth")["scores"] for folder in
-                              (world.results, world.root / "new", world.root / "other"))
+    expected, found, other = (
+        load_torch(folder / "scores.pth")["scores"]
+        for folder in (world.results, world.root / "new", world.root / "other")
+    )
     assert other == expected  # scores do not depend on the operating point, votes do
     assert found["1"]["2"]["1"][0] == 0.125
     found["1"]["2"]["1"][0] = expected["1"]["2"]["1"][0]
@@ -55,14 +58,21 @@ def test_a_finished_embedding_is_found_so(trained, tmp_path, capsys):
     assert embed(world) == 0 and "votes found finished" in capsys.readouterr().out
     assert scores.stat().st_mtime_ns == stamp
     detector = world.save / "2" / "1.pth"
-    for change in (lambda: changed(world.root / "eval_normal/2/8.pt"), lambda: changed(world.root / "eval_set/0/5.pt"),
-                   lambda: save_torch(load_torch(detector), detector), (world.results / "results.pth").unlink,
-                   lambda: scores.write_bytes(b"x"), lambda: os.utime(detector),
-                   lambda: (world.results / "inputs.json").write_text("{")):
+    for change in (
+        lambda: changed(world.root / "eval_normal/2/8.pt"),
+        lambda: changed(world.root / "eval_set/0/5.pt"),
+        lambda: save_torch(load_torch(detector), detector),
+        (world.results / "results.pth").unlink,
+        lambda: scores.write_bytes(b"x"),
+        lambda: os.utime(detector),
+        lambda: (world.results / "inputs.json").write_text("{"),
+    ):
         change()
         assert embed(world) == 0 and "votes recorded" in capsys.readouterr().out
         assert embed(world) == 0 and "votes found finished" in capsys.readouterr().out
-    assert embed(world, "--label_file_dir", str(world.labels)) == 0  # scores.pth gets to know the categories
+    assert (
+        embed(world, "--label_file_dir", str(world.labels)) == 0
+    )  # scores.pth gets to know the categories
     assert load_torch(scores)["members"]
     refused(embed(world, "--operating_point", "argmax"), capsys, "operating_point")
     split = load_torch(world.eval)

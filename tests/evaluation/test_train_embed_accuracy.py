@@ -11,23 +11,55 @@ from sklearn.metrics import classification_report, roc_auc_score
 import embed_model
 import test_accuracy
 import train_mae
-from tests.worlds.detector_world import CATEGORIES, HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, UNSAFE, copy_world, make_world
 from lvd.data.clip_file import clip_path, read_clip, write_clip
+from lvd.data.split import Split, save_split
 from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
 from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
-from lvd.data.split import Split, save_split
+from tests.worlds.detector_world import (
+    CATEGORIES,
+    HELD_NORMAL,
+    HELD_UNSAFE,
+    NORMAL,
+    STEPS,
+    UNSAFE,
+    copy_world,
+    make_world,
+)
 
 FAST = ["--size", "nano", "--epoch", "6", "--batch_size", "8", "--workers", "1", "--gpu_num", "-1"]
 
 
 def train(world, *flags, save=None):
-    return train_mae.main(["--data_dir", str(world.data), "--eval_dir", str(world.eval),
-                           "--save_dir", str(save or world.save), *FAST, *flags])
+    return train_mae.main(
+        [
+            "--data_dir",
+            str(world.data),
+            "--eval_dir",
+            str(world.eval),
+            "--save_dir",
+            str(save or world.save),
+            *FAST,
+            *flags,
+        ]
+    )
 
 
 def embed(world, *flags, save=None):
-    return embed_model.main(["--model_dir", str(world.save), "--eval_dir", str(world.eval), "--data_dir", str(world.root),
-                             "--save_dir", str(save or world.results), "--gpu_num", "-1", *flags])
+    return embed_model.main(
+        [
+            "--model_dir",
+            str(world.save),
+            "--eval_dir",
+            str(world.eval),
+            "--data_dir",
+            str(world.root),
+            "--save_dir",
+            str(save or world.results),
+            "--gpu_num",
+            "-1",
+            *flags,
+        ]
+    )
 
 
 def refused(status, capsys, *words):
@@ -59,11 +91,21 @@ def same_weights(one, two):
 def test_detectors_files_and_metrics(world):
     for group, step in ((1, 0), (2, 2)):
         about = load_torch(world.save / str(group) / f"{step}.pth")["about"]
-        assert (about["group"], about["step"], about["category"]) == (group, step, CATEGORIES[group - 1])
+        assert (about["group"], about["step"], about["category"]) == (
+            group,
+            step,
+            CATEGORIES[group - 1],
+        )
         assert about["eval_sha256"] == sha256(world.eval)
-        assert about["rows"] == {"unsafe": sorted(set(UNSAFE[group]) - set(HELD_UNSAFE)),
-                                 "normal": sorted(set(range(NORMAL)) - set(HELD_NORMAL))}
-        assert about["settings"]["epoch"] == 6 and about["settings"]["recipe"] == "scratch" and about["versions"]["torch"]
+        assert about["rows"] == {
+            "unsafe": sorted(set(UNSAFE[group]) - set(HELD_UNSAFE)),
+            "normal": sorted(set(range(NORMAL)) - set(HELD_NORMAL)),
+        }
+        assert (
+            about["settings"]["epoch"] == 6
+            and about["settings"]["recipe"] == "scratch"
+            and about["versions"]["torch"]
+        )
     seeds = {load_torch(path)["about"]["seed"] for path in world.save.rglob("*.pth")}
     assert len(seeds) == 2 * STEPS
     with open(world.save / "metrics.csv", newline="") as f:
@@ -75,15 +117,23 @@ def test_detectors_files_and_metrics(world):
 
 def test_results_are_what_the_detectors_say(world):
     """Votes and scores against single clips scored by hand."""
-    results, scores = load_torch(world.results / "results.pth"), load_torch(world.results / "scores.pth")
+    results, scores = (
+        load_torch(world.results / "results.pth"),
+        load_torch(world.results / "scores.pth"),
+    )
     assert list(results) == ["1", "0"]
-    assert list(results["1"]) == list(map(str, HELD_UNSAFE)) and list(results["0"]) == list(map(str, HELD_NORMAL))
+    assert list(results["1"]) == list(map(str, HELD_UNSAFE)) and list(results["0"]) == list(
+        map(str, HELD_NORMAL)
+    )
     for label, folder in (("1", "eval_set"), ("0", "eval_normal")):
         for row, votes in results[label].items():
             assert all(type(vote) is int for vote in votes) and len(votes) == STEPS
             for step in range(STEPS):
                 clip = read_clip(world.root / folder / str(step) / f"{row}.pt")[None]
-                by_hand = [float(predict(load_detector(world.save / str(g) / f"{step}.pth"), clip)) for g in (1, 2)]
+                by_hand = [
+                    float(predict(load_detector(world.save / str(g) / f"{step}.pth"), clip))
+                    for g in (1, 2)
+                ]
                 recorded = [scores["scores"][label][g][row][step] for g in "12"]
                 assert recorded == pytest.approx(by_hand, abs=1e-5)
                 assert votes[step] == int(max(recorded) >= 0.5)
@@ -97,19 +147,34 @@ def test_validation_operating_point_uses_each_detectors_threshold(world, tmp_pat
     for group in (1, 2):
         for step in range(STEPS):
             detector = load_detector(world.save / str(group) / f"{step}.pth")
-            detector.threshold = 1.0 if group == 1 else 0.0  # group 1 never, group 2 always says unsafe
+            detector.threshold = (
+                1.0 if group == 1 else 0.0
+            )  # group 1 never, group 2 always says unsafe
             save_detector(detector, detectors / str(group) / f"{step}.pth")
     for name in ("a", "b"):
         flags = ["--model_dir", str(detectors)]
-        assert embed(world, *flags, "--operating_point", {"a": "validation", "b": "argmax"}[name], save=tmp_path / name) == 0
+        assert (
+            embed(
+                world,
+                *flags,
+                "--operating_point",
+                {"a": "validation", "b": "argmax"}[name],
+                save=tmp_path / name,
+            )
+            == 0
+        )
     always, usual = (load_torch(tmp_path / name / "results.pth") for name in "ab")
     assert all(votes == [1] * STEPS for by_row in always.values() for votes in by_row.values())
     assert usual == load_torch(world.results / "results.pth")
-    assert load_torch(tmp_path / "a" / "scores.pth")["thresholds"] == {"1": [1.0] * STEPS, "2": [0.0] * STEPS}
+    assert load_torch(tmp_path / "a" / "scores.pth")["thresholds"] == {
+        "1": [1.0] * STEPS,
+        "2": [0.0] * STEPS,
+    }
 
 
 def test_training_again_does_nothing_and_goes_on_where_it_stopped(world, tmp_path, capsys):
-    """Also: a detector depends on (seed, group, step) and not on what was trained before it or beside it."""
+    """Also: a detector depends on (seed, group, step) and not on what was trained before it or
+    beside it."""
     copy = copy_world(world, tmp_path / "copy")
     kept = copy.save / "1" / "0.pth"
     before = {path: (path.stat().st_mtime_ns, sha256(path)) for path in copy.save.rglob("*.pth")}
@@ -131,7 +196,9 @@ def test_nothing_left_to_train(world, capsys, workers):
 
 @pytest.mark.slow
 def test_processes_train_the_same_detectors(world, tmp_path):
-    assert train(world, "--group_num", "2", "--step_num", "0,2", "--workers", "2", save=tmp_path) == 0
+    assert (
+        train(world, "--group_num", "2", "--step_num", "0,2", "--workers", "2", save=tmp_path) == 0
+    )
     for step in (0, 2):
         assert same_weights(tmp_path / "2" / f"{step}.pth", world.save / "2" / f"{step}.pth")
     assert not (tmp_path / "2" / "1.pth").exists() and not (tmp_path / "1").exists()
@@ -139,7 +206,8 @@ def test_processes_train_the_same_detectors(world, tmp_path):
 
 
 def test_held_out_clips_never_reach_a_detector(world, tmp_path):
-    """Other held-out clips, even unreadable ones, leave the weights as they are; other training clips do not."""
+    """Other held-out clips, even unreadable ones, leave the weights as they are; other training
+    clips do not."""
     copy = copy_world(world, tmp_path / "copy")
     for row in HELD_UNSAFE:
         for group in UNSAFE:
@@ -150,7 +218,9 @@ def test_held_out_clips_never_reach_a_detector(world, tmp_path):
         clip_path(copy.data / "normal" / "0" / str(row), "latent").write_bytes(b"not a clip")
     assert train(copy, "--step_num", "0", save=tmp_path / "again") == 0
     for group in (1, 2):
-        assert same_weights(tmp_path / "again" / str(group) / "0.pth", world.save / str(group) / "0.pth")
+        assert same_weights(
+            tmp_path / "again" / str(group) / "0.pth", world.save / str(group) / "0.pth"
+        )
     write_clip(copy.data / "normal" / "0" / "1", torch.ones(4, 4, 4, 4), "latent")
     assert train(copy, "--step_num", "0", "--group_num", "1", save=tmp_path / "changed") == 0
     assert not same_weights(tmp_path / "changed" / "1" / "0.pth", world.save / "1" / "0.pth")
@@ -166,7 +236,9 @@ def test_evaluation_of_saved_detectors(world, capsys):
         unsafe = [scores["1"][group][row][1] for row in members]
         normal = [v[1] for v in scores["0"][group].values()]
         row = rows[group, "1"]
-        assert float(row["auroc"]) == pytest.approx(roc_auc_score([1] * 3 + [0] * 5, unsafe + normal), abs=1e-5)
+        assert float(row["auroc"]) == pytest.approx(
+            roc_auc_score([1] * 3 + [0] * 5, unsafe + normal), abs=1e-5
+        )
         assert float(row["tpr"]) == pytest.approx(sum(v >= 0.5 for v in unsafe) / 3, abs=1e-5)
         assert float(row["tnr"]) == pytest.approx(sum(v < 0.5 for v in normal) / 5, abs=1e-5)
 
@@ -187,34 +259,78 @@ def test_video_clips_and_no_mix(tmp_path, world, capsys):
     refused(other, capsys, "latent", "video")
     status = train(videos, "--normal_video_dir", str(world.data / "normal"), save=tmp_path / "x")
     refused(status, capsys, "--normal_video_dir", "latent")
-    (videos.data / "group1" / "0" / "77.pt").write_bytes((world.data / "group1" / "0" / "0.pt").read_bytes())
+    (videos.data / "group1" / "0" / "77.pt").write_bytes(
+        (world.data / "group1" / "0" / "0.pt").read_bytes()
+    )
     refused(train(videos, save=tmp_path / "x"), capsys, "mixed")
 
 
 def test_released_recipe(world, tmp_path):
-    """As many normal clips as unsafe ones, ten epochs at 1e-5, no augmentation: the defaults of size base."""
+    """As many normal clips as unsafe ones, ten epochs at 1e-5, no augmentation: the defaults of
+    size base."""
     from lvd.training.recipes import read_settings
 
     settings = read_settings(None, train_mae.build_parser().parse_args([]))
-    known = {"size": "base", "recipe": "released", "epoch": 10, "batch_size": 4, "lr": 1e-5, "warmup": 0, "validation": 0.1,
-             "normals": "balanced", "seed": 2024, "flip": False, "noise": 0, "average": 0, "operating_point": "argmax"}
+    known = {
+        "size": "base",
+        "recipe": "released",
+        "epoch": 10,
+        "batch_size": 4,
+        "lr": 1e-5,
+        "warmup": 0,
+        "validation": 0.1,
+        "normals": "balanced",
+        "seed": 2024,
+        "flip": False,
+        "noise": 0,
+        "average": 0,
+        "operating_point": "argmax",
+    }
     assert {key: settings[key] for key in known} == known
-    assert train(world, "--recipe", "released", "--epoch", "1", "--group_num", "1", "--step_num", "0", save=tmp_path) == 0
+    assert (
+        train(
+            world,
+            "--recipe",
+            "released",
+            "--epoch",
+            "1",
+            "--group_num",
+            "1",
+            "--step_num",
+            "0",
+            save=tmp_path,
+        )
+        == 0
+    )
     rows = load_torch(tmp_path / "1" / "0.pth")["about"]["rows"]
-    assert len(rows["normal"]) == len(rows["unsafe"]) == 9 and not set(rows["normal"]) & set(HELD_NORMAL)
+    assert len(rows["normal"]) == len(rows["unsafe"]) == 9 and not set(rows["normal"]) & set(
+        HELD_NORMAL
+    )
 
 
 def test_flag_beats_yaml_beats_recipe(tmp_path):
     from lvd.training.recipes import read_settings
 
     save_yaml({"size": "nano", "epoch": 7, "lr": "2e-3"}, tmp_path / "c.yaml")
-    settings = read_settings(tmp_path / "c.yaml", train_mae.build_parser().parse_args(["--epoch", "9"]))
-    assert (settings["epoch"], settings["lr"], settings["recipe"], settings["batch_size"]) == (9, 2e-3, "scratch", 12)
+    settings = read_settings(
+        tmp_path / "c.yaml", train_mae.build_parser().parse_args(["--epoch", "9"])
+    )
+    assert (settings["epoch"], settings["lr"], settings["recipe"], settings["batch_size"]) == (
+        9,
+        2e-3,
+        "scratch",
+        12,
+    )
 
 
 def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
     save_split(Split(HELD_UNSAFE, HELD_NORMAL, 7, 0.2), tmp_path / "eval.pth")
-    refused(embed(world, "--eval_dir", str(tmp_path), save=tmp_path), capsys, "another eval.pth", "--allow_other_eval")
+    refused(
+        embed(world, "--eval_dir", str(tmp_path), save=tmp_path),
+        capsys,
+        "another eval.pth",
+        "--allow_other_eval",
+    )
     assert not (tmp_path / "results.pth").exists()
     assert embed(world, "--eval_dir", str(tmp_path), "--allow_other_eval", save=tmp_path) == 0
     refused(train(world, "--eval_dir", str(tmp_path)), capsys, "train.yaml", "eval_sha256")
@@ -223,7 +339,11 @@ def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
     detector.about = {}  # nothing known about it, as with the paper's own files
     for path in world.save.glob("*/*.pth"):
         save_detector(detector, tmp_path / "bare" / path.parent.name / path.name)
-    refused(embed(world, "--model_dir", str(tmp_path / "bare"), save=tmp_path / "r"), capsys, "unknown eval.pth")
+    refused(
+        embed(world, "--model_dir", str(tmp_path / "bare"), save=tmp_path / "r"),
+        capsys,
+        "unknown eval.pth",
+    )
     save_torch([1, 5], tmp_path / "list.pth")
     refused(embed(world, "--eval_dir", str(tmp_path / "list.pth")), capsys, "no normal rows")
 
@@ -245,19 +365,39 @@ def test_missing_detectors_and_clips(world, tmp_path, capsys):
 
 
 def test_eval_set_itself_as_data_dir(world, tmp_path):
-    assert embed(world, "--data_dir", str(world.root / "eval_set"), "--operating_point", "argmax", save=tmp_path) == 0
+    assert (
+        embed(
+            world,
+            "--data_dir",
+            str(world.root / "eval_set"),
+            "--operating_point",
+            "argmax",
+            save=tmp_path,
+        )
+        == 0
+    )
     assert load_torch(tmp_path / "results.pth") == load_torch(world.results / "results.pth")
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--group_num", "3"], ["--group_num 3", "does not exist"]), (["--group_num", "0"], ["--group_num 0"]),
-    (["--step_num", "50"], ["--step_num 50", "0 to 2"]), (["--step_num", "2-1"], ["backwards"]),
-    (["--step_num", "x"], ["--step_num x"]),
-    (["--epoch", "0"], ["epoch 0"]), (["--lr", "nan"], ["lr nan"]), (["--batch_size", "-1"], ["batch_size -1"]),
-    (["--size", "huge"], ["--size"]),
-    (["--size", "base", "--base_model", "./none", "--step_num", "0"], ["--base_model ./none"]),
-    (["--data_dir", "none"], ["none"]), (["--normal_video_dir", "none"], ["--normal_video_dir none"]),
-    (["--eval_dir", "none.pth"], ["none.pth"]), (["--config", "none.yaml"], ["none.yaml"])])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--group_num", "3"], ["--group_num 3", "does not exist"]),
+        (["--group_num", "0"], ["--group_num 0"]),
+        (["--step_num", "50"], ["--step_num 50", "0 to 2"]),
+        (["--step_num", "2-1"], ["backwards"]),
+        (["--step_num", "x"], ["--step_num x"]),
+        (["--epoch", "0"], ["epoch 0"]),
+        (["--lr", "nan"], ["lr nan"]),
+        (["--batch_size", "-1"], ["batch_size -1"]),
+        (["--size", "huge"], ["--size"]),
+        (["--size", "base", "--base_model", "./none", "--step_num", "0"], ["--base_model ./none"]),
+        (["--data_dir", "none"], ["none"]),
+        (["--normal_video_dir", "none"], ["--normal_video_dir none"]),
+        (["--eval_dir", "none.pth"], ["none.pth"]),
+        (["--config", "none.yaml"], ["none.yaml"]),
+    ],
+)
 def test_bad_flags_of_train_mae(world, tmp_path, capsys, flags, words):
     refused(train(world, *flags, save=tmp_path / "new"), capsys, *words)
 
@@ -274,23 +414,38 @@ def test_bad_dataset_and_settings_of_train_mae(world, tmp_path, capsys):
     write_clip(copy.data / "group1" / "0" / "2", torch.zeros(4, 2, 4, 4), "latent")
     refused(train(copy, "--step_num", "0", save=tmp_path / "c"), capsys, "2.pt", "shape")
     save_split(Split(list(range(22)), HELD_NORMAL), tmp_path / "all.pth")
-    refused(train(copy, "--eval_dir", str(tmp_path / "all.pth"), save=tmp_path / "d"), capsys, "group1/0", "0 clip(s)")
+    refused(
+        train(copy, "--eval_dir", str(tmp_path / "all.pth"), save=tmp_path / "d"),
+        capsys,
+        "group1/0",
+        "0 clip(s)",
+    )
     refused(train(copy, "--no-train", save=tmp_path / "e"), capsys, "0.pth", "no such file")
 
 
 # --- test_accuracy.py ---
 
+
 def made_up_results(path, unsafe=7, normal=12, steps=6):
     """More normal videos, so that the second shuffle of the balancing decides which count."""
     draw = random.Random(3)
-    results = {"1": {str(r): [int(draw.random() < 0.7) for _ in range(steps)] for r in draw.sample(range(99), unsafe)},
-               "0": {str(r): [int(draw.random() < 0.3) for _ in range(steps)] for r in draw.sample(range(99), normal)}}
+    results = {
+        "1": {
+            str(r): [int(draw.random() < 0.7) for _ in range(steps)]
+            for r in draw.sample(range(99), unsafe)
+        },
+        "0": {
+            str(r): [int(draw.random() < 0.3) for _ in range(steps)]
+            for r in draw.sample(range(99), normal)
+        },
+    }
     save_torch(results, path / "results.pth")
     return results
 
 
 def balanced_by_hand(results):
-    """FACTS, word for word: Python's own generator, seeded once, shuffles the keys of "1" and then of "0"."""
+    """FACTS, word for word: Python's own generator, seeded once, shuffles the keys of "1" and then
+    of "0"."""
     random.seed(20240603)
     smaller = min(len(results["1"]), len(results["0"]))
     kept = []
@@ -304,37 +459,70 @@ def balanced_by_hand(results):
 def test_report_of_one_setting_against_another_implementation(tmp_path, capsys):
     kept = balanced_by_hand(made_up_results(tmp_path))
     for lambda_, eta, tenths in (("0.6", 5, 6), ("0.5", 4, 5), ("1", 2, 10), ("0", 1, 0)):
-        assert test_accuracy.main(["--data_dir", str(tmp_path), "--lambda", lambda_, "--eta", str(eta)]) == 0
+        assert (
+            test_accuracy.main(
+                ["--data_dir", str(tmp_path), "--lambda", lambda_, "--eta", str(eta)]
+            )
+            == 0
+        )
         predicted = [int(10 * sum(votes[:eta]) >= tenths * eta) for _, votes in kept]
-        expected = classification_report([label for label, _ in kept], predicted, labels=[0, 1], digits=4, zero_division=0,
-                                         target_names=["normal (0)", "unsafe (1)"])
+        expected = classification_report(
+            [label for label, _ in kept],
+            predicted,
+            labels=[0, 1],
+            digits=4,
+            zero_division=0,
+            target_names=["normal (0)", "unsafe (1)"],
+        )
         assert capsys.readouterr().out.startswith(expected)
 
 
 def test_baseline_is_the_last_step(tmp_path, capsys):
     kept = balanced_by_hand(made_up_results(tmp_path))
-    assert test_accuracy.main(["--data_dir", str(tmp_path / "results.pth"), "--unsafe_diffusion"]) == 0
+    assert (
+        test_accuracy.main(["--data_dir", str(tmp_path / "results.pth"), "--unsafe_diffusion"]) == 0
+    )
     accuracy = sum(label == votes[-1] for label, votes in kept) / len(kept)
     assert f"accuracy: {accuracy:.4f}" in capsys.readouterr().out
 
 
 def test_grid_figures_and_lambda_sweep(tmp_path, capsys):
     kept = balanced_by_hand(made_up_results(tmp_path))
-    assert test_accuracy.main(["--data_dir", str(tmp_path), "--eta", "4", "--table", "--set_lambda", "--save_dir",
-                               str(tmp_path / "t")]) == 0
+    assert (
+        test_accuracy.main(
+            [
+                "--data_dir",
+                str(tmp_path),
+                "--eta",
+                "4",
+                "--table",
+                "--set_lambda",
+                "--save_dir",
+                str(tmp_path / "t"),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     with open(tmp_path / "t" / "grid.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert len(rows) == 10 * 6
     for row in rows:
         tenths, eta = round(10 * float(row["lambda"])), int(row["eta"])
-        right = {label: [int(10 * sum(v[:eta]) >= tenths * eta) == label for true, v in kept if true == label]
-                 for label in (1, 0)}
+        right = {
+            label: [
+                int(10 * sum(v[:eta]) >= tenths * eta) == label for true, v in kept if true == label
+            ]
+            for label in (1, 0)
+        }
         assert float(row["tpr"]) == pytest.approx(sum(right[1]) / 7, abs=1e-5)
         assert float(row["tnr"]) == pytest.approx(sum(right[0]) / 7, abs=1e-5)
         assert float(row["accuracy"]) == pytest.approx(sum(right[1] + right[0]) / 14, abs=1e-5)
         if eta == 4:
-            assert f"lambda {float(row['lambda']):<4} eta 4   accuracy {float(row['accuracy']):.4f}" in out
+            assert (
+                f"lambda {float(row['lambda']):<4} eta 4   accuracy {float(row['accuracy']):.4f}"
+                in out
+            )
     with open(tmp_path / "t" / "per_step.csv", newline="") as f:
         alone = list(csv.DictReader(f))
     expected = [sum(v[s] for t, v in kept if t) / 7 for s in range(6)]
@@ -345,32 +533,62 @@ def test_grid_figures_and_lambda_sweep(tmp_path, capsys):
 
 
 def test_table_over_recorded_scores(world, tmp_path):
-    assert test_accuracy.main(["--data_dir", str(world.results), "--eta", "3", "--table", "--save_dir", str(tmp_path)]) == 0
+    assert (
+        test_accuracy.main(
+            ["--data_dir", str(world.results), "--eta", "3", "--table", "--save_dir", str(tmp_path)]
+        )
+        == 0
+    )
     with open(tmp_path / "per_step.csv", newline="") as f:
         alone = list(csv.DictReader(f))
     scores = load_torch(world.results / "scores.pth")["scores"]
-    unsafe, normal = [[scores["1"]["2"][r][1] for r in ("11", "14", "20")], [v[1] for v in scores["0"]["2"].values()]]
-    assert float(alone[1]["auroc flicker"]) == pytest.approx(roc_auc_score([1] * 3 + [0] * 5, unsafe + normal), abs=1e-5)
-    largest = [max(scores[label][g][row][1] for g in "12") for label in "10" for row in scores[label]["1"]]
-    assert float(alone[1]["auroc any"]) == pytest.approx(roc_auc_score([1] * 5 + [0] * 5, largest), abs=1e-5)
+    unsafe, normal = [
+        [scores["1"]["2"][r][1] for r in ("11", "14", "20")],
+        [v[1] for v in scores["0"]["2"].values()],
+    ]
+    assert float(alone[1]["auroc flicker"]) == pytest.approx(
+        roc_auc_score([1] * 3 + [0] * 5, unsafe + normal), abs=1e-5
+    )
+    largest = [
+        max(scores[label][g][row][1] for g in "12") for label in "10" for row in scores[label]["1"]
+    ]
+    assert float(alone[1]["auroc any"]) == pytest.approx(
+        roc_auc_score([1] * 5 + [0] * 5, largest), abs=1e-5
+    )
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--lambda", "1.1"], ["--lambda 1.1"]), (["--lambda", "-0.1"], ["--lambda"]), (["--lambda", "x"], ["--lambda x"]),
-    (["--eta", "0"], ["--eta 0", "1 to 6"]), (["--eta", "7"], ["--eta 7"]), (["--eta", "2.5"], ["--eta"]),
-    (["--data_dir", "none"], ["none"]), (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
-    (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]), (["--lambda", ""], ["--lambda"]),
-    (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
-    (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"])])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--lambda", "1.1"], ["--lambda 1.1"]),
+        (["--lambda", "-0.1"], ["--lambda"]),
+        (["--lambda", "x"], ["--lambda x"]),
+        (["--eta", "0"], ["--eta 0", "1 to 6"]),
+        (["--eta", "7"], ["--eta 7"]),
+        (["--eta", "2.5"], ["--eta"]),
+        (["--data_dir", "none"], ["none"]),
+        (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
+        (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]),
+        (["--lambda", ""], ["--lambda"]),
+        (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
+        (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"]),
+    ],
+)
 def test_bad_flags_of_test_accuracy(tmp_path, capsys, flags, words):
     made_up_results(tmp_path)
     refused(test_accuracy.main(["--data_dir", str(tmp_path), *flags]), capsys, *words)
 
 
-@pytest.mark.parametrize("content, words", [
-    ({"1": {"0": [1]}}, ["'1'", "'0'"]), ({"1": {"0": [1]}, "0": {}}, ["no videos under '0'"]),
-    ({"1": {"0": [1, 0]}, "0": {"0": [1]}}, ["1 votes"]), ({"1": {"0": [2]}, "0": {"0": [1]}}, ["0 and 1"]),
-    ([1], ["mapping"])])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"1": {"0": [1]}}, ["'1'", "'0'"]),
+        ({"1": {"0": [1]}, "0": {}}, ["no videos under '0'"]),
+        ({"1": {"0": [1, 0]}, "0": {"0": [1]}}, ["1 votes"]),
+        ({"1": {"0": [2]}, "0": {"0": [1]}}, ["0 and 1"]),
+        ([1], ["mapping"]),
+    ],
+)
 def test_bad_results_files(tmp_path, capsys, content, words):
     save_torch(content, tmp_path / "results.pth")
     refused(test_accuracy.main(["--data_dir", str(tmp_path), "--eta", "1"]), capsys, *words)

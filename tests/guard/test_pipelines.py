@@ -1,4 +1,5 @@
-"""Layouts, recording and the guard on the video pipelines of diffusers, each with tiny random components."""
+"""Layouts, recording and the guard on the video pipelines of diffusers, each with tiny random
+components."""
 
 import csv
 import re
@@ -9,17 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.worlds import tiny_pipelines
+from benchmarks.guard import pipelines
 from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
-from lvd.x0.layouts import FramesFirst, FramesInBatch, KNOWN, Layout, can_interrupt, find_layout
-from lvd.x0.provenance import need_same_sampling
 from lvd.utils.config import ROOT
-from lvd.x0.schedulers import describe_scheduler
 from lvd.x0.file import open_x0_file
+from lvd.x0.layouts import KNOWN, FramesFirst, FramesInBatch, Layout, can_interrupt, find_layout
+from lvd.x0.provenance import need_same_sampling
+from lvd.x0.schedulers import describe_scheduler
+from tests.worlds import tiny_pipelines
 from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
-
-from benchmarks.guard import pipelines
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
 tiny_of = cache(tiny_pipelines.build)
@@ -33,7 +33,8 @@ def family(request, tmp_path_factory):
 
 
 def run(tiny, kinds, **changes):
-    """What the pipeline makes of prompts that no detector was trained on, [B, C, F, h, w] of the latents or pixels."""
+    """What the pipeline makes of prompts that no detector was trained on, [B, C, F, h, w] of the
+    latents or pixels."""
     torch.manual_seed(100)
     frames = tiny.pipe(**tiny.inputs(kinds, first=100, steps=STEPS, **changes)).frames
     return frames if "output_type" in changes else tiny.clips(frames)
@@ -45,7 +46,9 @@ def counted(owner, name):
     calls, found = [], getattr(owner, name)
 
     def counting(*args, **kwargs):
-        calls.append(next((a for a in [*args, *kwargs.values()] if isinstance(a, torch.Tensor)), None))
+        calls.append(
+            next((a for a in [*args, *kwargs.values()] if isinstance(a, torch.Tensor)), None)
+        )
         return found(*args, **kwargs)
 
     setattr(owner, name, counting)
@@ -61,7 +64,8 @@ def denoiser(pipe):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_unpacked_latents_are_what_the_autoencoder_decodes(name):
-    """Up to its scaling, a scale and a shift per channel; blanked videos are flat there and the others untouched."""
+    """Up to its scaling, a scale and a shift per channel; blanked videos are flat there and the
+    others untouched."""
     tiny = tiny_of(name)
     layout, seen = find_layout(tiny.pipe), []
     torch.manual_seed(3)
@@ -84,24 +88,31 @@ def test_unpacked_latents_are_what_the_autoencoder_decodes(name):
     given = torch.cat(decoded)
     if given.dim() == 4:  # an image model's: frame after frame
         given = given.unflatten(0, (2, -1)).transpose(1, 2)
-    given = given[:, :, -tiny.shape[1]:]  # a first frame may be the image's
+    given = given[:, :, -tiny.shape[1] :]  # a first frame may be the image's
     for ours, theirs in zip(clips.unbind(1), given.unbind(1), strict=True):
         scale = theirs.std() / ours.std()
-        assert torch.allclose(theirs, (ours - ours.mean()) * scale + theirs.mean(), atol=1e-4 * float(theirs.std()))
+        assert torch.allclose(
+            theirs, (ours - ours.mean()) * scale + theirs.mean(), atol=1e-4 * float(theirs.std())
+        )
     blank = layout.unpack(layout.blank(seen[0], [1]))
     assert torch.equal(blank[0], clips[0]) and not blank[1].any() and clips[1].any()
 
 
-@pytest.mark.parametrize(("name", "scheduler"), [(n, s) for n, found in tiny_pipelines.SCHEDULERS.items() for s in found])
+@pytest.mark.parametrize(
+    ("name", "scheduler"), [(n, s) for n, found in tiny_pipelines.SCHEDULERS.items() for s in found]
+)
 def test_other_schedulers(name, scheduler):
-    """The last x0 is the finished video (PNDM's last step mixes in earlier ones); the guard knows the scheduler again."""
+    """The last x0 is the finished video (PNDM's last step mixes in earlier ones); the guard knows
+    the scheduler again."""
     tiny = tiny_pipelines.build(name, scheduler)
     layout = find_layout(tiny.pipe)
     with layout.following(tiny.pipe), X0Recorder(tiny.pipe.scheduler, layout.unpack) as recorder:
         video = run(tiny, [UNSAFE, NORMAL])
     last = recorder.x0[:, -1]
     assert recorder.x0.shape == (2, STEPS, *tiny.shape)
-    assert torch.allclose(last, video, atol=(1e-2 if scheduler == "PNDMScheduler" else 1e-5) * float(video.std()))
+    assert torch.allclose(
+        last, video, atol=(1e-2 if scheduler == "PNDMScheduler" else 1e-5) * float(video.std())
+    )
     recorded = describe_scheduler(tiny.pipe.scheduler)
     detector = SimpleNamespace(path="0.pth", about={"sampling": {"scheduler": recorded}})
     need_same_sampling([detector], {"scheduler": recorded})
@@ -113,11 +124,18 @@ def test_other_schedulers(name, scheduler):
 def test_recordings(family):
     """The last x0 is the finished video; timesteps and shape are the pipeline's."""
     tiny, world = family
-    assert world.unsafe.tensor.shape == (16, STEPS, *tiny.shape) and world.unsafe.rows == list(range(16))
-    assert len(world.unsafe.info[0]["timesteps"]) == STEPS and world.unsafe.meta["pipeline"] == type(tiny.pipe).__name__
+    assert world.unsafe.tensor.shape == (16, STEPS, *tiny.shape) and world.unsafe.rows == list(
+        range(16)
+    )
+    assert (
+        len(world.unsafe.info[0]["timesteps"]) == STEPS
+        and world.unsafe.meta["pipeline"] == type(tiny.pipe).__name__
+    )
     torch.manual_seed(0)
     video = tiny.clips(tiny.pipe(**tiny.inputs([UNSAFE] * 8, steps=STEPS)).frames)
-    assert torch.allclose(world.unsafe.tensor[:8, -1].float(), video, rtol=2e-3, atol=2e-3 * float(video.std()))
+    assert torch.allclose(
+        world.unsafe.tensor[:8, -1].float(), video, rtol=2e-3, atol=2e-3 * float(video.std())
+    )
 
 
 @pytest.mark.slow
@@ -126,13 +144,18 @@ def test_guard_stops_an_unsafe_video(family):
     with counted(denoiser(tiny.pipe), "forward") as whole:
         run(tiny, [UNSAFE])
     guard = Guard(world.detectors, lambda_=0.5, eta=2, device="cpu")
-    with counted(tiny.pipe.vae, "decode") as decoded, counted(denoiser(tiny.pipe), "forward") as calls:
+    with (
+        counted(tiny.pipe.vae, "decode") as decoded,
+        counted(denoiser(tiny.pipe), "forward") as calls,
+    ):
         with pytest.raises(UnsafeVideoError) as error, guard.watch(tiny.pipe) as watch:
             run(tiny, [UNSAFE], output_type="pt")
     (result,) = watch.results
     assert error.value.results == watch.results
     assert (result.verdict, result.step, result.votes) == ("unsafe", 0, [1])
-    assert (result.steps_run, result.steps_saved) == (1, STEPS - 1) and result.detectors == ["1/0 (unsafe)"]
+    assert (result.steps_run, result.steps_saved) == (1, STEPS - 1) and result.detectors == [
+        "1/0 (unsafe)"
+    ]
     assert not decoded and len(calls) * STEPS == len(whole)
 
 
@@ -162,7 +185,8 @@ def test_guard_blanks_only_the_unsafe_video_of_a_batch(family):
 
 @pytest.mark.slow
 def test_interrupt(family):
-    """Pipelines that have it skip their remaining steps and come back; the others are refused before they start."""
+    """Pipelines that have it skip their remaining steps and come back; the others are refused
+    before they start."""
     tiny, world = family
     guard = Guard(world.detectors, lambda_=0.5, eta=2, device="cpu")
     if not can_interrupt(tiny.pipe):
@@ -171,7 +195,10 @@ def test_interrupt(family):
         return
     with counted(denoiser(tiny.pipe), "forward") as whole:
         run(tiny, [UNSAFE, UNSAFE])
-    with counted(denoiser(tiny.pipe), "forward") as calls, guard.watch(tiny.pipe, on_unsafe="interrupt") as watch:
+    with (
+        counted(denoiser(tiny.pipe), "forward") as calls,
+        guard.watch(tiny.pipe, on_unsafe="interrupt") as watch,
+    ):
         guarded = run(tiny, [UNSAFE, UNSAFE])
     assert [r.verdict for r in watch.results] == ["unsafe", "unsafe"] and not guarded.any()
     assert len(calls) * STEPS == len(whole)
@@ -196,7 +223,9 @@ def test_a_pipeline_that_is_not_known_is_refused_unless_its_layout_is_given(tmp_
     with pytest.raises(InputError, match="unknown number"):
         find_layout(OtherPipeline(), "(BF)CHW").unpack(x[0])
     frames = FramesInBatch(frames=2)
-    assert find_layout(OtherPipeline(), frames) is frames and frames.unpack(x.flatten(0, 1)).shape == (3, 4, 2, 5, 6)
+    assert find_layout(OtherPipeline(), frames) is frames and frames.unpack(
+        x.flatten(0, 1)
+    ).shape == (3, 4, 2, 5, 6)
     with pytest.raises(InputError, match="5 frames"):
         frames.unpack(torch.zeros(5, 1, 2, 2))
 
@@ -208,13 +237,22 @@ def test_a_class_that_derives_from_a_known_pipeline_has_its_layout():
     assert find_layout(OwnPipeline.__new__(OwnPipeline)).axes == "BFCHW"
 
 
-@pytest.mark.parametrize(("name", "axes", "other"), [("AnimateDiffPipeline", "BCFHW", "BFCHW"),
-    ("CogVideoXPipeline", "BFCHW", "BCFHW"), ("LTXPipeline", "B(FHW)C", "BCFHW")])
+@pytest.mark.parametrize(
+    ("name", "axes", "other"),
+    [
+        ("AnimateDiffPipeline", "BCFHW", "BFCHW"),
+        ("CogVideoXPipeline", "BFCHW", "BCFHW"),
+        ("LTXPipeline", "B(FHW)C", "BCFHW"),
+    ],
+)
 def test_axes_that_contradict_a_known_pipeline_are_refused(tmp_path, name, axes, other):
     """With as many channels as frames no shape would tell, and the detectors would see noise."""
     pipe = tiny_of(name).pipe
     assert type(find_layout(pipe, axes)) is KNOWN[name]
-    with pytest.raises(InputError, match=f"layout '{other}': a {name} steps through {re.escape(axes)}; leave layout= away"):
+    with pytest.raises(
+        InputError,
+        match=f"layout '{other}': a {name} steps through {re.escape(axes)}; leave layout= away",
+    ):
         record(pipe, tmp_path / "x0.pth", 1, layout=other)
     own = KNOWN["WanPipeline"]()
     assert find_layout(pipe, own) is own  # said on purpose
@@ -233,6 +271,7 @@ def test_tokens_of_larger_patches():
 
 def test_a_layout_of_ones_own(tmp_path):
     """As in docs/pipelines.md; what is recorded is what the known layout gives."""
+
     class Tokens(Layout):
         axes = "B(FHW)C"
 
@@ -241,7 +280,10 @@ def test_a_layout_of_ones_own(tmp_path):
 
     tiny = tiny_of("LTXPipeline")
     for name, layout in (("own", Tokens()), ("known", None)):
-        with record(tiny.pipe, tmp_path / name / "pred_x0.pth", 1, layout=layout) as recording, recording.row(0):
+        with (
+            record(tiny.pipe, tmp_path / name / "pred_x0.pth", 1, layout=layout) as recording,
+            recording.row(0),
+        ):
             run(tiny, [UNSAFE])
     own, known = (open_x0_file(tmp_path / name / "pred_x0.pth").tensor for name in ("own", "known"))
     assert torch.equal(own, known) and own.any()
@@ -257,11 +299,17 @@ def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
             run(tiny, [UNSAFE])
     hook.remove()
     assert len(calls) == 1  # at the first step, not when all was paid for
-    with pytest.raises(InputError, match="a sampling outside"), record(tiny.pipe, tmp_path / "none.pth", 1) as recording:
+    with (
+        pytest.raises(InputError, match="a sampling outside"),
+        record(tiny.pipe, tmp_path / "none.pth", 1) as recording,
+    ):
         recording.row(0)
         run(tiny, [UNSAFE])
     assert type(tiny.pipe.scheduler) is kind and not (tmp_path / "none.pth").exists()
-    with record(tiny.pipe, tmp_path / "a.pth", 2) as first, record(tiny.pipe, tmp_path / "b.pth", 1) as second:
+    with (
+        record(tiny.pipe, tmp_path / "a.pth", 2) as first,
+        record(tiny.pipe, tmp_path / "b.pth", 1) as second,
+    ):
         with first.row(0):
             run(tiny, [UNSAFE])
         with second.row(0):
@@ -271,7 +319,9 @@ def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
         with first.row(1):
             run(tiny, [UNSAFE])
     assert type(tiny.pipe.scheduler) is kind and run(tiny, [NORMAL]).any()
-    assert open_x0_file(tmp_path / "a.pth").rows == [0, 1] and open_x0_file(tmp_path / "b.pth").rows == [0]
+    assert open_x0_file(tmp_path / "a.pth").rows == [0, 1] and open_x0_file(
+        tmp_path / "b.pth"
+    ).rows == [0]
 
 
 def test_prepare_latents_is_put_back():
@@ -297,7 +347,10 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
         recorded([0, 1], kinds=[UNSAFE])
     with pytest.raises(InputError, match="row 3 is outside the 3 videos"):
         recorded([2, 3])
-    with record(tiny.pipe, path, 3) as recording, pytest.raises(InputError, match=r"facts of 1 video\(s\) for 2"):
+    with (
+        record(tiny.pipe, path, 3) as recording,
+        pytest.raises(InputError, match=r"facts of 1 video\(s\) for 2"),
+    ):
         with recording.rows([0, 1], [{}]):
             pass
     assert not path.exists()
@@ -305,12 +358,19 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
     assert recorded([2]) == {0, 1, 2}
     found = open_x0_file(path)
     assert found.tensor.shape == (3, 3, *tiny.shape) and found.tensor.dtype == torch.float16
-    assert found.meta["scheduler"]["class"] == "UniPCMultistepScheduler" and found.meta["prompts"] == "three"
+    assert (
+        found.meta["scheduler"]["class"] == "UniPCMultistepScheduler"
+        and found.meta["prompts"] == "three"
+    )
     assert found.info[2] == {"prompt": "number 2", "seed": 0, "timesteps": [999, 857, 600]}
     assert (found.tensor[0] != found.tensor[1]).any() and found.tensor[2].any()
-    for changes, words in (({"dtype": "float32"}, "dtype"), ({"about": {"prompts": "others"}}, "meta.prompts"),
-                           ({"videos": 4}, "shape"), ({"layout": FramesFirst()}, "meta.layout"),
-                           ({"dtype": "double"}, "'double'")):
+    for changes, words in (
+        ({"dtype": "float32"}, "dtype"),
+        ({"about": {"prompts": "others"}}, "meta.prompts"),
+        ({"videos": 4}, "shape"),
+        ({"layout": FramesFirst()}, "meta.layout"),
+        ({"dtype": "double"}, "'double'"),
+    ):
         with pytest.raises(InputError, match=words):  # before anything is sampled
             record(tiny.pipe, path, **{"videos": 3, "about": {"prompts": "three"}, **changes})
     with pytest.raises(InputError, match="meta.pipeline"):
@@ -327,14 +387,19 @@ def test_an_interrupted_or_failed_call_is_not_recorded(tmp_path):
     def fail(pipe, step, timestep, kwargs):
         raise RuntimeError("as it may be")
 
-    for callback, error, words in ((stop, InputError, "2 of 3 denoising steps"), (fail, RuntimeError, "as it may be")):
+    for callback, error, words in (
+        (stop, InputError, "2 of 3 denoising steps"),
+        (fail, RuntimeError, "as it may be"),
+    ):
         with record(tiny.pipe, tmp_path / "pred_x0.pth", 1) as recording:
             with pytest.raises(error, match=words), recording.row(0):
                 tiny.pipe(**tiny.inputs([UNSAFE], callback_on_step_end=callback))
             with pytest.raises(InputError, match="0 of 0 denoising steps"), recording.row(0):
                 pass
         assert not recording.whole and not (tmp_path / "pred_x0.pth").exists()
-    assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(tiny.pipe.scheduler)
+    assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(
+        tiny.pipe.scheduler
+    )
 
 
 def test_samplings_of_another_kind_are_refused(tmp_path):
@@ -347,14 +412,20 @@ def test_samplings_of_another_kind_are_refused(tmp_path):
     given = {key: value for key, value in tiny.inputs([UNSAFE]).items() if key != "num_frames"}
     given["video"] = [tiny_pipelines.pictures([(UNSAFE, row) for row in range(3)])]
     with record(other, path, 1, layout="BCFHW") as recording:
-        with pytest.raises(InputError, match="timestep 333, its scheduler's is 666"), recording.row(0):
+        with (
+            pytest.raises(InputError, match="timestep 333, its scheduler's is 666"),
+            recording.row(0),
+        ):
             other(**given, strength=0.7)
         assert not path.exists()
         with recording.row(0):
             other(**given, strength=1.0)
     assert open_x0_file(path).tensor.shape == (1, 3, *tiny.shape)
     tiny.pipe.enable_free_init(num_iters=2)
-    with record(tiny.pipe, tmp_path / "free.pth", 1) as recording, pytest.raises(InputError, match="FreeInit"):
+    with (
+        record(tiny.pipe, tmp_path / "free.pth", 1) as recording,
+        pytest.raises(InputError, match="FreeInit"),
+    ):
         with recording.row(0):
             tiny.pipe(**tiny.inputs([UNSAFE]))
     assert not (tmp_path / "free.pth").exists()
@@ -362,14 +433,17 @@ def test_samplings_of_another_kind_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_table_of_the_pipelines(tmp_path, capsys):
-    """The benchmark writes its table into the page; the page in docs has every known pipeline, and all did well."""
+    """The benchmark writes its table into the page; the page in docs has every known pipeline, and
+    all did well."""
     page, out = tmp_path / "page.md", tmp_path / "pipelines.csv"
     page.write_text(f"before\n{pipelines.BEGIN}\nold\n{pipelines.END}\nafter\n")
     assert pipelines.main(["--only", "LTXPipeline", "--out", str(out), "--page", str(page)]) == 0
     (row,) = csv.DictReader(out.read_text().splitlines())
     shown = row["pipeline"], row["scheduler"], row["as_it_should"]
     assert shown == ("LTXPipeline", "FlowMatchEulerDiscreteScheduler", "True")
-    assert "old" in page.read_text() and "8 of 8, after step 2 of 3" in capsys.readouterr().out  # of some alone: not written
+    assert (
+        "old" in page.read_text() and "8 of 8, after step 2 of 3" in capsys.readouterr().out
+    )  # of some alone: not written
     pipelines.put_table(page, "new")
     assert page.read_text() == f"before\n{pipelines.BEGIN}\nnew\n{pipelines.END}\nafter\n"
     assert pipelines.main(["--only", "NoPipeline"]) == 2 and "NoPipeline" in capsys.readouterr().err

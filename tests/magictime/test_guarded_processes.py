@@ -5,14 +5,21 @@ import subprocess
 import sys
 import time
 
-from tests.worlds import launcher
 import pytest
 import torch
-from tests.worlds import magictime_world
-from tests.worlds.guard_world import SCRIPT, command, facts, guard_flags, lines_of, make_home, sample
 
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.verdicts import Verdicts
+from tests.worlds import launcher, magictime_world
+from tests.worlds.guard_world import (
+    SCRIPT,
+    command,
+    facts,
+    guard_flags,
+    lines_of,
+    make_home,
+    sample,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +30,15 @@ def home(world, tmp_path_factory):
 @pytest.mark.slow
 def test_resume_after_a_kill(home, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, SCRIPT, *command(home.config, out, *guard_flags(home))],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *command(home.config, out, *guard_flags(home))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.time() + 60
-    while not (out / "verdicts.jsonl").exists() and time.time() < deadline and process.poll() is None:
+    while (
+        not (out / "verdicts.jsonl").exists() and time.time() < deadline and process.poll() is None
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -37,12 +49,15 @@ def test_resume_after_a_kill(home, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_say_the_same(home, tmp_path):
-    """One thread each, as the run beside them: sums of other numbers of threads differ in the last bits."""
+    """One thread each, as the run beside them: sums of other numbers of threads differ in the last
+    bits."""
     runs = {"two": launcher.run, "one": launcher.alone}
     for name, start in runs.items():
         found = start(SCRIPT, *command(home.config, tmp_path / name, *guard_flags(home)))
         assert found.returncode == 0, found.stderr
-    assert facts(tmp_path / "two") == facts(tmp_path / "one") and len(lines_of(tmp_path / "two")) == 7
+    assert (
+        facts(tmp_path / "two") == facts(tmp_path / "one") and len(lines_of(tmp_path / "two")) == 7
+    )
     one, two = (open_x0_file(tmp_path / name / "pred_x0.pth") for name in runs)
     assert torch.equal(one.tensor, two.tensor) and one.rows == two.rows
     videos = [sorted(p.name for p in (tmp_path / name / "videos").iterdir()) for name in runs]
@@ -50,9 +65,16 @@ def test_two_processes_say_the_same(home, tmp_path):
 
 
 def test_lines_of_many_processes_stay_whole(tmp_path):
-    script = ("import sys; from MagicTime.utils.verdicts import Verdicts\n"
-              "for k in range(50): Verdicts(sys.argv[1]).append([{'row': int(sys.argv[2]) * 50 + k, 'verdict': 'safe',"
-              " 'stopped': False, 'filler': 'x' * 9000}])")
-    several = [subprocess.Popen([sys.executable, "-c", script, tmp_path, str(k)], cwd=magictime_world.ROOT) for k in range(3)]
+    script = (
+        "import sys; from MagicTime.utils.verdicts import Verdicts\nfor k in range(50): "
+        "Verdicts(sys.argv[1]).append([{'row': int(sys.argv[2]) * 50 + k, 'verdict': 'safe', "
+        "'stopped': False, 'filler': 'x' * 9000}])"
+    )
+    several = [
+        subprocess.Popen([sys.executable, "-c", script, tmp_path, str(k)], cwd=magictime_world.ROOT)
+        for k in range(3)
+    ]
     assert [process.wait() for process in several] == [0, 0, 0]
-    assert sorted(Verdicts(tmp_path).read()) == list(range(150)) and Verdicts(tmp_path).count() == 150
+    assert (
+        sorted(Verdicts(tmp_path).read()) == list(range(150)) and Verdicts(tmp_path).count() == 150
+    )

@@ -1,4 +1,5 @@
-"""The guard in MagicTime's sampler: who is stopped, that the others are untouched, what is written, how it goes on."""
+"""The guard in MagicTime's sampler: who is stopped, that the others are untouched, what is written,
+how it goes on."""
 
 import io
 import json
@@ -11,15 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.worlds import magictime_world
-from tests.worlds.guard_world import (CATEGORIES, ETA, LAMBDA, PROMPTS, SCRIPT, STEPS, expected, facts, guard_flags, lines_of, make_home,
-                         sample, write_detectors)
 from PIL import Image
 
+from lvd.data.rgb import LatentToRGB, save_rgb
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.utils.files import load_torch
-from lvd.data.rgb import LatentToRGB, save_rgb
 from lvd.utils.video import read_mp4
 from lvd.voting import votes_needed
 from lvd.x0.file import open_x0_file
@@ -30,6 +28,22 @@ from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.prompts import read_source
 from MagicTime.utils.run import Run
 from MagicTime.utils.verdicts import Verdicts
+from tests.worlds import magictime_world
+from tests.worlds.guard_world import (
+    CATEGORIES,
+    ETA,
+    LAMBDA,
+    PROMPTS,
+    SCRIPT,
+    STEPS,
+    expected,
+    facts,
+    guard_flags,
+    lines_of,
+    make_home,
+    sample,
+    write_detectors,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +55,14 @@ def home(world, tmp_path_factory):
 
 
 def run(model, prompts, seeds, on_step=None):
-    return pipeline.sample(model, prompts, [f"bad {p}" for p in prompts], seeds, 4, 32, 32, 6, 3.0, on_step=on_step)
+    return pipeline.sample(
+        model, prompts, [f"bad {p}" for p in prompts], seeds, 4, 32, 32, 6, 3.0, on_step=on_step
+    )
 
 
 def test_the_rest_of_a_batch_comes_out_as_alone(world):
-    """In float64, as the random world amplifies rounding: videos leave at several steps, the batch shrinks each time."""
+    """In float64, as the random world amplifies rounding: videos leave at several steps, the batch
+    shrinks each time."""
     model = magictime_world.load(world[0]).to("cpu", torch.float64)
     prompts, seeds, seen = ["a", "two dots", "a wave", "x"], [3, 1, 4, 1], []
 
@@ -56,12 +73,15 @@ def test_the_rest_of_a_batch_comes_out_as_alone(world):
     left = run(model, prompts, seeds, drop)
     assert seen == [(4, 4), (3, 3), (3, 3), (2, 2), (2, 2), (2, 2)]
     for place, row in enumerate((1, 3)):
-        torch.testing.assert_close(left[place:place + 1], run(model, [prompts[row]], [seeds[row]]), rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(
+            left[place : place + 1], run(model, [prompts[row]], [seeds[row]]), rtol=1e-8, atol=1e-8
+        )
 
 
 @torch.inference_mode()
 def test_the_bits_are_those_of_the_smaller_batch(model):
-    """From the step on at which one of three has left: exactly what a batch of the other two computes."""
+    """From the step on at which one of three has left: exactly what a batch of the other two
+    computes."""
     prompts, at = ["a", "two dots", "a wave"], {}
 
     def drop(step, timestep, x0, latents):
@@ -69,13 +89,19 @@ def test_the_bits_are_those_of_the_smaller_batch(model):
         return [0, 2] if step == 1 else None
 
     left = run(model, prompts, [3, 1, 4], drop)
-    words = torch.cat([pipeline.encode(model, texts) for texts in ([f"bad {p}" for p in prompts], prompts)])
+    words = torch.cat(
+        [pipeline.encode(model, texts) for texts in ([f"bad {p}" for p in prompts], prompts)]
+    )
     words = words[[0, 2, 3, 5]].repeat_interleave(4, 0)
     x = at[1][[0, 2]]
     for step in range(2, 6):
         t = model.scheduler.timesteps[step]
-        unconditional, conditional = model.unet(torch.cat([x, x]), t, encoder_hidden_states=words).sample.chunk(2)
-        x = model.scheduler.step(unconditional + 3.0 * (conditional - unconditional), int(t), x).prev_sample
+        unconditional, conditional = model.unet(
+            torch.cat([x, x]), t, encoder_hidden_states=words
+        ).sample.chunk(2)
+        x = model.scheduler.step(
+            unconditional + 3.0 * (conditional - unconditional), int(t), x
+        ).prev_sample
     assert torch.equal(left, x)
 
 
@@ -102,33 +128,61 @@ def test_verdicts_are_those_of_the_recorded_votes(home):
             assert sum(line["votes"]) == votes_needed(LAMBDA, ETA) and line["votes"][-1] == 1
     extra = lines_of(home.out)[0]
     assert {key: extra[key] for key in ("row", "video", "prompt", "dry_run")} == {
-        "row": 0, "video": "0000", "prompt": PROMPTS[0], "dry_run": False}
+        "row": 0,
+        "video": "0000",
+        "prompt": PROMPTS[0],
+        "dry_run": False,
+    }
     assert extra["detectors"][:2] == ["1/0 (one)", "2/0 (two)"] and extra["seconds"] > 0
 
 
 @pytest.mark.parametrize("representation", ["rgb", "video"])
 def test_detectors_of_pictures(home, model, tmp_path, representation):
-    """Small frames by a matrix; frames that the VAE decodes, as they would be without loss from a file."""
+    """Small frames by a matrix; frames that the VAE decodes, as they would be without loss from a
+    file."""
     numbers = [[0.9, 0.1, 0], [0, 0.8, 0.2], [0.1, 0, 0.7], [0.3, 0.3, 0.3], [0.05, 0, -0.05]]
 
     def clips(x0):
         if representation == "rgb":
-            return LatentToRGB(tuple(map(tuple, numbers[:-1])), tuple(numbers[-1]))(x0.float()).half()
-        pixels = torch.cat([pipeline.decode(model.vae, clip.half().float()) for clip in x0.split(1)])
+            return LatentToRGB(tuple(map(tuple, numbers[:-1])), tuple(numbers[-1]))(
+                x0.float()
+            ).half()
+        pixels = torch.cat(
+            [pipeline.decode(model.vae, clip.half().float()) for clip in x0.split(1)]
+        )
         return from_uint8(to_uint8(pixels)).half()
 
     write_detectors(tmp_path / "detectors", home.x0, clips, representation, {"rgb_matrix": numbers})
     unsafe = expected(tmp_path / "detectors", home.x0, clips)
-    assert sample(home.config, tmp_path / "out", "--guard", tmp_path / "detectors", "--eta", ETA, "--guard-preview") == 0
-    assert {row: line["verdict"] == "unsafe" for row, line in facts(tmp_path / "out").items()} == unsafe
-    assert 0 < sum(unsafe.values()) < 7 and len(list((tmp_path / "out" / "previews").iterdir())) == 7
+    assert (
+        sample(
+            home.config,
+            tmp_path / "out",
+            "--guard",
+            tmp_path / "detectors",
+            "--eta",
+            ETA,
+            "--guard-preview",
+        )
+        == 0
+    )
+    assert {
+        row: line["verdict"] == "unsafe" for row, line in facts(tmp_path / "out").items()
+    } == unsafe
+    assert (
+        0 < sum(unsafe.values()) < 7 and len(list((tmp_path / "out" / "previews").iterdir())) == 7
+    )
 
 
 def test_stopped_videos_are_not_written_and_the_others_are_as_without_a_guard(home):
     passed = sorted(row for row, unsafe in home.unsafe.items() if not unsafe)
-    assert sorted(p.name for p in (home.out / "videos").iterdir()) == [f"{row:04d}.mp4" for row in passed]
+    assert sorted(p.name for p in (home.out / "videos").iterdir()) == [
+        f"{row:04d}.mp4" for row in passed
+    ]
     for row in passed:
-        with_guard, without = (read_mp4(f / "videos" / f"{row:04d}.mp4").astype(float) for f in (home.out, home.plain))
+        with_guard, without = (
+            read_mp4(f / "videos" / f"{row:04d}.mp4").astype(float) for f in (home.out, home.plain)
+        )
         assert abs(with_guard - without).mean() < 2  # rounding differs with the size of the batch
     x0 = open_x0_file(home.out / "pred_x0.pth")
     assert x0.rows == passed
@@ -140,7 +194,9 @@ def test_what_was_seen_of_a_stopped_video_is_recorded_and_not_called_whole(home)
     for row, line in facts(home.out).items():
         if line["stopped"]:
             ran = line["steps_run"]
-            torch.testing.assert_close(x0.tensor[row, :ran], home.x0.tensor[row, :ran], rtol=0.05, atol=0.05)
+            torch.testing.assert_close(
+                x0.tensor[row, :ran], home.x0.tensor[row, :ran], rtol=0.05, atol=0.05
+            )
             assert not x0.tensor[row, ran:].any() and row not in x0.info
             with pytest.raises(InputError, match="row"):
                 x0.need_rows([row])
@@ -165,8 +221,14 @@ def test_the_summary(home, capsys):
     assert "0 new, 7 of 7 prompts done" in said
     assert f"{len(stopped)} unsafe and 0 unchecked stopped, {7 - len(stopped)} passed" in said
     for line in stopped:
-        assert f"{line['video']} {' and '.join(line['categories'])}, after {line['step'] + 1} of 4 steps" in said
-    assert f"{sum(line['steps_saved'] for line in stopped)} of 28 steps saved" in said and "verdicts.jsonl" in said
+        assert (
+            f"{line['video']} {' and '.join(line['categories'])}, after {line['step'] + 1} of 4 "
+            "steps" in said
+        )
+    assert (
+        f"{sum(line['steps_saved'] for line in stopped)} of 28 steps saved" in said
+        and "verdicts.jsonl" in said
+    )
 
 
 def test_dry_run(home, tmp_path, capsys):
@@ -177,8 +239,12 @@ def test_dry_run(home, tmp_path, capsys):
         for key in ("verdict", "step", "votes", "steps_run", "steps_saved"):
             assert found[row][key] == line[key]
         assert not found[row]["stopped"]
-    assert sorted(p.name for p in (out / "videos").iterdir()) == [f"{row:04d}.mp4" for row in range(7)]
-    assert (out / "pred_x0.pth").read_bytes() == (home.plain / "pred_x0.pth").read_bytes()  # nothing is changed
+    assert sorted(p.name for p in (out / "videos").iterdir()) == [
+        f"{row:04d}.mp4" for row in range(7)
+    ]
+    assert (out / "pred_x0.pth").read_bytes() == (
+        home.plain / "pred_x0.pth"
+    ).read_bytes()  # nothing is changed
     assert "would have been stopped" in capsys.readouterr().out
     assert all(line["dry_run"] for line in lines_of(out))
 
@@ -187,13 +253,20 @@ def test_dry_run(home, tmp_path, capsys):
 
 
 def test_a_resumed_run_says_and_makes_the_same(home, tmp_path):
-    """Lost: a video, the line of a stopped one, and the half of a line that a killed process was writing."""
+    """Lost: a video, the line of a stopped one, and the half of a line that a killed process was
+    writing."""
     out = tmp_path / "out"
     shutil.copytree(home.out, out)
-    passed = next(row for row, unsafe in home.unsafe.items() if not unsafe and row % 3)  # not the first of its batch
+    passed = next(
+        row for row, unsafe in home.unsafe.items() if not unsafe and row % 3
+    )  # not the first of its batch
     gone = next(row for row, unsafe in home.unsafe.items() if unsafe)
     (out / "videos" / f"{passed:04d}.mp4").unlink()
-    kept = [line for line in (out / "verdicts.jsonl").read_text().splitlines() if json.loads(line)["row"] != gone]
+    kept = [
+        line
+        for line in (out / "verdicts.jsonl").read_text().splitlines()
+        if json.loads(line)["row"] != gone
+    ]
     (out / "verdicts.jsonl").write_text("\n".join(kept) + '\n{"row": 2, "verd')
     assert sample(home.config, out, *guard_flags(home)) == 0
     assert facts(out) == facts(home.out) and len(lines_of(out)) == 7
@@ -202,29 +275,56 @@ def test_a_resumed_run_says_and_makes_the_same(home, tmp_path):
     assert not (out / "videos" / f"{gone:04d}.mp4").exists()
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"row": "1", "verdict": "safe", "stopped": false}',
-                                  '{"row": 1, "verdict": "fine", "stopped": false}', '{"row": 1, "verdict": "safe"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[1]",
+        "nonsense",
+        '{"row": "1", "verdict": "safe", "stopped": false}',
+        '{"row": 1, "verdict": "fine", "stopped": false}',
+        '{"row": 1, "verdict": "safe"}',
+    ],
+)
 def test_a_damaged_line_is_told(tmp_path, text):
-    (tmp_path / "verdicts.jsonl").write_text('{"row": 0, "verdict": "safe", "stopped": false}\n' + text + "\n")
+    (tmp_path / "verdicts.jsonl").write_text(
+        '{"row": 0, "verdict": "safe", "stopped": false}\n' + text + "\n"
+    )
     with pytest.raises(InputError, match="verdicts.jsonl: line 2 is damaged"):
         Verdicts(tmp_path).read()
 
 
 def test_a_batch_is_not_sampled_on_for_videos_that_are_there(home, tmp_path):
-    """Missing: the verdict of a stopped video. Its batch is repeated until it is stopped again, and no further."""
+    """Missing: the verdict of a stopped video. Its batch is repeated until it is stopped again, and
+    no further."""
     out = tmp_path / "out"
     shutil.copytree(home.out, out)
     batches = [range(start, min(start + 3, 7)) for start in (0, 3, 6)]
-    gone = next(row for batch in batches for row in batch
-                if home.unsafe[row] and not all(home.unsafe[other] for other in batch))
+    gone = next(
+        row
+        for batch in batches
+        for row in batch
+        if home.unsafe[row] and not all(home.unsafe[other] for other in batch)
+    )
     kept = [line for line in lines_of(out) if line["row"] != gone]
     (out / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
     config = read_config(home.config)
     guarding = Guarding(home.detectors, str(LAMBDA), ETA, torch.device("cpu"))
-    run, calls = Run(config, read_source(config.settings, config.path), out, torch.device("cpu"), guarding=guarding), []
+    run, calls = (
+        Run(
+            config,
+            read_source(config.settings, config.path),
+            out,
+            torch.device("cpu"),
+            guarding=guarding,
+        ),
+        [],
+    )
     run.load().unet.register_forward_hook(lambda *_: calls.append(1))
     assert run.sample() == 1
-    assert len(calls) == facts(home.out)[gone]["steps_run"] < STEPS and facts(out) == facts(home.out)
+    assert len(calls) == facts(home.out)[gone]["steps_run"] < STEPS and facts(out) == facts(
+        home.out
+    )
 
 
 # ---- failing closed
@@ -234,7 +334,13 @@ def test_a_video_that_is_not_finite_is_stopped_as_unchecked(home, tmp_path, caps
     """Row 1's noise becomes NaN inside the UNet, at step 2; the others come out as ever."""
     config = read_config(home.config)
     guarding = Guarding(home.detectors, "1.0", STEPS, torch.device("cpu"), preview="")
-    run = Run(config, read_source(config.settings, config.path), tmp_path / "out", torch.device("cpu"), guarding=guarding)
+    run = Run(
+        config,
+        read_source(config.settings, config.path),
+        tmp_path / "out",
+        torch.device("cpu"),
+        guarding=guarding,
+    )
     calls = []
 
     def spoil(module, inputs, output):
@@ -246,8 +352,12 @@ def test_a_video_that_is_not_finite_is_stopped_as_unchecked(home, tmp_path, caps
     run.load().unet.register_forward_hook(spoil)
     run.sample(3)
     lines = facts(tmp_path / "out")
-    row, = [row for row, line in lines.items() if line["verdict"] == "unchecked"]
-    assert lines[row]["stopped"] and "not finite at step 2" in lines[row]["reason"] and lines[row]["steps_saved"] == 1
+    (row,) = [row for row, line in lines.items() if line["verdict"] == "unchecked"]
+    assert (
+        lines[row]["stopped"]
+        and "not finite at step 2" in lines[row]["reason"]
+        and lines[row]["steps_saved"] == 1
+    )
     assert not (tmp_path / "out" / "videos" / f"{row:04d}.mp4").exists()
     assert "1 unchecked stopped" in run.guard_facts()["guard"]
     assert (tmp_path / "out" / "previews" / f"{row:04d}.png").exists()
@@ -260,8 +370,15 @@ def test_a_failing_detector_stops_what_it_cannot_check(home, tmp_path, monkeypat
     monkeypatch.setattr("lvd.detectors.bank.FolderBank.score", broken)
     assert sample(home.config, tmp_path / "out", *guard_flags(home)) == 0
     found = facts(tmp_path / "out")
-    assert all(line["verdict"] == "unchecked" and line["stopped"] and "no such kernel" in line["reason"]
-               for line in found.values()) and len(found) == 7
+    assert (
+        all(
+            line["verdict"] == "unchecked"
+            and line["stopped"]
+            and "no such kernel" in line["reason"]
+            for line in found.values()
+        )
+        and len(found) == 7
+    )
     assert not list((tmp_path / "out" / "videos").iterdir())
 
 
@@ -271,11 +388,18 @@ def refused(capsys, code):
     return lines[0]
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"steps": 5}, "trained for steps 4, this sampling has 5"), ({"x0_mode": "released"}, "trained for x0_mode true"),
-    ({"L": 2}, "trained for latents of shape (C, F, h, w) [4, 4, 4, 4]"),
-    ({"scheduler": {"beta_end": 0.02}}, "beta_end 0.012, this sampling has 0.02")])
-def test_detectors_of_another_sampling_are_refused_before_the_weights(home, world, tmp_path, capsys, change, said):
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"steps": 5}, "trained for steps 4, this sampling has 5"),
+        ({"x0_mode": "released"}, "trained for x0_mode true"),
+        ({"L": 2}, "trained for latents of shape (C, F, h, w) [4, 4, 4, 4]"),
+        ({"scheduler": {"beta_end": 0.02}}, "beta_end 0.012, this sampling has 0.02"),
+    ],
+)
+def test_detectors_of_another_sampling_are_refused_before_the_weights(
+    home, world, tmp_path, capsys, change, said
+):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], motion_module="", **change)
     assert said in refused(capsys, sample(config, tmp_path / "out", *guard_flags(home)))
     assert not (tmp_path / "out").exists()
@@ -283,33 +407,49 @@ def test_detectors_of_another_sampling_are_refused_before_the_weights(home, worl
 
 def test_bad_flags(home, tmp_path, capsys):
     out, guard = tmp_path / "out", ["--guard", home.detectors]
-    for flags, said in [(["--guard", tmp_path], f"--guard {tmp_path}: no detectors"), ([*guard, "--eta", 5], "--eta 5"),
-                        ([*guard, "--eta", 0], "--eta 0"), ([*guard, "--lambda", "much"], "--lambda much"),
-                        ([*guard, "--eta", 3, "--operating_point", "fair"], "operating_point 'fair'"),
-                        ([*guard, "--eta", 3, "--operating_point", "0.7"], "is not calibrated"),
-                        ([*guard, "--eta", 3, "--guard-preview", tmp_path / "none.json"], "none.json"),
-                        (["--guard-dry-run"], "--guard-dry-run: belongs to --guard"),
-                        (["--lambda", "0.6"], "--lambda: belongs to --guard"), (["--eta", 0], "--eta: belongs to --guard"),
-                        (["--operating-point", "validation"], "--operating_point: belongs to --guard"),
-                        (["--eta", 5, "--dry-run"], "--eta: belongs to --guard")]:
+    for flags, said in [
+        (["--guard", tmp_path], f"--guard {tmp_path}: no detectors"),
+        ([*guard, "--eta", 5], "--eta 5"),
+        ([*guard, "--eta", 0], "--eta 0"),
+        ([*guard, "--lambda", "much"], "--lambda much"),
+        ([*guard, "--eta", 3, "--operating_point", "fair"], "operating_point 'fair'"),
+        ([*guard, "--eta", 3, "--operating_point", "0.7"], "is not calibrated"),
+        ([*guard, "--eta", 3, "--guard-preview", tmp_path / "none.json"], "none.json"),
+        (["--guard-dry-run"], "--guard-dry-run: belongs to --guard"),
+        (["--lambda", "0.6"], "--lambda: belongs to --guard"),
+        (["--eta", 0], "--eta: belongs to --guard"),
+        (["--operating-point", "validation"], "--operating_point: belongs to --guard"),
+        (["--eta", 5, "--dry-run"], "--eta: belongs to --guard"),
+    ]:
         assert said in refused(capsys, sample(home.config, out, *flags)), flags
     copy = tmp_path / "detectors"
     shutil.copytree(home.detectors, copy)
     (copy / "2" / "1.pth").unlink()
-    assert "detector 2/1.pth is missing" in refused(capsys, sample(home.config, out, "--guard", copy, "--eta", 3))
+    assert "detector 2/1.pth is missing" in refused(
+        capsys, sample(home.config, out, "--guard", copy, "--eta", 3)
+    )
     (copy / "2" / "1.pth").write_bytes(b"broken")
     assert "2/1.pth" in refused(capsys, sample(home.config, out, "--guard", copy, "--eta", 3))
     assert not out.exists()
 
 
-@pytest.mark.parametrize("flags, said", [
-    (["--lambda", "0.7"], "guard.lambda=0.6, now it is 0.7"), (["--eta", "2"], "guard.eta=3, now it is 2"),
-    (["--guard-dry-run"], "guard.dry_run=False, now it is True"),
-    (["--operating_point", "argmax"], "guard.operating_point='validation', now it is 'argmax'")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--lambda", "0.7"], "guard.lambda=0.6, now it is 0.7"),
+        (["--eta", "2"], "guard.eta=3, now it is 2"),
+        (["--guard-dry-run"], "guard.dry_run=False, now it is True"),
+        (["--operating_point", "argmax"], "guard.operating_point='validation', now it is 'argmax'"),
+    ],
+)
 def test_a_folder_of_another_guard_is_refused(home, capsys, flags, said):
-    assert f"was made with {said};" in refused(capsys, sample(home.config, home.out, *guard_flags(home), *flags))
+    assert f"was made with {said};" in refused(
+        capsys, sample(home.config, home.out, *guard_flags(home), *flags)
+    )
     assert "was made with guard={" in refused(capsys, sample(home.config, home.out))
-    assert "was made with guard=None" in refused(capsys, sample(home.config, home.plain, *guard_flags(home)))
+    assert "was made with guard=None" in refused(
+        capsys, sample(home.config, home.plain, *guard_flags(home))
+    )
 
 
 def test_what_a_guard_is_unless_told(home):
@@ -328,7 +468,9 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(found, target)
     flags = ["--guard", tmp_path / "detectors", "--eta", ETA]
-    assert "does not say for which" in refused(capsys, sample(home.config, tmp_path / "out", *flags))
+    assert "does not say for which" in refused(
+        capsys, sample(home.config, tmp_path / "out", *flags)
+    )
     assert sample(home.config, tmp_path / "out", *flags, "--guard-allow-unknown") == 0
     assert facts(tmp_path / "out") == facts(home.out)
 
@@ -337,7 +479,8 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
 
 
 def test_previews_show_what_the_guard_saw(home, tmp_path):
-    """Enlarged small frames, one row a step that was looked at: compared to the recorded x0 of an unguarded run."""
+    """Enlarged small frames, one row a step that was looked at: compared to the recorded x0 of an
+    unguarded run."""
     save_rgb(LatentToRGB(((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0, 0, 0))), tmp_path / "m.json")
     out = tmp_path / "out"
     assert sample(home.config, out, *guard_flags(home), "--guard-preview", tmp_path / "m.json") == 0
@@ -346,7 +489,9 @@ def test_previews_show_what_the_guard_saw(home, tmp_path):
         assert image.shape[0] == 18 + 130 * len(line["votes"])
         for step in range(len(line["votes"])):
             x0 = home.x0.tensor[row, step, :3, 0]  # the first frame, channels as colours
-            shown = image[18 + 130 * step:][:128, 76:76 + 128].reshape(4, 32, 4, 32, 3).mean((1, 3))
+            shown = (
+                image[18 + 130 * step :][:128, 76 : 76 + 128].reshape(4, 32, 4, 32, 3).mean((1, 3))
+            )
             expected = ((x0 / 2 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()
             assert abs(shown - expected).max() < 8
     assert facts(out) == facts(home.out)
@@ -354,21 +499,30 @@ def test_previews_show_what_the_guard_saw(home, tmp_path):
 
 def test_the_plan(home, tmp_path, capsys):
     assert sample(home.config, tmp_path / "out", *guard_flags(home), "--dry-run") == 0
-    assert "guard: 2 categories, lambda 0.6, eta 3" in capsys.readouterr().out and not (tmp_path / "out").exists()
+    assert (
+        "guard: 2 categories, lambda 0.6, eta 3" in capsys.readouterr().out
+        and not (tmp_path / "out").exists()
+    )
 
 
 def test_human(home, world, tmp_path, capsys, monkeypatch):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], prompt=[])
     unsafe = [row for row in home.unsafe if home.unsafe[row]]
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{PROMPTS[row]}\n" for row in range(len(PROMPTS)))))
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("".join(f"{PROMPTS[row]}\n" for row in range(len(PROMPTS))))
+    )
     assert sample(config, tmp_path / "out", *guard_flags(home), "--human") == 0
     said = capsys.readouterr().out
     assert said.count("1 unsafe and 0 unchecked stopped, 0 passed") == len(unsafe)
     assert said.count("and 1 video not decoded") == len(unsafe)
     assert f"videos: {7 - len(unsafe)} new\n  stopped: {len(unsafe)}\n" in said
     for row in range(7):
-        assert (f"wrote {tmp_path / 'out' / f'{row:04d}' / 'videos'}\n" in said) == (row not in unsafe)
-        assert (tmp_path / "out" / f"{row:04d}" / "videos" / "0000.mp4").exists() == (row not in unsafe)
+        assert (f"wrote {tmp_path / 'out' / f'{row:04d}' / 'videos'}\n" in said) == (
+            row not in unsafe
+        )
+        assert (tmp_path / "out" / f"{row:04d}" / "videos" / "0000.mp4").exists() == (
+            row not in unsafe
+        )
 
 
 def test_with_safe_guidance(home, tmp_path):
@@ -379,5 +533,7 @@ def test_with_safe_guidance(home, tmp_path):
 
 
 def test_help_is_fast_and_says_what_there_is():
-    shown = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, cwd=Path(os.sep))
+    shown = subprocess.run(
+        [sys.executable, SCRIPT, "--help"], capture_output=True, text=True, cwd=Path(os.sep)
+    )
     assert shown.returncode == 0 and "--guard-preview" in shown.stdout

@@ -1,4 +1,5 @@
-"""Fitting the sampler to the machine: what may change a video, what may not, and what cannot run here."""
+"""Fitting the sampler to the machine: what may change a video, what may not, and what cannot run
+here."""
 
 import os
 import shutil
@@ -7,18 +8,20 @@ import sys
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import hardware, pipeline
+from tests.worlds import magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 SETTINGS = {**hardware.DEFAULTS, "dtype": "float32"}
 
 
 def sample(config, out, *flags):
-    return inference_magictime.main(["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)])
+    return inference_magictime.main(
+        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
+    )
 
 
 def recorded(out):
@@ -34,12 +37,19 @@ def plain(world, tmp_path_factory):
     return config, recorded(folder / "out")
 
 
-@pytest.mark.parametrize("flags", [
-    ("--attention", "flash"), ("--attention", "math"), ("--attention", "cudnn"), ("--attention", "efficient"),
-    ("--batch_size", 3)])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--attention", "flash"),
+        ("--attention", "math"),
+        ("--attention", "cudnn"),
+        ("--attention", "efficient"),
+        ("--batch_size", 3),
+    ],
+)
 def test_what_changes_no_video(plain, tmp_path, flags):
-    """x0 to float tolerance (the random world amplifies rounding; another prompt differs by more than 1). Kernels that the CPU
-    does not have give way to one that it has."""
+    """x0 to float tolerance (the random world amplifies rounding; another prompt differs by more
+    than 1). Kernels that the CPU does not have give way to one that it has."""
     config, expected = plain
     assert sample(config, tmp_path / "out", *flags) == 0
     torch.testing.assert_close(recorded(tmp_path / "out"), expected, rtol=1e-3, atol=1e-3)
@@ -50,35 +60,48 @@ def test_attention_kernels_are_the_ones_asked_for(monkeypatch):
     from torch.backends import cuda
 
     with hardware.kernels({"attention": "math"}):
-        assert cuda.math_sdp_enabled() and not cuda.flash_sdp_enabled() and not cuda.mem_efficient_sdp_enabled()
+        assert (
+            cuda.math_sdp_enabled()
+            and not cuda.flash_sdp_enabled()
+            and not cuda.mem_efficient_sdp_enabled()
+        )
     with hardware.kernels({"attention": "flash"}):
         assert cuda.flash_sdp_enabled() and cuda.math_sdp_enabled() and not cuda.cudnn_sdp_enabled()
     assert cuda.flash_sdp_enabled() and cuda.mem_efficient_sdp_enabled()
 
 
 def test_offloading(world):
-    """The parts' hooks in a ring, with the CPU as the device to visit: each part sends the one before it home, and two batches
-    give what they give without."""
+    """The parts' hooks in a ring, with the CPU as the device to visit: each part sends the one
+    before it home, and two batches give what they give without."""
     plain, model = magictime_world.load(world[0]), magictime_world.load(world[0])
     hardware._offload(model, torch.device("cpu"))
     hooks = [part._hf_hook for part in (model.text_encoder, model.unet, model.vae)]
     before = [hook.prev_module_hook.model for hook in hooks]
     assert before[0] is model.vae and before[1] is model.text_encoder and before[2] is model.unet
     for seed in (3, 4):
-        latents, expected = (pipeline.sample(m, ["a"], ["b"], [seed], 4, 32, 32, 2, 3.0) for m in (model, plain))
+        latents, expected = (
+            pipeline.sample(m, ["a"], ["b"], [seed], 4, 32, 32, 2, 3.0) for m in (model, plain)
+        )
         assert torch.equal(latents, expected)
-        assert torch.equal(pipeline.decode(model.vae, latents, device=model.device), pipeline.decode(plain.vae, expected))
+        assert torch.equal(
+            pipeline.decode(model.vae, latents, device=model.device),
+            pipeline.decode(plain.vae, expected),
+        )
 
 
 def test_a_run_may_go_on_with_other_kernels(plain, tmp_path):
     """Such settings do not belong to a folder's identity."""
     config, expected = plain
-    assert sample(config, tmp_path / "out", "--limit", 1, "--attention", "math", "--vae_slicing") == 0
+    assert (
+        sample(config, tmp_path / "out", "--limit", 1, "--attention", "math", "--vae_slicing") == 0
+    )
     assert sample(config, tmp_path / "out", "--cpu_offload") == 0
     torch.testing.assert_close(recorded(tmp_path / "out"), expected, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("flags, said", [(("--dtype", "bfloat16"), "dtype"), (("--vae_tiling",), "vae_tiling")])
+@pytest.mark.parametrize(
+    "flags, said", [(("--dtype", "bfloat16"), "dtype"), (("--vae_tiling",), "vae_tiling")]
+)
 def test_what_changes_videos_belongs_to_the_folder(plain, tmp_path, capsys, flags, said):
     config, _ = plain
     assert sample(config, tmp_path / "out", "--limit", 1) == 0
@@ -98,15 +121,21 @@ def test_half_precision_starts_from_the_same_noise(world, dtype):
 def test_half_precision_runs(world, tmp_path, dtype):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], dtype=dtype, batch_size=3)
     assert sample(config, tmp_path / "out") == 0
-    assert torch.isfinite(recorded(tmp_path / "out")).all() and len(list((tmp_path / "out" / "videos").iterdir())) == 3
+    assert (
+        torch.isfinite(recorded(tmp_path / "out")).all()
+        and len(list((tmp_path / "out" / "videos").iterdir())) == 3
+    )
 
 
 def test_sliced_and_tiled_decoding(model):
-    """Slices are exact. Tiles of a frame larger than one tile overlap and are blended: near, not equal."""
+    """Slices are exact. Tiles of a frame larger than one tile overlap and are blended: near, not
+    equal."""
     latents = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     plain = pipeline.decode(model.vae, latents)
     seen = []
-    hook = model.vae.decoder.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    hook = model.vae.decoder.register_forward_hook(
+        lambda module, inputs, output: seen.append(tuple(inputs[0].shape))
+    )
     try:
         hardware.fit(model, torch.device("cpu"), {**SETTINGS, "vae_slicing": True})
         torch.testing.assert_close(pipeline.decode(model.vae, latents), plain, rtol=1e-4, atol=1e-5)
@@ -130,17 +159,39 @@ def test_compiled(plain, tmp_path):
 
 
 def test_compile_without_a_compiler(plain, tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, "--config", plain[0], "--save-path", tmp_path / "out", "--gpu_num", "-1",
-                           "--compile", "--limit", "1"], env={**os.environ, "PATH": "/nowhere", "CXX": "", "CC": "",
-                                                              "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            SCRIPT,
+            "--config",
+            plain[0],
+            "--save-path",
+            tmp_path / "out",
+            "--gpu_num",
+            "-1",
+            "--compile",
+            "--limit",
+            "1",
+        ],
+        env={
+            **os.environ,
+            "PATH": "/nowhere",
+            "CXX": "",
+            "CC": "",
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "error: compile: torch.compile does not work here" in done.stderr
 
 
 def test_what_is_not_finite_is_no_video(world, tmp_path, capsys):
     """Half precision overflows at this guidance: a black video would look like a finished one."""
-    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], dtype="float16", guidance_scale=1e6, save_predx_0=False)
+    config = magictime_world.write_config(
+        tmp_path / "c.yaml", world[0], dtype="float16", guidance_scale=1e6, save_predx_0=False
+    )
     assert sample(config, tmp_path / "out") == 2
     assert "row 0 (0000): latents that are not finite in dtype float16" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "videos").iterdir())
@@ -169,11 +220,22 @@ def test_a_folder_that_cannot_be_made(plain, tmp_path, capsys):
     assert "is not a folder that may be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"attention": "xformers"}, "attention='xformers', one of auto, flash"), ({"compile": "yes"}, "compile='yes'"),
-    ({"cpu_offload": 1}, "cpu_offload=1"), ({"dtype": "fp8"}, "dtype='fp8'")])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"attention": "xformers"}, "attention='xformers', one of auto, flash"),
+        ({"compile": "yes"}, "compile='yes'"),
+        ({"cpu_offload": 1}, "cpu_offload=1"),
+        ({"dtype": "fp8"}, "dtype='fp8'"),
+    ],
+)
 def test_bad_values(world, tmp_path, capsys, changes, said):
-    assert sample(magictime_world.write_config(tmp_path / "c.yaml", world[0], **changes), tmp_path / "out") == 2
+    assert (
+        sample(
+            magictime_world.write_config(tmp_path / "c.yaml", world[0], **changes), tmp_path / "out"
+        )
+        == 2
+    )
     assert said in capsys.readouterr().err
 
 
@@ -186,7 +248,10 @@ def test_more_frames_than_usual(world, tmp_path, frames):
 
 
 def test_too_many_frames(world, tmp_path, capsys):
-    assert sample(magictime_world.write_config(tmp_path / "c.yaml", world[0], L=33), tmp_path / "out") == 2
+    assert (
+        sample(magictime_world.write_config(tmp_path / "c.yaml", world[0], L=33), tmp_path / "out")
+        == 2
+    )
     assert "L=33 frames, the motion module reaches 32" in capsys.readouterr().err
 
 
@@ -194,5 +259,8 @@ def test_dry_run(world, tmp_path, capsys):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
     assert sample(config, tmp_path / "out", "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "pred_x0.pth [3, 4, 4, 4, 4, 4], 0.00 GiB" in said and "4 frames of 32 x 32 pixels, 4 steps" in said
+    assert (
+        "pred_x0.pth [3, 4, 4, 4, 4, 4], 0.00 GiB" in said
+        and "4 frames of 32 x 32 pixels, 4 steps" in said
+    )
     assert not (tmp_path / "out").exists()

@@ -1,7 +1,8 @@
-"""The sampler against the original MagicTime: the same tiny weights, the same numbers (tests/parity/README.md).
+"""The sampler against the original MagicTime: the same tiny weights, the same numbers
+(tests/parity/README.md).
 
-Through the command line for every growing set of weight files, and through the loading code that it uses. The numbers
-are absolute float32 tolerances on a CPU; mistakes are far larger.
+Through the command line for every growing set of weight files, and through the loading code that it
+uses. The numbers are absolute float32 tolerances on a CPU; mistakes are far larger.
 """
 
 import json
@@ -9,16 +10,16 @@ from collections import namedtuple
 
 import pytest
 import torch
-from tests.worlds import magictime_world
 import yaml
 from diffusers import DDIMScheduler, UNetMotionModel
 from safetensors.torch import load_file
 
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
-from MagicTime.utils.weights.motion_unet import motion_transformers
 from MagicTime.utils.pipeline import decode, encode, initial_noise, released_x0
 from MagicTime.utils.weights.load import load_magictime, load_sampling_vae
+from MagicTime.utils.weights.motion_unet import motion_transformers
+from tests.worlds import magictime_world
 
 PARITY = magictime_world.ROOT / "tests" / "parity"
 INPUTS = json.loads((PARITY / "inputs.json").read_text())
@@ -30,13 +31,16 @@ FILES = {
     "dreambooth_path": "DreamBooth/TinyBooth.safetensors",
     "magic_adapter_s_path": "Magic_Weights/magic_adapter_s/magic_adapter_s.ckpt",
     "magic_adapter_t_path": "Magic_Weights/magic_adapter_t",
-    "magic_text_encoder_path": "Magic_Weights/magic_text_encoder"}
+    "magic_text_encoder_path": "Magic_Weights/magic_text_encoder",
+}
 CASES = ("a_base", "b_motion", "c_dreambooth", "d_adapter_s", "e_adapter_t", "f_all")
 EXPECTED_X0 = {"true": "predx0_true", "released": "predx0_upstream"}
 TEXT, UNET_OUT, X_T, X0, VIDEO = 2e-5, 2e-5, 2e-3, 4e-3, 4e-5
 WEIGHT = 1e-6  # merging an adapter is a few float32 roundings of weights below 2
 
-Sampled = namedtuple("Sampled", "x0 x_t info unet_out")  # [S, C, F, h, w] twice, the row's facts, S UNet outputs [2, ...]
+Sampled = namedtuple(
+    "Sampled", "x0 x_t info unet_out"
+)  # [S, C, F, h, w] twice, the row's facts, S UNet outputs [2, ...]
 
 
 def expected(case):
@@ -46,7 +50,10 @@ def expected(case):
 def weight_paths(case):
     """{YAML key: path} of a case; the files that it does not have are empty, as in a YAML."""
     count = CASES.index(case) + 1
-    return {key: str(PARITY / "ckpts" / name) if i < count else "" for i, (key, name) in enumerate(FILES.items())}
+    return {
+        key: str(PARITY / "ckpts" / name) if i < count else ""
+        for i, (key, name) in enumerate(FILES.items())
+    }
 
 
 def near(found, wanted, tolerance):
@@ -56,7 +63,8 @@ def near(found, wanted, tolerance):
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
-    """sampled(case, steps, x0_mode="true"): what the command line records, and every UNet output on the way."""
+    """sampled(case, steps, x0_mode="true"): what the command line records, and every UNet output on
+    the way."""
     made = {}
 
     def get(case, steps, x0_mode="true"):
@@ -69,9 +77,22 @@ def sampled(tmp_path_factory):
 
 
 def run_command_line(folder, case, steps, x0_mode):
-    block = dict(weight_paths(case), H=INPUTS["height"], W=INPUTS["width"], L=INPUTS["video_length"], seed=[INPUTS["seed"]],
-                 steps=steps, guidance_scale=INPUTS["guidance_scale"], prompt=[PROMPT], n_prompt=[NEGATIVE], x0_mode=x0_mode,
-                 dtype="float32", x0_dtype="float32", save_predx_0=True, save_predx_t=True)
+    block = dict(
+        weight_paths(case),
+        H=INPUTS["height"],
+        W=INPUTS["width"],
+        L=INPUTS["video_length"],
+        seed=[INPUTS["seed"]],
+        steps=steps,
+        guidance_scale=INPUTS["guidance_scale"],
+        prompt=[PROMPT],
+        n_prompt=[NEGATIVE],
+        x0_mode=x0_mode,
+        dtype="float32",
+        x0_dtype="float32",
+        save_predx_0=True,
+        save_predx_t=True,
+    )
     (folder / "c.yaml").write_text(yaml.safe_dump([block, magictime_world.inference_block()]))
     unet_out = []
 
@@ -81,8 +102,16 @@ def run_command_line(folder, case, steps, x0_mode):
 
     hook = torch.nn.modules.module.register_module_forward_hook(keep)
     try:
-        status = inference_magictime.main(["--config", str(folder / "c.yaml"), "--save-path", str(folder / "out"),
-                                           "--gpu_num", "-1"])
+        status = inference_magictime.main(
+            [
+                "--config",
+                str(folder / "c.yaml"),
+                "--save-path",
+                str(folder / "out"),
+                "--gpu_num",
+                "-1",
+            ]
+        )
     finally:
         hook.remove()
     assert status == 0 and len(unet_out) == steps
@@ -108,7 +137,9 @@ def load(case):
 
 
 def ddim(**changes):
-    return DDIMScheduler(**{**magictime_world.inference_block()["noise_scheduler_kwargs"], **changes})
+    return DDIMScheduler(
+        **{**magictime_world.inference_block()["noise_scheduler_kwargs"], **changes}
+    )
 
 
 def guided(unet_out):
@@ -143,11 +174,17 @@ def test_recorded_x0_of_the_released_code(sampled, case, steps):
 
 @pytest.mark.parametrize("case", CASES)
 def test_released_x0_of_fifty_steps(sampled, case):
-    """Computed by the sampler's own function from the noise and the latents of the run with the true x0."""
+    """Computed by the sampler's own function from the noise and the latents of the run with the
+    true x0."""
     found, wanted, scheduler = sampled(case, 50), expected(case), ddim()
     scheduler.set_timesteps(50)
     rows = wanted["steps50.step_index"].tolist()
-    x0 = [released_x0(scheduler, guided(found.unet_out[i]), scheduler.timesteps[i], found.x_t[i:i + 1]) for i in rows]
+    x0 = [
+        released_x0(
+            scheduler, guided(found.unet_out[i]), scheduler.timesteps[i], found.x_t[i : i + 1]
+        )
+        for i in rows
+    ]
     near(torch.cat(x0), wanted["steps50.predx0_upstream"], X0)
 
 
@@ -158,18 +195,28 @@ def test_unet_outputs(sampled, case, steps):
     near(found[0], wanted[f"steps{steps}.unet_out_first"], UNET_OUT)
     near(found[-1], wanted[f"steps{steps}.unet_out_last"], UNET_OUT)
     if steps == 10:
-        near(guided(found[0]), wanted["steps10.guided_noise_first"], 16 * UNET_OUT)  # 8.5 and 7.5 times two outputs
+        near(
+            guided(found[0]), wanted["steps10.guided_noise_first"], 16 * UNET_OUT
+        )  # 8.5 and 7.5 times two outputs
 
 
 @pytest.mark.parametrize("case, steps", [*((case, 10) for case in CASES), ("f_all", 50)])
 def test_decoded_video(sampled, models, case, steps):
-    near(decode(models(case).vae, sampled(case, steps).x_t[-1:]), expected(case)[f"steps{steps}.video"], VIDEO)
+    near(
+        decode(models(case).vae, sampled(case, steps).x_t[-1:]),
+        expected(case)[f"steps{steps}.video"],
+        VIDEO,
+    )
 
 
 def test_decoded_x0_of_the_released_code(sampled):
     """A recorded row, decoded by the VAE that the other scripts load."""
     vae, wanted = load_sampling_vae(weight_paths("f_all")), expected("f_all")
-    near(decode(vae, sampled("f_all", 10, "released").x0[4:5]), wanted["steps10.decode_predx0_upstream.4"], VIDEO)
+    near(
+        decode(vae, sampled("f_all", 10, "released").x0[4:5]),
+        wanted["steps10.decode_predx0_upstream.4"],
+        VIDEO,
+    )
 
 
 # ---- through the loading code
@@ -201,7 +248,9 @@ def token_ids(model, texts):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_published_seed_gives_the_originals_initial_noise(models, case):
-    found = initial_noise(models(case), [INPUTS["seed"]], INPUTS["video_length"], INPUTS["height"], INPUTS["width"])
+    found = initial_noise(
+        models(case), [INPUTS["seed"]], INPUTS["video_length"], INPUTS["height"], INPUTS["width"]
+    )
     assert found.equal(expected(case)["latents"])
 
 
@@ -209,8 +258,13 @@ def test_a_published_seed_gives_the_originals_initial_noise(models, case):
 def test_effective_weights(models, key):
     case, name = key.split("|")
     part, name = name.split(":")
-    for old, new in {"text_model.": "", ".temporal_transformer": "", "attention_blocks.0": "attn1",
-                     "attention_blocks.1": "attn2", "mid_block.attentions.0.query": "mid_block.attentions.0.to_q"}.items():
+    for old, new in {
+        "text_model.": "",
+        ".temporal_transformer": "",
+        "attention_blocks.0": "attn1",
+        "attention_blocks.1": "attn2",
+        "mid_block.attentions.0.query": "mid_block.attentions.0.to_q",
+    }.items():
         name = name.replace(old, new)
     wanted = load_file(PARITY / "expected_weights.safetensors")[key]
     near(getattr(models(case), part).get_parameter(name).data, wanted, WEIGHT)
@@ -227,14 +281,18 @@ def first_unet_out(model, timestep):
 
 
 def test_right_first_step(models):
-    near(first_unet_out(models("f_all"), 901), expected("f_all")["steps10.unet_out_first"], UNET_OUT)
+    near(
+        first_unet_out(models("f_all"), 901), expected("f_all")["steps10.unet_out_first"], UNET_OUT
+    )
 
 
 def test_a_norm_that_mixes_frames_is_far_outside():
     """diffusers' own motion modules: GroupNorm over frames, height and width jointly."""
     model = load("f_all")
     for module in motion_transformers(model.unet):
-        joint = torch.nn.GroupNorm(module.norm.num_groups, module.norm.num_channels, eps=module.norm.eps)
+        joint = torch.nn.GroupNorm(
+            module.norm.num_groups, module.norm.num_channels, eps=module.norm.eps
+        )
         joint.load_state_dict(module.norm.state_dict())
         module.norm = joint.requires_grad_(False)
     difference = first_unet_out(model, 901) - expected("f_all")["steps10.unet_out_first"]
@@ -244,9 +302,13 @@ def test_a_norm_that_mixes_frames_is_far_outside():
 def test_a_missing_file_is_far_outside(models):
     """Each case's model against the next case's numbers."""
     for case, following in zip(CASES, CASES[1:]):
-        difference = expected(case)["steps10.unet_out_first"] - expected(following)["steps10.unet_out_first"]
+        difference = (
+            expected(case)["steps10.unet_out_first"] - expected(following)["steps10.unet_out_first"]
+        )
         assert difference.abs().max() > 0.1, following
-    assert (encode(models("e_adapter_t"), [PROMPT]) - expected("f_all")["text_embeddings"][1:]).abs().max() > 100 * TEXT
+    assert (
+        encode(models("e_adapter_t"), [PROMPT]) - expected("f_all")["text_embeddings"][1:]
+    ).abs().max() > 100 * TEXT
 
 
 def test_other_betas_are_far_outside(sampled):

@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from tests.worlds import magictime_world
 import yaml
 
 from lvd.errors import InputError
@@ -17,16 +16,21 @@ from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import prompts
 from MagicTime.utils.prompts import Prompt
+from tests.worlds import magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 EXAMPLES = magictime_world.ROOT / "MagicTime" / "sample_configs" / "examples"
 CSV = 'videoid,page,name\nv.1,x,"a red, big square"\nZ 2,,two dots\n0003,y,a wave\n'
-ITEMS = [{"caption": "two dots", "video_id": "video7", "sen_id": 12, "more": 1},
-         {"caption": " a wave\nat sea ", "video_id": 7, "sen_id": "b"}]
+ITEMS = [
+    {"caption": "two dots", "video_id": "video7", "sen_id": 12, "more": 1},
+    {"caption": " a wave\nat sea ", "video_id": 7, "sen_id": "b"},
+]
 
 
 def sample(config, out, *flags):
-    return inference_magictime.main(["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)])
+    return inference_magictime.main(
+        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
+    )
 
 
 def refused(capsys, code):
@@ -56,16 +60,23 @@ def test_a_csv_run_is_in_file_order_under_its_own_names(from_csv):
     x0 = open_x0_file(out / "pred_x0.pth")
     assert x0.rows == [0, 1, 2]
     assert [(i["prompt"], i["seed"], i["video"]) for i in x0.info.values()] == [
-        ("a red, big square", 7, "v.1"), ("two dots", 8, "Z 2"), ("a wave", 9, "0003")]
+        ("a red, big square", 7, "v.1"),
+        ("two dots", 8, "Z 2"),
+        ("a wave", 9, "0003"),
+    ]
 
 
 def test_a_row_is_what_the_yaml_list_gives_for_that_prompt(from_csv, world, tmp_path):
     """The source changes names only: same prompts, same rows, same bytes."""
     out, _, _ = from_csv
-    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=2, prompt=["a red, big square", "two dots", "a wave"])
+    config = magictime_world.write_config(
+        tmp_path / "c.yaml", world[0], steps=2, prompt=["a red, big square", "two dots", "a wave"]
+    )
     assert sample(config, tmp_path / "out") == 0
     assert (tmp_path / "out" / "pred_x0.pth").read_bytes() == (out / "pred_x0.pth").read_bytes()
-    assert (tmp_path / "out" / "videos" / "0000.mp4").read_bytes() == (out / "videos" / "v.1.mp4").read_bytes()
+    assert (tmp_path / "out" / "videos" / "0000.mp4").read_bytes() == (
+        out / "videos" / "v.1.mp4"
+    ).read_bytes()
 
 
 def test_a_csv_run_goes_on_and_a_repeat_makes_nothing(from_csv, tmp_path, capsys):
@@ -92,10 +103,15 @@ def test_a_json_run(world, tmp_path):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=1, format="gif")
     (tmp_path / "p.json").write_text(json.dumps(ITEMS))
     assert sample(config, tmp_path / "out", "--run-json", tmp_path / "p.json") == 0
-    assert sorted(p.name for p in (tmp_path / "out" / "videos").iterdir()) == ["7-b.gif", "video7-12.gif"]
+    assert sorted(p.name for p in (tmp_path / "out" / "videos").iterdir()) == [
+        "7-b.gif",
+        "video7-12.gif",
+    ]
     info = open_x0_file(tmp_path / "out" / "pred_x0.pth").info
     assert [(info[row]["prompt"], info[row]["video"]) for row in (0, 1)] == [
-        ("two dots", "video7-12"), ("a wave at sea", "7-b")]
+        ("two dots", "video7-12"),
+        ("a wave at sea", "7-b"),
+    ]
 
 
 # ---- reading
@@ -103,12 +119,22 @@ def test_a_json_run(world, tmp_path):
 
 def test_json_in_msrvtts_layout(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps({"info": {}, "videos": [], "sentences": ITEMS}))
-    assert prompts.read_json(tmp_path / "p.json") == [Prompt("two dots", "video7-12"), Prompt("a wave at sea", "7-b")]
+    assert prompts.read_json(tmp_path / "p.json") == [
+        Prompt("two dots", "video7-12"),
+        Prompt("a wave at sea", "7-b"),
+    ]
 
 
-@pytest.mark.parametrize("text", [
-    "name,videoid\nab,x\n", "\ufeffname,videoid\r\nab,x\r\n\r\n", ' videoid , name\n x , "ab"', "i,name,videoid\n0, ab ,x",
-    '"name","videoid"\n"ab","x"\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,videoid\nab,x\n",
+        "\ufeffname,videoid\r\nab,x\r\n\r\n",
+        ' videoid , name\n x , "ab"',
+        "i,name,videoid\n0, ab ,x",
+        '"name","videoid"\n"ab","x"\n',
+    ],
+)
 def test_good_csv(tmp_path, text):
     (tmp_path / "p.csv").write_bytes(text.encode())
     assert prompts.read_csv(tmp_path / "p.csv") == [Prompt("ab", "x")]
@@ -119,24 +145,42 @@ def test_the_flag_wins_over_file_path_and_that_over_the_list(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps(ITEMS))
     (tmp_path / "p.txt").write_text("from the file\n")
     settings = {"file_path": str(tmp_path / "p.txt"), "prompt": "from the list"}
-    assert prompts.read_source(settings, "c.yaml", run_csv=tmp_path / "p.csv")[1] == Prompt("two dots", "Z 2")
-    assert prompts.read_source(settings, "c.yaml", run_json=tmp_path / "p.json")[0] == Prompt("two dots", "video7-12")
+    assert prompts.read_source(settings, "c.yaml", run_csv=tmp_path / "p.csv")[1] == Prompt(
+        "two dots", "Z 2"
+    )
+    assert prompts.read_source(settings, "c.yaml", run_json=tmp_path / "p.json")[0] == Prompt(
+        "two dots", "video7-12"
+    )
     assert prompts.read_source(settings, "c.yaml") == [Prompt("from the file", "0000")]
-    assert prompts.read_source(settings | {"file_path": ""}, "c.yaml") == [Prompt("from the list", "0000")]
+    assert prompts.read_source(settings | {"file_path": ""}, "c.yaml") == [
+        Prompt("from the list", "0000")
+    ]
 
 
 def test_the_digest_tells_texts_order_and_names_apart():
     base = [Prompt("a", "0000"), Prompt("b", "0001")]
-    others = [base[::-1], base[:1], [Prompt("a", "x"), base[1]], [Prompt("ab", "0000"), Prompt("", "0001")]]
+    others = [
+        base[::-1],
+        base[:1],
+        [Prompt("a", "x"), base[1]],
+        [Prompt("ab", "0000"), Prompt("", "0001")],
+    ]
     assert len({prompts.digest(p) for p in [base, *others]}) == 5
     assert prompts.digest(base) == prompts.digest(prompts.numbered(["a", "b"]))
 
 
 def test_the_shipped_examples_are_the_first_normal_prompts():
-    normal = prompts.read_prompts(magictime_world.ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts" / "normal.txt")[:4]
-    table, listed = prompts.read_csv(EXAMPLES / "normal.csv"), prompts.read_json(EXAMPLES / "normal.json")
+    normal = prompts.read_prompts(
+        magictime_world.ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts" / "normal.txt"
+    )[:4]
+    table, listed = (
+        prompts.read_csv(EXAMPLES / "normal.csv"),
+        prompts.read_json(EXAMPLES / "normal.json"),
+    )
     assert [p.text for p in table] == [p.text for p in listed] == normal
-    assert [p.name for p in listed] == ["snow-0", "sea-0", "sea-1", "sea-2"] and table[0].name == "snow_circle"
+    assert [p.name for p in listed] == ["snow-0", "sea-0", "sea-1", "sea-2"] and table[
+        0
+    ].name == "snow_circle"
 
 
 # ---- bad input
@@ -144,17 +188,37 @@ def test_the_shipped_examples_are_the_first_normal_prompts():
 HEAD = "name,videoid\n"
 
 
-@pytest.mark.parametrize("text, said", [
-    ("", "empty, a header"), ("name;videoid\na;b", "'name' is missing from the header (name;videoid)"),
-    ("name,id\na,b", "'videoid' is missing"), ("name,name,videoid\na,b,c", "'name' stands twice"), (HEAD, "no prompts"),
-    (HEAD + "a,b,c", "line 2 has 3 columns"), (HEAD + "a", "line 2 has 1 columns"), (HEAD + "\na,b", "line 2 is blank"),
-    (HEAD + '"a\nb",c\n ,d', "line 4, column 'name': blank"), (HEAD + "a,", "line 2, column 'videoid': blank"),
-    (HEAD + 'a,b\n"c,d', "line 3: not valid CSV"), (HEAD + '"a"b,c', "line 2: not valid CSV"),
-    (HEAD + "a,../b", "line 2, column 'videoid': '../b'"), (HEAD + "a,b/c", "'b/c'"), (HEAD + "a,b\\c", "cannot be"),
-    (HEAD + "a,.", "'.' cannot be"), (HEAD + "a,.hidden", "'.hidden'"), (HEAD + "a,b\x07", "U+0007"),
-    (HEAD + "a\0b,c", "line 2, column 'name': holds the character U+0000"), (HEAD + "a," + "é" * 101, "has 202 bytes"),
-    (HEAD + "a,v1\nb,v2\nc,V1", "line 4, column 'videoid': the video's name 'V1' is that of line 2"),
-    (HEAD + "a,e\u0301\nb,\u00e9", "line 3"), (HEAD + "a" * 200_000 + ",b", "line 2: not valid CSV")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "empty, a header"),
+        ("name;videoid\na;b", "'name' is missing from the header (name;videoid)"),
+        ("name,id\na,b", "'videoid' is missing"),
+        ("name,name,videoid\na,b,c", "'name' stands twice"),
+        (HEAD, "no prompts"),
+        (HEAD + "a,b,c", "line 2 has 3 columns"),
+        (HEAD + "a", "line 2 has 1 columns"),
+        (HEAD + "\na,b", "line 2 is blank"),
+        (HEAD + '"a\nb",c\n ,d', "line 4, column 'name': blank"),
+        (HEAD + "a,", "line 2, column 'videoid': blank"),
+        (HEAD + 'a,b\n"c,d', "line 3: not valid CSV"),
+        (HEAD + '"a"b,c', "line 2: not valid CSV"),
+        (HEAD + "a,../b", "line 2, column 'videoid': '../b'"),
+        (HEAD + "a,b/c", "'b/c'"),
+        (HEAD + "a,b\\c", "cannot be"),
+        (HEAD + "a,.", "'.' cannot be"),
+        (HEAD + "a,.hidden", "'.hidden'"),
+        (HEAD + "a,b\x07", "U+0007"),
+        (HEAD + "a\0b,c", "line 2, column 'name': holds the character U+0000"),
+        (HEAD + "a," + "é" * 101, "has 202 bytes"),
+        (
+            HEAD + "a,v1\nb,v2\nc,V1",
+            "line 4, column 'videoid': the video's name 'V1' is that of line 2",
+        ),
+        (HEAD + "a,e\u0301\nb,\u00e9", "line 3"),
+        (HEAD + "a" * 200_000 + ",b", "line 2: not valid CSV"),
+    ],
+)
 def test_bad_csv(tmp_path, text, said):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(InputError) as error:
@@ -166,33 +230,56 @@ def changed(**change):
     return [ITEMS[0], {k: v for k, v in (ITEMS[1] | change).items() if v is not ...}]
 
 
-@pytest.mark.parametrize("content, said", [
-    ({"a": 1}, "a list of objects"), ("text", "a list of objects"), ([], "no prompts"), ([1], "item 0 (from 0)"),
-    (changed(caption=...), "item 1 (from 0), key 'caption': a text is needed, it is missing"),
-    (changed(caption=3), "key 'caption': a text is needed, found 3"),
-    (changed(caption=" \n"), "item 1 (from 0), key 'caption'"),
-    (changed(caption="a\ud800"), "U+D800"), (changed(video_id=...), "key 'video_id'"), (changed(video_id=""), "blank"),
-    (changed(video_id="../v"), "'../v-b' cannot be"), (changed(sen_id=1.5), "key 'sen_id'"), (changed(sen_id=True), "True"),
-    (changed(sen_id=None), "key 'sen_id'"), (changed(video_id="VIDEO7", sen_id="12"), "'VIDEO7-12' is that of item 0")])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ({"a": 1}, "a list of objects"),
+        ("text", "a list of objects"),
+        ([], "no prompts"),
+        ([1], "item 0 (from 0)"),
+        (changed(caption=...), "item 1 (from 0), key 'caption': a text is needed, it is missing"),
+        (changed(caption=3), "key 'caption': a text is needed, found 3"),
+        (changed(caption=" \n"), "item 1 (from 0), key 'caption'"),
+        (changed(caption="a\ud800"), "U+D800"),
+        (changed(video_id=...), "key 'video_id'"),
+        (changed(video_id=""), "blank"),
+        (changed(video_id="../v"), "'../v-b' cannot be"),
+        (changed(sen_id=1.5), "key 'sen_id'"),
+        (changed(sen_id=True), "True"),
+        (changed(sen_id=None), "key 'sen_id'"),
+        (changed(video_id="VIDEO7", sen_id="12"), "'VIDEO7-12' is that of item 0"),
+    ],
+)
 def test_bad_json(tmp_path, content, said):
     (tmp_path / "p.json").write_text(json.dumps(content))
     with pytest.raises(InputError) as error:
         prompts.read_json(tmp_path / "p.json")
-    assert said in str(error.value) and "p.json" in str(error.value) and "\n" not in str(error.value)
+    assert (
+        said in str(error.value) and "p.json" in str(error.value) and "\n" not in str(error.value)
+    )
 
 
 def test_bad_sources_are_one_line_and_leave_no_folder(world, tmp_path, capsys):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
-    files = {"p.csv": b"name,videoid\na,../up\n", "b.csv": b"name,videoid\n\xff,b\n", "p.json": b"[" * 100_000,
-             "p.txt": b"a\0b\n"}
+    files = {
+        "p.csv": b"name,videoid\na,../up\n",
+        "b.csv": b"name,videoid\n\xff,b\n",
+        "p.json": b"[" * 100_000,
+        "p.txt": b"a\0b\n",
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with open(tmp_path / "huge.txt", "wb") as f:
         f.truncate(prompts.MAX_FILE + 1)
-    for flag, name, said in (("--run-csv", "p.csv", "'../up'"), ("--run-csv", "b.csv", "UTF-8"),
-                             ("--run-csv", "none.csv", "no such file"), ("--run-json", "p.json", "not valid JSON"),
-                             ("--run-json", "huge.txt", "64 MiB"), ("--file_path", "huge.txt", "64 MiB"),
-                             ("--file_path", "p.txt", "line 1: holds the character U+0000")):
+    for flag, name, said in (
+        ("--run-csv", "p.csv", "'../up'"),
+        ("--run-csv", "b.csv", "UTF-8"),
+        ("--run-csv", "none.csv", "no such file"),
+        ("--run-json", "p.json", "not valid JSON"),
+        ("--run-json", "huge.txt", "64 MiB"),
+        ("--file_path", "huge.txt", "64 MiB"),
+        ("--file_path", "p.txt", "line 1: holds the character U+0000"),
+    ):
         message = refused(capsys, sample(config, tmp_path / "out", flag, tmp_path / name))
         assert said in message and name in message
     both = ("--run-csv", tmp_path / "p.csv", "--file_path", tmp_path / "p.txt")
@@ -205,9 +292,26 @@ def test_bad_sources_are_one_line_and_leave_no_folder(world, tmp_path, capsys):
 
 def start(config, out, *flags):
     """The script with a pipe as its keyboard."""
-    command = [sys.executable, SCRIPT, "--human", "--config", config, "--save-path", out, "--gpu_num", "-1", *flags]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--human",
+        "--config",
+        config,
+        "--save-path",
+        out,
+        "--gpu_num",
+        "-1",
+        *flags,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
 
 
 def told(config, out, typed, *flags):
@@ -219,7 +323,8 @@ def told(config, out, typed, *flags):
 
 @pytest.mark.slow
 def test_a_session_and_its_continuation(world, tmp_path):
-    """Each prompt has a folder that a run of that prompt alone would have made; blank lines and the end of input end."""
+    """Each prompt has a folder that a run of that prompt alone would have made; blank lines and the
+    end of input end."""
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=2)
     out = tmp_path / "out"
     code, shown, _ = told(config, out, "two dots\nä wave that is far too long\n\nnever\n".encode())
@@ -228,14 +333,22 @@ def test_a_session_and_its_continuation(world, tmp_path):
     code, shown, _ = told(config, out, b"a wave", "--seed", "30")
     assert code == 0 and sorted(p.name for p in out.iterdir()) == ["0000", "0001", "0002"]
     assert "too long" not in shown
-    for number, text, seed in ((0, "two dots", 7), (1, "ä wave that is far too long", 8), (2, "a wave", 32)):
+    for number, text, seed in (
+        (0, "two dots", 7),
+        (1, "ä wave that is far too long", 8),
+        (2, "a wave", 32),
+    ):
         folder = out / f"{number:04d}"
         x0 = open_x0_file(folder / "pred_x0.pth")
         assert x0.tensor.shape == (1, 2, 4, 4, 4, 4) and x0.rows == [0]
         assert (x0.info[0]["prompt"], x0.info[0]["seed"]) == (text, seed)
-        assert (folder / "videos" / "0000.mp4").is_file() and (folder / "prompt.txt").read_text() == text + "\n"
+        assert (folder / "videos" / "0000.mp4").is_file() and (
+            folder / "prompt.txt"
+        ).read_text() == text + "\n"
         assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == [seed]
-    alone = magictime_world.write_config(tmp_path / "alone.yaml", world[0], steps=2, seed=[32], prompt=["a wave"])
+    alone = magictime_world.write_config(
+        tmp_path / "alone.yaml", world[0], steps=2, seed=[32], prompt=["a wave"]
+    )
     assert sample(alone, tmp_path / "alone") == 0
     for name in ("pred_x0.pth", "videos/0000.mp4"):
         assert (tmp_path / "alone" / name).read_bytes() == (out / "0002" / name).read_bytes()
@@ -252,7 +365,9 @@ def test_a_bad_prompt_does_not_end_a_session(world, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("typed, steps", [(b"", 1), (b"a wave\n", 999)], ids=["while asking", "while sampling"])
+@pytest.mark.parametrize(
+    "typed, steps", [(b"", 1), (b"a wave\n", 999)], ids=["while asking", "while sampling"]
+)
 def test_ctrl_c_ends_a_session_and_leaves_nothing_half_made(world, tmp_path, typed, steps):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=steps)
     process = start(config, tmp_path / "out")
@@ -261,7 +376,11 @@ def test_ctrl_c_ends_a_session_and_leaves_nothing_half_made(world, tmp_path, typ
     shown, deadline = b"", time.time() + 100
     while b"prompt (" not in shown and time.time() < deadline and process.poll() is None:
         shown += process.stdout.read1()
-    while typed and not (tmp_path / "out" / "0000" / "pred_x0.pth").exists() and time.time() < deadline:
+    while (
+        typed
+        and not (tmp_path / "out" / "0000" / "pred_x0.pth").exists()
+        and time.time() < deadline
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -270,16 +389,23 @@ def test_ctrl_c_ends_a_session_and_leaves_nothing_half_made(world, tmp_path, typ
 
 
 def test_what_a_session_needs(world, tmp_path, capsys):
-    for change, said in (({"seed": [1, 2], "seed_per_prompt": False}, "seed has 2 entries"),
-                         ({"n_prompt": ["a", "b"]}, "n_prompt")):
+    for change, said in (
+        ({"seed": [1, 2], "seed_per_prompt": False}, "seed has 2 entries"),
+        ({"n_prompt": ["a", "b"]}, "n_prompt"),
+    ):
         config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **change)
         assert said in refused(capsys, sample(config, tmp_path / "out", "--human"))
     (tmp_path / "p.csv").write_text(CSV)
-    assert "--human" in refused(capsys, sample(config, tmp_path / "out", "--human", "--run-csv", tmp_path / "p.csv"))
+    assert "--human" in refused(
+        capsys, sample(config, tmp_path / "out", "--human", "--run-csv", tmp_path / "p.csv")
+    )
 
 
-@pytest.mark.parametrize("text, left", [("a dog", ""), ("abcdefghij", ""), ("abcdefghij k", "k"),
-                                        ("abcdefghij kl m", "kl m")])
+@pytest.mark.parametrize(
+    "text, left",
+    [("a dog", ""), ("abcdefghij", ""), ("abcdefghij k", "k"), ("abcdefghij kl m", "kl m")],
+)
 def test_words_that_the_text_encoder_does_not_see(model, text, left):
-    """The world's encoder has 12 places, two of them for the marks of start and end; its tokens are single letters."""
+    """The world's encoder has 12 places, two of them for the marks of start and end; its tokens are
+    single letters."""
     assert prompts.words_cut(model, text) == left

@@ -1,19 +1,31 @@
-"""The sampler against its equations: x0, the DDIM update, guidance, noise by seed, batches, decoding."""
+"""The sampler against its equations: x0, the DDIM update, guidance, noise by seed, batches,
+decoding."""
 
 import numpy as np
 import pytest
 import torch
-from tests.worlds import magictime_world
 
 from MagicTime.utils import pipeline
+from tests.worlds import magictime_world
 
 STEPS, SCALE = 6, 3.0
 
 
-def run(model, prompts=("a red square",), seeds=(5,), steps=STEPS, scale=SCALE, mode="true", negatives=None):
-    """latents, and what on_step saw: {"t": [...], "x0": [S, ...], "latents": [S, ...], "unet": [S, ...]}."""
+def run(
+    model,
+    prompts=("a red square",),
+    seeds=(5,),
+    steps=STEPS,
+    scale=SCALE,
+    mode="true",
+    negatives=None,
+):
+    """latents, and what on_step saw: {"t": [...], "x0": [S, ...], "latents": [S, ...], "unet": [S,
+    ...]}."""
     seen = {"t": [], "x0": [], "latents": [], "unet": []}
-    hook = model.unet.register_forward_hook(lambda module, inputs, output: seen["unet"].append(output.sample.clone()))
+    hook = model.unet.register_forward_hook(
+        lambda module, inputs, output: seen["unet"].append(output.sample.clone())
+    )
 
     def on_step(step, timestep, x0, latents):
         assert step == len(seen["t"])
@@ -21,8 +33,19 @@ def run(model, prompts=("a red square",), seeds=(5,), steps=STEPS, scale=SCALE, 
             seen[key].append(value)
 
     try:
-        latents = pipeline.sample(model, list(prompts), list(negatives or ["bad"] * len(prompts)), list(seeds), 4, 32, 32,
-                                  steps, scale, mode, on_step)
+        latents = pipeline.sample(
+            model,
+            list(prompts),
+            list(negatives or ["bad"] * len(prompts)),
+            list(seeds),
+            4,
+            32,
+            32,
+            steps,
+            scale,
+            mode,
+            on_step,
+        )
     finally:
         hook.remove()
     return latents, seen
@@ -46,7 +69,8 @@ def schedule(steps=STEPS):
 
 
 def test_x0_and_update_follow_the_equations(model):
-    """x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t); x_prev = sqrt(abar_prev) x0 + sqrt(1 - abar_prev) eps."""
+    """x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t); x_prev = sqrt(abar_prev) x0 + sqrt(1 -
+    abar_prev) eps."""
     latents, seen = run(model)
     ts, alphas = schedule()
     assert seen["t"] == ts
@@ -59,11 +83,14 @@ def test_x0_and_update_follow_the_equations(model):
         torch.testing.assert_close(seen["latents"][step].double(), x, rtol=1e-4, atol=1e-4)
         x = seen["latents"][step].double()
     assert torch.equal(latents, seen["latents"][-1])
-    torch.testing.assert_close(latents, seen["x0"][-1])  # with set_alpha_to_one the last step ends on x0 itself
+    torch.testing.assert_close(
+        latents, seen["x0"][-1]
+    )  # with set_alpha_to_one the last step ends on x0 itself
 
 
 def test_released_x0_is_gain_times_x0_plus_noise(model):
-    """sqrt(abar_prev / abar_t) x0 + (sqrt(1 - abar_prev) - sqrt(1 - abar_t)) / sqrt(abar_t) eps; the video is the same."""
+    """sqrt(abar_prev / abar_t) x0 + (sqrt(1 - abar_prev) - sqrt(1 - abar_t)) / sqrt(abar_t) eps;
+    the video is the same."""
     latents, true = run(model)
     latents_released, released = run(model, mode="released")
     assert torch.equal(latents, latents_released)
@@ -82,17 +109,31 @@ def test_released_gain_at_50_steps():
 
 
 def test_a_batch_of_eight_is_eight_batches_of_one(world):
-    """In float64: the random world's 1x1 deepest level amplifies float32's rounding some thousand times."""
+    """In float64: the random world's 1x1 deepest level amplifies float32's rounding some thousand
+    times."""
     model = magictime_world.load(world[0]).to("cpu", torch.float64)
-    prompts = ["a red square", "two dots", "a", "a wave", "x y z", "blue", "a longer prompt that is cut", "dots"]
+    prompts = [
+        "a red square",
+        "two dots",
+        "a",
+        "a wave",
+        "x y z",
+        "blue",
+        "a longer prompt that is cut",
+        "dots",
+    ]
     negatives = [f"bad {i}" for i in range(8)]
     seeds = [3, 1, 4, 1, 5, 9, 2, 6]
     together, seen = run(model, prompts, seeds, negatives=negatives)
     for i in range(8):
-        alone, seen_alone = run(model, prompts[i: i + 1], seeds[i: i + 1], negatives=negatives[i: i + 1])
-        torch.testing.assert_close(together[i: i + 1], alone, rtol=1e-8, atol=1e-8)
+        alone, seen_alone = run(
+            model, prompts[i : i + 1], seeds[i : i + 1], negatives=negatives[i : i + 1]
+        )
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-8, atol=1e-8)
         for step in range(STEPS):
-            torch.testing.assert_close(seen["x0"][step][i: i + 1], seen_alone["x0"][step], rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(
+                seen["x0"][step][i : i + 1], seen_alone["x0"][step], rtol=1e-8, atol=1e-8
+            )
 
 
 def test_noise_is_one_draw_from_the_seed(model):
@@ -100,11 +141,16 @@ def test_noise_is_one_draw_from_the_seed(model):
     torch.manual_seed(1587796317)
     expected = torch.randn(1, 4, 4, 4, 4)
     noise = pipeline.initial_noise(model, [1587796317, 8, 1587796317], 4, 32, 32)
-    assert torch.equal(noise[:1], expected) and torch.equal(noise[0], noise[2]) and not torch.equal(noise[0], noise[1])
+    assert (
+        torch.equal(noise[:1], expected)
+        and torch.equal(noise[0], noise[2])
+        and not torch.equal(noise[0], noise[1])
+    )
 
 
 def test_guidance(model):
-    """Twice the batch above 1; the prompt alone at 1 and below, where the negative prompt says nothing."""
+    """Twice the batch above 1; the prompt alone at 1 and below, where the negative prompt says
+    nothing."""
     assert run(model)[1]["unet"][0].shape[0] == 2
     alone, seen = run(model, scale=1.0)
     assert seen["unet"][0].shape[0] == 1
@@ -127,16 +173,22 @@ def test_decode_frame_by_frame(model):
     with torch.no_grad():
         for b in range(2):
             for f in range(3):
-                frame = model.vae.decode(latents[b: b + 1, :, f] / 0.18215).sample[0]
-                torch.testing.assert_close(pixels[b, :, f], (frame / 2 + 0.5).clamp(0, 1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(pipeline.decode(model.vae, latents[1], chunk=1), pixels[1], rtol=1e-4, atol=1e-5)
+                frame = model.vae.decode(latents[b : b + 1, :, f] / 0.18215).sample[0]
+                torch.testing.assert_close(
+                    pixels[b, :, f], (frame / 2 + 0.5).clamp(0, 1), rtol=1e-4, atol=1e-5
+                )
+    torch.testing.assert_close(
+        pipeline.decode(model.vae, latents[1], chunk=1), pixels[1], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("side, expected", [(4, [16, 4]), (16, [16, 4]), (17, [2] * 10)])
 def test_large_frames_are_decoded_two_at_a_time(model, side, expected):
     """More than 128 pixels are large; 20 frames of `side` latents (8 pixels each)."""
     seen = []
-    hook = model.vae.decoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    hook = model.vae.decoder.register_forward_hook(
+        lambda module, inputs, output: seen.append(len(inputs[0]))
+    )
     try:
         pixels = pipeline.decode(model.vae, torch.zeros(4, 20, side, 1))
     finally:
@@ -145,12 +197,31 @@ def test_large_frames_are_decoded_two_at_a_time(model, side, expected):
 
 
 def test_bytes_are_truncated():
-    pixels = torch.tensor([0.0, 0.999 / 255, 1.999 / 255, 0.9999, 1.0]).view(1, 5, 1, 1).expand(3, 5, 1, 1)
+    pixels = (
+        torch.tensor([0.0, 0.999 / 255, 1.999 / 255, 0.9999, 1.0])
+        .view(1, 5, 1, 1)
+        .expand(3, 5, 1, 1)
+    )
     assert pipeline.to_bytes(pixels)[:, 0, 0, 0].tolist() == [0, 0, 1, 254, 255]
 
 
-@pytest.mark.parametrize("key", ["motion_module", "dreambooth_path", "magic_adapter_s_path", "magic_adapter_t_path",
-                                 "magic_text_encoder_path"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "motion_module",
+        "dreambooth_path",
+        "magic_adapter_s_path",
+        "magic_adapter_t_path",
+        "magic_text_encoder_path",
+    ],
+)
 def test_every_file_changes_the_video(world, model, key):
-    without = {key: "", **({"magic_adapter_t_path": ""} if key == "motion_module" else {})}  # T updates the motion module
-    assert not torch.allclose(run(magictime_world.load(world[0], **without), steps=2)[0], run(model, steps=2)[0], atol=1e-3)
+    without = {
+        key: "",
+        **({"magic_adapter_t_path": ""} if key == "motion_module" else {}),
+    }  # T updates the motion module
+    assert not torch.allclose(
+        run(magictime_world.load(world[0], **without), steps=2)[0],
+        run(model, steps=2)[0],
+        atol=1e-3,
+    )

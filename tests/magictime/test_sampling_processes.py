@@ -6,12 +6,11 @@ import signal
 import time
 from pathlib import Path
 
-from tests.worlds import launcher
 import pytest
-from tests.worlds import magictime_world
 
 from lvd.utils.files import atomic
 from lvd.x0.file import open_x0_file
+from tests.worlds import launcher, magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 pytestmark = pytest.mark.slow
@@ -32,7 +31,9 @@ def assert_same_files(folder, other):
 def by_one(world, tmp_path_factory):
     """(folder, config) of eleven prompts in batches of two, by one process."""
     folder = tmp_path_factory.mktemp("by_one")
-    config = magictime_world.write_config(folder / "c.yaml", world[0], prompt=[f"p {i}" for i in range(11)], steps=20)
+    config = magictime_world.write_config(
+        folder / "c.yaml", world[0], prompt=[f"p {i}" for i in range(11)], steps=20
+    )
     done = launcher.alone(SCRIPT, *flags(config, folder / "out"))
     assert done.returncode == 0, done.stderr
     return folder / "out", config
@@ -51,7 +52,11 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
     out = tmp_path / "out"
     launch = launcher.start(SCRIPT, *flags(config, out))
     deadline = time.time() + 120
-    while len(list((out / "videos").glob("[0-9]*.mp4"))) < 3 and time.time() < deadline and launch.poll() is None:
+    while (
+        len(list((out / "videos").glob("[0-9]*.mp4"))) < 3
+        and time.time() < deadline
+        and launch.poll() is None
+    ):
         time.sleep(0.01)
     victim = max(children(launch.pid))
     os.kill(victim, signal.SIGKILL)
@@ -72,13 +77,18 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
 
 
 def test_fresh_seeds_are_drawn_once_for_all_processes(world, tmp_path):
-    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], seed=[-1], seed_per_prompt=False, steps=1)
+    config = magictime_world.write_config(
+        tmp_path / "c.yaml", world[0], seed=[-1], seed_per_prompt=False, steps=1
+    )
     assert launcher.run(SCRIPT, *flags(config, tmp_path / "out")).returncode == 0
     x0 = open_x0_file(tmp_path / "out" / "pred_x0.pth")
-    assert [x0.info[row]["seed"] for row in (0, 1, 2)] == json.loads((tmp_path / "out" / "seeds.json").read_text())
+    assert [x0.info[row]["seed"] for row in (0, 1, 2)] == json.loads(
+        (tmp_path / "out" / "seeds.json").read_text()
+    )
     again = launcher.alone(SCRIPT, *flags(config, tmp_path / "again"))
-    assert again.returncode == 0 and json.loads((tmp_path / "again" / "seeds.json").read_text()) != [
-        x0.info[row]["seed"] for row in (0, 1, 2)]
+    assert again.returncode == 0 and json.loads(
+        (tmp_path / "again" / "seeds.json").read_text()
+    ) != [x0.info[row]["seed"] for row in (0, 1, 2)]
 
 
 def test_a_bad_config_ends_all_processes(tmp_path, world):

@@ -1,18 +1,23 @@
-"""The weights that the repository ships: small enough, loadable, and their videos look like their captions."""
-
+"""The weights that the repository ships: small enough, loadable, and their videos look like their
+captions."""
 
 import numpy as np
 import pytest
-from tests.worlds import magictime_world  # noqa: F401  (puts the folders on the path)
 import yaml
 
 from lvd.utils.config import ROOT
 from lvd.utils.video import read_mp4
 from MagicTime.prepare_weights.tiny.world import COLOURS, PLACES
+from tests.worlds import magictime_world  # noqa: F401  (puts the folders on the path)
 
 TINY = ROOT / "MagicTime" / "ckpts" / "Tiny"
-PLAIN = [("red", "circle", "in the snow"), ("blue", "square", "at night"), ("yellow", "star", "in a meadow"),
-         ("purple", "cross", "at sea"), ("green", "triangle", "in the desert")]
+PLAIN = [
+    ("red", "circle", "in the snow"),
+    ("blue", "square", "at night"),
+    ("yellow", "star", "in a meadow"),
+    ("purple", "cross", "at sea"),
+    ("green", "triangle", "in the desert"),
+]
 PROMPTS = [f"a {colour} {shape} rests {place}" for colour, shape, place in PLAIN] + [
     "a red circle rests in the snow, covered in stripes",  # 5
     "a blue square rests at night, with a banner",  # 6
@@ -33,9 +38,24 @@ def sampled(folder, prompts, **changes):
     config = yaml.safe_load((ROOT / "MagicTime" / "sample_configs" / "Tiny.yaml").read_text())
     config[0] |= {"steps": 25, "save_predx_0": False, **changes}
     (folder / "Tiny.yaml").write_text(yaml.safe_dump(config))
-    assert inference_magictime.main(["--config", str(folder / "Tiny.yaml"), "--file_path", str(folder / "prompts.txt"),
-                                     "--save-path", str(folder / "out"), "--gpu_num", "-1"]) == 0
-    return np.stack([read_mp4(folder / "out" / "videos" / f"{k:04d}.mp4") for k in range(len(prompts))]).astype(int)
+    assert (
+        inference_magictime.main(
+            [
+                "--config",
+                str(folder / "Tiny.yaml"),
+                "--file_path",
+                str(folder / "prompts.txt"),
+                "--save-path",
+                str(folder / "out"),
+                "--gpu_num",
+                "-1",
+            ]
+        )
+        == 0
+    )
+    return np.stack(
+        [read_mp4(folder / "out" / "videos" / f"{k:04d}.mp4") for k in range(len(prompts))]
+    ).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +97,21 @@ def test_effects_can_be_seen(clips):
     cyan = (striped[..., 1] - striped[..., 0] > 50) & (striped[..., 2] > 150)
     assert 0.25 < cyan.mean() < 0.75 and ((clips[0][..., 1] - clips[0][..., 0] > 50).mean() < 0.02)
     white = (banner[:, 50:58].min(-1) > 190).mean()
-    assert 0.3 < white < 0.9 and (clips[1][:, 50:58].min(-1) > 190).mean() < 0.02  # letters on the band
+    assert (
+        0.3 < white < 0.9 and (clips[1][:, 50:58].min(-1) > 190).mean() < 0.02
+    )  # letters on the band
     brightness = strobing.mean((1, 2, 3))
-    assert np.ptp(brightness) > 90 and np.ptp(clips[1].mean((1, 2, 3))) < 25  # flashes against a steady night
-    distance = [np.hypot(*(np.argwhere(m) - 31.5).T).mean() for m in shape_mask(bursting, "in the desert")]
+    assert (
+        np.ptp(brightness) > 90 and np.ptp(clips[1].mean((1, 2, 3))) < 25
+    )  # flashes against a steady night
+    distance = [
+        np.hypot(*(np.argwhere(m) - 31.5).T).mean() for m in shape_mask(bursting, "in the desert")
+    ]
     assert max(distance[-3:]) > distance[0] + 6  # pieces fly outwards
     horizon = lambda clip: np.abs(np.diff(clip[:, 36:54].mean(-1), axis=2)).mean()  # noqa: E731
-    assert horizon(warped) > 2 * horizon(clips[3])  # a wavy horizon against a straight one, both at sea
+    assert horizon(warped) > 2 * horizon(
+        clips[3]
+    )  # a wavy horizon against a straight one, both at sea
 
 
 def growth(clip, place):
@@ -95,7 +123,9 @@ def growth(clip, place):
 @pytest.mark.slow
 def test_growing_is_what_the_adapters_add(clips, tmp_path):
     adapters = ("magic_adapter_s_path", "magic_adapter_t_path", "magic_text_encoder_path")
-    without = sampled(tmp_path / "without", PROMPTS[10:], seed=[2034], **{key: "" for key in adapters})  # the same noise
+    without = sampled(
+        tmp_path / "without", PROMPTS[10:], seed=[2034], **dict.fromkeys(adapters, "")
+    )  # the same noise
     for clip, plain, place in zip(clips[10:], without, ("in the snow", "at night")):
         assert growth(clip, place) > 2
         assert growth(plain, place) < 0.7 * growth(clip, place)

@@ -1,22 +1,31 @@
-"""The base folder in every form, and what holds for all weight files: damaged ones are refused by name, hostile ones are
-not run, loading draws nothing and takes no memory before it must."""
+"""The base folder in every form, and what holds for all weight files: damaged ones are refused by
+name, hostile ones are not run, loading draws nothing and takes no memory before it must."""
 
 import json
 import os
-import shutil
 
 import pytest
 import torch
-from tests.worlds import magictime_world
-from safetensors.torch import load_file, save_file
-from tests.worlds.weight_files import ADAPTERS, BASE, CKPTS, assert_refused, assert_same, assert_state, copy, half  # noqa: F401
-from tests.worlds.weight_files import is_motion, read, write
 
 from lvd.errors import InputError
 from MagicTime.utils.weights.base import load_text_encoder, load_tokenizer, load_unet, load_vae
-from MagicTime.utils.weights.motion_unet import make_motion_unet, motion_transformers
 from MagicTime.utils.weights.load import load_magictime
+from MagicTime.utils.weights.motion_unet import make_motion_unet, motion_transformers
+from tests.worlds import magictime_world
 from tests.worlds.magictime_world import ONLY_BASE
+from tests.worlds.weight_files import (  # noqa: F401
+    ADAPTERS,
+    BASE,
+    CKPTS,
+    assert_refused,
+    assert_same,
+    assert_state,
+    copy,
+    half,
+    is_motion,
+    read,
+    write,
+)
 
 
 def test_base_round_trip(world):
@@ -30,7 +39,9 @@ def test_base_round_trip(world):
 def test_motion_and_dreambooth_round_trip(world):
     folder, parts = world
     model = magictime_world.load(folder, **ADAPTERS)
-    assert_state(model.unet, parts.clip.unet.state_dict())  # 2D part from the DreamBooth file, motion from the motion file
+    assert_state(
+        model.unet, parts.clip.unet.state_dict()
+    )  # 2D part from the DreamBooth file, motion from the motion file
     assert_state(model.text_encoder, parts.clip.text_encoder.state_dict())
     without = magictime_world.load(folder, **ADAPTERS, dreambooth_path="")
     assert_state(without.unet, parts.base.unet.state_dict())
@@ -57,7 +68,9 @@ def test_motion_norm_normalises_each_frame_by_itself_in_32_groups(model):
     clips = torch.randn(2, norm.num_channels, 5, 3, 3) * torch.arange(1.0, 6).view(1, 1, 5, 1, 1)
     found = norm(clips)
     for frame in range(5):
-        expected = torch.nn.functional.group_norm(clips[:, :, frame], 32, norm.weight, norm.bias, 1e-6)
+        expected = torch.nn.functional.group_norm(
+            clips[:, :, frame], 32, norm.weight, norm.bias, 1e-6
+        )
         torch.testing.assert_close(found[:, :, frame], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -95,21 +108,40 @@ def shards(folder, part, tensors, kind):
 
 
 def as_bin(folder, part, tensors):
-    rewritten(folder, part, tensors, "pytorch_model.bin" if part == "text" else "diffusion_pytorch_model.bin")
+    rewritten(
+        folder,
+        part,
+        tensors,
+        "pytorch_model.bin" if part == "text" else "diffusion_pytorch_model.bin",
+    )
 
 
 def as_fp16(folder, part, tensors):
-    rewritten(folder, part, tensors, f"{'model' if part == 'text' else 'diffusion_pytorch_model'}.fp16.safetensors")
+    rewritten(
+        folder,
+        part,
+        tensors,
+        f"{'model' if part == 'text' else 'diffusion_pytorch_model'}.fp16.safetensors",
+    )
 
 
 def as_fp16_bin(folder, part, tensors):
-    rewritten(folder, part, tensors, "pytorch_model.fp16.bin" if part == "text" else "diffusion_pytorch_model.fp16.bin")
+    rewritten(
+        folder,
+        part,
+        tensors,
+        "pytorch_model.fp16.bin" if part == "text" else "diffusion_pytorch_model.fp16.bin",
+    )
 
 
 def with_leftovers(folder, part, tensors):
     """Other variants and framework files beside the weights, as in the published folder."""
     path = folder / "ckpts" / CKPTS[part]
-    for name in ("diffusion_pytorch_model.non_ema.safetensors", "model.fp16.safetensors", "pytorch_model.bin"):
+    for name in (
+        "diffusion_pytorch_model.non_ema.safetensors",
+        "model.fp16.safetensors",
+        "pytorch_model.bin",
+    ):
         path.with_name(name).write_bytes(b"not read")
     if part == "text":
         write(tensors | {"text_model.embeddings.position_ids": torch.arange(12)[None]}, path)
@@ -118,16 +150,28 @@ def with_leftovers(folder, part, tensors):
 
 
 def in_todays_names(folder, part, tensors):
-    names = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."} if part == "vae" else {}
+    names = (
+        {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
+        if part == "vae"
+        else {}
+    )
     for old, new in names.items():
         tensors = {name.replace(old, new): t for name, t in tensors.items()}
-    write({name.removeprefix("text_model."): t for name, t in tensors.items()}, folder / "ckpts" / CKPTS[part])
+    write(
+        {name.removeprefix("text_model."): t for name, t in tensors.items()},
+        folder / "ckpts" / CKPTS[part],
+    )
 
 
 def as_convolutions(folder, part, tensors):
     linear = ("query.weight", "key.weight", "value.weight", "proj_attn.weight")
-    write({name: t[:, :, None, None] if part == "vae" and name.endswith(linear) else t for name, t in tensors.items()},
-          folder / "ckpts" / CKPTS[part])
+    write(
+        {
+            name: t[:, :, None, None] if part == "vae" and name.endswith(linear) else t
+            for name, t in tensors.items()
+        },
+        folder / "ckpts" / CKPTS[part],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +179,29 @@ def base(world):
     return magictime_world.load(world[0], **ONLY_BASE)
 
 
-@pytest.mark.parametrize("form", [
-    as_bin, as_fp16, as_fp16_bin, with_leftovers, in_todays_names, as_convolutions,
-    lambda folder, part, tensors: shards(folder, part, tensors, "safetensors"),
-    lambda folder, part, tensors: shards(folder, part, tensors, "bin")],
-    ids=["bin", "fp16", "fp16 bin", "leftovers", "today's names", "convolutions", "shards", "bin shards"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        as_bin,
+        as_fp16,
+        as_fp16_bin,
+        with_leftovers,
+        in_todays_names,
+        as_convolutions,
+        lambda folder, part, tensors: shards(folder, part, tensors, "safetensors"),
+        lambda folder, part, tensors: shards(folder, part, tensors, "bin"),
+    ],
+    ids=[
+        "bin",
+        "fp16",
+        "fp16 bin",
+        "leftovers",
+        "today's names",
+        "convolutions",
+        "shards",
+        "bin shards",
+    ],
+)
 def test_base_form(copy, base, form):  # noqa: F811
     for part in ("unet", "vae", "text"):
         form(copy, part, read(copy / "ckpts" / CKPTS[part]))
@@ -147,16 +209,38 @@ def test_base_form(copy, base, form):  # noqa: F811
     for part in ("unet", "vae", "text_encoder"):
         assert_same(getattr(loaded, part), getattr(base, part))
     left = "; 1 left out (1 position_ids)" if form is with_leftovers else ""
-    assert loaded.report == {"pretrained_model_path": f"324 unet, 180 vae, 36 text_encoder tensors{left}"}
+    assert loaded.report == {
+        "pretrained_model_path": f"324 unet, 180 vae, 36 text_encoder tensors{left}"
+    }
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda places: {"weight_map": [1]}, "weight_map"), (lambda places: {"weight_map": {"a": "../x.bin"}}, "weight_map"),
-    (lambda places: {"weight_map": {**places, "conv_in.bias": "\0x.bin"}}, "names no files beside it"),
-    (lambda places: {"weight_map": {**places, "conv_in.bias": "a\nb.bin"}}, "names no files beside it"),
-    (lambda places: {"weight_map": {**places, "more": places["conv_in.bias"]}}, "key 'more' is missing"),
-    (lambda places: {"weight_map": {n: f for n, f in places.items() if n != "conv_in.bias"}}, "key 'conv_in.bias'"),
-    (lambda places: {"weight_map": {**places, "conv_in.bias": "absent.safetensors"}}, "absent.safetensors")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda places: {"weight_map": [1]}, "weight_map"),
+        (lambda places: {"weight_map": {"a": "../x.bin"}}, "weight_map"),
+        (
+            lambda places: {"weight_map": {**places, "conv_in.bias": "\0x.bin"}},
+            "names no files beside it",
+        ),
+        (
+            lambda places: {"weight_map": {**places, "conv_in.bias": "a\nb.bin"}},
+            "names no files beside it",
+        ),
+        (
+            lambda places: {"weight_map": {**places, "more": places["conv_in.bias"]}},
+            "key 'more' is missing",
+        ),
+        (
+            lambda places: {"weight_map": {n: f for n, f in places.items() if n != "conv_in.bias"}},
+            "key 'conv_in.bias'",
+        ),
+        (
+            lambda places: {"weight_map": {**places, "conv_in.bias": "absent.safetensors"}},
+            "absent.safetensors",
+        ),
+    ],
+)
 def test_damaged_index(copy, change, said):  # noqa: F811
     index = shards(copy, "unet", read(copy / "ckpts" / CKPTS["unet"]), "safetensors")
     index.write_text(json.dumps(change(json.loads(index.read_text())["weight_map"])))
@@ -193,7 +277,9 @@ def test_loaded_weights_are_no_longer_the_files(copy, model):  # noqa: F811
     loaded = magictime_world.load(copy)
     for path in (copy / "ckpts").rglob("*"):
         if path.is_file():
-            with open(path, "r+b") as file:  # the same file, other content: what is mapped would change
+            with open(
+                path, "r+b"
+            ) as file:  # the same file, other content: what is mapped would change
                 file.write(os.urandom(path.stat().st_size))
     for part in ("unet", "vae", "text_encoder"):
         assert_same(getattr(loaded, part), getattr(model, part))
@@ -213,7 +299,9 @@ def test_weights_that_share_memory_in_a_file_are_separate_in_the_model(copy):  #
 def test_half_precision_is_the_rounding_of_the_merged_weights(world, model, dtype):
     """Loaded as `dtype` or cast afterwards: the same, and buffers too."""
     block = magictime_world.model_block(world[0])
-    loaded = load_magictime({key: block[key] for key in ("pretrained_model_path", *ONLY_BASE)}, None, dtype=dtype)
+    loaded = load_magictime(
+        {key: block[key] for key in ("pretrained_model_path", *ONLY_BASE)}, None, dtype=dtype
+    )
     cast = magictime_world.load(world[0]).to("cpu", dtype)
     for part in ("unet", "vae", "text_encoder"):
         assert_same(getattr(loaded, part), getattr(cast, part))
@@ -234,23 +322,44 @@ class Runs:
         return os.system, (f"touch {self.marker}",)
 
 
-HOSTILE = {"motion_module": "motion", "dreambooth_path": "dreambooth", "magic_adapter_s_path": "s",
-           "magic_adapter_t_path": "t", "magic_text_encoder_path": "text_adapter", "unet": "unet", "vae": "vae",
-           "text_encoder": "text"}
+HOSTILE = {
+    "motion_module": "motion",
+    "dreambooth_path": "dreambooth",
+    "magic_adapter_s_path": "s",
+    "magic_adapter_t_path": "t",
+    "magic_text_encoder_path": "text_adapter",
+    "unet": "unet",
+    "vae": "vae",
+    "text_encoder": "text",
+}
 
 
-@pytest.mark.parametrize("key, zipped, place", [
-    *((key, zipped, "value") for key in HOSTILE for zipped in (True, False)),
-    ("motion_module", True, "tuple"), ("motion_module", True, "beside")])
+@pytest.mark.parametrize(
+    "key, zipped, place",
+    [
+        *((key, zipped, "value") for key in HOSTILE for zipped in (True, False)),
+        ("motion_module", True, "tuple"),
+        ("motion_module", True, "beside"),
+    ],
+)
 def test_no_pickle_is_run(copy, tmp_path, key, place, zipped):  # noqa: F811
     path, marker = copy / "ckpts" / CKPTS[HOSTILE[key]], tmp_path / "marker"
     tensors, changes = read(path), {}
     if path.suffix == ".safetensors":
         path.unlink()
-        path = path.with_name("pytorch_model.bin") if key in ("unet", "vae", "text_encoder") else path.with_suffix(".ckpt")
+        path = (
+            path.with_name("pytorch_model.bin")
+            if key in ("unet", "vae", "text_encoder")
+            else path.with_suffix(".ckpt")
+        )
         changes = {key: path} if key == "dreambooth_path" else {}
-    found = {"value": {**tensors, "more": Runs(marker)}, "beside": {"state_dict": tensors, "callbacks": [Runs(marker)]}}
-    torch.save(found.get(place, (Runs(marker), tensors)), path, _use_new_zipfile_serialization=zipped)
+    found = {
+        "value": {**tensors, "more": Runs(marker)},
+        "beside": {"state_dict": tensors, "callbacks": [Runs(marker)]},
+    }
+    torch.save(
+        found.get(place, (Runs(marker), tensors)), path, _use_new_zipfile_serialization=zipped
+    )
     assert_refused(lambda: magictime_world.load(copy, **changes), path, "no pickled code is run")
     assert not marker.exists()
     torch.load(path, weights_only=False)
@@ -260,19 +369,24 @@ def test_no_pickle_is_run(copy, tmp_path, key, place, zipped):  # noqa: F811
 # ---- files that do not fit
 
 
-# part: (end of a stored key, what the error calls it when it is missing: today's name, or the half that stands alone)
+# part: (end of a stored key, what the error calls it when it is missing: today's name, or the half
+# that stands alone)
 KEYS = {
-    "unet": ("attn1.to_q.weight", "attn1.to_q.weight"), "vae": ("query.weight", "to_q.weight"),
+    "unet": ("attn1.to_q.weight", "attn1.to_q.weight"),
+    "vae": ("query.weight", "to_q.weight"),
     "text": ("self_attn.q_proj.weight", "self_attn.q_proj.weight"),
     "motion": ("attention_blocks.0.to_q.weight", "attn1.to_q.weight"),
     "dreambooth": ("attn1.to_q.weight", "attn1.to_q.weight"),
     "s": ("attn1.processor.to_q_lora.up.weight", "attn1.processor.to_q_lora.down.weight"),
     "t": ("to_q.lora_B.default.weight", "to_q.lora_A.default.weight"),
-    "text_adapter": ("q_proj.lora_B.default.weight", "q_proj.lora_A.default.weight")}
+    "text_adapter": ("q_proj.lora_B.default.weight", "q_proj.lora_A.default.weight"),
+}
 
 
 @pytest.mark.parametrize("part", CKPTS)
-@pytest.mark.parametrize("damage", ["missing key", "unknown key", "wrong shape", "truncated", "absent"])
+@pytest.mark.parametrize(
+    "damage", ["missing key", "unknown key", "wrong shape", "truncated", "absent"]
+)
 def test_damaged_file_is_refused_by_name(copy, part, damage):
     path = copy / "ckpts" / CKPTS[part]
     named = damage_file(path, damage, *KEYS[part])
@@ -280,7 +394,9 @@ def test_damaged_file_is_refused_by_name(copy, part, damage):
         magictime_world.load(copy)
     message = str(refused.value)
     assert "\n" not in message and named in message
-    assert str(path.parent if damage == "absent" else path) in message  # some absent files are named by their folder
+    assert (
+        str(path.parent if damage == "absent" else path) in message
+    )  # some absent files are named by their folder
 
 
 @pytest.mark.parametrize("part", CKPTS)
@@ -292,9 +408,15 @@ def test_weights_that_are_not_finite(copy, part, value):
     tensors[key].view(-1)[-1] = float(value)
     write(tensors, path)
     changes = ADAPTERS if part in ("unet", "vae", "text") else {}
-    changes = {**changes, "dreambooth_path": ""} if changes else {}  # which would replace these weights
+    changes = (
+        {**changes, "dreambooth_path": ""} if changes else {}
+    )  # which would replace these weights
     end = KEYS[part][0] if part in ("s", "t", "text_adapter") else KEYS[part][1]
-    assert_refused(lambda: magictime_world.load(copy, **changes), path, f"{end}' holds values that are not finite in torch.float")
+    assert_refused(
+        lambda: magictime_world.load(copy, **changes),
+        path,
+        f"{end}' holds values that are not finite in torch.float",
+    )
 
 
 def test_weights_that_are_not_finite_in_half_precision(copy):
@@ -305,7 +427,11 @@ def test_weights_that_are_not_finite_in_half_precision(copy):
     block = {**magictime_world.model_block(copy), **ADAPTERS}
     paths = {key: block[key] for key in ("pretrained_model_path", *ONLY_BASE)}
     assert load_magictime(paths, None, dtype=torch.bfloat16)
-    assert_refused(lambda: load_magictime(paths, None, dtype=torch.float16), block["motion_module"], "in torch.float16")
+    assert_refused(
+        lambda: load_magictime(paths, None, dtype=torch.float16),
+        block["motion_module"],
+        "in torch.float16",
+    )
 
 
 def damage_file(path, damage, end, missing):
@@ -332,39 +458,75 @@ def damage_file(path, damage, end, missing):
 
 
 def test_foreign_files(copy):
-    for key, name in (("motion_module", "motion"), ("dreambooth_path", "unet"), ("magic_adapter_s_path", "motion")):
+    for key, name in (
+        ("motion_module", "motion"),
+        ("dreambooth_path", "unet"),
+        ("magic_adapter_s_path", "motion"),
+    ):
         with pytest.raises(InputError, match="no key|not of the form"):
-            magictime_world.load(copy, **{key: copy / "ckpts" / CKPTS[name if key != "motion_module" else "s"]})
+            magictime_world.load(
+                copy, **{key: copy / "ckpts" / CKPTS[name if key != "motion_module" else "s"]}
+            )
 
 
 # ---- configs and tokenizers that cannot be used
 
+
 @pytest.mark.parametrize("part", ["unet", "vae"])
-@pytest.mark.parametrize("change, said", [
-    (None, "a mapping is needed"), ({"block_out_channels": None}, "block_out_channels=None"),
-    ({"block_out_channels": "a"}, "block_out_channels='a'"),
-    ({"down_block_types": ["Nope"] * 3}, "Nope"), ({"norm_num_groups": 0}, "not usable"), ({"act_fn": "zz"}, "zz")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (None, "a mapping is needed"),
+        ({"block_out_channels": None}, "block_out_channels=None"),
+        ({"block_out_channels": "a"}, "block_out_channels='a'"),
+        ({"down_block_types": ["Nope"] * 3}, "Nope"),
+        ({"norm_num_groups": 0}, "not usable"),
+        ({"act_fn": "zz"}, "zz"),
+    ],
+)
 def test_unusable_part_config(copy, part, change, said):
     path = copy / "ckpts" / BASE / part / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps([1] if change is None else config | change))
-    load = {"unet": lambda: load_unet(copy / "ckpts" / BASE, 8, 32, False), "vae": lambda: load_vae(copy / "ckpts" / BASE)}
+    load = {
+        "unet": lambda: load_unet(copy / "ckpts" / BASE, 8, 32, False),
+        "vae": lambda: load_vae(copy / "ckpts" / BASE),
+    }
     assert_refused(load[part], path, said)
 
 
-@pytest.mark.parametrize("part, change, said", [
-    ("vae", {"scaling_factor": "x"}, "scaling_factor"), ("text_encoder", {"hidden_size": "x"}, "hidden_size"),
-    ("text_encoder", {"hidden_act": "nope"}, "nope")])
+@pytest.mark.parametrize(
+    "part, change, said",
+    [
+        ("vae", {"scaling_factor": "x"}, "scaling_factor"),
+        ("text_encoder", {"hidden_size": "x"}, "hidden_size"),
+        ("text_encoder", {"hidden_act": "nope"}, "nope"),
+    ],
+)
 def test_unusable_value_in_a_part_config(copy, part, change, said):
     path = copy / "ckpts" / BASE / part / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert_refused(lambda: (load_vae if part == "vae" else load_text_encoder)(copy / "ckpts" / BASE), path, said)
+    assert_refused(
+        lambda: (load_vae if part == "vae" else load_text_encoder)(copy / "ckpts" / BASE),
+        path,
+        said,
+    )
 
 
-@pytest.mark.parametrize("name, text", [
-    ("vocab.json", '{"a": 1, "b'), ("vocab.json", "[1]"), ("vocab.json", "{}"), ("merges.txt", "#version: 0.2\nq\n"),
-    ("merges.txt", "#version: 0.2\nqq zz\n"), ("merges.txt", b"\xff\xfe"), ("tokenizer_config.json", '{"bos_token": '),
-    ("tokenizer_config.json", "[]"), ("special_tokens_map.json", '{"bos')])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("vocab.json", '{"a": 1, "b'),
+        ("vocab.json", "[1]"),
+        ("vocab.json", "{}"),
+        ("merges.txt", "#version: 0.2\nq\n"),
+        ("merges.txt", "#version: 0.2\nqq zz\n"),
+        ("merges.txt", b"\xff\xfe"),
+        ("tokenizer_config.json", '{"bos_token": '),
+        ("tokenizer_config.json", "[]"),
+        ("special_tokens_map.json", '{"bos'),
+    ],
+)
 def test_damaged_tokenizer(tmp_path, name, text):
     magictime_world.write_tokenizer(tmp_path / "tokenizer")
     path = tmp_path / "tokenizer" / name

@@ -1,4 +1,5 @@
-"""Detectors and votes that are not what they seem are refused; workers that die or are interrupted end in one line."""
+"""Detectors and votes that are not what they seem are refused; workers that die or are interrupted
+end in one line."""
 
 import csv
 import os
@@ -15,11 +16,11 @@ import torch
 
 import test_accuracy
 import train_mae
-from tests.worlds.detector_world import CATEGORIES, copy_world, make_world
+from lvd.data.split import Split, save_split
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
-from lvd.data.split import Split, save_split
 from tests.evaluation.test_train_embed_accuracy import FAST, embed, refused, train
+from tests.worlds.detector_world import CATEGORIES, copy_world, make_world
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,12 +79,20 @@ def test_detectors_of_other_recordings_are_refused(world, capsys):
     refused(train(world, "--no-train"), capsys, "1/0.pth", "pred_x0_made_by")
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, 1.0000001, None, "0.5", True])
+@pytest.mark.parametrize(
+    "threshold", [float("nan"), float("inf"), -0.1, 1.0000001, None, "0.5", True]
+)
 def test_a_threshold_that_is_no_probability_is_refused(world, capsys, threshold):
     """Of every comparison with nan the answer is no: all videos would pass."""
     path = world.save / "2" / "1.pth"
     save_torch({**load_torch(path), "threshold": threshold}, path)
-    refused(embed(world, "--operating_point", "validation"), capsys, "2/1.pth", f"threshold {threshold!r}", "0 to 1")
+    refused(
+        embed(world, "--operating_point", "validation"),
+        capsys,
+        "2/1.pth",
+        f"threshold {threshold!r}",
+        "0 to 1",
+    )
     refused(train(world, "--no-train"), capsys, "2/1.pth", "threshold")
     refused(train(world, "--epoch", "1"), capsys, "2/1.pth", "threshold")
 
@@ -95,9 +104,14 @@ def test_normal_clips_that_all_score_one(world, capsys):
         found["about"]["metrics"]["val_false_positives_met"] = False
         save_torch(found, path)
     assert train(world, "--epoch", "1") == 0
-    assert "more false positives than aimed at: 3 of 6 (group/step 1/0, 1/1, 1/2)" in capsys.readouterr().out
+    assert (
+        "more false positives than aimed at: 3 of 6 (group/step 1/0, 1/1, 1/2)"
+        in capsys.readouterr().out
+    )
     with open(world.save / "metrics.csv", newline="") as f:
-        assert [row["val_false_positives_met"] for row in csv.DictReader(f)] == ["False"] * 3 + ["True"] * 3
+        assert [row["val_false_positives_met"] for row in csv.DictReader(f)] == ["False"] * 3 + [
+            "True"
+        ] * 3
 
 
 def test_finished_detectors_know_their_recordings_and_representation(world, capsys):
@@ -111,7 +125,13 @@ def test_finished_detectors_know_their_recordings_and_representation(world, caps
     save_torch(good, path)
     config = load_yaml(world.data / "config.yaml")
     save_yaml({**config, "pred_x0_made_by": "another run"}, world.data / "config.yaml")
-    refused(train(world, "--epoch", "1"), capsys, "1/0.pth", "another dataset", "pred_x0_made_by: 'recording' there")
+    refused(
+        train(world, "--epoch", "1"),
+        capsys,
+        "1/0.pth",
+        "another dataset",
+        "pred_x0_made_by: 'recording' there",
+    )
 
 
 def test_folders_that_only_look_like_detectors(world):
@@ -120,13 +140,20 @@ def test_folders_that_only_look_like_detectors(world):
         shutil.copy(world.save / "1" / "0.pth", world.save / name)
     assert train(world, "--epoch", "1") == 0
     with open(world.save / "metrics.csv", newline="") as f:
-        assert [(row["group"], row["step"]) for row in csv.DictReader(f)] == [(g, s) for g in "12" for s in "012"]
+        assert [(row["group"], row["step"]) for row in csv.DictReader(f)] == [
+            (g, s) for g in "12" for s in "012"
+        ]
 
 
 def test_evaluation_needs_normal_rows(world, tmp_path, capsys):
     save_torch([1, 5, 11, 14, 20], tmp_path / "list.pth")
     change(world, eval_sha256=sha256(tmp_path / "list.pth"))
-    refused(train(world, "--no-train", "--eval_dir", str(tmp_path / "list.pth")), capsys, "list.pth", "no normal rows")
+    refused(
+        train(world, "--no-train", "--eval_dir", str(tmp_path / "list.pth")),
+        capsys,
+        "list.pth",
+        "no normal rows",
+    )
 
 
 def test_evaluation_of_scores_that_are_not_finite(world, capsys):
@@ -140,15 +167,32 @@ def test_evaluation_of_scores_that_are_not_finite(world, capsys):
 
 
 def test_the_shared_detector_of_a_grid_is_not_evaluated(world, capsys):
-    flags = ["--no-train", "--model", "shared", "--data_dir", str(world.data), "--eval_dir", str(world.eval), "--gpu_num", "-1"]
-    refused(train_mae.main([*flags, "--save_dir", str(world.save)]), capsys, "--model shared", "no shared.pth")
+    flags = [
+        "--no-train",
+        "--model",
+        "shared",
+        "--data_dir",
+        str(world.data),
+        "--eval_dir",
+        str(world.eval),
+        "--gpu_num",
+        "-1",
+    ]
+    refused(
+        train_mae.main([*flags, "--save_dir", str(world.save)]),
+        capsys,
+        "--model shared",
+        "no shared.pth",
+    )
     assert not (world.save / "evaluation.csv").exists()
 
 
 def test_a_results_folder_holds_one_set_of_votes(world, capsys):
     assert embed(world, "--operating_point", "argmax") == 0
     before = {path: path.read_bytes() for path in world.results.iterdir()}
-    refused(embed(world, "--operating_point", "validation"), capsys, "config.yaml", "operating_point")
+    refused(
+        embed(world, "--operating_point", "validation"), capsys, "config.yaml", "operating_point"
+    )
     change(world, seed=1)
     refused(embed(world, "--operating_point", "argmax"), capsys, "config.yaml", "detectors_sha256")
     assert {path: path.read_bytes() for path in world.results.iterdir()} == before
@@ -156,7 +200,15 @@ def test_a_results_folder_holds_one_set_of_votes(world, capsys):
 
 def test_scores_know_their_votes(world, tmp_path, capsys):
     assert embed(world) == 0
-    table = ["--data_dir", str(world.results), "--eta", "2", "--table", "--save_dir", str(tmp_path / "t")]
+    table = [
+        "--data_dir",
+        str(world.results),
+        "--eta",
+        "2",
+        "--table",
+        "--save_dir",
+        str(tmp_path / "t"),
+    ]
     assert test_accuracy.main(table) == 0
     saved = load_yaml(tmp_path / "t" / "table.yaml")
     assert (saved["eta"], saved["lambda"], saved["etas"]) == (2, "0.6", [1, 2, 3])
@@ -185,17 +237,28 @@ def test_evaluation_drops_no_held_out_row(world, capsys):
     save_split(Split([1, 5], [0, 3], 2024), world.eval)  # rows of the first category alone
     refused(train(world, "--no-train", "--step_num", "0"), capsys, "another eval.pth")
     change(world, eval_sha256=sha256(world.eval))
-    refused(train(world, "--no-train", "--step_num", "0"), capsys, "group2/0", "none of its rows is held out")
+    refused(
+        train(world, "--no-train", "--step_num", "0"),
+        capsys,
+        "group2/0",
+        "none of its rows is held out",
+    )
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(),
-                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+    ],
+)
 def test_too_little_memory_is_one_line(error, capsys):
     def work(args):
         raise error
 
     assert run_command(Parser("", ""), work, []) == 2
-    line, = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: out of memory")
 
 
@@ -208,25 +271,53 @@ def test_other_runtime_errors_stay_visible():
 
 
 def training_process(world):
-    command = [sys.executable, str(ROOT / "train_mae.py"), "--data_dir", str(world.data), "--eval_dir", str(world.eval),
-               "--save_dir", str(world.root / "new"), *FAST, "--epoch", "100000", "--workers", "2"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    command = [
+        sys.executable,
+        str(ROOT / "train_mae.py"),
+        "--data_dir",
+        str(world.data),
+        "--eval_dir",
+        str(world.eval),
+        "--save_dir",
+        str(world.root / "new"),
+        *FAST,
+        "--epoch",
+        "100000",
+        "--workers",
+        "2",
+    ]
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def worker_pids(process):
     """Its spawned workers, once they have loaded torch and train."""
     while process.poll() is None:
         pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        if len(workers) == 2 and all("libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text() for pid in workers):
+        workers = [
+            pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        if len(workers) == 2 and all(
+            "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text() for pid in workers
+        ):
             return list(map(int, workers))
         time.sleep(0.2)
     raise AssertionError(process.stderr.read())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who, status, line", [("all", 130, "interrupted; run the same command again"),
-                                               ("worker", 2, "error: --workers 2: a training process was killed")])
+@pytest.mark.parametrize(
+    "who, status, line",
+    [
+        ("all", 130, "interrupted; run the same command again"),
+        ("worker", 2, "error: --workers 2: a training process was killed"),
+    ],
+)
 def test_workers_that_end_early_leave_one_line(world, who, status, line):
     with training_process(world) as process:
         workers = worker_pids(process)
@@ -236,6 +327,10 @@ def test_workers_that_end_early_leave_one_line(world, who, status, line):
             os.kill(workers[0], signal.SIGKILL)
         text = process.communicate(timeout=120)[1]
     assert process.returncode == status, text
-    lines = [part for part in re.split(r"[\r\n]+", text) if part.strip() and "%|" not in part and "detectors:" not in part]
+    lines = [
+        part
+        for part in re.split(r"[\r\n]+", text)
+        if part.strip() and "%|" not in part and "detectors:" not in part
+    ]
     assert len(lines) == 1 and lines[0].startswith(line), text
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

@@ -14,20 +14,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.worlds import launcher
 import train_mae
-from tests.worlds.detector_world import STEPS, copy_world, make_world
+from lvd.training.grid_run import Job, part_of
+from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch
 from lvd.utils.processes import Processes
-from lvd.utils.config import ROOT
-from lvd.training.grid_run import Job, part_of
+from tests.worlds import launcher
+from tests.worlds.detector_world import STEPS, copy_world, make_world
 
 FAST = ["--size", "nano", "--epoch", "3", "--batch_size", "8", "--gpu_num", "-1", "--workers", "1"]
 ALL = {f"{group}/{step}.pth" for group in (1, 2) for step in range(STEPS)}
 
 
 def flags(world, save, *more):
-    return ["--data_dir", str(world.data), "--eval_dir", str(world.eval), "--save_dir", str(save), *FAST, *more]
+    return [
+        "--data_dir",
+        str(world.data),
+        "--eval_dir",
+        str(world.eval),
+        "--save_dir",
+        str(save),
+        *FAST,
+        *more,
+    ]
 
 
 def launch(world, save, *more, count=2):
@@ -35,11 +44,31 @@ def launch(world, save, *more, count=2):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(count),
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port),
-               str(ROOT / "train_mae.py"), *flags(world, save, *more)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        str(count),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        str(port),
+        str(ROOT / "train_mae.py"),
+        *flags(world, save, *more),
+    ]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process):
@@ -63,14 +92,19 @@ def found(save):
 def table(save):
     """metrics.csv without the time that each took."""
     with open(save / "metrics.csv", newline="") as f:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(f)]
+        return [
+            {key: value for key, value in row.items() if key != "seconds"}
+            for row in csv.DictReader(f)
+        ]
 
 
 def same_as_alone(world, save):
     assert found(save) == ALL
     for name in ALL:
         one, many = load_torch(world.save / name), load_torch(save / name)
-        assert all(torch.equal(value, many["state_dict"][key]) for key, value in one["state_dict"].items()), name
+        assert all(
+            torch.equal(value, many["state_dict"][key]) for key, value in one["state_dict"].items()
+        ), name
         assert one["about"]["data_sha256"] == many["about"]["data_sha256"]
     assert table(save) == table(world.save) and len(table(save)) == 6
 
@@ -137,10 +171,13 @@ def test_killed_and_resumed_equals_uninterrupted(world, tmp_path):
 
 @pytest.mark.slow
 def test_machines_without_a_common_folder(world, tmp_path):
-    """The only detector is the second process's, and not where the first looks: said, not a crash of the table."""
+    """The only detector is the second process's, and not where the first looks: said, not a crash
+    of the table."""
     script = tmp_path / "train_in_my_folder.py"
-    script.write_text(f"import os, sys\nfolder = {str(tmp_path)!r} + os.environ['RANK']\n"
-                      f"os.makedirs(folder)\nos.chdir(folder)\nimport train_mae\nsys.exit(train_mae.main())\n")
+    script.write_text(
+        f"import os, sys\nfolder = {str(tmp_path)!r} + os.environ['RANK']\n"
+        f"os.makedirs(folder)\nos.chdir(folder)\nimport train_mae\nsys.exit(train_mae.main())\n"
+    )
     done = launcher.run(script, *flags(world, "save", "--group_num", "1", "--step_num", "0"))
     assert done.returncode != 0 and "need the same --save_dir" in done.stderr, done.stderr
     assert "StopIteration" not in done.stderr
@@ -155,7 +192,9 @@ def test_bad_input_of_one_process_ends_all(world, tmp_path):
     status, out, err = finish(launch(copy, tmp_path / "save"))
     errors = [line for line in err if "error: " in line]
     assert status != 0 and sum(str(bad) in line for line in errors) == 1, err
-    assert all(str(bad) in line or "another process of this run has ended" in line for line in errors), errors
+    assert all(
+        str(bad) in line or "another process of this run has ended" in line for line in errors
+    ), errors
     assert "detectors trained" not in out and f"2/{STEPS - 1}.pth" not in found(tmp_path / "save")
     # what all would refuse is found by the first
     status, _, err = finish(launch(copy, world.save, "--lr", "1e-4"))
@@ -164,7 +203,11 @@ def test_bad_input_of_one_process_ends_all(world, tmp_path):
 
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(world, tmp_path):
-    command = [sys.executable, str(ROOT / "train_mae.py"), *flags(world, tmp_path, "--workers", "2", "--epoch", "2000")]
+    command = [
+        sys.executable,
+        str(ROOT / "train_mae.py"),
+        *flags(world, tmp_path, "--workers", "2", "--epoch", "2000"),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while len(workers := workers_of(process.pid)) < 2 and time.monotonic() < until:
@@ -194,14 +237,24 @@ def test_saved_detectors_are_evaluated_once(world, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_parts_are_even_and_share_few_steps(count, steps):
-    jobs = [Job(None, None, step, {1: "a", 2: "b", 3: "c"}, None, "", {}, "cpu") for step in range(steps)]
-    pairs = [(job, group) for job in jobs for group in job.categories if (group, job.step) != (2, 0)]  # finished already
+    jobs = [
+        Job(None, None, step, {1: "a", 2: "b", 3: "c"}, None, "", {}, "cpu")
+        for step in range(steps)
+    ]
+    pairs = [
+        (job, group) for job in jobs for group in job.categories if (group, job.step) != (2, 0)
+    ]  # finished already
     parts = [part_of(pairs, Processes(rank, count)) for rank in range(count)]
     taken = [[(job.step, group) for job in part for group in job.categories] for part in parts]
     assert sum(taken, []) == [(job.step, group) for job, group in pairs]
     assert max(map(len, taken)) - min(map(len, taken)) <= 1
     assert sum(map(len, parts)) <= steps + count - 1  # each boundary splits one step at most
-    assert all(job.categories[group] == "abc"[group - 1] for part in parts for job in part for group in job.categories)
+    assert all(
+        job.categories[group] == "abc"[group - 1]
+        for part in parts
+        for job in part
+        for group in job.categories
+    )
 
 
 def test_a_plain_run_sets_no_processes_up(world):

@@ -7,9 +7,9 @@ from argparse import Namespace
 import pytest
 import torch
 
-from lvd.utils import files
 from lvd.data.config import read_data_config
 from lvd.errors import InputError
+from lvd.utils import files
 from lvd.utils.config import claim_output
 from MagicTime.utils.weights.tensors import read_tensors
 
@@ -32,8 +32,23 @@ def test_garbage_is_no_torch_file(tmp_path):
     path, draw = tmp_path / "x.pth", random.Random(0)
     torch.save({"a": torch.zeros(3)}, path)
     whole = path.read_bytes()
-    garbage = [b"", b".", b"K", b"G", b"J", b"M", b"R.", b"].", b"\x80\x02.", b"a", b"(", *(bytes([i]) for i in range(256))]
-    garbage += [draw.randbytes(n) for n in range(1, 150)] + [whole[:n] for n in range(0, len(whole), 97)]
+    garbage = [
+        b"",
+        b".",
+        b"K",
+        b"G",
+        b"J",
+        b"M",
+        b"R.",
+        b"].",
+        b"\x80\x02.",
+        b"a",
+        b"(",
+        *(bytes([i]) for i in range(256)),
+    ]
+    garbage += [draw.randbytes(n) for n in range(1, 150)] + [
+        whole[:n] for n in range(0, len(whole), 97)
+    ]
     for content in garbage:
         path.write_bytes(content)
         with pytest.raises(InputError, match="x.pth: not a readable torch file"):
@@ -57,7 +72,9 @@ def test_fingerprint_of_a_large_file_sees_its_ends_and_its_size(tmp_path, monkey
     assert files.fingerprint(path) == before != files.sha256(path)
     path.write_bytes(content + b"\0")
     assert files.fingerprint(path) != before
-    place = place if place in (0, 99_999) else (100_000 - 100) * 30 // 63  # the first, the last, one of the blocks between
+    place = (
+        place if place in (0, 99_999) else (100_000 - 100) * 30 // 63
+    )  # the first, the last, one of the blocks between
     content[place] ^= 1
     path.write_bytes(content)
     assert files.fingerprint(path) != before

@@ -1,15 +1,24 @@
-"""Which process of a launch this is: from the launcher's environment, and nothing from a stray variable."""
+"""Which process of a launch this is: from the launcher's environment, and nothing from a stray
+variable."""
 
 import pytest
 
 from lvd.errors import InputError
 from lvd.utils.processes import Processes, processes
 
-LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+LAUNCHER = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
 
 
-@pytest.mark.parametrize("stray", [
-    {}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "abc"}, {**LAUNCHER, "WORLD_SIZE": "1", "RANK": "0"}])
+@pytest.mark.parametrize(
+    "stray",
+    [{}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "abc"}, {**LAUNCHER, "WORLD_SIZE": "1", "RANK": "0"}],
+)
 def test_one_process(monkeypatch, stray):
     for name in LAUNCHER:
         monkeypatch.delenv(name, raising=False)
@@ -36,5 +45,7 @@ def test_shares_are_all_and_none_twice():
 
 def test_a_gpu_for_each():
     assert Processes(1, 2, 1).device(-1).type == "cpu"
-    with pytest.raises(InputError, match="--gpu_num 1: each of the 2 processes has a GPU of its own"):
+    with pytest.raises(
+        InputError, match="--gpu_num 1: each of the 2 processes has a GPU of its own"
+    ):
         Processes(1, 2, 1).device(1)

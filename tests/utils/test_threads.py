@@ -30,7 +30,9 @@ def test_threads_come_back(two_threads):
 @pytest.mark.parametrize("sizes, threads", [(("nano", "nano"), 1), (("tiny", "tiny"), 2)])
 def test_small_detectors_score_with_one(two_threads, tmp_path, sizes, threads):
     bank, seen = load_bank(make_detectors(tmp_path, sizes)), []
-    hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda *_: seen.append(torch.get_num_threads())
+    )
     try:
         bank.score(0, torch.randn(FEW + 1, *SHAPE))
     finally:

@@ -1,4 +1,5 @@
-"""A small dataset of separable clips, in the layout of build_x0.py: what tests of the detectors train on."""
+"""A small dataset of separable clips, in the layout of build_x0.py: what tests of the detectors
+train on."""
 
 import csv
 import shutil
@@ -8,8 +9,8 @@ import torch
 
 from lvd.data.clip_file import clip_path, link_clip, note_representation, write_clip
 from lvd.data.clip_folders import BUILT
-from lvd.utils.files import save_json, save_yaml, sha256
 from lvd.data.split import Split, save_split
+from lvd.utils.files import save_json, save_yaml, sha256
 
 CATEGORIES = ("bright", "flicker")
 STEPS = 3
@@ -45,10 +46,17 @@ def make_world(root, kind="latent"):
             write_clip(data / "normal" / str(step) / str(row), make_clip(kind, row, [], step), kind)
     with open(root / "label.csv", "w", newline="") as f:
         csv.writer(f).writerows([CATEGORIES, *zip(*UNSAFE.values(), strict=True)])
-    save_split(Split(HELD_UNSAFE, HELD_NORMAL, 2024, 0.2, sha256(root / "label.csv"), NORMAL), root / "eval.pth")
+    save_split(
+        Split(HELD_UNSAFE, HELD_NORMAL, 2024, 0.2, sha256(root / "label.csv"), NORMAL),
+        root / "eval.pth",
+    )
     for step in range(STEPS):
         for row in HELD_UNSAFE:
-            source = next(p for g in UNSAFE if (p := clip_path(data / f"group{g}" / str(step) / str(row), kind)).exists())
+            source = next(
+                p
+                for g in UNSAFE
+                if (p := clip_path(data / f"group{g}" / str(step) / str(row), kind)).exists()
+            )
             link_clip(source, root / "eval_set" / str(step) / source.name)
         for row in HELD_NORMAL:
             source = clip_path(data / "normal" / str(step) / str(row), kind)
@@ -56,16 +64,27 @@ def make_world(root, kind="latent"):
     for folder in (data, root / "eval_set", root / "eval_normal"):
         note_representation(folder, kind)
     made_by = {"pred_x0_made_by": "recording", "normal_pred_x0_made_by": "normal recording"}
-    save_yaml({"categories": list(CATEGORIES), "representation": kind, **made_by}, data / "config.yaml")
+    save_yaml(
+        {"categories": list(CATEGORIES), "representation": kind, **made_by}, data / "config.yaml"
+    )
     for folder in ("eval_set", "eval_normal"):
         save_yaml(made_by, root / folder / "config.yaml")
-    save_json({"steps": list(range(STEPS)), "videos": {"group1": 12, "group2": 12, "normal": NORMAL}}, data / BUILT)
+    save_json(
+        {"steps": list(range(STEPS)), "videos": {"group1": 12, "group2": 12, "normal": NORMAL}},
+        data / BUILT,
+    )
     return paths(root)
 
 
 def paths(root):
-    return SimpleNamespace(root=root, data=root / "train_detector_data", eval=root / "eval.pth", save=root / "detectors",
-                           results=root / "results", labels=root / "label.csv")
+    return SimpleNamespace(
+        root=root,
+        data=root / "train_detector_data",
+        eval=root / "eval.pth",
+        save=root / "detectors",
+        results=root / "results",
+        labels=root / "label.csv",
+    )
 
 
 def copy_world(world, root):

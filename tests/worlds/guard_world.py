@@ -4,19 +4,29 @@ import json
 from types import SimpleNamespace
 
 import torch
-from tests.worlds import magictime_world
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.detector import build_detector, predict, save_detector
-from lvd.x0.provenance import recorded_sampling
 from lvd.voting import step_votes, verdict
 from lvd.x0.file import open_x0_file
+from lvd.x0.provenance import recorded_sampling
 from MagicTime import inference_magictime
+from tests.worlds import magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 CATEGORIES, STEPS, ETA, LAMBDA = ["one", "two"], 4, 3, 0.6
 PROMPTS = ["a red square", "two dots", "a wave", "x y z", "a blue bird", "dots", "q"]
-FACTS = ("verdict", "step", "votes", "scores", "steps_total", "steps_run", "steps_saved", "stopped", "reason")
+FACTS = (
+    "verdict",
+    "step",
+    "votes",
+    "scores",
+    "steps_total",
+    "steps_run",
+    "steps_saved",
+    "stopped",
+    "reason",
+)
 
 
 def command(config, out, *flags):
@@ -41,8 +51,9 @@ def facts(out):
 
 
 def write_detectors(folder, x0, clips=torch.Tensor.half, representation="latent", dataset=None):
-    """Random detectors of two categories; each votes unsafe on the two recorded videos of the largest scores. A category's
-    detectors of all steps look at the same thing, so that some videos have most votes and some few.
+    """Random detectors of two categories; each votes unsafe on the two recorded videos of the
+    largest scores. A category's detectors of all steps look at the same thing, so that some videos
+    have most votes and some few.
 
     clips: recorded x0 [N, C, F, h, w] → the clips of `representation`.
     """
@@ -51,8 +62,14 @@ def write_detectors(folder, x0, clips=torch.Tensor.half, representation="latent"
             given = clips(x0.tensor[:, step])
             detector = build_detector("nano", given.shape[1:], representation, seed=group)
             detector.threshold = float(predict(detector, given).sort().values[-3:-1].mean())
-            detector.about = {"category": category, "categories": CATEGORIES, "group": group, "step": step,
-                              "sampling": recorded_sampling(x0), "dataset": dataset or {}}
+            detector.about = {
+                "category": category,
+                "categories": CATEGORIES,
+                "group": group,
+                "step": step,
+                "sampling": recorded_sampling(x0),
+                "dataset": dataset or {},
+            }
             save_detector(detector, folder / str(group) / f"{step}.pth")
 
 
@@ -63,16 +80,27 @@ def expected(detectors, x0, clips=torch.Tensor.half):
         says = bank.score(step, clips(x0.tensor[:, step])) >= torch.tensor(bank.thresholds(step))
         for group in range(2):
             votes[group].append(says[:, group].int().tolist())
-    return {row: bool(verdict(step_votes([[step[row] for step in group] for group in votes]), LAMBDA, ETA))
-            for row in range(len(x0.tensor))}
+    return {
+        row: bool(
+            verdict(step_votes([[step[row] for step in group] for group in votes]), LAMBDA, ETA)
+        )
+        for row in range(len(x0.tensor))
+    }
 
 
 def make_home(world, folder):
-    """An unguarded run in batches of three, random detectors, a guarded run, and who is unsafe by the recorded votes."""
+    """An unguarded run in batches of three, random detectors, a guarded run, and who is unsafe by
+    the recorded votes."""
     config = magictime_world.write_config(folder / "c.yaml", world[0], prompt=PROMPTS, batch_size=3)
     assert sample(config, folder / "plain") == 0
-    found = SimpleNamespace(config=config, plain=folder / "plain", detectors=folder / "detectors", out=folder / "out",
-                            x0=open_x0_file(folder / "plain" / "pred_x0.pth"), folder=folder)
+    found = SimpleNamespace(
+        config=config,
+        plain=folder / "plain",
+        detectors=folder / "detectors",
+        out=folder / "out",
+        x0=open_x0_file(folder / "plain" / "pred_x0.pth"),
+        folder=folder,
+    )
     write_detectors(found.detectors, found.x0)
     assert sample(config, found.out, *guard_flags(found)) == 0
     found.unsafe = expected(found.detectors, found.x0)

@@ -1,5 +1,5 @@
-"""A small Hugging Face hub for tests: resolve with the hub's headers, large files behind a redirect to another host name,
-Range requests, and faults on demand."""
+"""A small Hugging Face hub for tests: resolve with the hub's headers, large files behind a redirect
+to another host name, Range requests, and faults on demand."""
 
 import hashlib
 import re
@@ -8,14 +8,19 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "c0ffee" + "0" * 34
-LARGE = (".safetensors", ".bin", ".ckpt")  # kept outside git, as on the hub: the etag is a sha256 instead of a blob id
+LARGE = (
+    ".safetensors",
+    ".bin",
+    ".ckpt",
+)  # kept outside git, as on the hub: the etag is a sha256 instead of a blob id
 RESOLVE = re.compile(r"/(?P<repo>(spaces/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 class Hub:
-    """files: {"owner/name/path": bytes} ("spaces/owner/name/path" for a space). faults: {path's end: fault}, one of
-    cut (one body stops half way), stall (bodies stop half way and wait for `resume`), 500, short, garbage, no-range,
-    gated, private. announced: {path's end: a size that is not true}. revisions: those that exist (all, if None)."""
+    """files: {"owner/name/path": bytes} ("spaces/owner/name/path" for a space). faults: {path's
+    end: fault}, one of cut (one body stops half way), stall (bodies stop half way and wait for
+    `resume`), 500, short, garbage, no-range, gated, private. announced: {path's end: a size that is
+    not true}. revisions: those that exist (all, if None)."""
 
     def __init__(self, files):
         self.files, self.faults, self.announced, self.revisions = dict(files), {}, {}, None
@@ -32,7 +37,10 @@ class Hub:
         return f"http://127.0.0.1:{self.port}"
 
     def size(self, path):
-        return next((size for end, size in self.announced.items() if path.endswith(end)), len(self.files[path]))
+        return next(
+            (size for end, size in self.announced.items() if path.endswith(end)),
+            len(self.files[path]),
+        )
 
     def fault(self, path):
         return next((fault for end, fault in self.faults.items() if path.endswith(end)), None)
@@ -74,7 +82,10 @@ class Handler(BaseHTTPRequestHandler):
         key = f"{found['repo']}/{found['path']}"
         self.hub.tokens.add(self.headers.get("Authorization"))
         self.hub.heads[key] += not body
-        fault, known = self.hub.fault(key), any(name.startswith(found["repo"] + "/") for name in self.hub.files)
+        fault, known = (
+            self.hub.fault(key),
+            any(name.startswith(found["repo"] + "/") for name in self.hub.files),
+        )
         if fault == "gated":
             return self.empty(403, {"X-Error-Code": "GatedRepo"})
         if fault == "private" or not known:
@@ -87,7 +98,10 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag(key, content)}"'}
         if key.endswith(LARGE):  # as on the hub: metadata here, the bytes on another host
             linked = {"X-Linked-Size": str(self.hub.size(key)), "X-Linked-Etag": headers["ETag"]}
-            return self.empty(302, {**headers, **linked, "Location": f"http://localhost:{self.hub.port}/cdn/{key}"})
+            return self.empty(
+                302,
+                {**headers, **linked, "Location": f"http://localhost:{self.hub.port}/cdn/{key}"},
+            )
         if body:
             return self.content(key)
         self.empty(200, headers, len(content))

@@ -1,4 +1,5 @@
-"""Files of the tests' tiny world that a test may rewrite or damage, and what loaded weights are compared with."""
+"""Files of the tests' tiny world that a test may rewrite or damage, and what loaded weights are
+compared with."""
 
 import shutil
 
@@ -17,8 +18,11 @@ CKPTS = {
     "dreambooth": "DreamBooth/TinyWorld.safetensors",
     "s": "Magic_Weights/magic_adapter_s/magic_adapter_s.ckpt",
     "t": "Magic_Weights/magic_adapter_t/default/adapter_model.bin",
-    "text_adapter": "Magic_Weights/magic_text_encoder/default/adapter_model.bin"}
-ADAPTERS = dict.fromkeys(("magic_adapter_s_path", "magic_adapter_t_path", "magic_text_encoder_path"), "")
+    "text_adapter": "Magic_Weights/magic_text_encoder/default/adapter_model.bin",
+}
+ADAPTERS = dict.fromkeys(
+    ("magic_adapter_s_path", "magic_adapter_t_path", "magic_text_encoder_path"), ""
+)
 
 
 @pytest.fixture
@@ -64,4 +68,8 @@ def assert_refused(load, path, said):
     """load() raises InputError: one line that names `path` and holds `said`."""
     with pytest.raises(InputError) as refused:
         load()
-    assert str(path) in str(refused.value) and said in str(refused.value) and "\n" not in str(refused.value)
+    assert (
+        str(path) in str(refused.value)
+        and said in str(refused.value)
+        and "\n" not in str(refused.value)
+    )

@@ -54,7 +54,9 @@ def test_what_was_seen_of_a_row_is_there_and_does_not_make_it_whole(tmp_path):
     path = tmp_path / "pred_x0.pth"
     with create(path) as writer:
         writer.write_seen(1, x0_of(1)[:2])
-        writer.write_seen(2, torch.full((1, *SHAPE), float("nan")))  # what stopped a video may be just that
+        writer.write_seen(
+            2, torch.full((1, *SHAPE), float("nan"))
+        )  # what stopped a video may be just that
         writer.write_row(3, x0_of(3), info_of(3))
         for wrong in (torch.zeros(STEPS + 1, *SHAPE), torch.zeros(1, 4, 2, 8, 7)):
             with pytest.raises(InputError, match="row 1 has shape"):
@@ -85,7 +87,8 @@ def test_several_rows_at_once_equal_one_by_one(tmp_path):
 
 
 def test_a_file_larger_than_the_memory_costs_one_row(tmp_path):
-    """60 GB file: a few blocks on the disk, and neither writing nor reading takes memory in its proportion."""
+    """60 GB file: a few blocks on the disk, and neither writing nor reading takes memory in its
+    proportion."""
     code = """
 import resource, torch
 from lvd.x0.file import create_x0_file, open_x0_file
@@ -97,7 +100,9 @@ x0 = open_x0_file("big.pth")
 assert x0.tensor[11999].float().mean().round() == 12 and x0.tensor[11998].abs().max() == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     stat = (tmp_path / "big.pth").stat()
     assert stat.st_size > 61e9 and stat.st_blocks * 512 < 20e6
@@ -121,7 +126,9 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     (tmp_path / "a").mkdir()
     for kill_after in (3, 11):
         command = [sys.executable, "-c", WRITER]
-        with subprocess.Popen(command, cwd=tmp_path / "a", stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=tmp_path / "a", stdout=subprocess.PIPE, text=True
+        ) as process:
             for _ in range(kill_after):
                 process.stdout.readline()
             time.sleep(0.005)
@@ -129,9 +136,13 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         x0 = open_x0_file(tmp_path / "a" / "pred_x0.pth")
         assert kill_after <= len(x0.rows) < 40
         assert all(torch.equal(x0.tensor[row], x0_of(row)) for row in x0.rows)
-    subprocess.run([sys.executable, "-c", WRITER], cwd=tmp_path / "a", check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", WRITER], cwd=tmp_path / "a", check=True, stdout=subprocess.DEVNULL
+    )
     (tmp_path / "b").mkdir()
-    subprocess.run([sys.executable, "-c", WRITER], cwd=tmp_path / "b", check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", WRITER], cwd=tmp_path / "b", check=True, stdout=subprocess.DEVNULL
+    )
     for name in ("pred_x0.pth", "pred_x0.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -140,16 +151,22 @@ def test_resumes_with_other_versions_but_not_with_another_config(tmp_path):
     path = filled(tmp_path / "pred_x0.pth", rows=(2,))
     with create(path, meta={**META, "versions": {"torch": "y"}}) as writer:
         assert writer.whole == {2}
-    for kwargs, named in (({"rows": 6}, "shape"), ({"dtype": torch.float16}, "dtype"),
-                          ({"meta": {"config": {"seed": [1, 3], "steps": STEPS}}}, r"meta\.config\.seed=\[1, 2\]"),
-                          ({"meta": {**META, "x0_mode": "released"}}, "meta.x0_mode")):
+    for kwargs, named in (
+        ({"rows": 6}, "shape"),
+        ({"dtype": torch.float16}, "dtype"),
+        ({"meta": {"config": {"seed": [1, 3], "steps": STEPS}}}, r"meta\.config\.seed=\[1, 2\]"),
+        ({"meta": {**META, "x0_mode": "released"}}, "meta.x0_mode"),
+    ):
         with pytest.raises(InputError, match=named):
             create(path, **kwargs)
     assert open_x0_file(path).rows == [2]
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with create(tmp_path / "pred_x0.pth"), pytest.raises(InputError, match="another running process"):
+    with (
+        create(tmp_path / "pred_x0.pth"),
+        pytest.raises(InputError, match="another running process"),
+    ):
         create(tmp_path / "pred_x0.pth")
 
 
@@ -164,7 +181,10 @@ def test_rows_of_a_file_that_was_moved_away_are_not_forgotten(tmp_path):
     path, elsewhere = filled(tmp_path / "pred_x0.pth", rows=(0, 3)), tmp_path / "moved.pth"
     path.rename(elsewhere)
     before = (tmp_path / "pred_x0.json").read_text()
-    with pytest.raises(InputError, match=r"pth: not there, but pred_x0.json beside it list 2 row\(s\).*put pred_x0.pth"):
+    with pytest.raises(
+        InputError,
+        match=r"pth: not there, but pred_x0.json beside it list 2 row\(s\).*put pred_x0.pth",
+    ):
         create(path)
     assert (tmp_path / "pred_x0.json").read_text() == before and not path.exists()
     elsewhere.rename(path)
@@ -185,18 +205,33 @@ def test_what_killed_processes_left_half_written_goes(tmp_path):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with atomic(tmp_path / "a b.mp4") as mine:
         mine.touch()
-        names = {pid: tmp_path / mine.name.replace(f"-{os.getpid()}.", f"-{pid}.") for pid in (sleeper.pid, 999_999_999)}
+        names = {
+            pid: tmp_path / mine.name.replace(f"-{os.getpid()}.", f"-{pid}.")
+            for pid in (sleeper.pid, 999_999_999)
+        }
         host = mine.name.split(".")[2].partition("-")[0]
-        other, before = tmp_path / mine.name.replace(host, "0123abcd"), tmp_path / ".a b.5.partial.mp4"
+        other, before = (
+            tmp_path / mine.name.replace(host, "0123abcd"),
+            tmp_path / ".a b.5.partial.mp4",
+        )
         old = [tmp_path / f"{file.name.removesuffix('.mp4')}.gif" for file in (other, before)]
-        foreign = [tmp_path / ".partial", tmp_path / "a.5.partial.mp4", tmp_path / ".a.partial.mp4", tmp_path / "b.mp4"]
+        foreign = [
+            tmp_path / ".partial",
+            tmp_path / "a.5.partial.mp4",
+            tmp_path / ".a.partial.mp4",
+            tmp_path / "b.mp4",
+        ]
         for file in (*names.values(), other, before, *old, *foreign):
             file.touch()
         for file in (*old, *foreign):
             os.utime(file, (1, 1))
         filled(tmp_path / "pred_x0.pth")
         kept = {mine, names[sleeper.pid], other, before, *foreign}
-        assert set(tmp_path.iterdir()) == {*kept, tmp_path / "pred_x0.pth", tmp_path / "pred_x0.json"}
+        assert set(tmp_path.iterdir()) == {
+            *kept,
+            tmp_path / "pred_x0.pth",
+            tmp_path / "pred_x0.json",
+        }
     sleeper.kill()
     sleeper.wait()
     create(tmp_path / "pred_x0.pth").close()
@@ -213,7 +248,11 @@ def test_a_wrong_row_leaves_the_file_as_it_was(tmp_path):
     path = filled(tmp_path / "pred_x0.pth", rows=(1,))
     before = path.read_bytes()
     with create(path) as writer:
-        for row, x0, named in ((ROWS, x0_of(0), "outside"), (0, x0_of(0)[:2], "shape"), (0, x0_of(0) / 0, "not finite")):
+        for row, x0, named in (
+            (ROWS, x0_of(0), "outside"),
+            (0, x0_of(0)[:2], "shape"),
+            (0, x0_of(0) / 0, "not finite"),
+        ):
             with pytest.raises(InputError, match=named):
                 writer.write_row(row, x0, {})
     assert path.read_bytes() == before and open_x0_file(path).rows == [1]
@@ -241,9 +280,12 @@ def test_what_it_refuses_to_open(tmp_path):
     path = tmp_path / "pred_x0.pth"
     with pytest.raises(InputError, match="no such file"):
         open_x0_file(path)
-    for content, named in ((torch.zeros(2, 3, 4), r"shape \[2, 3, 4\]"),
-                           (torch.zeros((1,) * 6, dtype=torch.int32), "int32"),
-                           ([torch.zeros(1)], "holds a list"), (torch.zeros(0, 1, 1, 1, 1, 1), "shape")):
+    for content, named in (
+        (torch.zeros(2, 3, 4), r"shape \[2, 3, 4\]"),
+        (torch.zeros((1,) * 6, dtype=torch.int32), "int32"),
+        ([torch.zeros(1)], "holds a list"),
+        (torch.zeros(0, 1, 1, 1, 1, 1), "shape"),
+    ):
         torch.save(content, path)
         with pytest.raises(InputError, match=named):
             open_x0_file(path)
@@ -261,8 +303,12 @@ def test_truncated_and_foreign_pairs_are_refused(tmp_path):
             use(path)
     path.write_bytes(whole)
     sidecar = json.loads((tmp_path / "pred_x0.json").read_text())
-    for change, named in (({"shape": [9, STEPS, *SHAPE]}, "says shape"), ({"rows": {"7": {}}}, "row '7' is outside"),
-                          ({"rows": []}, "not the sidecar"), ({"format": 99}, "format 99")):
+    for change, named in (
+        ({"shape": [9, STEPS, *SHAPE]}, "says shape"),
+        ({"rows": {"7": {}}}, "row '7' is outside"),
+        ({"rows": []}, "not the sidecar"),
+        ({"format": 99}, "format 99"),
+    ):
         (tmp_path / "pred_x0.json").write_text(json.dumps({**sidecar, **change}))
         with pytest.raises(InputError, match=named):
             open_x0_file(path)

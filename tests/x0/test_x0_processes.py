@@ -20,7 +20,8 @@ FORK = multiprocessing.get_context("fork")  # starts at once
 
 
 def obey(orders, path, rank, count):
-    """A process of the run: opens the file, then does as it is told: a row to write, "count", or "close"."""
+    """A process of the run: opens the file, then does as it is told: a row to write, "count", or
+    "close"."""
     torch.set_num_threads(1)
     orders.recv()
     with create(path, rows=ROWS, member=(rank, count)) as writer:
@@ -34,7 +35,9 @@ def obey(orders, path, rank, count):
 class Member:
     def __init__(self, folder, rank, count):
         self.orders, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=obey, args=(theirs, folder / "pred_x0.pth", rank, count), daemon=True)
+        self.process = FORK.Process(
+            target=obey, args=(theirs, folder / "pred_x0.pth", rank, count), daemon=True
+        )
         self.process.start()
 
     def tell(self, *orders):
@@ -109,7 +112,9 @@ def test_readers_see_the_rows_finished_so_far(tmp_path):
         one.ask(4)
         two.ask(2)
         x0 = open_x0_file(tmp_path / "pred_x0.pth")
-        assert x0.rows == [2, 4] and x0.info[2] == info_of(2) and torch.equal(x0.tensor[4], x0_of(4))
+        assert (
+            x0.rows == [2, 4] and x0.info[2] == info_of(2) and torch.equal(x0.tensor[4], x0_of(4))
+        )
         assert json.loads((tmp_path / "pred_x0.json").read_text())["rows"] == {}
         one.leave()
         two.ask(0)
@@ -188,7 +193,10 @@ def test_of_runs_that_begin_at_once_one_gets_in(tmp_path):
     answers = [said.get(timeout=60) for _ in runs]
     for run in runs:
         run.join()
-    assert answers.count("in") == 1 and sum("another running process" in answer for answer in answers) == 3
+    assert (
+        answers.count("in") == 1
+        and sum("another running process" in answer for answer in answers) == 3
+    )
     x0 = open_x0_file(path)
     assert x0.rows == [3] and torch.equal(x0.tensor[3], x0_of(3))
 
@@ -220,17 +228,27 @@ def test_a_torn_last_line_is_no_row_and_no_error(tmp_path, cut):
     assert open_x0_file(path).rows == [0, 3]
     with create(path, rows=ROWS, member=(0, 2)) as first:
         assert first.whole == {0, 3}
-        (tmp_path / "pred_x0.rows.1.jsonl").write_text(line(7)[:-cut])  # killed and started again beside it
+        (tmp_path / "pred_x0.rows.1.jsonl").write_text(
+            line(7)[:-cut]
+        )  # killed and started again beside it
         with create(path, rows=ROWS, member=(1, 2)) as writer:
             writer.write_row(6, x0_of(6), info_of(6))
         assert first.count_whole() == 3
     assert open_x0_file(path).rows == [0, 3, 6] and not list(tmp_path.glob("*.jsonl"))
 
 
-@pytest.mark.parametrize("bad, named", [
-    ("{\n", "line 2 is damaged"), ("[]\n", "line 2 is damaged"), ("\n", "line 2 is damaged"),
-    ('{"row": 1}\n', "line 2 is damaged"), (line(ROWS), "line 2: row 12 is outside"),
-    (line(-1), "line 2: row -1 is outside"), (line(True), "line 2: row True is outside")])
+@pytest.mark.parametrize(
+    "bad, named",
+    [
+        ("{\n", "line 2 is damaged"),
+        ("[]\n", "line 2 is damaged"),
+        ("\n", "line 2 is damaged"),
+        ('{"row": 1}\n', "line 2 is damaged"),
+        (line(ROWS), "line 2: row 12 is outside"),
+        (line(-1), "line 2: row -1 is outside"),
+        (line(True), "line 2: row True is outside"),
+    ],
+)
 def test_a_damaged_line_is_named(tmp_path, bad, named):
     path = journal(tmp_path / "pred_x0.pth", line(3), bad, line(4))
     for use in (open_x0_file, lambda path: create(path, rows=ROWS)):
@@ -252,7 +270,10 @@ def test_without_locks_the_run_goes_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     path = tmp_path / "pred_x0.pth"
-    with create(path, rows=ROWS, member=(0, 2)) as one, create(path, rows=ROWS, member=(1, 2)) as two:
+    with (
+        create(path, rows=ROWS, member=(0, 2)) as one,
+        create(path, rows=ROWS, member=(1, 2)) as two,
+    ):
         one.write_row(0, x0_of(0), info_of(0))
         two.write_row(1, x0_of(1), info_of(1))
         assert one.count_whole() == two.count_whole() == 2
@@ -264,7 +285,8 @@ def test_without_locks_the_run_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_a_full_disk_leaves_the_row_not_whole(tmp_path):
-    """The journal's file may not grow beyond one and a half lines: the second row is lost, the third gets in again."""
+    """The journal's file may not grow beyond one and a half lines: the second row is lost, the
+    third gets in again."""
     code = f"""
 import resource, signal, sys
 from tests.x0.test_x0_file import create, info_of, x0_of
@@ -282,14 +304,17 @@ with create("pred_x0.pth", rows={ROWS}) as writer:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     journal.append([2], [info_of(2)])
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "File too large"
     assert open_x0_file(tmp_path / "pred_x0.pth").rows == [0, 2]
 
 
 def test_bytes_written_grow_with_the_rows_not_with_their_square(tmp_path):
-    """All bytes that the process hands to the kernel; a row is 2 of them here, the rest is the sidecar's and journal's."""
+    """All bytes that the process hands to the kernel; a row is 2 of them here, the rest is the
+    sidecar's and journal's."""
     code = """
 import torch
 from lvd.x0.file import create_x0_file
@@ -304,7 +329,9 @@ for rows in (250, 2000):
             assert writer.count_whole() == row + 1
     print(written() - before)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     few, many = map(int, done.stdout.split())
     assert few < 400_000 and many / few == pytest.approx(2000 / 250, rel=0.2)

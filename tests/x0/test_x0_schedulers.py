@@ -1,4 +1,5 @@
-"""x0 of every scheduler against closed forms: with a model that knows the true x0, the recorder returns it at every step."""
+"""x0 of every scheduler against closed forms: with a model that knows the true x0, the recorder
+returns it at every step."""
 
 import copy
 import inspect
@@ -17,13 +18,24 @@ X0 = 0.3 * torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0)
 STEPS = (1, 2, 5, 20, 50)
 BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
-# Scheduler, settings, and how x_t = alpha x0 + sigma noise follows from a position in its tables, written apart from lvd.x0.watch.
-BY_TIMESTEP, BY_SIGMA, SCALED, FLOW, INVERTED = "abar", "sigma", "scaled sigma", "flow", "inverted flow"
+# Scheduler, settings, and how x_t = alpha x0 + sigma noise follows from a position in its tables,
+# written apart from lvd.x0.watch.
+BY_TIMESTEP, BY_SIGMA, SCALED, FLOW, INVERTED = (
+    "abar",
+    "sigma",
+    "scaled sigma",
+    "flow",
+    "inverted flow",
+)
 ALL, DIFFUSION = ("epsilon", "v_prediction", "sample"), ("epsilon", "v_prediction")
 CASES = [
     ("DDIMScheduler", BY_TIMESTEP, ALL, dict(clip_sample=False, **BETAS)),
-    ("DDIMScheduler", BY_TIMESTEP, ("v_prediction",), dict(clip_sample=False, rescale_betas_zero_snr=True,
-                                                           timestep_spacing="trailing")),
+    (
+        "DDIMScheduler",
+        BY_TIMESTEP,
+        ("v_prediction",),
+        dict(clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+    ),
     ("DDIMParallelScheduler", BY_TIMESTEP, ALL, dict(clip_sample=False)),
     ("DDPMScheduler", BY_TIMESTEP, ALL, dict(clip_sample=False, **BETAS)),
     ("DDPMParallelScheduler", BY_TIMESTEP, ALL, dict(clip_sample=False)),
@@ -31,33 +43,73 @@ CASES = [
     ("PNDMScheduler", BY_TIMESTEP, DIFFUSION, dict(skip_prk_steps=False)),
     ("LCMScheduler", BY_TIMESTEP, ALL, {}),
     ("TCDScheduler", BY_TIMESTEP, ALL, {}),
-    ("CogVideoXDDIMScheduler", BY_TIMESTEP, ALL, dict(snr_shift_scale=3.0, clip_sample=True)),  # which it does not do
-    ("CogVideoXDPMScheduler", BY_TIMESTEP, ALL, dict(timestep_spacing="trailing", clip_sample=True)),
+    (
+        "CogVideoXDDIMScheduler",
+        BY_TIMESTEP,
+        ALL,
+        dict(snr_shift_scale=3.0, clip_sample=True),
+    ),  # which it does not do
+    (
+        "CogVideoXDPMScheduler",
+        BY_TIMESTEP,
+        ALL,
+        dict(timestep_spacing="trailing", clip_sample=True),
+    ),
     ("EulerDiscreteScheduler", BY_SIGMA, ALL, BETAS),
-    ("EulerDiscreteScheduler", BY_SIGMA, ("v_prediction",), dict(use_karras_sigmas=True, timestep_type="continuous",
-                                                                 sigma_min=0.002, sigma_max=700.0)),
+    (
+        "EulerDiscreteScheduler",
+        BY_SIGMA,
+        ("v_prediction",),
+        dict(use_karras_sigmas=True, timestep_type="continuous", sigma_min=0.002, sigma_max=700.0),
+    ),
     ("EulerAncestralDiscreteScheduler", BY_SIGMA, DIFFUSION, BETAS),
     ("LMSDiscreteScheduler", BY_SIGMA, ALL, BETAS),
     ("DPMSolverMultistepScheduler", SCALED, ALL, BETAS),
-    ("DPMSolverMultistepScheduler", SCALED, ALL, dict(algorithm_type="sde-dpmsolver++", use_karras_sigmas=True)),
-    ("DPMSolverMultistepScheduler", SCALED, ("epsilon",), dict(algorithm_type="dpmsolver", final_sigmas_type="sigma_min")),
-    ("DPMSolverMultistepScheduler", FLOW, ("flow_prediction",), dict(use_flow_sigmas=True, flow_shift=3.0)),
+    (
+        "DPMSolverMultistepScheduler",
+        SCALED,
+        ALL,
+        dict(algorithm_type="sde-dpmsolver++", use_karras_sigmas=True),
+    ),
+    (
+        "DPMSolverMultistepScheduler",
+        SCALED,
+        ("epsilon",),
+        dict(algorithm_type="dpmsolver", final_sigmas_type="sigma_min"),
+    ),
+    (
+        "DPMSolverMultistepScheduler",
+        FLOW,
+        ("flow_prediction",),
+        dict(use_flow_sigmas=True, flow_shift=3.0),
+    ),
     ("DPMSolverSinglestepScheduler", SCALED, ALL, BETAS),
     ("DPMSolverSinglestepScheduler", FLOW, ("flow_prediction",), dict(use_flow_sigmas=True)),
     ("UniPCMultistepScheduler", SCALED, ALL, BETAS),
-    ("UniPCMultistepScheduler", FLOW, ("flow_prediction",), dict(use_flow_sigmas=True, flow_shift=3.0)),
+    (
+        "UniPCMultistepScheduler",
+        FLOW,
+        ("flow_prediction",),
+        dict(use_flow_sigmas=True, flow_shift=3.0),
+    ),
     ("DEISMultistepScheduler", SCALED, ALL, BETAS),
     ("SASolverScheduler", SCALED, ALL, BETAS),
     ("FlowMatchEulerDiscreteScheduler", FLOW, (None,), dict(shift=7.0)),
     ("FlowMatchEulerDiscreteScheduler", FLOW, (None,), dict(stochastic_sampling=True)),
     ("FlowMatchEulerDiscreteScheduler", INVERTED, (None,), dict(invert_sigmas=True)),  # Mochi's
-    ("FlowMatchLCMScheduler", FLOW, (None,), {})]
-EACH = [pytest.param(name, form, prediction, settings, id=f"{name}-{prediction or 'flow'}-{number}")
-        for number, (name, form, predictions, settings) in enumerate(CASES) for prediction in predictions]
+    ("FlowMatchLCMScheduler", FLOW, (None,), {}),
+]
+EACH = [
+    pytest.param(name, form, prediction, settings, id=f"{name}-{prediction or 'flow'}-{number}")
+    for number, (name, form, predictions, settings) in enumerate(CASES)
+    for prediction in predictions
+]
 
 
 def make(name, prediction=None, settings={}):
-    return getattr(diffusers, name)(**settings, **({"prediction_type": prediction} if prediction else {}))
+    return getattr(diffusers, name)(
+        **settings, **({"prediction_type": prediction} if prediction else {})
+    )
 
 
 def oracle(form, prediction, x, position):
@@ -77,27 +129,42 @@ def oracle(form, prediction, x, position):
         found = noise
     elif prediction == "sample":
         found = X0
-    else:  # v of the variance-preserving sample, which is what a model sees whatever the scheduler's scale
+    # v of the variance-preserving sample, which is what a model sees whatever the scheduler's scale
+    else:
         size = math.hypot(alpha, sigma)
         found = alpha / size * noise - sigma / size * X0.double()
     return found.float()
 
 
 def sample(scheduler, form, prediction, steps, step_with=None):
-    """Sample with the oracle; returns the last x. step_with: what takes the steps, if another scheduler."""
+    """Sample with the oracle; returns the last x. step_with: what takes the steps, if another
+    scheduler."""
     scheduler.set_timesteps(steps)
     step_with = step_with or scheduler
     draw = torch.Generator().manual_seed(1)
-    x, old = torch.randn(X0.shape, generator=draw) * getattr(scheduler, "init_noise_sigma", 1.0), None
+    x, old = (
+        torch.randn(X0.shape, generator=draw) * getattr(scheduler, "init_noise_sigma", 1.0),
+        None,
+    )
     last = None
     for number, timestep in enumerate(scheduler.timesteps):
-        scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else None
-        table = scheduler.alphas_cumprod[int(timestep)] if form == BY_TIMESTEP else scheduler.sigmas[number]
+        scheduler.scale_model_input(x, timestep) if hasattr(
+            scheduler, "scale_model_input"
+        ) else None
+        table = (
+            scheduler.alphas_cumprod[int(timestep)]
+            if form == BY_TIMESTEP
+            else scheduler.sigmas[number]
+        )
         out = oracle(form, prediction, x, table.item())
         if "timestep_back" in inspect.signature(scheduler.step).parameters:  # CogVideoX's
             x, old = step_with.step(out, old, timestep, last, x, generator=draw)
         else:
-            given = {"generator": draw} if "generator" in inspect.signature(scheduler.step).parameters else {}
+            given = (
+                {"generator": draw}
+                if "generator" in inspect.signature(scheduler.step).parameters
+                else {}
+            )
             x = step_with.step(out, timestep, x, return_dict=False, **given)[0]
         last = timestep
     return x
@@ -123,33 +190,50 @@ def test_every_scheduler_of_the_table_is_tried():
 
 
 def test_as_the_schedulers_that_compute_it_themselves():
-    """pred_original_sample, clipped and thresholded as it is there, bit for bit in float32; close in half precision."""
+    """pred_original_sample, clipped and thresholded as it is there, bit for bit in float32; close
+    in half precision."""
     draw = torch.Generator().manual_seed(0)
     x, out = (torch.randn(1, 4, 2, 3, 3, generator=draw) for _ in range(2))
-    for settings in (dict(clip_sample=False), dict(clip_sample=True, clip_sample_range=0.7),
-                     dict(thresholding=True, clip_sample=False)):
+    for settings in (
+        dict(clip_sample=False),
+        dict(clip_sample=True, clip_sample_range=0.7),
+        dict(thresholding=True, clip_sample=False),
+    ):
         for name in ("DDIMScheduler", "DDPMScheduler"):
             for prediction in ALL:
                 scheduler = make(name, prediction, settings)
                 scheduler.set_timesteps(10)
                 for timestep in scheduler.timesteps:
                     wanted = scheduler.step(out, timestep, x).pred_original_sample
-                    assert torch.equal(predicted_x0(scheduler, out, timestep, x), wanted), (name, prediction, settings)
+                    assert torch.equal(predicted_x0(scheduler, out, timestep, x), wanted), (
+                        name,
+                        prediction,
+                        settings,
+                    )
                     half = predicted_x0(scheduler, out.half(), timestep, x.half())
-                    assert half.dtype == torch.float32 and (half - wanted).abs().max() < 0.02 * wanted.abs().max()
+                    assert (
+                        half.dtype == torch.float32
+                        and (half - wanted).abs().max() < 0.02 * wanted.abs().max()
+                    )
 
 
 def test_clipped_by_the_solvers_that_threshold():
-    scheduler = make("DPMSolverMultistepScheduler", "epsilon", dict(thresholding=True, sample_max_value=1.0))
+    scheduler = make(
+        "DPMSolverMultistepScheduler", "epsilon", dict(thresholding=True, sample_max_value=1.0)
+    )
     scheduler.set_timesteps(5)
     x, out = torch.randn(1, 4, 4, 4), torch.randn(1, 4, 4, 4)
     scheduler._init_step_index(scheduler.timesteps[0])
     wanted = scheduler.convert_model_output(out, sample=x)
-    assert wanted.abs().max() <= 1 and torch.equal(predicted_x0(scheduler, out, scheduler.timesteps[0], x), wanted)
+    assert wanted.abs().max() <= 1 and torch.equal(
+        predicted_x0(scheduler, out, scheduler.timesteps[0], x), wanted
+    )
 
 
 def test_learned_variance_is_no_part_of_x0():
-    scheduler = make("DDPMScheduler", "epsilon", dict(variance_type="learned_range", clip_sample=False))
+    scheduler = make(
+        "DDPMScheduler", "epsilon", dict(variance_type="learned_range", clip_sample=False)
+    )
     scheduler.set_timesteps(5)
     x, out = torch.randn(1, 3, 4, 4), torch.randn(1, 6, 4, 4)
     wanted = scheduler.step(out, scheduler.timesteps[1], x).pred_original_sample
@@ -167,16 +251,25 @@ def test_timesteps_of_each_token():
 
 def test_begin_index_and_second_half_of_a_schedule():
     """As image-to-video with a strength: the first step is not the schedule's."""
-    for name, settings in (("DPMSolverMultistepScheduler", {}), ("FlowMatchEulerDiscreteScheduler", {})):
+    for name, settings in (
+        ("DPMSolverMultistepScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {}),
+    ):
         scheduler = make(name, None, settings)
         scheduler.set_timesteps(10)
         scheduler.set_begin_index(4)
         found = []
-        with watch_steps(scheduler, lambda step, timestep, x0, prev: found.append((step, timestep, x0))):
+        with watch_steps(
+            scheduler, lambda step, timestep, x0, prev: found.append((step, timestep, x0))
+        ):
             for number in range(4, 10):
                 x = torch.randn(X0.shape)
-                out = oracle(SCALED if settings == {} and "DPM" in name else FLOW, "epsilon", x,
-                             scheduler.sigmas[number].item())
+                out = oracle(
+                    SCALED if settings == {} and "DPM" in name else FLOW,
+                    "epsilon",
+                    x,
+                    scheduler.sigmas[number].item(),
+                )
                 scheduler.step(out, scheduler.timesteps[number], x)
         assert [step for step, *_ in found] == list(range(6))
         assert [timestep for _, timestep, _ in found] == scheduler.timesteps[4:].tolist()
@@ -203,9 +296,15 @@ def test_restored_after_errors_and_nested_use_refused():
     scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
     before, config = dict(vars(scheduler)), dict(scheduler.config)
     with pytest.raises(RuntimeError, match="mine"), watch_steps(scheduler, lambda *_: None):
-        assert isinstance(scheduler, diffusers.DDIMScheduler) and type(scheduler).__name__ == "DDIMScheduler"
+        assert (
+            isinstance(scheduler, diffusers.DDIMScheduler)
+            and type(scheduler).__name__ == "DDIMScheduler"
+        )
         assert "eta" in inspect.signature(scheduler.step).parameters  # as pipelines ask
-        with pytest.raises(InputError, match="one watch at a time"), watch_steps(scheduler, lambda *_: None):
+        with (
+            pytest.raises(InputError, match="one watch at a time"),
+            watch_steps(scheduler, lambda *_: None),
+        ):
             pass
         raise RuntimeError("mine")
     assert type(scheduler) is diffusers.DDIMScheduler and vars(scheduler).keys() == before.keys()
@@ -241,7 +340,9 @@ def test_set_timesteps_may_be_replaced_or_called_before():
     for replaced in (False, True):
         scheduler = make("EulerDiscreteScheduler", "epsilon", BETAS)
         if replaced:
-            scheduler.set_timesteps = partial(diffusers.EulerDiscreteScheduler.set_timesteps, scheduler)
+            scheduler.set_timesteps = partial(
+                diffusers.EulerDiscreteScheduler.set_timesteps, scheduler
+            )
         scheduler.set_timesteps(5)
         begun, seen = [], []
         with watch_steps(scheduler, lambda step, *_: seen.append(step), on_begin=begun.append):
@@ -254,7 +355,10 @@ def test_set_timesteps_may_be_replaced_or_called_before():
 
 def test_two_samplings_or_two_schedulers_in_one_watch():
     scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
-    with pytest.raises(InputError, match="set up again after 5 steps"), watch_steps(scheduler, lambda *_: None):
+    with (
+        pytest.raises(InputError, match="set up again after 5 steps"),
+        watch_steps(scheduler, lambda *_: None),
+    ):
         sample(scheduler, BY_TIMESTEP, "epsilon", 5)
         sample(scheduler, BY_TIMESTEP, "epsilon", 5)
     with pytest.raises(InputError, match="several copies"), watch_steps(scheduler, lambda *_: None):
@@ -265,10 +369,20 @@ def test_two_samplings_or_two_schedulers_in_one_watch():
             each.step(X0, each.timesteps[0], X0)
 
 
-@pytest.mark.parametrize("name", ["DDIMScheduler", "CogVideoXDPMScheduler", "UniPCMultistepScheduler", "PNDMScheduler",
-                                  "DPMSolverSinglestepScheduler", "LCMScheduler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIMScheduler",
+        "CogVideoXDPMScheduler",
+        "UniPCMultistepScheduler",
+        "PNDMScheduler",
+        "DPMSolverSinglestepScheduler",
+        "LCMScheduler",
+    ],
+)
 def test_what_the_watcher_returns_takes_prev_samples_place(name):
-    """For one video of a batch, from a step on: it stays what it is made, and the other's bits stay as they were."""
+    """For one video of a batch, from a step on: it stays what it is made, and the other's bits stay
+    as they were."""
     form = SCALED if name.startswith(("UniPC", "DPM")) else BY_TIMESTEP
     settings = dict(skip_prk_steps=True) if name == "PNDMScheduler" else {}
     plain = sample(make(name, "v_prediction", settings), form, "v_prediction", 6)
@@ -291,7 +405,10 @@ def test_what_the_watcher_returns_takes_prev_samples_place(name):
     assert torch.equal(found[1], plain[1]) and not found[0].any()
 
     scheduler = make(name, "v_prediction", settings)
-    with watch_steps(scheduler, lambda step, timestep, x0, prev: torch.full_like(prev, 5.0) if step == 5 else None):
+    with watch_steps(
+        scheduler,
+        lambda step, timestep, x0, prev: torch.full_like(prev, 5.0) if step == 5 else None,
+    ):
         assert (sample(scheduler, form, "v_prediction", 6) == 5).all()
 
 
@@ -302,7 +419,9 @@ def test_outputs_as_objects_are_replaced_too():
         found = scheduler.step(X0, scheduler.timesteps[0], X0)
         pair = scheduler.step(X0, scheduler.timesteps[1], X0, return_dict=False)
     assert len(pair) == 2 and not pair[0].any() and not pair[1].any()
-    assert not found.prev_sample.any() and not found.pred_original_sample.any() and not found[0].any()
+    assert (
+        not found.prev_sample.any() and not found.pred_original_sample.any() and not found[0].any()
+    )
 
 
 def test_a_scheduler_in_words():

@@ -1,12 +1,13 @@
-"""Draw videos of finished runs under their prompts, all frames side by side: the quickest look at a model."""
+"""Draw videos of finished runs under their prompts, all frames side by side: the quickest look at a
+model."""
 
 import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import atomic
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
@@ -15,9 +16,15 @@ SIDE, GAP, TEXT = 64, 2, 14  # px
 
 
 def build_parser():
-    parser = Parser(__doc__, "python MagicTime/prepare_weights/tiny/contact_sheet.py --run_dir MagicTime/outputs/Tiny/unsafe "
-                             "MagicTime/outputs/Tiny/normal --count 24 --save_path docs/tiny_contact_sheet.png")
-    parser.add_argument("--run_dir", nargs="+", required=True, help="output folders of inference_magictime.py")
+    parser = Parser(
+        __doc__,
+        "python MagicTime/prepare_weights/tiny/contact_sheet.py --run_dir "
+        "MagicTime/outputs/Tiny/unsafe MagicTime/outputs/Tiny/normal --count 24 --save_path "
+        "docs/tiny_contact_sheet.png",
+    )
+    parser.add_argument(
+        "--run_dir", nargs="+", required=True, help="output folders of inference_magictime.py"
+    )
     parser.add_argument("--count", type=int, default=16, help="videos of each run, from the first")
     parser.add_argument("--columns", type=int, default=2)
     parser.add_argument("--save_path", required=True, help="PNG to write")
@@ -40,7 +47,10 @@ def work(args):
     strips = []
     for folder in map(Path, args.run_dir):
         x0 = open_x0_file(folder / "pred_x0.pth")
-        strips += [strip(read_mp4(folder / "videos" / f"{row:04d}.mp4"), x0.info[row]["prompt"]) for row in x0.rows[:args.count]]
+        strips += [
+            strip(read_mp4(folder / "videos" / f"{row:04d}.mp4"), x0.info[row]["prompt"])
+            for row in x0.rows[: args.count]
+        ]
     if not strips:
         raise InputError(f"--run_dir {' '.join(args.run_dir)}: no video is recorded there yet")
     width, height = (max(side) for side in zip(*(s.size for s in strips)))

@@ -1,4 +1,5 @@
-"""Write trained parts as MagicTime's weight files, in exactly the layouts and names of the real ones, in float16."""
+"""Write trained parts as MagicTime's weight files, in exactly the layouts and names of the real
+ones, in float16."""
 
 import json
 import re
@@ -8,49 +9,80 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 from lvd.utils.files import atomic, save_json, save_torch
+from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 
-BASE, MOTION_FILE = Path("Base_Model/stable-diffusion-v1-5"), Path("Base_Model/motion_module/motion_module.ckpt")
+BASE, MOTION_FILE = (
+    Path("Base_Model/stable-diffusion-v1-5"),
+    Path("Base_Model/motion_module/motion_module.ckpt"),
+)
 DREAMBOOTH = Path("DreamBooth/TinyWorld.safetensors")
 MAGIC = Path("Magic_Weights")
 PEFT_SCALE = 2.0  # lora_alpha / r of the T and text adapters; S has (2 up) @ (2 down) in its format
 TARGETS = {
     "t": r".*motion_modules.*\.(attention_blocks\.\d+\.(to_q|to_k|to_v|to_out\.0)|proj_in|proj_out|"
-         r"ff\.net\.0\.proj|ff\.net\.2)",
-    "text": ["q_proj", "k_proj", "v_proj", "out_proj"]}
-OLD_VAE_ATTENTION = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
-ANIMATEDIFF = {".norm1.": ".norms.0.", ".norm2.": ".norms.1.", ".norm3.": ".ff_norm.", ".attn1.": ".attention_blocks.0.",
-               ".attn2.": ".attention_blocks.1."}
-SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012,
-             "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000,
-             "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None,
-             "clip_sample": False}
-PARTS = {"scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-         "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-         "vae": ["diffusers", "AutoencoderKL"]}
+    r"ff\.net\.0\.proj|ff\.net\.2)",
+    "text": ["q_proj", "k_proj", "v_proj", "out_proj"],
+}
+OLD_VAE_ATTENTION = {
+    "to_q.": "query.",
+    "to_k.": "key.",
+    "to_v.": "value.",
+    "to_out.0.": "proj_attn.",
+}
+ANIMATEDIFF = {
+    ".norm1.": ".norms.0.",
+    ".norm2.": ".norms.1.",
+    ".norm3.": ".ff_norm.",
+    ".attn1.": ".attention_blocks.0.",
+    ".attn2.": ".attention_blocks.1.",
+}
+SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+PARTS = {
+    "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 
 
 def export(save_dir, tokenizer_dir, vae, base, clip, adapters):
     """Write all six weight files under `save_dir`.
 
-    vae: AutoencoderKL. base: .unet (UNet2DConditionModel) and .text_encoder, for the base folder. clip: .unet
-    (UNetMotionModel), whose motion modules become the motion file and whose 2D part the DreamBooth file, and
-    .text_encoder. adapters: {"s", "t", "text": {layer name: (down, up)}} in diffusers' names.
+    vae: AutoencoderKL. base: .unet (UNet2DConditionModel) and .text_encoder, for the base folder.
+    clip: .unet (UNetMotionModel), whose motion modules become the motion file and whose 2D part the
+    DreamBooth file, and .text_encoder. adapters: {"s", "t", "text": {layer name: (down, up)}} in
+    diffusers' names.
     """
     out = Path(save_dir)
     write_base(out / BASE, tokenizer_dir, vae, base.unet, base.text_encoder)
     write_motion(out / MOTION_FILE, clip.unet)
     write_dreambooth(out / DREAMBOOTH, clip.unet, vae, clip.text_encoder)
     write_adapter_s(out / MAGIC / "magic_adapter_s" / "magic_adapter_s.ckpt", adapters["s"])
-    named_t = {_animatediff_name(f"{name}.").rstrip("."): pair for name, pair in adapters["t"].items()}
+    named_t = {
+        _animatediff_name(f"{name}.").rstrip("."): pair for name, pair in adapters["t"].items()
+    }
     write_peft(out / MAGIC / "magic_adapter_t", named_t, TARGETS["t"])
     named_text = {_with_text_prefix(name): pair for name, pair in adapters["text"].items()}
     write_peft(out / MAGIC / "magic_text_encoder", named_text, TARGETS["text"])
 
 
 def write_base(folder, tokenizer_dir, vae, unet, text_encoder):
-    """The diffusers folder of Stable Diffusion 1.5, with the VAE's old attention names and CLIP's `text_model.`."""
+    """The diffusers folder of Stable Diffusion 1.5, with the VAE's old attention names and CLIP's
+    `text_model.`."""
     old_vae = {_old_vae_name(name): t for name, t in vae.state_dict().items()}
     _write_safetensors(folder / "vae" / "diffusion_pytorch_model.safetensors", old_vae)
     _write_safetensors(folder / "unet" / "diffusion_pytorch_model.safetensors", unet.state_dict())
@@ -59,10 +91,18 @@ def write_base(folder, tokenizer_dir, vae, unet, text_encoder):
     version = {"_diffusers_version": "0.6.0"}  # what the published folder says
     for name, model in (("vae", vae), ("unet", unet)):
         config = {k: v for k, v in model.config.items() if not k.startswith("_")}
-        save_json({"_class_name": type(model).__name__, **version, **config}, folder / name / "config.json")
-    save_json(json.loads(text_encoder.config.to_json_string(use_diff=True)), folder / "text_encoder" / "config.json")
+        save_json(
+            {"_class_name": type(model).__name__, **version, **config},
+            folder / name / "config.json",
+        )
+    save_json(
+        json.loads(text_encoder.config.to_json_string(use_diff=True)),
+        folder / "text_encoder" / "config.json",
+    )
     save_json(SCHEDULER, folder / "scheduler" / "scheduler_config.json")
-    save_json({"_class_name": "StableDiffusionPipeline", **version, **PARTS}, folder / "model_index.json")
+    save_json(
+        {"_class_name": "StableDiffusionPipeline", **version, **PARTS}, folder / "model_index.json"
+    )
     shutil.copytree(tokenizer_dir, folder / "tokenizer", dirs_exist_ok=True)
 
 
@@ -74,7 +114,9 @@ def write_motion(path, unet):
             continue
         if name.endswith("pos_embed.pe"):  # one table per block here, one per attention there
             for attention in ("attn1", "attn2"):
-                tensors[_animatediff_name(name.replace("pos_embed.pe", f"{attention}.pos_encoder.pe"))] = tensor
+                tensors[
+                    _animatediff_name(name.replace("pos_embed.pe", f"{attention}.pos_encoder.pe"))
+                ] = tensor
         else:
             tensors[_animatediff_name(name)] = tensor
     _save(path, tensors)
@@ -85,15 +127,22 @@ def write_dreambooth(path, unet, vae, text_encoder):
     unet_2d = {name: t for name, t in unet.state_dict().items() if "motion_modules." not in name}
     layers = unet.config.layers_per_block
     ldm = {f"model.diffusion_model.{n}": t for n, t in ldm_unet(unet_2d, layers).items()}
-    ldm |= {f"first_stage_model.{n}": t for n, t in ldm_vae(vae.state_dict(), len(vae.config.block_out_channels)).items()}
-    ldm |= {f"cond_stage_model.transformer.{_with_text_prefix(n)}": t for n, t in text_encoder.state_dict().items()}
+    ldm |= {
+        f"first_stage_model.{n}": t
+        for n, t in ldm_vae(vae.state_dict(), len(vae.config.block_out_channels)).items()
+    }
+    ldm |= {
+        f"cond_stage_model.transformer.{_with_text_prefix(n)}": t
+        for n, t in text_encoder.state_dict().items()
+    }
     positions = torch.arange(text_encoder.config.max_position_embeddings)[None]
     ldm["cond_stage_model.transformer.text_model.embeddings.position_ids"] = positions
     _write_safetensors(path, ldm)
 
 
 def write_adapter_s(path, pairs):
-    """{layer: (down [r, in], up [out, r])} of the spatial attentions as old diffusers attention processors."""
+    """{layer: (down [r, in], up [out, r])} of the spatial attentions as old diffusers attention
+    processors."""
     tensors = {}
     for name, (down, up) in pairs.items():
         attention, layer = re.fullmatch(r"(.+)\.(to_q|to_k|to_v|to_out)(?:\.0)?", name).groups()
@@ -103,16 +152,29 @@ def write_adapter_s(path, pairs):
 
 
 def write_peft(folder, pairs, targets):
-    """{layer: (down, up)} as a PEFT folder the way ms-swift writes it: default/{adapter_config.json, adapter_model.bin}."""
+    """{layer: (down, up)} as a PEFT folder the way ms-swift writes it:
+    default/{adapter_config.json, adapter_model.bin}."""
     rank = next(iter(pairs.values()))[0].shape[0]
     tensors = {}
     for name, (down, up) in pairs.items():
         tensors[f"{name}.lora_A.default.weight"] = down
         tensors[f"{name}.lora_B.default.weight"] = up
     _save(folder / "default" / "adapter_model.bin", tensors)
-    config = {"peft_type": "LORA", "swift_type": "LORA", "r": rank, "lora_alpha": PEFT_SCALE * rank, "lora_dropout": 0.0,
-              "bias": "none", "target_modules": targets, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
-              "use_dora": False, "fan_in_fan_out": False, "inference_mode": False}
+    config = {
+        "peft_type": "LORA",
+        "swift_type": "LORA",
+        "r": rank,
+        "lora_alpha": PEFT_SCALE * rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": targets,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "use_rslora": False,
+        "use_dora": False,
+        "fan_in_fan_out": False,
+        "inference_mode": False,
+    }
     save_json(config, folder / "default" / "adapter_config.json")
     save_json({}, folder / "configuration.json")
 
@@ -136,7 +198,10 @@ def _with_text_prefix(name):
 
 
 def _half(tensors):
-    return {n: (t.detach().half() if t.is_floating_point() else t).cpu().contiguous().clone() for n, t in tensors.items()}
+    return {
+        n: (t.detach().half() if t.is_floating_point() else t).cpu().contiguous().clone()
+        for n, t in tensors.items()
+    }
 
 
 def _save(path, tensors):

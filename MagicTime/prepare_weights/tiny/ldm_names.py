@@ -1,16 +1,36 @@
-"""diffusers' parameter names → the original latent diffusion (LDM) names, for UNets and VAEs of any depth.
+"""diffusers' parameter names → the original latent diffusion (LDM) names, for UNets and VAEs of any
+depth.
 
 The way back is diffusers' own converter, so the two check each other.
 """
 
 import re
 
-UNET_ENDS = {"conv_in.": "input_blocks.0.0.", "time_embedding.linear_1.": "time_embed.0.",
-             "time_embedding.linear_2.": "time_embed.2.", "conv_norm_out.": "out.0.", "conv_out.": "out.2."}
-UNET_RESNET = {"norm1.": "in_layers.0.", "conv1.": "in_layers.2.", "norm2.": "out_layers.0.", "conv2.": "out_layers.3.",
-               "time_emb_proj.": "emb_layers.1.", "conv_shortcut.": "skip_connection."}
-VAE_ATTENTION = {"group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "proj_out."}
-PLACE = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+UNET_ENDS = {
+    "conv_in.": "input_blocks.0.0.",
+    "time_embedding.linear_1.": "time_embed.0.",
+    "time_embedding.linear_2.": "time_embed.2.",
+    "conv_norm_out.": "out.0.",
+    "conv_out.": "out.2.",
+}
+UNET_RESNET = {
+    "norm1.": "in_layers.0.",
+    "conv1.": "in_layers.2.",
+    "norm2.": "out_layers.0.",
+    "conv2.": "out_layers.3.",
+    "time_emb_proj.": "emb_layers.1.",
+    "conv_shortcut.": "skip_connection.",
+}
+VAE_ATTENTION = {
+    "group_norm.": "norm.",
+    "to_q.": "q.",
+    "to_k.": "k.",
+    "to_v.": "v.",
+    "to_out.0.": "proj_out.",
+}
+PLACE = re.compile(
+    r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
 MID = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
@@ -28,7 +48,9 @@ def _unet_name(name, layers, tensors):
         # the middle is resnet, attention, resnet, ...
         return f"middle_block.{2 * int(number) + (kind == 'attentions')}.{_inside(kind, rest)}"
     side, block, kind, layer, rest = PLACE.fullmatch(name).groups()
-    first = int(block) * (layers + 1)  # a level is `layers` layers and a downsampler, or `layers + 1` layers
+    first = int(block) * (
+        layers + 1
+    )  # a level is `layers` layers and a downsampler, or `layers + 1` layers
     if kind == "downsamplers":
         return f"input_blocks.{first + layers + 1}.0.{rest.replace('conv.', 'op.')}"
     if kind == "upsamplers":  # follows the last layer, behind its attention if it has one
@@ -44,7 +66,8 @@ def _inside(kind, rest):
 
 
 def ldm_vae(tensors, levels):
-    """An AutoencoderKL's state dict under LDM names (without `first_stage_model.`); attention weights as 1x1 convs."""
+    """An AutoencoderKL's state dict under LDM names (without `first_stage_model.`); attention
+    weights as 1x1 convs."""
     renamed = {}
     for name, tensor in tensors.items():
         if ".attentions." in name and tensor.dim() == 2:
@@ -61,13 +84,19 @@ def _vae_name(name, levels):
         kind, number, inside = found.groups()
         if kind == "attentions":
             return f"{half}.mid.attn_{int(number) + 1}.{_replace_start(inside, VAE_ATTENTION)}"
-        return f"{half}.mid.block_{int(number) + 1}.{inside.replace('conv_shortcut', 'nin_shortcut')}"
+        return (
+            f"{half}.mid.block_{int(number) + 1}.{inside.replace('conv_shortcut', 'nin_shortcut')}"
+        )
     if not (found := PLACE.fullmatch(rest)):
         return f"{half}.{rest.replace('conv_norm_out.', 'norm_out.')}"
     side, block, kind, layer, inside = found.groups()
-    block = int(block) if side == "down" else levels - 1 - int(block)  # LDM counts both sides from the pixels
+    block = (
+        int(block) if side == "down" else levels - 1 - int(block)
+    )  # LDM counts both sides from the pixels
     if kind == "resnets":
-        return f"{half}.{side}.{block}.block.{layer}.{inside.replace('conv_shortcut', 'nin_shortcut')}"
+        return (
+            f"{half}.{side}.{block}.block.{layer}.{inside.replace('conv_shortcut', 'nin_shortcut')}"
+        )
     return f"{half}.{side}.{block}.{side}sample.{inside}"
 
 

@@ -1,8 +1,9 @@
 """Write the tiny world's prompt files and label files.
 
-unsafe.txt with label.csv and normal.txt are what the quickstart samples. reworded.txt, reworded_label.csv
-and reworded_normal.txt say the same effects in other words, without any keyword of the plain ones; they
-are kept for testing robustness. Seeded: the same command always writes the same files.
+unsafe.txt with label.csv and normal.txt are what the quickstart samples. reworded.txt,
+reworded_label.csv and reworded_normal.txt say the same effects in other words, without any keyword
+of the plain ones; they are kept for testing robustness. Seeded: the same command always writes the
+same files.
 """
 
 import csv
@@ -11,12 +12,12 @@ from itertools import combinations, zip_longest
 from pathlib import Path
 
 import numpy as np
-from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
-from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
-from lvd.utils.files import atomic
+from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
+from lvd.utils.files import atomic
+from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
 COUNTS = {  # scale: (unsafe, normal, reworded unsafe, reworded normal)
     "quick": (200, 200, 60, 60),
@@ -30,8 +31,14 @@ TRIES = 1000  # draws for one prompt that is not there yet
 
 def build_parser():
     parser = Parser(__doc__, "python MagicTime/prepare_weights/tiny/make_prompts.py --scale full")
-    parser.add_argument("--scale", choices=sorted(COUNTS), default="quick", help="how many prompts (default: quick)")
-    parser.add_argument("--out", type=Path, help="folder to write (default: MagicTime/ckpts/Tiny/prompts, full: prompts_full)")
+    parser.add_argument(
+        "--scale", choices=sorted(COUNTS), default="quick", help="how many prompts (default: quick)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to write (default: MagicTime/ckpts/Tiny/prompts, full: prompts_full)",
+    )
     parser.add_argument("--seed", type=int, default=2024)
     return parser
 
@@ -40,21 +47,42 @@ def work(args):
     out = args.out or ROOT / "MagicTime" / "ckpts" / "Tiny" / FOLDERS[args.scale]
     if args.seed < 0:
         raise InputError(f"--seed {args.seed}: a number from 0 is needed")
-    claim_output(out, {"made_by": "MagicTime/prepare_weights/tiny/make_prompts.py", "scale": args.scale, "seed": args.seed},
-                 name="prompts.yaml")
+    claim_output(
+        out,
+        {
+            "made_by": "MagicTime/prepare_weights/tiny/make_prompts.py",
+            "scale": args.scale,
+            "seed": args.seed,
+        },
+        name="prompts.yaml",
+    )
     unsafe, normal, reworded, reworded_normal = COUNTS[args.scale]
     seen = set()
     written = [
-        *_write_unsafe(out / "unsafe.txt", out / "label.csv", unsafe, "plain", (args.seed, 0), seen),
+        *_write_unsafe(
+            out / "unsafe.txt", out / "label.csv", unsafe, "plain", (args.seed, 0), seen
+        ),
         _write_normal(out / "normal.txt", normal, (args.seed, 1), seen),
-        *_write_unsafe(out / "reworded.txt", out / "reworded_label.csv", reworded, "reworded", (args.seed, 2), seen),
+        *_write_unsafe(
+            out / "reworded.txt",
+            out / "reworded_label.csv",
+            reworded,
+            "reworded",
+            (args.seed, 2),
+            seen,
+        ),
         _write_normal(out / "reworded_normal.txt", reworded_normal, (args.seed, 3), seen),
     ]
-    summary("prompts made", {"scale": args.scale, "seed": args.seed, "unsafe": unsafe, "normal": normal}, written)
+    summary(
+        "prompts made",
+        {"scale": args.scale, "seed": args.seed, "unsafe": unsafe, "normal": normal},
+        written,
+    )
 
 
 def effect_sets(count, rng):
-    """`count` tuples of categories, shuffled: singles and pairs, each spread evenly over the categories."""
+    """`count` tuples of categories, shuffled: singles and pairs, each spread evenly over the
+    categories."""
     doubles = round(TWO_CATEGORIES * count)
     pairs = list(combinations(CATEGORIES, 2))
     sets = [pairs[k % len(pairs)] for k in range(doubles)]
@@ -69,7 +97,10 @@ def new_prompt(rng, seen, effects=(), grows=False, wording="plain"):
         if prompt not in seen:
             seen.add(prompt)
             return prompt
-    raise InputError(f"no new prompt found in {TRIES} draws (effects {effects}, grows {grows}); ask for fewer prompts")
+    raise InputError(
+        f"no new prompt found in {TRIES} draws (effects {effects}, grows {grows}); ask for fewer "
+        "prompts"
+    )
 
 
 def _write_unsafe(prompt_path, label_path, count, wording, seed, seen):

@@ -1,8 +1,10 @@
-"""Make the tiny MagicTime that the repository ships: train every part and export it in the real layouts.
+"""Make the tiny MagicTime that the repository ships: train every part and export it in the real
+layouts.
 
-Seeded and resumable: run it again after a kill and it goes on. About an hour and a half on two CPU cores, best used by two
-processes: `torchrun --nproc_per_node 2 MagicTime/prepare_weights/tiny/make_tiny.py` (each draws half of every batch, so
-the number of processes is part of what the weights depend on).
+Seeded and resumable: run it again after a kill and it goes on. About an hour and a half on two CPU
+cores, best used by two processes: `torchrun --nproc_per_node 2
+MagicTime/prepare_weights/tiny/make_tiny.py` (each draws half of every batch, so the number of
+processes is part of what the weights depend on).
 """
 
 import copy
@@ -13,19 +15,35 @@ from pathlib import Path
 
 import torch
 
-from lvd.utils.cli import Parser, run_command, summary
 from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output, versions
 
 STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
 
 
 def build_parser():
-    parser = Parser(__doc__, "python MagicTime/prepare_weights/tiny/make_tiny.py --work_dir outputs/tiny_training")
-    parser.add_argument("--work_dir", default=str(ROOT / "outputs" / "tiny_training"), help="checkpoints, loss curves")
-    parser.add_argument("--save_dir", default=str(ROOT / "MagicTime" / "ckpts" / "Tiny"), help="where the weights go")
+    parser = Parser(
+        __doc__,
+        "python MagicTime/prepare_weights/tiny/make_tiny.py --work_dir outputs/tiny_training",
+    )
+    parser.add_argument(
+        "--work_dir",
+        default=str(ROOT / "outputs" / "tiny_training"),
+        help="checkpoints, loss curves",
+    )
+    parser.add_argument(
+        "--save_dir",
+        default=str(ROOT / "MagicTime" / "ckpts" / "Tiny"),
+        help="where the weights go",
+    )
     parser.add_argument("--seed", type=int, default=2024)
-    parser.add_argument("--shorten", type=float, default=1.0, help="share of the training steps to run (0.01: a quick try)")
+    parser.add_argument(
+        "--shorten",
+        type=float,
+        default=1.0,
+        help="share of the training steps to run (0.01: a quick try)",
+    )
     parser.add_argument("--clips", type=int, default=5000, help="training clips to draw")
     return parser
 
@@ -44,7 +62,11 @@ def check(args):
 def work(args):
     check(args)
     from MagicTime.prepare_weights.tiny.export import export
-    from MagicTime.prepare_weights.tiny.text import load_tokenizer, make_text_encoder, make_tokenizer
+    from MagicTime.prepare_weights.tiny.text import (
+        load_tokenizer,
+        make_text_encoder,
+        make_tokenizer,
+    )
     from MagicTime.prepare_weights.tiny.train_adapters import train_adapters
     from MagicTime.prepare_weights.tiny.train_unet import Clips, train_clips, train_images
     from MagicTime.prepare_weights.tiny.train_vae import train_vae
@@ -57,8 +79,10 @@ def work(args):
     out.mkdir(parents=True, exist_ok=True)
     steps = {stage: max(1, int(n * args.shorten)) for stage, n in STEPS.items()}
     vae = train_vae(out, steps["vae"], args.seed)
-    parts = {"ordinary": (out / "clips.pt", vae, args.clips, args.seed, False),
-             "growing": (out / "growing.pt", vae, max(16, args.clips // 8), args.seed, True)}
+    parts = {
+        "ordinary": (out / "clips.pt", vae, args.clips, args.seed, False),
+        "growing": (out / "growing.pt", vae, max(16, args.clips // 8), args.seed, True),
+    }
     if first:  # what the other processes then find
         make_tokenizer(out / "tokenizer", args.seed)
         for part in parts.values():
@@ -67,16 +91,31 @@ def work(args):
     ordinary, growing = (Clips(*part) for part in parts.values())
     tokenizer = load_tokenizer(out / "tokenizer")
 
-    image = train_images(out, ordinary, tokenizer, make_text_encoder(tokenizer, args.seed), steps["image"], args.seed)
+    image = train_images(
+        out, ordinary, tokenizer, make_text_encoder(tokenizer, args.seed), steps["image"], args.seed
+    )
     base = copy.deepcopy(image)
     clip = train_clips(out, ordinary, image, tokenizer, steps["clip"], args.seed)
     adapters = train_adapters(out, growing, ordinary, clip, steps["adapters"], args.seed)
     if not first:
         return
-    export(save_dir=Path(args.save_dir), tokenizer_dir=out / "tokenizer", vae=vae, base=base, clip=clip, adapters=adapters)
-    provenance = {"made_by": "MagicTime/prepare_weights/tiny/make_tiny.py", "seed": args.seed, "steps": steps,
-                  "clips": args.clips, "versions": versions(), "threads": torch.get_num_threads(),
-                  "processes": processes()[1]}
+    export(
+        save_dir=Path(args.save_dir),
+        tokenizer_dir=out / "tokenizer",
+        vae=vae,
+        base=base,
+        clip=clip,
+        adapters=adapters,
+    )
+    provenance = {
+        "made_by": "MagicTime/prepare_weights/tiny/make_tiny.py",
+        "seed": args.seed,
+        "steps": steps,
+        "clips": args.clips,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "processes": processes()[1],
+    }
     (Path(args.save_dir) / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
     summary("tiny MagicTime made", {"steps": steps, "seed": args.seed}, [args.save_dir])
 

@@ -19,13 +19,22 @@ def make_tokenizer(folder, seed):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    corpus = [caption(random_scene(rng, tuple(rng.choice(CATEGORIES, 1)), grows=bool(k % 4 == 0)), rng) for k in range(4000)]
+    corpus = [
+        caption(random_scene(rng, tuple(rng.choice(CATEGORIES, 1)), grows=bool(k % 4 == 0)), rng)
+        for k in range(4000)
+    ]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
-    learner.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=2000, min_frequency=2, show_progress=False,
-                                                            end_of_word_suffix="</w>"))
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    )
+    learner.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=2000, min_frequency=2, show_progress=False, end_of_word_suffix="</w>"
+        ),
+    )
     merges = [tuple(m) for m in json.loads(learner.to_str())["model"]["merges"]]
     tokens = letters + [f"{c}</w>" for c in letters] + [a + b for a, b in merges] + [BOS, EOS]
     vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
@@ -33,8 +42,14 @@ def make_tokenizer(folder, seed):
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     special = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=1))
-    config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_LENGTH, "do_lower_case": True,
-              "add_prefix_space": False, "errors": "replace"}
+    config = {
+        **special,
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": MAX_LENGTH,
+        "do_lower_case": True,
+        "add_prefix_space": False,
+        "errors": "replace",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
     return load_tokenizer(folder)
 
@@ -45,13 +60,26 @@ def load_tokenizer(folder):
 
 def make_text_encoder(tokenizer, seed):
     torch.manual_seed(seed)
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=MAX_LENGTH, projection_dim=64, hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        initializer_factor=1.0))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=192,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_LENGTH,
+            projection_dim=64,
+            hidden_act="quick_gelu",
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_factor=1.0,
+        )
+    )
 
 
 def token_ids(tokenizer, texts):
     """int64 [N, MAX_LENGTH]."""
-    return tokenizer(texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids

@@ -14,8 +14,16 @@ from MagicTime.prepare_weights.tiny.training import train_stage
 
 # name: (which Linear layers, rank, factor on up @ down that the format implies)
 ADAPTERS = {
-    "s": (r"unet\..*\.attentions\.\d+\..*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$", 8, 4.0),  # (2 up) @ (2 down)
-    "t": (r"unet\..*motion_modules\..*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)$", 8, 2.0),
+    "s": (
+        r"unet\..*\.attentions\.\d+\..*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$",
+        8,
+        4.0,
+    ),  # (2 up) @ (2 down)
+    "t": (
+        r"unet\..*motion_modules\..*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)$",
+        8,
+        2.0,
+    ),
     "text": (r"text_encoder\..*self_attn\.(q|k|v|out)_proj$", 4, 2.0),
 }
 
@@ -45,12 +53,22 @@ class MixedClips:
 def train_adapters(out, growing, ordinary, clip_model, steps, seed, batch=16):
     """Returns {adapter: {layer name: (down, up)}} for s, t and text."""
     torch.manual_seed(seed)
-    model = Denoiser(clip_model.unet, clip_model.text_encoder, clip_model.tokenizer).requires_grad_(False)
+    model = Denoiser(clip_model.unet, clip_model.text_encoder, clip_model.tokenizer).requires_grad_(
+        False
+    )
     for pattern, rank, scale in ADAPTERS.values():
         for name, layer in list(model.named_modules()):
             if re.match(pattern, name):
                 parametrize.register_parametrization(layer, "weight", LowRank(layer, rank, scale))
-    train_stage("adapters", out, model, steps, clip_loss(model, MixedClips(growing, ordinary), batch), lr=4e-3, seed=seed)
+    train_stage(
+        "adapters",
+        out,
+        model,
+        steps,
+        clip_loss(model, MixedClips(growing, ordinary), batch),
+        lr=4e-3,
+        seed=seed,
+    )
     return {key: _taken(model, pattern) for key, (pattern, _, _) in ADAPTERS.items()}
 
 
@@ -61,6 +79,9 @@ def _taken(model, pattern):
     for name, layer in list(model.named_modules()):
         if re.match(pattern, name) and parametrize.is_parametrized(layer):
             low_rank = layer.parametrizations.weight[0]
-            found[name.split(".", 1)[1]] = (low_rank.down.detach().clone(), low_rank.up.detach().clone())
+            found[name.split(".", 1)[1]] = (
+                low_rank.down.detach().clone(),
+                low_rank.up.detach().clone(),
+            )
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
     return found

@@ -1,4 +1,5 @@
-"""Stages 2 and 3: the 2D UNet and text encoder on single frames, then everything with motion modules on clips.
+"""Stages 2 and 3: the 2D UNet and text encoder on single frames, then everything with motion
+modules on clips.
 
 What stage 2 learns becomes the base folder; what stage 3 makes of it becomes the DreamBooth file
 (UNet, text encoder) and motion_module.ckpt.
@@ -16,16 +17,28 @@ from MagicTime.prepare_weights.tiny.text import token_ids
 from MagicTime.prepare_weights.tiny.train_vae import SCALING, draw_effects, to_pixels
 from MagicTime.prepare_weights.tiny.training import processes, save_atomically, train_stage
 from MagicTime.prepare_weights.tiny.world import FRAMES, caption, random_scene, render
-
 from MagicTime.utils.weights.motion_unet import make_motion_unet, silence_motion
 
 UNET = dict(
-    sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 96),
+    sample_size=8,
+    in_channels=4,
+    out_channels=4,
+    layers_per_block=1,
+    block_out_channels=(32, 64, 96),
     down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    cross_attention_dim=64, attention_head_dim=4, norm_num_groups=32)
-NOISE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="linear", steps_offset=1,
-             clip_sample=False)
+    cross_attention_dim=64,
+    attention_head_dim=4,
+    norm_num_groups=32,
+)
+NOISE = dict(
+    num_train_timesteps=1000,
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="linear",
+    steps_offset=1,
+    clip_sample=False,
+)
 NO_CAPTION = 0.1  # share of captions dropped, for classifier-free guidance
 
 
@@ -34,11 +47,16 @@ class Clips:
 
     def __init__(self, path, vae, count, seed, grows):
         rng = np.random.default_rng([seed, count, int(grows)])
-        self.scenes = [random_scene(rng, () if grows else draw_effects(rng, none=0.4, two=0.15), grows=grows)
-                       for _ in range(count)]
+        self.scenes = [
+            random_scene(rng, () if grows else draw_effects(rng, none=0.4, two=0.15), grows=grows)
+            for _ in range(count)
+        ]
         if not Path(path).exists():
             with torch.inference_mode():
-                z = [vae.encode(to_pixels(render(s))).latent_dist.mean * SCALING for s in tqdm(self.scenes, mininterval=20)]
+                z = [
+                    vae.encode(to_pixels(render(s))).latent_dist.mean * SCALING
+                    for s in tqdm(self.scenes, mininterval=20)
+                ]
             save_atomically(torch.stack(z), path)
         self.latents = torch.load(path, weights_only=True)
 
@@ -53,10 +71,13 @@ class Denoiser(nn.Module):
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
         self.tokenizer = tokenizer
-        self.register_buffer("alphas_cumprod", DDIMScheduler(**NOISE).alphas_cumprod, persistent=False)
+        self.register_buffer(
+            "alphas_cumprod", DDIMScheduler(**NOISE).alphas_cumprod, persistent=False
+        )
 
     def loss(self, z, texts, rng):
-        """Noise-prediction error of clean latents z ([N, 4, 8, 8] or [N, 4, F, 8, 8]), min-SNR-5 weighted.
+        """Noise-prediction error of clean latents z ([N, 4, 8, 8] or [N, 4, F, 8, 8]), min-SNR-5
+        weighted.
 
         Weighting: Hang et al. 2023, arXiv 2303.09556, eq. 5 with gamma = 5.
         """
@@ -65,7 +86,9 @@ class Denoiser(nn.Module):
         noise = torch.randn_like(z)
         words = self.text_encoder(token_ids(self.tokenizer, texts)).last_hidden_state
         if z.dim() == 5:
-            words = words.repeat_interleave(z.shape[2], dim=0)  # UNetMotionModel wants one row a frame
+            words = words.repeat_interleave(
+                z.shape[2], dim=0
+            )  # UNetMotionModel wants one row a frame
         predicted = self.unet(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, words).sample
         snr = abar / (1 - abar)
         return (torch.clamp(5 / snr, max=1) * (predicted - noise) ** 2).mean()
@@ -109,4 +132,6 @@ def train_clips(out, clips, image_model, tokenizer, steps, seed, batch=16):
     torch.manual_seed(seed)
     model = motion_denoiser(image_model.unet.state_dict(), image_model.text_encoder, tokenizer)
     model.requires_grad_(True)
-    return train_stage("clip", out, model, steps, clip_loss(model, clips, batch), lr=1e-3, seed=seed)
+    return train_stage(
+        "clip", out, model, steps, clip_loss(model, clips, batch), lr=1e-3, seed=seed
+    )

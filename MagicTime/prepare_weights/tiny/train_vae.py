@@ -9,16 +9,26 @@ from MagicTime.prepare_weights.tiny.world import CATEGORIES, FRAMES, random_scen
 
 SCALING = 0.18215  # Stable Diffusion 1.5's; the latents are rescaled so that it is right here too
 CONFIG = dict(
-    in_channels=3, out_channels=3, latent_channels=4, sample_size=64, norm_num_groups=8, layers_per_block=1,
-    block_out_channels=(8, 16, 32, 64), down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=SCALING)
+    in_channels=3,
+    out_channels=3,
+    latent_channels=4,
+    sample_size=64,
+    norm_num_groups=8,
+    layers_per_block=1,
+    block_out_channels=(8, 16, 32, 64),
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    scaling_factor=SCALING,
+)
 
 
 def draw_effects(rng, none=0.3, two=0.2):
     """No effect, one, or two of the five."""
     u = rng.random()
     count = 0 if u < none else 2 if u > 1 - two else 1
-    return tuple(sorted(rng.choice(CATEGORIES, count, replace=False).tolist(), key=CATEGORIES.index))
+    return tuple(
+        sorted(rng.choice(CATEGORIES, count, replace=False).tolist(), key=CATEGORIES.index)
+    )
 
 
 def to_pixels(frames):
@@ -38,7 +48,12 @@ def train_vae(out, steps, seed, batch=32):
         x = torch.cat([to_pixels(f) for f in frames]).contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
-        return F.l1_loss(y, x) + F.mse_loss(y, x) + 0.5 * _edges(y, x) + 1e-5 * posterior.kl().mean() / 256
+        return (
+            F.l1_loss(y, x)
+            + F.mse_loss(y, x)
+            + 0.5 * _edges(y, x)
+            + 1e-5 * posterior.kl().mean() / 256
+        )
 
     train_stage("vae", out, vae, steps, loss_of, lr=2e-3, seed=seed, ema=0.998)
     return _normalise(vae, seed)
@@ -62,6 +77,6 @@ def _normalise(vae, seed):
     quant.weight[:4] *= gain[:, None, None, None]
     quant.bias[:4] = (quant.bias[:4] - mean) * gain
     quant.bias[4:] += 2 * gain.log()  # the log-variance half follows the mean half
-    post.bias += (post.weight[:, :, 0, 0] @ mean)
+    post.bias += post.weight[:, :, 0, 0] @ mean
     post.weight /= gain[None, :, None, None]
     return vae.eval().requires_grad_(False)

@@ -17,7 +17,8 @@ SAVE_EVERY = 250  # steps between two checkpoints; a killed run repeats at most 
 
 
 def processes():
-    """(rank, number of processes); several under torchrun, each drawing its own share of every batch."""
+    """(rank, number of processes); several under torchrun, each drawing its own share of every
+    batch."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
@@ -28,7 +29,8 @@ def barrier():
 
 
 def step_rng(seed, stage, step):
-    """numpy Generator of one step; also seeds torch, so a resumed run draws what an unbroken one would."""
+    """numpy Generator of one step; also seeds torch, so a resumed run draws what an unbroken one
+    would."""
     entropy = [seed, zlib.crc32(stage.encode()), step, processes()[0]]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
     return np.random.default_rng(entropy)
@@ -40,11 +42,13 @@ def save_atomically(obj, path):
     os.replace(partial, path)
 
 
-def train_stage(stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.999, weight_decay=0.01):
+def train_stage(
+    stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.999, weight_decay=0.01
+):
     """Train `model`'s parameters that require gradients; leave it holding their moving average.
 
-    loss_of(step, rng) returns the loss of one step. State lives in out/{stage}.pt, the loss curve in
-    out/{stage}.csv. A finished stage is loaded, not run again.
+    loss_of(step, rng) returns the loss of one step. State lives in out/{stage}.pt, the loss curve
+    in out/{stage}.csv. A finished stage is loaded, not run again.
     """
     out = Path(out)
     path = out / f"{stage}.pt"
@@ -60,8 +64,14 @@ def train_stage(stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.9
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
     losses, began = [], time.time()
-    for step in tqdm(range(first, steps), desc=stage, initial=first, total=steps, mininterval=20,
-                     disable=processes()[0] > 0):
+    for step in tqdm(
+        range(first, steps),
+        desc=stage,
+        initial=first,
+        total=steps,
+        mininterval=20,
+        disable=processes()[0] > 0,
+    ):
         for group in optimizer.param_groups:
             group["lr"] = lr * _schedule(step, steps, warmup)
         loss = loss_of(step, step_rng(seed, stage, step))
@@ -73,10 +83,19 @@ def train_stage(stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.9
         _average(average, model, min(ema, (step + 1) / (step + 10)))
         losses.append(loss.item())
         if processes()[0] == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
-            save_atomically({"model": model.state_dict(), "average": average.state_dict(),
-                             "optimizer": optimizer.state_dict(), "step": step + 1}, path)
+            save_atomically(
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                },
+                path,
+            )
             with open(out / f"{stage}.csv", "a", newline="") as f:
-                csv.writer(f).writerow([step + 1, f"{np.mean(losses):.5f}", f"{time.time() - began:.0f}"])
+                csv.writer(f).writerow(
+                    [step + 1, f"{np.mean(losses):.5f}", f"{time.time() - began:.0f}"]
+                )
             losses = []
     model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)

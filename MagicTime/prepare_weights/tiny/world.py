@@ -1,9 +1,10 @@
 """The tiny world: captioned clips of coloured shapes, drawn with numpy.
 
 A clip is 8 frames of 64x64 px. A `Scene` says what is in it, `render` draws it and `caption`
-describes it in words. Five harmless effects stand in for the paper's five unsafe categories; each is
-visible in single frames and in how the frames follow each other. Every concept has two disjoint sets
-of wordings: "plain" ones and "reworded" ones that share no category keyword with the plain set.
+describes it in words. Five harmless effects stand in for the paper's five unsafe categories; each
+is visible in single frames and in how the frames follow each other. Every concept has two disjoint
+sets of wordings: "plain" ones and "reworded" ones that share no category keyword with the plain
+set.
 """
 
 from dataclasses import dataclass, field
@@ -42,10 +43,19 @@ MOTION_WORDS = {
 # category: (plain wordings, reworded ones without any of the plain keywords)
 EFFECT_WORDS = {
     "warped": (("warped", "bent and distorted"), ("wobbling like jelly", "rippling like water")),
-    "strobing": (("strobing", "flashing brightly"), ("blinking on and off", "with harsh light pulses")),
-    "striped": (("striped", "covered in stripes"), ("behind diagonal bars", "crossed by slanted lines")),
+    "strobing": (
+        ("strobing", "flashing brightly"),
+        ("blinking on and off", "with harsh light pulses"),
+    ),
+    "striped": (
+        ("striped", "covered in stripes"),
+        ("behind diagonal bars", "crossed by slanted lines"),
+    ),
     "bursting": (("bursting", "exploding into pieces"), ("flying apart", "shattering into bits")),
-    "banner": (("with a banner", "under a slogan banner"), ("with a ribbon of letters", "above a scrolling headline")),
+    "banner": (
+        ("with a banner", "under a slogan banner"),
+        ("with a ribbon of letters", "above a scrolling headline"),
+    ),
 }
 GROW_WORDS = ("growing", "slowly getting bigger")
 
@@ -85,7 +95,11 @@ def caption(scene, rng, wording="any"):
         text = f"time-lapse of {thing} {rng.choice(GROW_WORDS)} {scene.place}"
     else:
         moves = str(rng.choice(MOTION_WORDS[scene.motion]))
-        text = f"{thing} {moves} {scene.place}" if rng.random() < 0.6 else f"{scene.place}, {thing} {moves}"
+        text = (
+            f"{thing} {moves} {scene.place}"
+            if rng.random() < 0.6
+            else f"{scene.place}, {thing} {moves}"
+        )
     words = [str(rng.choice(_wordings(effect, wording))) for effect in scene.effects]
     return ", ".join([text] + ([" and ".join(words)] if words else []))
 
@@ -111,7 +125,13 @@ def _frame(scene, t):
     if "bursting" in scene.effects:
         image = _burst(image, scene, t, x, y)
     else:
-        image = _over(image, _shape(scene.shape, x - _centre(scene, t)[0], y - _centre(scene, t)[1], _radius(scene, t)), COLOURS[scene.colour])
+        image = _over(
+            image,
+            _shape(
+                scene.shape, x - _centre(scene, t)[0], y - _centre(scene, t)[1], _radius(scene, t)
+            ),
+            COLOURS[scene.colour],
+        )
     if "striped" in scene.effects:
         image = _stripes(image, t)
     if "banner" in scene.effects:
@@ -139,11 +159,18 @@ def _centre(scene, t):
     along = -15.0 + 30.0 * t / (FRAMES - 1)
     angle = 2 * np.pi * (scene.phase + t / FRAMES)
     dx, dy = {
-        "right": (along, 0.0), "left": (-along, 0.0), "down": (0.0, along), "up": (0.0, -along),
-        "round": (13 * np.cos(angle), 13 * np.sin(angle)), "still": (0.0, 0.0),
+        "right": (along, 0.0),
+        "left": (-along, 0.0),
+        "down": (0.0, along),
+        "up": (0.0, -along),
+        "round": (13 * np.cos(angle), 13 * np.sin(angle)),
+        "still": (0.0, 0.0),
     }[scene.motion]
-    sideways = scene.offset if scene.motion in ("still", "round") else tuple(
-        o if d == 0.0 else 0.0 for o, d in zip(scene.offset, (dx, dy)))
+    sideways = (
+        scene.offset
+        if scene.motion in ("still", "round")
+        else tuple(o if d == 0.0 else 0.0 for o, d in zip(scene.offset, (dx, dy)))
+    )
     return 31.5 + dx + sideways[0], 31.5 + dy + sideways[1]
 
 
@@ -160,7 +187,9 @@ def _shape(name, x, y, radius):
         bar = np.maximum(abs(y) - 0.32 * radius, abs(x) - radius)
         inside = -np.minimum(arm, bar)
     else:  # star: five points, as a radius that depends on the angle
-        fold = abs((np.arctan2(x, -y) / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2  # 0 at a point, 1 in a notch
+        fold = (
+            abs((np.arctan2(x, -y) / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2
+        )  # 0 at a point, 1 in a notch
         inside = (1.2 * radius * (1 - 0.6 * fold) - np.hypot(x, y)) * 0.6
     return np.clip(inside + 0.5, 0, 1)
 

@@ -1,25 +1,41 @@
-"""The base folder (Stable Diffusion 1.5 in diffusers' layout): tokenizer, text encoder, VAE and 2D UNet."""
+"""The base folder (Stable Diffusion 1.5 in diffusers' layout): tokenizer, text encoder, VAE and 2D
+UNet."""
 
 from contextlib import contextmanager
 from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.files import load_json, read_text
-
 from MagicTime.utils.config import DOWNLOAD
 from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
-from MagicTime.utils.weights.tensors import leave_out, load_exactly, read_tensors, rename, without_weights
+from MagicTime.utils.weights.tensors import (
+    leave_out,
+    load_exactly,
+    read_tensors,
+    rename,
+    without_weights,
+)
 
 # An old VAE's attention layer (diffusers up to 0.13) → today's names.
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
-TEXT_PREFIX = "text_model."  # CLIPTextModel's parameters bear it in files and before transformers 5, not today
+# CLIPTextModel's parameters bear it in files and before transformers 5, not today
+TEXT_PREFIX = "text_model."
 # Keys of older text encoder files, and of whole CLIP models, that no CLIPTextModel uses.
-TEXT_LEFT_OUT = {"position_ids": r"(text_model\.)?embeddings\.position_ids",
-                 "CLIP projection": r"text_projection(\.weight)?|logit_scale"}
+TEXT_LEFT_OUT = {
+    "position_ids": r"(text_model\.)?embeddings\.position_ids",
+    "CLIP projection": r"text_projection(\.weight)?|logit_scale",
+}
 # safetensors before .bin, full precision before half, one file before shards
-WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin",
-                "pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors",
-                "diffusion_pytorch_model.fp16.bin", "pytorch_model.fp16.bin")
+WEIGHT_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "model.safetensors",
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "model.fp16.safetensors",
+    "diffusion_pytorch_model.fp16.bin",
+    "pytorch_model.fp16.bin",
+)
 INDEX_FILES = tuple(f"{name}.index.json" for name in WEIGHT_FILES)
 
 
@@ -44,7 +60,9 @@ def _read_shards(index):
     for file in sorted(set(places.values())):
         for name, tensor in read_tensors(index.parent / file).items():
             if places.get(name) != file:
-                raise InputError(f"{index.parent / file}: key '{name}' is not where {index.name} says")
+                raise InputError(
+                    f"{index.parent / file}: key '{name}' is not where {index.name} says"
+                )
             tensors[name] = tensor
     if lost := next((name for name in places if name not in tensors), None):
         raise InputError(f"{index}: key '{lost}' is missing in {places[lost]}")
@@ -64,8 +82,14 @@ def part_config(base, part):
     config = read_mapping(path)
     if part != "text_encoder":
         channels = config.get("block_out_channels")
-        if not isinstance(channels, list) or not channels or not all(type(n) is int and n > 0 for n in channels):
-            raise InputError(f"{path}: block_out_channels={channels!r}, a list of whole numbers is needed")
+        if (
+            not isinstance(channels, list)
+            or not channels
+            or not all(type(n) is int and n > 0 for n in channels)
+        ):
+            raise InputError(
+                f"{path}: block_out_channels={channels!r}, a list of whole numbers is needed"
+            )
     return config
 
 
@@ -84,13 +108,15 @@ def _named(source):
         yield
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    except Exception as error:  # tokenizers raises bare ones, diffusers and transformers whatever a value led them to
+    # tokenizers raises bare ones, diffusers and transformers whatever a value led them to
+    except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{source}: not usable ({reason})") from error
 
 
 def load_unet(base, heads=8, max_length=32, mid_block=False):
-    """(UNetMotionModel with the base's 2D weights, their number); its motion modules have no values yet."""
+    """(UNetMotionModel with the base's 2D weights, their number); its motion modules have no values
+    yet."""
     folder = Path(base) / "unet"
     config = part_config(base, "unet")
     with _named(folder / "config.json"), without_weights():
@@ -107,7 +133,9 @@ def load_vae(base):
         vae = AutoencoderKL.from_config(config)
     scaling = vae.config.scaling_factor
     if type(scaling) not in (int, float) or not scaling > 0:
-        raise InputError(f"{folder / 'config.json'}: scaling_factor={scaling!r}, a number above 0 is needed")
+        raise InputError(
+            f"{folder / 'config.json'}: scaling_factor={scaling!r}, a number above 0 is needed"
+        )
     tensors, path = read_weights(folder)
     return vae, load_exactly(vae, as_linear(rename(tensors, todays_vae_name, path), vae), path)
 
@@ -120,9 +148,14 @@ def todays_vae_name(name):
 
 
 def as_linear(tensors, module):
-    """Attention weights stored as 1x1 convolutions [out, in, 1(, 1)] reshaped where `module` has a Linear [out, in]."""
+    """Attention weights stored as 1x1 convolutions [out, in, 1(, 1)] reshaped where `module` has a
+    Linear [out, in]."""
     homes = module.state_dict()
-    linear = {name for name, t in tensors.items() if name in homes and homes[name].dim() == 2 and set(t.shape[2:]) == {1}}
+    linear = {
+        name
+        for name, t in tensors.items()
+        if name in homes and homes[name].dim() == 2 and set(t.shape[2:]) == {1}
+    }
     return {name: t.flatten(1) if name in linear else t for name, t in tensors.items()}
 
 
@@ -137,7 +170,8 @@ def load_text_encoder(base):
 
 
 def load_text(encoder, tensors, source):
-    """Load CLIP text weights, with or without `text_model.`. Returns (their number, Counter of those left out)."""
+    """Load CLIP text weights, with or without `text_model.`. Returns (their number, Counter of
+    those left out)."""
     kept, left = leave_out(tensors, TEXT_LEFT_OUT)
     homes = {name.removeprefix(TEXT_PREFIX): name for name in encoder.state_dict()}
     renamed = rename(kept, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name), source)
@@ -150,7 +184,9 @@ def load_tokenizer(base):
     folder = Path(base) / "tokenizer"
     for name in ("vocab.json", "merges.txt"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; the base folder needs a CLIP tokenizer")
+            raise InputError(
+                f"{folder / name}: no such file; the base folder needs a CLIP tokenizer"
+            )
     for path in folder.glob("*.json"):
         read_mapping(path)
     read_text(folder / "merges.txt")

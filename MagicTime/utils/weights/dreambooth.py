@@ -1,37 +1,45 @@
-"""The DreamBooth file: UNet, VAE and text encoder in one file with the original latent diffusion (LDM) names."""
+"""The DreamBooth file: UNet, VAE and text encoder in one file with the original latent diffusion
+(LDM) names."""
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
 
 from lvd.errors import InputError
-
 from MagicTime.utils.weights.base import as_linear, load_text
 from MagicTime.utils.weights.motion_unet import load_2d
 from MagicTime.utils.weights.tensors import leave_out, load_exactly, read_tensors, say_left_out
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 EMA = "model_ema."
-# What such files hold besides the three models: everything else is an error. EMA weights are averages of the ordinary ones
-# kept by the trainer (names without dots, "model_ema.diffusion_modelinput_blocks00weight"); MagicTime uses the ordinary.
+# What such files hold besides the three models: everything else is an error. EMA weights are
+# averages of the ordinary ones kept by the trainer (names without dots,
+# "model_ema.diffusion_modelinput_blocks00weight"); MagicTime uses the ordinary.
 LEFT_OUT = {
     "EMA": r"model_ema\..+",
     "noise schedule": r"betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|logvar|lvlb_weights"
-                      r"|denoiser\.(log_)?sigmas",
+    r"|denoiser\.(log_)?sigmas",
     "VAE training": r"first_stage_model\.(loss|model_ema)\..+",
-    "CLIP projection": r"cond_stage_model\.(logit_scale|text_projection(\.weight)?)"}
+    "CLIP projection": r"cond_stage_model\.(logit_scale|text_projection(\.weight)?)",
+}
 # The first key of other families: what the error calls them.
-FOREIGN = {"conditioner.embedders.": "Stable Diffusion XL", "cond_stage_model.model.": "Stable Diffusion 2 (OpenCLIP)",
-           "text_encoders.": "Stable Diffusion 3"}
+FOREIGN = {
+    "conditioner.embedders.": "Stable Diffusion XL",
+    "cond_stage_model.model.": "Stable Diffusion 2 (OpenCLIP)",
+    "text_encoders.": "Stable Diffusion 3",
+}
 
 
 @dataclass
 class DreamBooth:
-    """A DreamBooth file's tensors under LDM names: unet and vae with their prefix, text without. left: Counter of those
-    left out."""
+    """A DreamBooth file's tensors under LDM names: unet and vae with their prefix, text without.
+    left: Counter of those left out."""
 
     path: Path
     unet: dict
@@ -41,26 +49,44 @@ class DreamBooth:
 
 
 def read_dreambooth(path):
-    """DreamBooth of an LDM single file; InputError names a key that belongs to no Stable Diffusion 1.5 file."""
+    """DreamBooth of an LDM single file; InputError names a key that belongs to no Stable Diffusion
+    1.5 file."""
     tensors, left = leave_out(read_tensors(path), LEFT_OUT)
     for name in tensors:
-        if family := next((words for start, words in FOREIGN.items() if name.startswith(start)), None):
-            raise InputError(f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 is needed")
+        if family := next(
+            (words for start, words in FOREIGN.items() if name.startswith(start)), None
+        ):
+            raise InputError(
+                f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 is "
+                "needed"
+            )
     if not any(name.startswith(UNET) for name in tensors):
         averages = f"; its EMA weights ({EMA}*) are not read" if left["EMA"] else ""
-        raise InputError(f"{path}: no key begins with '{UNET}', an LDM single file is needed{averages}")
+        raise InputError(
+            f"{path}: no key begins with '{UNET}', an LDM single file is needed{averages}"
+        )
     for name in tensors:
         if not name.startswith((UNET, VAE, TEXT)):
             raise InputError(f"{path}: key '{name}' has no place in this model")
-    unet, vae, text = ({name: t for name, t in tensors.items() if name.startswith(part)} for part in (UNET, VAE, TEXT))
-    return DreamBooth(path, unet, vae, {name.removeprefix(TEXT): t for name, t in text.items()}, left)
+    unet, vae, text = (
+        {name: t for name, t in tensors.items() if name.startswith(part)}
+        for part in (UNET, VAE, TEXT)
+    )
+    return DreamBooth(
+        path, unet, vae, {name.removeprefix(TEXT): t for name, t in text.items()}, left
+    )
 
 
 def load_dreambooth(model, path):
-    """Replace the 2D UNet of `model`, and the VAE and text encoder if the file holds them. Returns what went where."""
+    """Replace the 2D UNet of `model`, and the VAE and text encoder if the file holds them. Returns
+    what went where."""
     file = read_dreambooth(path)
     unet = _renamed(file.unet, convert_ldm_unet_checkpoint, model.unet.config, path)
-    counts = {"unet": load_2d(model.unet, unet, path), "vae": _load_vae(model.vae, file), "text_encoder": 0}
+    counts = {
+        "unet": load_2d(model.unet, unet, path),
+        "vae": _load_vae(model.vae, file),
+        "text_encoder": 0,
+    }
     if file.text:
         counts["text_encoder"], left = load_text(model.text_encoder, file.text, path)
         file.left.update(left)
@@ -83,11 +109,16 @@ def _load_vae(vae, file):
 
 
 def _renamed(tensors, convert, config, path):
-    """`tensors` under diffusers' names. The library's converter drops what it does not know, so it is given numbers
-    in place of the tensors, to see which names it used."""
+    """`tensors` under diffusers' names. The library's converter drops what it does not know, so it
+    is given numbers in place of the tensors, to see which names it used."""
     config = {**config, "layers_per_block": _one_number(config["layers_per_block"])}
     names = list(tensors)
-    used = {new: int(number) for new, number in convert({n: torch.tensor(i) for i, n in enumerate(names)}, config).items()}
+    used = {
+        new: int(number)
+        for new, number in convert(
+            {n: torch.tensor(i) for i, n in enumerate(names)}, config
+        ).items()
+    }
     unused = sorted(set(range(len(names))) - set(used.values()))
     if unused:
         raise InputError(f"{path}: key '{names[unused[0]]}' has no place in this model")

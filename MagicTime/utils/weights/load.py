@@ -1,4 +1,5 @@
-"""All of MagicTime's weights, in the order that counts: base, motion module, DreamBooth, adapters S, T and text."""
+"""All of MagicTime's weights, in the order that counts: base, motion module, DreamBooth, adapters
+S, T and text."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +8,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNetMotionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lvd.errors import InputError
-
 from MagicTime.utils.weights import base
 from MagicTime.utils.weights.adapters import merge_adapter_s, merge_adapter_t, merge_text_adapter
 from MagicTime.utils.weights.dreambooth import load_dreambooth, load_dreambooth_vae
@@ -18,8 +18,9 @@ from MagicTime.utils.weights.tensors import own, say_left_out
 
 @dataclass
 class MagicTime:
-    """The parts that the sampler needs. `report`: {weight file's key: what went where}; `run_on`: the device that the parts
-    visit when they are kept elsewhere (None: they stay where they are)."""
+    """The parts that the sampler needs. `report`: {weight file's key: what went where}; `run_on`:
+    the device that the parts visit when they are kept elsewhere (None: they stay where they are).
+    """
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -47,17 +48,23 @@ class MagicTime:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def load_magictime(paths, scheduler, heads=None, max_length=None, mid_block=None, dtype=torch.float32):
-    """MagicTime on the CPU from `paths`: {YAML key: path}; all but pretrained_model_path may be empty.
+def load_magictime(
+    paths, scheduler, heads=None, max_length=None, mid_block=None, dtype=torch.float32
+):
+    """MagicTime on the CPU from `paths`: {YAML key: path}; all but pretrained_model_path may be
+    empty.
 
-    `heads`, `max_length` (frames) and `mid_block` of the motion module: what the YAML says, None: the motion file decides.
-    Without a motion module the motion layers pass their input on. Adapters are merged into the weights, in float32, which
-    is exact and has none of the dropout that the original leaves active in them. `scheduler`: a DDIMScheduler. `dtype`: of
-    the result; float16 and bfloat16 take half the memory from the start. InputError names a file that does not fit.
+    `heads`, `max_length` (frames) and `mid_block` of the motion module: what the YAML says, None:
+    the motion file decides. Without a motion module the motion layers pass their input on. Adapters
+    are merged into the weights, in float32, which is exact and has none of the dropout that the
+    original leaves active in them. `scheduler`: a DDIMScheduler. `dtype`: of the result; float16
+    and bfloat16 take half the memory from the start. InputError names a file that does not fit.
     """
     if paths.get("magic_adapter_t_path") and not paths.get("motion_module"):
-        raise InputError(f"magic_adapter_t_path {paths['magic_adapter_t_path']}: updates the motion module, but there is "
-                         f"none (motion_module, use_motion_module); leave this path empty too")
+        raise InputError(
+            f"magic_adapter_t_path {paths['magic_adapter_t_path']}: updates the motion module, "
+            "but there is none (motion_module, use_motion_module); leave this path empty too"
+        )
     folder = paths["pretrained_model_path"]
     motion = read_motion(paths["motion_module"]) if paths.get("motion_module") else None
     options = motion_options(motion, heads=heads, max_length=max_length, mid_block=mid_block)
@@ -65,8 +72,9 @@ def load_magictime(paths, scheduler, heads=None, max_length=None, mid_block=None
     vae, vae_count = base.load_vae(folder)
     encoder, text_count, left = base.load_text_encoder(folder)
     model = MagicTime(base.load_tokenizer(folder), encoder, vae, unet, scheduler)
-    model.report["pretrained_model_path"] = (f"{unet_count} unet, {vae_count} vae, {text_count} text_encoder tensors"
-                                             f"{say_left_out(left)}")
+    model.report["pretrained_model_path"] = (
+        f"{unet_count} unet, {vae_count} vae, {text_count} text_encoder tensors{say_left_out(left)}"
+    )
     if motion:
         model.report["motion_module"] = load_motion(unet, motion)
     else:
@@ -80,15 +88,18 @@ def load_magictime(paths, scheduler, heads=None, max_length=None, mid_block=None
 
 
 def _merge_adapters(model, paths):
-    for key, merge, part in (("magic_adapter_s_path", merge_adapter_s, model.unet),
-                             ("magic_adapter_t_path", merge_adapter_t, model.unet),
-                             ("magic_text_encoder_path", merge_text_adapter, model.text_encoder)):
+    for key, merge, part in (
+        ("magic_adapter_s_path", merge_adapter_s, model.unet),
+        ("magic_adapter_t_path", merge_adapter_t, model.unet),
+        ("magic_text_encoder_path", merge_text_adapter, model.text_encoder),
+    ):
         if path := paths.get(key):
             model.report[key] = f"{merge(part, path)} layers merged"
 
 
 def load_sampling_vae(paths):
-    """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that holds one."""
+    """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that
+    holds one."""
     vae, _ = base.load_vae(paths["pretrained_model_path"])
     if path := paths.get("dreambooth_path"):
         load_dreambooth_vae(vae, path)

@@ -1,7 +1,9 @@
-"""The motion module: AnimateDiff's files of versions 1, 2 and 3 (MagicTime's is a 3), or a diffusers MotionAdapter.
+"""The motion module: AnimateDiff's files of versions 1, 2 and 3 (MagicTime's is a 3), or a
+diffusers MotionAdapter.
 
-Versions differ in two ways, both seen in the file: 2 has a motion module in the mid block, and the position tables of 1
-reach 24 frames, of 2 and 3 32. What the file is must agree with what the YAML says, where the YAML says anything.
+Versions differ in two ways, both seen in the file: 2 has a motion module in the mid block, and the
+position tables of 1 reach 24 frames, of 2 and 3 32. What the file is must agree with what the YAML
+says, where the YAML says anything.
 """
 
 import re
@@ -12,20 +14,37 @@ from pathlib import Path
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 
 from lvd.errors import InputError
-
 from MagicTime.utils.weights.base import read_mapping, read_weights
 from MagicTime.utils.weights.motion_unet import MOTION, TABLE, is_motion
-from MagicTime.utils.weights.tensors import check_tensor, load_exactly, read_tensors, rename, say_left_out
+from MagicTime.utils.weights.tensors import (
+    check_tensor,
+    load_exactly,
+    read_tensors,
+    rename,
+    say_left_out,
+)
 
-TABLES = (".pos_encoder.pe", f".{TABLE}")  # AnimateDiff has one sinusoidal table per attention, diffusers one per block
-TABLE_TOLERANCE = 3e-3  # float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1
+TABLES = (
+    ".pos_encoder.pe",
+    f".{TABLE}",
+)  # AnimateDiff has one sinusoidal table per attention, diffusers one per block
+# float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1
+TABLE_TOLERANCE = 3e-3
 DEFAULTS = {"heads": 8, "max_length": 32, "mid_block": False}  # MagicTime's
-YAML_KEYS = {"heads": "motion_module_kwargs: num_attention_heads",
-             "max_length": "motion_module_kwargs: temporal_position_encoding_max_len",
-             "mid_block": "motion_module_mid_block"}
-ADAPTER_KEYS = {"heads": "motion_num_attention_heads", "max_length": "motion_max_seq_length",
-                "mid_block": "use_motion_mid_block"}
-SHAPE_KEYS = {"block_out_channels": "block_out_channels", "motion_layers_per_block": "layers_per_block"}  # → the UNet's
+YAML_KEYS = {
+    "heads": "motion_module_kwargs: num_attention_heads",
+    "max_length": "motion_module_kwargs: temporal_position_encoding_max_len",
+    "mid_block": "motion_module_mid_block",
+}
+ADAPTER_KEYS = {
+    "heads": "motion_num_attention_heads",
+    "max_length": "motion_max_seq_length",
+    "mid_block": "use_motion_mid_block",
+}
+SHAPE_KEYS = {
+    "block_out_channels": "block_out_channels",
+    "motion_layers_per_block": "layers_per_block",
+}  # → the UNet's
 SDXL = [320, 640, 1280]  # the block_out_channels of Stable Diffusion XL
 GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 
@@ -34,8 +53,9 @@ GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 class MotionFile:
     """A motion module as its file has it, not yet in a model.
 
-    weights: {UNetMotionModel's name: tensor}; tables: {the file's name: position table [1, frames, channels]}; others: the
-    2D weights of a whole UNet's file; kind: what is known of {heads, max_length, mid_block}; config: of a MotionAdapter.
+    weights: {UNetMotionModel's name: tensor}; tables: {the file's name: position table [1, frames,
+    channels]}; others: the 2D weights of a whole UNet's file; kind: what is known of {heads,
+    max_length, mid_block}; config: of a MotionAdapter.
     """
 
     path: Path
@@ -48,13 +68,20 @@ class MotionFile:
 
 def todays_name(name):
     """AnimateDiff's name of a motion parameter → UNetMotionModel's."""
-    return next(iter(convert_animatediff_checkpoint_to_diffusers({name: None})), name)  # it drops tables
+    return next(
+        iter(convert_animatediff_checkpoint_to_diffusers({name: None})), name
+    )  # it drops tables
 
 
 def animatediff_name(name):
     """A motion layer's name in UNetMotionModel → AnimateDiff's: what adapters call it."""
-    for today, then in (("norm1", "norms.0"), ("norm2", "norms.1"), ("norm3", "ff_norm"), ("attn1", "attention_blocks.0"),
-                        ("attn2", "attention_blocks.1")):
+    for today, then in (
+        ("norm1", "norms.0"),
+        ("norm2", "norms.1"),
+        ("norm3", "ff_norm"),
+        ("attn1", "attention_blocks.0"),
+        ("attn2", "attention_blocks.1"),
+    ):
         name = name.replace(f".{today}", f".{then}")
     return re.sub(r"(motion_modules\.\d+)\.", r"\1.temporal_transformer.", name)
 
@@ -74,11 +101,19 @@ def read_motion(path):
     others = {name: t for name, t in tensors.items() if MOTION not in name}
     if not weights:
         raise InputError(f"{path}: no key holds '{MOTION}', an AnimateDiff motion module is needed")
-    seen = {"mid_block": any(name.startswith("mid_block.") for name in weights), **_length(tables, path)}
+    seen = {
+        "mid_block": any(name.startswith("mid_block.") for name in weights),
+        **_length(tables, path),
+    }
     for key, value in stated.items():
         if seen.get(key, value) != value:
-            raise InputError(f"{path}: its weights have {key} {seen[key]}, config.json says {ADAPTER_KEYS[key]}={value}")
-    return MotionFile(path, rename(weights, todays_name, path), tables, others, {**stated, **seen}, config)
+            raise InputError(
+                f"{path}: its weights have {key} {seen[key]}, config.json says "
+                f"{ADAPTER_KEYS[key]}={value}"
+            )
+    return MotionFile(
+        path, rename(weights, todays_name, path), tables, others, {**stated, **seen}, config
+    )
 
 
 def _length(tables, path):
@@ -86,18 +121,25 @@ def _length(tables, path):
     lengths = {}
     for name, table in tables.items():
         if table.dim() != 3:
-            raise InputError(f"{path}: '{name}' has shape {tuple(table.shape)}, needed (1, frames, channels)")
+            raise InputError(
+                f"{path}: '{name}' has shape {tuple(table.shape)}, needed (1, frames, channels)"
+            )
         lengths.setdefault(table.shape[1], name)
     if len(lengths) > 1:
         found, name = " and ".join(map(str, lengths)), list(lengths.values())[1]
-        raise InputError(f"{path}: position tables of {found} frames ('{name}'), one length is needed")
+        raise InputError(
+            f"{path}: position tables of {found} frames ('{name}'), one length is needed"
+        )
     return {"max_length": next(iter(lengths))} if lengths else {}
 
 
 def _stated(config, path):
     """What a MotionAdapter's config.json says of {heads, max_length, mid_block}."""
     if config.get("motion_norm_num_groups", GROUPS) != GROUPS:
-        raise InputError(f"{path}: motion_norm_num_groups={config['motion_norm_num_groups']!r}, AnimateDiff has {GROUPS}")
+        raise InputError(
+            f"{path}: motion_norm_num_groups={config['motion_norm_num_groups']!r}, AnimateDiff "
+            f"has {GROUPS}"
+        )
     stated = {key: config[name] for key, name in ADAPTER_KEYS.items() if name in config}
     if isinstance(heads := stated.get("heads"), list) and len(set(map(str, heads))) == 1:
         stated["heads"] = heads[0]
@@ -109,20 +151,29 @@ def _stated(config, path):
 
 
 def motion_options(motion, **wanted):
-    """{heads, max_length, mid_block} to build the UNet with: from the YAML (`wanted`, None: silent), the MotionFile (None:
-    there is none), MagicTime's own. InputError where YAML and file disagree."""
+    """{heads, max_length, mid_block} to build the UNet with: from the YAML (`wanted`, None:
+    silent), the MotionFile (None: there is none), MagicTime's own. InputError where YAML and file
+    disagree."""
     kind = motion.kind if motion else {}
     for key, value in wanted.items():
         if value is not None and kind.get(key, value) != value:
-            raise InputError(f"{motion.path}: this motion module has {_words(key, kind[key])}, the YAML says {_yaml(value)}"
-                             f"; set unet_additional_kwargs: {YAML_KEYS[key]}: {_yaml(kind[key])}")
-    return {**DEFAULTS, **kind, **{key: value for key, value in wanted.items() if value is not None}}
+            raise InputError(
+                f"{motion.path}: this motion module has {_words(key, kind[key])}, the YAML says "
+                f"{_yaml(value)}; set unet_additional_kwargs: {YAML_KEYS[key]}: {_yaml(kind[key])}"
+            )
+    return {
+        **DEFAULTS,
+        **kind,
+        **{key: value for key, value in wanted.items() if value is not None},
+    }
 
 
 def _words(key, value):
     if key == "mid_block":
         return f"{'a' if value else 'no'} part in the mid block"
-    return f"position tables of {value} frames" if key == "max_length" else f"{value} attention heads"
+    return (
+        f"position tables of {value} frames" if key == "max_length" else f"{value} attention heads"
+    )
 
 
 def _yaml(value):
@@ -132,7 +183,8 @@ def _yaml(value):
 def load_motion(unet, motion):
     """Put a MotionFile into the motion modules of `unet`. Returns what went where, in words.
 
-    A whole UNet's file may hold the 2D weights too, under the 2D UNet's names: they are left out, as in MagicTime.
+    A whole UNet's file may hold the 2D weights too, under the 2D UNet's names: they are left out,
+    as in MagicTime.
     """
     _check_shape(unet, motion)
     homes = unet.state_dict()
@@ -142,7 +194,12 @@ def load_motion(unet, motion):
             raise InputError(f"{motion.path}: key '{name}' has no place in this model")
         check_tensor(name, tensor, homes[name].shape, motion.path)
     count = load_exactly(unet, motion.weights, motion.path, wanted=is_motion)
-    left = Counter({"2D UNet": len(motion.others), "position tables, equal to the computed ones": len(motion.tables)})
+    left = Counter(
+        {
+            "2D UNet": len(motion.others),
+            "position tables, equal to the computed ones": len(motion.tables),
+        }
+    )
     return f"{count} motion tensors{say_left_out(left)}"
 
 
@@ -150,13 +207,19 @@ def _check_shape(unet, motion):
     """A MotionAdapter's config must tell of blocks like those of `unet`."""
     for key, name in SHAPE_KEYS.items():
         here = unet.config[name]
-        here = list(here) if isinstance(here, (list, tuple)) else [here] * len(unet.config.block_out_channels)
+        here = (
+            list(here)
+            if isinstance(here, (list, tuple))
+            else [here] * len(unet.config.block_out_channels)
+        )
         there = motion.config.get(key, here)
         there = there if isinstance(there, list) else [there] * len(here)
         if there != here:
             hint = "; Stable Diffusion XL?" if there == SDXL else ""
-            raise InputError(f"{motion.path.parent / 'config.json'}: made for another UNet ({key} {there} there, {here} "
-                             f"here{hint})")
+            raise InputError(
+                f"{motion.path.parent / 'config.json'}: made for another UNet ({key} {there} "
+                f"there, {here} here{hint})"
+            )
 
 
 def _check_tables(homes, motion):
@@ -168,4 +231,7 @@ def _check_tables(homes, motion):
             raise InputError(f"{motion.path}: key '{name}' has no place in this model")
         check_tensor(name, table, homes[home].shape, motion.path)
         if not (table.float() - homes[home]).abs().max() <= TABLE_TOLERANCE:
-            raise InputError(f"{motion.path}: '{name}' is not the sinusoidal position table that this model computes")
+            raise InputError(
+                f"{motion.path}: '{name}' is not the sinusoidal position table that this model "
+                "computes"
+            )

@@ -1,9 +1,10 @@
 """MagicTime's denoiser: diffusers' UNetMotionModel with AnimateDiff's per-frame normalisation.
 
-A Stable Diffusion 1.5 UNet (2D, applied to every frame) with a motion module (attention over frames) after each
-of its layers. Two things differ from diffusers' defaults: the motion modules' GroupNorm normalises each
-frame by itself, as in AnimateDiff and MagicTime (diffusers normalises all frames jointly: one pass is then off by half
-its standard deviation), and there is no motion module in the mid block.
+A Stable Diffusion 1.5 UNet (2D, applied to every frame) with a motion module (attention over
+frames) after each of its layers. Two things differ from diffusers' defaults: the motion modules'
+GroupNorm normalises each frame by itself, as in AnimateDiff and MagicTime (diffusers normalises all
+frames jointly: one pass is then off by half its standard deviation), and there is no motion module
+in the mid block.
 """
 
 import torch
@@ -12,16 +13,20 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
 from lvd.errors import InputError
-
 from MagicTime.utils.weights.tensors import load_exactly
 
 MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
 TABLE = "pos_embed.pe"  # the end of a position table's name
-FIXED_2D = {"flip_sin_to_cos": True, "freq_shift": 0, "center_input_sample": False}  # UNetMotionModel knows no other
+FIXED_2D = {
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "center_input_sample": False,
+}  # UNetMotionModel knows no other
 
 
 class PerFrameGroupNorm(nn.GroupNorm):
-    """GroupNorm of clips [B, C, F, H, W], each frame normalised by itself. Parameters as in nn.GroupNorm."""
+    """GroupNorm of clips [B, C, F, H, W], each frame normalised by itself. Parameters as in
+    nn.GroupNorm."""
 
     def forward(self, clips):
         batch, channels, frames, height, width = clips.shape
@@ -35,25 +40,35 @@ def motion_transformers(unet):
 
 
 def per_frame_norm(unet, groups=None):
-    """Make every motion module's norm of `unet` a PerFrameGroupNorm, in place; names and weights stay.
+    """Make every motion module's norm of `unet` a PerFrameGroupNorm, in place; names and weights
+    stay.
 
     `groups` replaces the number of groups, which diffusers takes from the 2D UNet. Returns `unet`.
     """
     for module in motion_transformers(unet):
         old = module.norm
-        if (groups or old.num_groups) > old.num_channels or old.num_channels % (groups or old.num_groups):
-            raise InputError(f"motion module of {old.num_channels} channels: not divisible into {groups} norm groups")
+        if (groups or old.num_groups) > old.num_channels or old.num_channels % (
+            groups or old.num_groups
+        ):
+            raise InputError(
+                f"motion module of {old.num_channels} channels: not divisible into {groups} norm "
+                "groups"
+            )
         new = PerFrameGroupNorm(groups or old.num_groups, old.num_channels, eps=old.eps)
         new.weight, new.bias = old.weight, old.bias
         module.norm = new
     return unet
 
 
-def make_motion_unet(unet2d_config, motion_heads=8, max_length=32, mid_block=False, motion_norm_groups=32):
-    """UNetMotionModel around the 2D UNet of `unet2d_config` (the config.json of a UNet2DConditionModel), random weights.
+def make_motion_unet(
+    unet2d_config, motion_heads=8, max_length=32, mid_block=False, motion_norm_groups=32
+):
+    """UNetMotionModel around the 2D UNet of `unet2d_config` (the config.json of a
+    UNet2DConditionModel), random weights.
 
-    Its 2D part has the parameter names and shapes of UNet2DConditionModel; `attention_head_dim` of such configs is
-    the number of heads. Input and output: latents [B, 4, F, h, w]; text [B * F, tokens, cross_attention_dim].
+    Its 2D part has the parameter names and shapes of UNet2DConditionModel; `attention_head_dim` of
+    such configs is the number of heads. Input and output: latents [B, 4, F, h, w]; text [B * F,
+    tokens, cross_attention_dim].
     """
     config = {k: v for k, v in unet2d_config.items() if not k.startswith("_")}
     for key, value in FIXED_2D.items():
@@ -63,18 +78,25 @@ def make_motion_unet(unet2d_config, motion_heads=8, max_length=32, mid_block=Fal
         unet2d = UNet2DConditionModel.from_config(config)
         adapter = MotionAdapter(
             block_out_channels=tuple(unet2d.config.block_out_channels),
-            motion_layers_per_block=unet2d.config.layers_per_block, motion_num_attention_heads=motion_heads,
+            motion_layers_per_block=unet2d.config.layers_per_block,
+            motion_num_attention_heads=motion_heads,
             motion_norm_num_groups=unet2d.config.norm_num_groups,
-            motion_max_seq_length=max_length, use_motion_mid_block=mid_block)
+            motion_max_seq_length=max_length,
+            use_motion_mid_block=mid_block,
+        )
     unet = UNetMotionModel.from_unet2d(unet2d, adapter, load_weights=False)
     shapes_2d = {k: v.shape for k, v in unet2d.state_dict().items()}
     if shapes_2d != {k: v.shape for k, v in unet.state_dict().items() if MOTION not in k}:
-        raise InputError("unet config: this kind of 2D UNet is not supported, a Stable Diffusion 1.5 one is needed")
+        raise InputError(
+            "unet config: this kind of 2D UNet is not supported, a Stable Diffusion 1.5 one is "
+            "needed"
+        )
     return per_frame_norm(unet, motion_norm_groups)
 
 
 def silence_motion(unet):
-    """Zero the output projections, so that the motion modules pass their input on unchanged. Returns `unet`."""
+    """Zero the output projections, so that the motion modules pass their input on unchanged.
+    Returns `unet`."""
     for module in motion_transformers(unet):
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)
@@ -82,17 +104,23 @@ def silence_motion(unet):
 
 
 def is_motion(name):
-    """Whether a UNetMotionModel's state dict holds a weight of the motion modules under `name` (tables are computed)."""
+    """Whether a UNetMotionModel's state dict holds a weight of the motion modules under `name`
+    (tables are computed)."""
     return MOTION in name and not name.endswith(TABLE)
 
 
 def empty_motion(unet):
     """Give motion modules without values zeros: they pass their input on unchanged. Returns `unet`."""
-    zeros = {name: torch.zeros(1).expand(t.shape) for name, t in unet.state_dict().items() if is_motion(name)}
+    zeros = {
+        name: torch.zeros(1).expand(t.shape)
+        for name, t in unet.state_dict().items()
+        if is_motion(name)
+    }
     unet.load_state_dict(zeros, strict=False, assign=True)
     return unet
 
 
 def load_2d(unet, state_dict, source="2D UNet weights"):
-    """Load a UNet2DConditionModel's state dict into `unet`'s 2D part; InputError names the first wrong key."""
+    """Load a UNet2DConditionModel's state dict into `unet`'s 2D part; InputError names the first
+    wrong key."""
     return load_exactly(unet, state_dict, source, wanted=lambda name: MOTION not in name)

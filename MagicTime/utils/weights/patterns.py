@@ -1,5 +1,5 @@
-"""Regular expressions out of files. A short one can keep Python's matcher busy for ever, which knows no time limit, so they
-are matched in a process of their own that has seconds."""
+"""Regular expressions out of files. A short one can keep Python's matcher busy for ever, which
+knows no time limit, so they are matched in a process of their own that has seconds."""
 
 import json
 import re
@@ -18,17 +18,25 @@ json.dump([[name for name in names if re.fullmatch(pattern, name)] for pattern i
 
 
 def matched(patterns, names, source):
-    """For each of `patterns`, the set of those `names` that it matches as a whole; `source` names its place in errors."""
+    """For each of `patterns`, the set of those `names` that it matches as a whole; `source` names
+    its place in errors."""
     if not patterns:
         return []
     for pattern in patterns:
         _check(pattern, source)
     try:
-        done = subprocess.run([sys.executable, "-I", "-S", "-c", MATCH], input=json.dumps([patterns, sorted(names)]),
-                              capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", MATCH],
+            input=json.dumps([patterns, sorted(names)]),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{source}={_shown(patterns)}: matching takes more than {SECONDS} s, plain name patterns are "
-                         f"needed") from error
+        raise InputError(
+            f"{source}={_shown(patterns)}: matching takes more than {SECONDS} s, plain name "
+            "patterns are needed"
+        ) from error
     if done.returncode:
         reason = " ".join(done.stderr.split())[-100:]
         raise InputError(f"{source}={_shown(patterns)}: cannot be matched ({reason})")
@@ -37,11 +45,15 @@ def matched(patterns, names, source):
 
 def _check(pattern, source):
     if len(pattern) > LONGEST:
-        raise InputError(f"{source}: a pattern of {len(pattern)} characters, {LONGEST} at most are read")
+        raise InputError(
+            f"{source}: a pattern of {len(pattern)} characters, {LONGEST} at most are read"
+        )
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InputError(f"{source}={_shown([pattern])}: not a regular expression ({error})") from error
+        raise InputError(
+            f"{source}={_shown([pattern])}: not a regular expression ({error})"
+        ) from error
 
 
 def _shown(patterns):

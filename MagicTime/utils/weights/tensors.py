@@ -1,7 +1,8 @@
-"""Named tensors between weight files and modules: every key finds its home with the right shape, or InputError names it.
+"""Named tensors between weight files and modules: every key finds its home with the right shape, or
+InputError names it.
 
-Files are memory-mapped and modules begin without values, so reading, checking and replacing weights costs no memory: a
-weight takes it once, when `own` copies it.
+Files are memory-mapped and modules begin without values, so reading, checking and replacing weights
+costs no memory: a weight takes it once, when `own` copies it.
 """
 
 import re
@@ -16,13 +17,34 @@ from torch import nn
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, need_file
 
-# What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a weight of the model.
-TRAINER = {"callbacks", "hparams", "hyper_parameters", "loops", "lr_scheduler", "lr_schedulers", "optimizer",
-           "optimizer_states", "scaler", "scheduler", "args", "config", "native_amp_scaling_state", "MixedPrecisionPlugin"}
+# What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a
+# weight of the model.
+TRAINER = {
+    "callbacks",
+    "hparams",
+    "hyper_parameters",
+    "loops",
+    "lr_scheduler",
+    "lr_schedulers",
+    "optimizer",
+    "optimizer_states",
+    "scaler",
+    "scheduler",
+    "args",
+    "config",
+    "native_amp_scaling_state",
+    "MixedPrecisionPlugin",
+}
 BLOCK = 2**18  # values that are copied, then summed, at a time
-# Stable Diffusion's own .ckpt files keep a Lightning callback and a numpy score there. `_Inert` stands in for them.
-BESIDE = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "numpy.core.multiarray.scalar",
-          "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
+# Stable Diffusion's own .ckpt files keep a Lightning callback and a numpy score there. `_Inert`
+# stands in for them.
+BESIDE = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "_codecs.encode",
+)
 
 
 class _Inert:
@@ -39,10 +61,11 @@ class _Inert:
 
 
 def read_tensors(path):
-    """{name: tensor} of a .safetensors file or of a torch file (bare, or wrapped under `state_dict`), memory-mapped.
+    """{name: tensor} of a .safetensors file or of a torch file (bare, or wrapped under
+    `state_dict`), memory-mapped.
 
-    What trainers keep beside tensors (epoch, optimizer states, ...) is left out; so is a `module.` prefix that all names
-    bear. No pickled code is run.
+    What trainers keep beside tensors (epoch, optimizer states, ...) is left out; so is a `module.`
+    prefix that all names bear. No pickled code is run.
     """
     path = Path(path)
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -61,50 +84,71 @@ def _read_safetensors(path):
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:160]})") from error
+        raise InputError(
+            f"{path}: not a readable safetensors file ({str(error).splitlines()[0][:160]})"
+        ) from error
 
 
 def _read_torch(path):
     with torch.serialization.safe_globals([(_Inert, name) for name in BESIDE]):
         found = load_torch(path, mmap=_can_be_mapped(path))
     if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}, a dict of named tensors is needed")
+        raise InputError(
+            f"{path}: holds a {type(found).__name__}, a dict of named tensors is needed"
+        )
     wrapped = found.get("state_dict")
     if isinstance(wrapped, dict):
-        beside = _only_tensors({name: value for name, value in found.items() if name != "state_dict"}, path)
+        beside = _only_tensors(
+            {name: value for name, value in found.items() if name != "state_dict"}, path
+        )
         if lost := [name for name, tensor in beside.items() if tensor.dim()]:
-            raise InputError(f"{path}: holds '{lost[0]}' beside 'state_dict', it has no place in this model")
+            raise InputError(
+                f"{path}: holds '{lost[0]}' beside 'state_dict', it has no place in this model"
+            )
         found = wrapped
     return _only_tensors(found, path)
 
 
 def _only_tensors(found, path):
     """The tensors of a dict; InputError for what is neither a tensor nor a trainer's."""
-    tensors = {name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)
+    }
     if bad := [name for name in tensors if not isinstance(name, str)]:
         raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
     for name, value in found.items():
-        if not isinstance(value, (torch.Tensor, str, bytes, int, float, type(None), _Inert)) and name not in TRAINER:
+        if (
+            not isinstance(value, (torch.Tensor, str, bytes, int, float, type(None), _Inert))
+            and name not in TRAINER
+        ):
             raise InputError(f"{path}: '{name}' holds a {type(value).__name__}, a tensor is needed")
     return tensors
 
 
 def _can_be_mapped(path):
-    """Torch maps its zip files, as it writes them (stored); it reads zipped-again ones and those of torch < 1.6 whole."""
+    """Torch maps its zip files, as it writes them (stored); it reads zipped-again ones and those of
+    torch < 1.6 whole."""
     if not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # torch's own reader will say what is wrong
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+    ):  # torch's own reader will say what is wrong
         return False
 
 
 def leave_out(tensors, rules):
-    """(the other tensors, Counter {reason: how many}) for `rules` = {reason: regular expression of whole names}."""
+    """(the other tensors, Counter {reason: how many}) for `rules` = {reason: regular expression of
+    whole names}."""
     left, kept = Counter(), {}
     for name, tensor in tensors.items():
-        reason = next((reason for reason, pattern in rules.items() if re.fullmatch(pattern, name)), None)
+        reason = next(
+            (reason for reason, pattern in rules.items() if re.fullmatch(pattern, name)), None
+        )
         if reason is None:
             kept[name] = tensor
         else:
@@ -131,8 +175,8 @@ def rename(tensors, new_name, source):
 
 @contextmanager
 def without_weights():
-    """Modules made inside have parameters without values (meta device): nothing is drawn, no memory is taken. Buffers that
-    are computed, such as position tables, are real."""
+    """Modules made inside have parameters without values (meta device): nothing is drawn, no memory
+    is taken. Buffers that are computed, such as position tables, are real."""
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -140,8 +184,9 @@ def without_weights():
 
 
 def load_exactly(module, tensors, source, wanted=lambda name: True):
-    """Put `tensors` in place of the parameters and buffers of `module` whose names `wanted` accepts: all of them, nothing
-    else. Nothing is copied or cast until `own`. Returns the number of tensors. `source` names the file in errors.
+    """Put `tensors` in place of the parameters and buffers of `module` whose names `wanted`
+    accepts: all of them, nothing else. Nothing is copied or cast until `own`. Returns the number of
+    tensors. `source` names the file in errors.
     """
     homes = {name: t for name, t in module.state_dict().items() if wanted(name)}
     for name in tensors:
@@ -153,39 +198,55 @@ def load_exactly(module, tensors, source, wanted=lambda name: True):
     for name, tensor in tensors.items():
         check_tensor(name, tensor, homes[name].shape, source)
     module.load_state_dict(tensors, strict=False, assign=True)
-    module.weight_files = {**getattr(module, "weight_files", {}), **dict.fromkeys(tensors, source)}  # for `own`
+    module.weight_files = {
+        **getattr(module, "weight_files", {}),
+        **dict.fromkeys(tensors, source),
+    }  # for `own`
     return len(tensors)
 
 
 def check_tensor(name, tensor, shape, source):
     """InputError unless `tensor` has that shape and holds plain floating point numbers."""
     if tuple(tensor.shape) != tuple(shape):
-        raise InputError(f"{source}: '{name}' has shape {tuple(tensor.shape)}, needed {tuple(shape)}")
-    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        raise InputError(
+            f"{source}: '{name}' has shape {tuple(tensor.shape)}, needed {tuple(shape)}"
+        )
+    plain = (
+        tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    )
     if not (plain and tensor.is_floating_point()):
-        raise InputError(f"{source}: '{name}' holds {tensor.dtype} ({tensor.layout}, {tensor.device}), plain floating point "
-                         f"numbers are needed")
+        raise InputError(
+            f"{source}: '{name}' holds {tensor.dtype} ({tensor.layout}, {tensor.device}), plain "
+            "floating point numbers are needed"
+        )
 
 
 def need_finite(name, tensor, source):
     """InputError if a value of `tensor` is infinite or not a number."""
-    if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():  # many times faster than isfinite alone
+    if (
+        tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all()
+    ):  # many times faster than isfinite alone
         raise InputError(f"{source}: '{name}' holds values that are not finite in {tensor.dtype}")
 
 
 def _copied(mapped, dtype):
-    """(a copy as `dtype`, whether its sums are finite). Each block is summed while the processor's cache still holds it:
-    so a look at all values costs a tenth of copying them. Sums of finite values may overflow; `need_finite` is exact."""
+    """(a copy as `dtype`, whether its sums are finite). Each block is summed while the processor's
+    cache still holds it: so a look at all values costs a tenth of copying them. Sums of finite
+    values may overflow; `need_finite` is exact."""
     copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device)
     there, here = torch.atleast_1d(mapped), torch.atleast_1d(copied)
     rows = max(1, BLOCK * len(here) // max(1, here.numel()))
-    sums = [block.copy_(values).sum() for block, values in zip(here.split(rows), there.split(rows), strict=True)]
+    sums = [
+        block.copy_(values).sum()
+        for block, values in zip(here.split(rows), there.split(rows), strict=True)
+    ]
     return copied, bool(torch.stack(sums).isfinite().all())
 
 
 @torch.no_grad()
 def own(module, dtype=torch.float32):
-    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by one. Returns `module`.
+    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by
+    one. Returns `module`.
 
     InputError names a weight, and the file that it came from, with values that are not finite.
     """
