@@ -19,6 +19,12 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    def add_overrides(self):
+        """Take `key=value` words after the flags: settings that win over YAML and flags."""
+        self.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="settings of the config, these win"
+        )
+
     def error(self, message):
         raise InputError(f"{message} (see {self.prog} --help)")
 

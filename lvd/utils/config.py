@@ -1,14 +1,22 @@
-"""Settings: checked YAML keys, one precedence (built-in < YAML < flag), the resolved config beside
-an output."""
+"""Settings: typed keys, one precedence, the resolved config beside an output.
+
+The precedence is: the dataclass's default < the YAML < a flag < `key=value` after the flags.
+"""
 
 import platform
+import re
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lvd.errors import InputError
-from lvd.utils.files import load_yaml, save_yaml
+from lvd.utils.files import load_yaml, parse_yaml, save_yaml
 
-ROOT = Path(__file__).resolve().parent.parent  # the repository
+ROOT = Path(__file__).resolve().parents[2]  # the repository
 
 
 def check_keys(found, known, required, where):
@@ -25,6 +33,94 @@ def check_keys(found, known, required, where):
     for key in required:
         if found.get(key) is None:
             raise InputError(f"{where}: key '{key}' is missing")
+
+
+def merged(schema, layers):
+    """Merge settings into one typed object.
+
+    Args:
+        schema: a dataclass; its fields are the known keys, its defaults the lowest layer.
+        layers: [(where, {key: value})], each stronger than the one before. `where` is what a
+            message calls the layer. A value of None never undoes a weaker layer.
+
+    Returns:
+        An instance of `schema`.
+
+    Raises:
+        InputError: an unknown key, a value of another type, or a `${name:...}` in a value.
+    """
+    settings = OmegaConf.structured(schema)
+    for where, values in layers:
+        given = {key: value for key, value in values.items() if value is not None}
+        check_keys(given, [field.name for field in fields(schema)], (), where)
+        _refuse_resolvers(given, where)
+        for key, value in given.items():
+            try:
+                settings = OmegaConf.merge(settings, {key: value})
+            except OmegaConfBaseException as error:
+                raise InputError(
+                    f"{where}: {key}={value!r}: {_wanted(schema, key, error)}"
+                ) from error
+    try:
+        return OmegaConf.to_object(settings)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{layers[0][0]}: {' '.join(str(error).split())[:160]}") from error
+
+
+def flags_of(args, schema):
+    """Return {key: value} of the flags in `args` (argparse) that are fields of `schema`."""
+    names = {field.name for field in fields(schema)}
+    return {key: value for key, value in vars(args).items() if key in names and value is not None}
+
+
+def parse_overrides(texts):
+    """Read the `key=value` words that stand after the flags.
+
+    Args:
+        texts: ["epoch=20", "shared.lr=1e-3", ...]; a value is read as YAML, a dot leads into a
+            section.
+
+    Returns:
+        {key: value}, sections as dicts of their own.
+
+    Raises:
+        InputError: a word without "=" or a value that is not YAML.
+    """
+    overrides = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise InputError(f"{text}: neither a flag nor key=value, such as epoch=20")
+        place = overrides
+        *sections, last = key.split(".")
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{text}: {section} was given as a value and as a section")
+        place[last] = parse_yaml(value, text)
+    return overrides
+
+
+def _refuse_resolvers(value, where):
+    """A config comes from outside: `${oc.env:HOME}` would copy the environment into results."""
+    if isinstance(value, dict):
+        for part in value.values():
+            _refuse_resolvers(part, where)
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_resolvers(part, where)
+    elif isinstance(value, str) and re.search(r"\$\{[^}]*:", value):
+        raise InputError(f"{where}: {value!r}: only ${{key}} of the same file may stand in a value")
+
+
+def _wanted(schema, key, error):
+    """Say what type the field `key` of `schema` needs."""
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    named = get_type_hints(schema)[key]
+    for kind in (named, *get_args(named)):
+        if kind in kinds:
+            return f"{kinds[kind]} is needed"
+    return " ".join(str(error).split("\n")[0].split())[:120]
 
 
 def resolve(defaults, from_yaml, args):

@@ -118,7 +118,7 @@ def save_json(obj, path):
 
 
 def load_json(path):
-    return _parsed(path, json.loads, "JSON")
+    return _parsed(path, read_text(path), json.loads, "JSON")
 
 
 def save_yaml(obj, path):
@@ -127,7 +127,12 @@ def save_yaml(obj, path):
 
 
 def load_yaml(path):
-    return _parsed(path, yaml.safe_load, "YAML")
+    return _parsed(path, read_text(path), yaml.safe_load, "YAML")
+
+
+def parse_yaml(text, where):
+    """The value of a YAML text; `where` is what a message calls it."""
+    return _parsed(where, text, yaml.safe_load, "YAML")
 
 
 def save_csv(rows, path):
@@ -194,10 +199,9 @@ def fingerprint(path):
     return digest.hexdigest()
 
 
-def _parsed(path, parse, kind):
-    text = read_text(path)
+def _parsed(where, text, parse, kind):
     try:
         return parse(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not valid {kind} ({reason})") from error
+        raise InputError(f"{where}: not valid {kind} ({reason})") from error
