@@ -8,8 +8,6 @@ stopped.
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lvd.data.clip_file import folder_representation, list_clips, note_representation
 from lvd.data.clip_folders import NORMAL, HeldOutLinker, dataset_steps, need_built, unsafe_clips
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
@@ -18,6 +16,7 @@ from lvd.data.split import load_split, split_path
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import load_yaml, sha256
+from lvd.utils.progress import progress
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
 
@@ -80,11 +79,11 @@ def work(args):
         claim_output(args.save_dir / name, identity, ignore=("data_dir",))
         note_representation(args.save_dir / name, representation)
     linked = sum(
-        tqdm(
+        progress(
             (count for part in parts.values() for count in part),
             "held-out clips",
-            sum(map(len, parts.values())),
             unit="step",
+            total=sum(map(len, parts.values())),
         )
     )
     summary(

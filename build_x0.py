@@ -8,8 +8,6 @@ stopped; built.json names the steps that are whole.
 
 import sys
 
-from tqdm import tqdm
-
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, need_space, note_built
 from lvd.data.config import add_recording_flags, read_data_config
@@ -20,6 +18,7 @@ from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
 
@@ -110,8 +109,11 @@ def work(args):
     need_space(out, sum(part.size() for part in parts))
     note_built(out, parts, steps)
     written = sum(
-        tqdm(
-            (count for part in parts for count in part), "clips", sum(map(len, parts)), unit="video"
+        progress(
+            (count for part in parts for count in part),
+            "clips",
+            unit="video",
+            total=sum(map(len, parts)),
         )
     )
     note_built(out, parts, steps, done=True)

@@ -13,8 +13,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lvd.data.config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data.config import read_data_config
 from lvd.data.labels import read_labels
@@ -26,6 +24,7 @@ from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output, versions
 from lvd.utils.files import load_json, load_torch, save_json, save_torch, sha256
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
 UNFINISHED = "unfinished"  # folder of the steps scored so far
@@ -137,7 +136,7 @@ def work(args):
     embedding.finished = StepScores(
         args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval}
     )
-    for step in (bar := tqdm(embedding, "votes", unit="step")):
+    for step in (bar := progress(embedding, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
     votes = embedding.votes()
     claim_output(

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.split import NAME as EVAL_NAME
@@ -22,6 +21,7 @@ from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 NAME = "latent_rgb.json"
 DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
@@ -94,7 +94,7 @@ def work(args):
     ]
     frames = draw_frames(files, rows, args.frames, args.seed)
     fit = Fit()
-    for part in tqdm(range(0, len(frames), PART), "frames", unit="part"):
+    for part in progress(range(0, len(frames), PART), "frames", unit="part"):
         latents = [
             files[k].tensor[row, step, :, frame].float()
             for k, row, step, frame in frames[part : part + PART]

@@ -10,8 +10,6 @@ from its last checkpoint (one a minute).
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lvd.data.split import NAME, load_split, split_path
 from lvd.detectors.videomae import SIZES
 from lvd.training.recipes import DEFAULT_CONFIG, PRECISIONS
@@ -19,6 +17,7 @@ from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import ROOT
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 
 def build_parser():
@@ -100,7 +99,8 @@ def work(args):
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)
     run = PretrainRun(source, split, settings, steps, sha256(eval_path), args.save_dir, device)
-    for loss in (bar := tqdm(run, "pre-training", initial=run.done, total=run.total, unit="batch")):
+    bar = progress(run, "pre-training", unit="batch", total=run.total, initial=run.done)
+    for loss in bar:
         bar.set_postfix_str(f"loss {loss:.3f}")
     summary(
         "encoder pre-trained",

@@ -14,8 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lvd.data.split import NAME, load_split, split_path
 from lvd.detectors.bank import SHARED
 from lvd.detectors.videomae import SIZES
@@ -32,6 +30,7 @@ from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import ROOT, claim_output, versions
 from lvd.utils.files import load_yaml, sha256
 from lvd.utils.processes import processes
+from lvd.utils.progress import progress
 
 CONFIG_NAME = "train.yaml"
 
@@ -253,7 +252,7 @@ def _train(run, job, settings, launched):
     from lvd.training.grid_run import METRICS
 
     for group, step in (
-        bar := tqdm(run, "detectors", unit="detector", disable=not launched.is_main)
+        bar := progress(run, "detectors", unit="detector", disable=not launched.is_main)
     ):
         bar.set_postfix_str(f"group {group}, step {step}")
         _claim(
@@ -323,9 +322,8 @@ def _train_shared(run, job, settings, launched):
     from lvd.training.grid_run import METRICS
 
     if launched.is_main:
-        for loss in (
-            bar := tqdm(run, "shared detector", initial=run.done, total=run.total, unit="batch")
-        ):
+        bar = progress(run, "shared detector", unit="batch", total=run.total, initial=run.done)
+        for loss in bar:
             if not (job["save_dir"] / CONFIG_NAME).exists():
                 _claim(
                     job, {"model": "shared", **settings}
@@ -354,7 +352,7 @@ def _evaluate(job, steps):
     from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 
     run = HeldOutRun(job, steps)
-    for _ in tqdm(run, "held-out clips", unit="step"):
+    for _ in progress(run, "held-out clips", unit="step"):
         pass
     path = run.save(job["save_dir"] / EVALUATION)
     facts = {

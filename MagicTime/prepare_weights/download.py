@@ -300,8 +300,7 @@ def read_record(folder):
 def check(weights, folder):
     """Hash the files of `weights` and compare them with weights.yaml and the record of the
     download, offline."""
-    from tqdm import tqdm
-
+    from lvd.utils.progress import progress
     from MagicTime.prepare_weights.hub import difference
 
     record, bad, steps = (
@@ -312,7 +311,7 @@ def check(weights, folder):
     total = sum(
         (folder / file.here).stat().st_size for _, file in steps if (folder / file.here).is_file()
     )
-    with tqdm(total=total, unit="B", unit_scale=True, desc="hashing", disable=total == 0) as bar:
+    with progress(None, "hashing", unit="B", total=total, disable=total == 0) as bar:
         for _, file in steps:
             target, entry = folder / file.here, record.get(file.here, {})
             size = entry.get("size", file.size)

@@ -8,13 +8,13 @@ from math import prod
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from lvd.errors import InputError
 from lvd.utils.config import ROOT, claim_output, versions
 from lvd.utils.files import fingerprint, load_json, save_json, sweep_partials
 from lvd.utils.locks import try_lock
 from lvd.utils.processes import Processes
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file
 from MagicTime.utils import config as cfg
 from MagicTime.utils import hardware
@@ -105,11 +105,12 @@ class Run:
             # repeats the batches of an unbroken one and gives the same bits.
             starts = self.processes.share(sorted({row // size * size for row in missing}))
             bar = stack.enter_context(
-                tqdm(
+                progress(
+                    None,
+                    "prompts",
+                    unit="video",
                     total=count,
                     initial=count - len(missing),
-                    desc="prompts",
-                    unit="video",
                     disable=not self.processes.is_main,
                 )
             )

@@ -15,7 +15,6 @@ import torch
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit
 from sklearn.linear_model import LogisticRegression
-from tqdm import tqdm
 
 from benchmarks.common.report import Report
 from lvd.data.config import DEFAULT_CONFIG
@@ -28,6 +27,7 @@ from lvd.training.grid import stratified
 from lvd.training.grid_run import detector_path
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
+from lvd.utils.progress import progress
 
 OUT = ROOT / "docs" / "results" / "calibration_ways.csv"
 LARGEST = 20.0  # the slope that stands for "endless"
@@ -136,7 +136,7 @@ class Scores:
             (group, step): self._of(
                 load_detector(detector_path(args.model_dir, group, step)), group, step
             )
-            for group, step in tqdm(sorted(places), "scores", unit="detector")
+            for group, step in progress(sorted(places), "scores", unit="detector")
         }
 
     def _of(self, detector, group, step):
@@ -215,13 +215,14 @@ def work(args):
         ("held-out clips, first ten steps", scores.steps[:10]),
     ]
     for part, steps in parts:
-        rows = [(name, held_out(way, scores, steps)) for name, way in tqdm(WAYS.items(), part)]
+        ways = progress(WAYS.items(), part)
+        rows = [(name, held_out(way, scores, steps)) for name, way in ways]
         report.add(part, "classes weighted alike", rows)
     chosen = scores.steps[:: args.every]
     report.add(
         "validation clips, each left out in turn",
         f"every {args.every}th step, classes weighted alike",
-        [(name, left_out(way, scores, chosen)) for name, way in tqdm(WAYS.items(), "left out")],
+        [(name, left_out(way, scores, chosen)) for name, way in progress(WAYS.items(), "left out")],
     )
     print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import Report
 from benchmarks.common.script_runs import size_of
@@ -37,6 +36,7 @@ from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_yaml
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 from lvd.voting import step_votes
 from lvd.x0.file import open_x0_file
 
@@ -160,20 +160,20 @@ class Benchmark:
         base = read_settings(self.args.train_config, Namespace())["base_model"] or BASE_MODEL
         network = (models, self.args.size, base, device)
         began = clock()
-        for _ in tqdm(
+        for _ in progress(
             plain_way.train(data, self.split, pairs, self.args.epoch, lr, *network),
             "plain: train",
-            len(pairs),
             unit="detector",
+            total=len(pairs),
         ):
             pass
         trained = clock()
         said = list(
-            tqdm(
+            progress(
                 plain_way.embed(data, self.split, pairs, *network),
                 "plain: embed",
-                len(pairs),
                 unit="detector",
+                total=len(pairs),
             )
         )
         spent |= {"train": trained - began, "embed": clock() - trained}

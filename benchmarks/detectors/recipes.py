@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lvd.data.sources import FolderClips
 from lvd.data.split import Split, load_split, split_path
@@ -30,6 +29,7 @@ from lvd.utils.config import ROOT
 from lvd.utils.files import atomic, load_torch, save_torch, sha256
 from lvd.utils.plots import pyplot, save_figure
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 from lvd.voting import votes_needed
 
 LAMBDA, ETAS, EARLY = "0.6", (5, 20), 10
@@ -360,7 +360,7 @@ def save_figure(ablation, rows, path):
 
 def work(args):
     ablation = Ablation(args)
-    for name, seed in (bar := tqdm(ablation, "recipes", unit="training")):
+    for name, seed in (bar := progress(ablation, "recipes", unit="training")):
         bar.set_postfix_str(f"{name}, seed {seed}")
     rows, paths = (
         ablation.rows(),

@@ -17,8 +17,6 @@ from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from tqdm import tqdm
-
 import build_eval_set
 import build_x0
 import embed_model
@@ -35,6 +33,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import atomic, load_json, save_json, save_yaml, sha256
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 
 CASES = {  # name → keys of build_x0.yaml, and whether clip files are made of them
@@ -150,7 +149,7 @@ class Run:
         self.args, self.settings, self.steps, self.eval_path = args, settings, steps, eval_path
         self.matrix = args.dir / "latent_rgb.json"
         self.times = args.dir / "seconds.json"
-        self.bar = tqdm(desc="commands", unit="command")
+        self.bar = progress(None, "commands", unit="command")
 
     def fit_matrix(self):
         """Fit the matrix of the model's autoencoder; returns its R2 and that of the published one."""
@@ -319,7 +318,8 @@ def thinned(path, steps, out):
     with create_x0_file(
         out, len(x0.tensor), len(steps), shape, x0.tensor.dtype, {**x0.meta, "steps_kept": steps}
     ) as writer:
-        for row in tqdm(sorted(set(x0.rows) - writer.whole), f"{len(steps)} steps", unit="video"):
+        missing = sorted(set(x0.rows) - writer.whole)
+        for row in progress(missing, f"{len(steps)} steps", unit="video"):
             writer.write_row(row, x0.tensor[row, steps], x0.info.get(row, {}))
     return out
 

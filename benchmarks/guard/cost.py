@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import Report, status
 from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, guided_steps, random_unet, spread
@@ -24,6 +23,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 RESULTS = ROOT / "docs" / "results"
 PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prompts/normal.txt"}
@@ -211,7 +211,7 @@ class Tiny:
         """Seconds of whole runs, decoded and written, without and with each guard, in turns."""
         cases = [(kind, name) for kind in PROMPTS for name in ("no guard", *self.guards)]
         taken, stopped = {case: [] for case in cases}, {}
-        for repeat in tqdm(range(self.args.repeats), desc="runs"):
+        for repeat in progress(range(self.args.repeats), "runs", unit="run"):
             for case in cases if repeat % 2 else cases[::-1]:  # neither always comes first
                 clock, stopped[case] = self._run(*case, folder / f"{repeat}{'-'.join(case)}")
                 taken[case].append((clock.seconds, clock.cpu))

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import Report
 from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, TOKENS
@@ -20,6 +19,7 @@ from lvd.errors import InputError
 from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
+from lvd.utils.progress import progress
 from lvd.voting import check_eta, decided, exact
 
 TERA = 1e12
@@ -116,7 +116,7 @@ def count_detectors():
     from lvd.detectors.shared import SharedNet
 
     found = {}
-    for representation, shape in tqdm(CLIPS.items(), "representations"):
+    for representation, shape in progress(CLIPS.items(), "representations"):
         for size in SIZES:
             with torch.device("meta"):
                 config = scratch_config(size, shape, representation)

@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from lvd import Guard, UnsafeVideoError, X0Recorder
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import atomic, read_text, save_csv
+from lvd.utils.progress import progress
 from lvd.x0.layouts import can_interrupt, find_layout
 from tests.worlds import tiny_pipelines
 from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
@@ -64,7 +64,7 @@ def work(args):
     ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for k, (name, scheduler) in enumerate(tqdm(cases, unit="pipeline")):
+        for k, (name, scheduler) in enumerate(progress(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
     save_csv(rows, args.out)
     print(table(rows))

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import AnonymousPeak, Report, status
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file
 
 RESULTS = ROOT / "docs" / "results"
@@ -112,7 +112,7 @@ def whole_runs(args, folder):
     first = make_run(args, folder / "warm", True, args.videos)
     first.sample()
     seconds, cpu = {True: [], False: []}, {True: [], False: []}
-    for repeat in tqdm(range(args.repeats), desc="runs"):
+    for repeat in progress(range(args.repeats), "runs", unit="run"):
         for recorded in (
             (True, False) if repeat % 2 else (False, True)
         ):  # neither always comes first
@@ -283,7 +283,7 @@ def guided_steps(unet, latent_shape, count):
         2 * latent_shape[1], TOKENS, unet.config.cross_attention_dim, device=device, dtype=dtype
     )
     latents, seconds = torch.randn(1, *latent_shape, device=device, dtype=dtype), []
-    for timestep in tqdm(scheduler.timesteps[:count], desc="steps"):
+    for timestep in progress(scheduler.timesteps[:count], "steps", unit="step"):
         _wait(device)
         began = time.perf_counter()
         both = unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample

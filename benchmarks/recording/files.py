@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import AnonymousPeak, Report, status
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.sidecar import Journal
 
@@ -118,7 +118,7 @@ def fill(folder, shape, batch, stride):
             path, shape[0], shape[1], shape[2:], torch.float16, META, check_space=False
         ) as writer:
             for number, start in enumerate(
-                tqdm(range(0, shape[0], batch), desc="fill", mininterval=1)
+                progress(range(0, shape[0], batch), "fill", unit="batch")
             ):
                 rows = list(range(start, min(start + batch, shape[0])))
                 if number % stride:
@@ -176,7 +176,7 @@ def plan(args, folder):
 def write(args, folder):
     began = time.perf_counter()
     with AnonymousPeak() as anonymous, _large(args, folder) as writer:
-        for row in tqdm(_written(args), desc="write"):
+        for row in progress(_written(args), "write", unit="row"):
             writer.write_row(
                 row,
                 torch.stack([_values(args, row, step) for step in range(args.steps)]),
@@ -216,7 +216,7 @@ def _read(args, folder, name, slices):
     """Compare [[(row, step)]] with the seeded values; the file is opened once for every inner list."""
     began = time.perf_counter()
     with AnonymousPeak() as anonymous:
-        for places in tqdm(slices, desc=name):
+        for places in progress(slices, name):
             found = open_x0_file(folder / "large" / "pred_x0.pth")
             found.need_rows(row for row, _ in places)
             for row, step in places:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from tqdm import tqdm
 
+from lvd.utils.progress import progress
 from MagicTime.prepare_weights.tiny.text import token_ids
 from MagicTime.prepare_weights.tiny.train_vae import SCALING, draw_effects, to_pixels
 from MagicTime.prepare_weights.tiny.training import processes, save_atomically, train_stage
@@ -55,7 +55,7 @@ class Clips:
             with torch.inference_mode():
                 z = [
                     vae.encode(to_pixels(render(s))).latent_dist.mean * SCALING
-                    for s in tqdm(self.scenes, mininterval=20)
+                    for s in progress(self.scenes, "latents", unit="clip")
                 ]
             save_atomically(torch.stack(z), path)
         self.latents = torch.load(path, weights_only=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
+
+from lvd.utils.progress import progress
 
 SAVE_EVERY = 250  # steps between two checkpoints; a killed run repeats at most this many
 
@@ -64,12 +65,12 @@ def train_stage(
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
     losses, began = [], time.time()
-    for step in tqdm(
+    for step in progress(
         range(first, steps),
-        desc=stage,
-        initial=first,
+        stage,
+        unit="step",
         total=steps,
-        mininterval=20,
+        initial=first,
         disable=processes()[0] > 0,
     ):
         for group in optimizer.param_groups:
