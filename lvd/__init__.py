@@ -1,5 +1,11 @@
-"""Latent Variable Defense: detect unsafe videos from the predicted x0 of the denoising steps."""
+"""Latent Variable Defense: detect unsafe videos from the predicted x0 of the denoising steps.
 
+The method of "Towards Understanding Unsafe Video Generation" (arXiv 2407.12581).
+"""
+
+from importlib import import_module
+
+# Public name → the module that defines it.
 _HOME = {
     "Guard": "lvd.guard.guard",
     "GuardResult": "lvd.guard.session",
@@ -10,13 +16,22 @@ _HOME = {
     "record": "lvd.x0.record",
     "watch_steps": "lvd.x0.watch",
 }
-__all__ = sorted(_HOME)
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name):
-    """Loaded when first asked for: commands that need none of these start without torch."""
+    """Load a public name when it is first used: commands that need none start without torch."""
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module 'lvd' has no attribute '{name}'")
-    from importlib import import_module
-
     return getattr(import_module(_HOME[name]), name)
+
+
+def _version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lvd")
+    except PackageNotFoundError:  # used from its folder, without `pip install`
+        return "0+unknown"

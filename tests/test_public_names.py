@@ -1,0 +1,44 @@
+"""What `import lvd` offers, and that it costs nothing before it is asked for."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import lvd
+
+
+def test_every_public_name_is_there():
+    assert set(lvd.__all__) == {
+        "Guard",
+        "GuardResult",
+        "InputError",
+        "UnsafeVideoError",
+        "X0Recorder",
+        "__version__",
+        "predicted_x0",
+        "record",
+        "watch_steps",
+    }
+    for name in lvd.__all__:
+        assert getattr(lvd, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'guess'"):
+        lvd.guess  # noqa: B018
+
+
+@pytest.mark.parametrize("installed", ["1.2.3", None])
+def test_version(monkeypatch, installed):
+    def version(name):
+        if installed is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert lvd.__version__ == (installed or "0+unknown")
+
+
+def test_importing_lvd_loads_no_torch():
+    code = "import sys, lvd; lvd.InputError, lvd.__version__; print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout == "False\n", shown.stderr
