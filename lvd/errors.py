@@ -1,11 +1,14 @@
-"""The one exception for bad input."""
+"""The one exception for bad input, and a word that its messages need."""
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. Its message is one line that names the flag, file, key or
-    row, says what was found and what is needed; commands print it and exit with status 2."""
+    """What the user gave cannot be used.
+
+    The message is one line. It names the flag, file, key or row, and says what is there and what
+    is needed. Commands print it and exit with status 2.
+    """
 
 
 def plural(count, noun):
-    """ "1 video", "2 videos"."""
+    """Return the count with its noun: "1 video", "2 videos"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,9 +1,18 @@
-"""The one voting rule: which videos are unsafe, given what the detectors of each denoising step
-said.
+"""The voting rule: which videos are unsafe, given what the detectors of each denoising step said.
 
-Used alike by the report over recorded votes and by the guard that stops a running sampler.
-Arithmetic is exact: lambda is the decimal number the user wrote, so lambda 0.7 with eta 10 needs 7
-votes and not 8.
+Each denoising step has one vote: 1 (unsafe) or 0. Two numbers make a verdict of the votes:
+
+    eta       how many steps vote: the first eta of the sampling, from 1 to all of them
+    lambda    the share of these votes that makes a video unsafe, in [0, 1]
+
+    unsafe if sum(votes[:eta]) >= lambda * eta
+
+The report over recorded votes and the guard that stops a running sampler use the same functions.
+Arithmetic is exact: lambda is the decimal number that the user wrote, so lambda 0.14 with eta 50
+needs 7 votes. In floating point 0.14 * 50 is a little more than 7, which would ask for 8.
+
+Source: arXiv 2407.12581, the Latent Variable Defense. `lambda_` has an underscore because
+`lambda` is a word of Python.
 """
 
 from fractions import Fraction
@@ -13,7 +22,17 @@ from lvd.errors import InputError, plural
 
 
 def exact(lambda_):
-    """lambda as an exact Fraction of its decimal notation; InputError outside [0, 1]."""
+    """Read lambda as the exact fraction that its decimal notation means.
+
+    Args:
+        lambda_: a number or a text, such as 0.6 or "0.6".
+
+    Returns:
+        A Fraction in [0, 1].
+
+    Raises:
+        InputError: not a number, or outside [0, 1].
+    """
     try:
         value = Fraction(str(lambda_))
     except (ValueError, ZeroDivisionError) as error:
@@ -24,7 +43,11 @@ def exact(lambda_):
 
 
 def check_eta(eta, steps):
-    """InputError unless 1 <= eta <= steps, the number of denoising steps that have votes."""
+    """Check that eta is a whole number from 1 to `steps`, the number of steps that have votes.
+
+    Raises:
+        InputError: it is not.
+    """
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
         raise InputError(
             f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is "
@@ -33,7 +56,11 @@ def check_eta(eta, steps):
 
 
 def check_sampled(eta, steps):
-    """InputError unless a sampling of so many denoising steps has eta votes."""
+    """Check that a sampling of `steps` denoising steps is long enough for eta votes.
+
+    Raises:
+        InputError: it has fewer than eta steps.
+    """
     if steps < eta:
         raise InputError(
             f"this sampling has {plural(steps, 'step')}, a vote of eta {eta} needs {eta}"
@@ -41,36 +68,64 @@ def check_sampled(eta, steps):
 
 
 def says_unsafe(score, threshold):
-    """What one detector says: 1 (unsafe) from its operating point on. score, threshold: raw
-    probabilities."""
+    """Return what one detector says: 1 (unsafe) if score >= threshold, else 0.
+
+    Args:
+        score: the detector's raw probability of unsafe.
+        threshold: its operating point, a raw probability too.
+    """
     return int(score >= threshold)
 
 
 def step_vote(says):
-    """The vote of one step: 1 if the detector of any category says unsafe, else 0."""
+    """Return the vote of one step: 1 if the detector of any category says unsafe, else 0.
+
+    Args:
+        says: [category] of 0/1.
+    """
     return int(any(says))
 
 
 def step_votes(says):
-    """Votes of one video. says: [group][step] of 0/1 → list of [step] 0/1."""
+    """Return the votes of one video, [step] of 0/1.
+
+    Args:
+        says: [category][step] of 0/1.
+    """
     return [step_vote(column) for column in zip(*says, strict=True)]
 
 
 def votes_needed(lambda_, eta):
-    """The smallest number of unsafe votes among the first eta steps that makes a video unsafe."""
+    """Return the smallest number of unsafe votes that makes a video unsafe: ceil(lambda * eta)."""
     return ceil(exact(lambda_) * eta)
 
 
 def verdict(votes, lambda_, eta):
-    """1 (unsafe) iff sum(votes[:eta]) >= lambda * eta, else 0 (safe). votes: [step] of 0/1."""
+    """Return 1 (unsafe) if sum(votes[:eta]) >= lambda * eta, else 0 (safe).
+
+    Args:
+        votes: [step] of 0/1, at least eta of them.
+        lambda_: the share in [0, 1].
+        eta: how many steps vote.
+
+    Raises:
+        InputError: lambda or eta is out of range.
+    """
     check_eta(eta, len(votes))
     return int(sum(votes[:eta]) >= votes_needed(lambda_, eta))
 
 
 def decided(votes_so_far, lambda_, eta):
-    """What is certain before all eta votes are in: 'unsafe', 'safe' or None (still open).
+    """Return what is certain before all eta votes are in.
 
-    votes_so_far: 0/1 of the steps 0, 1, ... seen so far; entries after the first eta do not count.
+    Args:
+        votes_so_far: 0/1 of the steps 0, 1, ... that are over; those after the first eta do not
+            count.
+        lambda_: the share in [0, 1].
+        eta: how many steps vote.
+
+    Returns:
+        "unsafe", "safe", or None while the missing votes can still decide.
     """
     need = votes_needed(lambda_, eta)
     seen = list(votes_so_far)[:eta]

@@ -1,13 +1,21 @@
-"""The live guard: watches a diffusers video pipeline sample, and stops a video as soon as the vote
-says that it is unsafe.
+"""The live guard: stops an unsafe video while a diffusers pipeline is still sampling it.
 
-    guard = lvd.Guard("MagicTime/detectors", lambda_=0.6, eta=5)
-    with guard.watch(pipe) as watch:
-        video = pipe(prompt, num_inference_steps=50)      # UnsafeVideoError when no video of the
-        batch is left
-    print(watch.results)                                   # one GuardResult per video
+    import lvd
 
-It fails closed: what it cannot check it does not let pass.
+    guard = lvd.Guard("MagicTime/detectors", lambda_=0.6, eta=5)  # once, when the service starts
+    try:
+        with guard.watch(pipe) as watch:  # for each call
+            videos = pipe(prompt, num_inference_steps=50).frames
+    except lvd.UnsafeVideoError as error:  # every video was stopped: nothing was returned
+        print("refused:", error.results[0].reason)
+    else:
+        for video, result in zip(videos, watch.results):  # of a batch, some may be stopped
+            print(result.verdict, "blank" if result.stopped else "fine")
+
+It fails closed: a video that it cannot check is stopped too. Detectors and pipeline must sample
+alike (scheduler, timesteps, latents): `InputError` says what differs.
+
+Source: arXiv 2407.12581, the Latent Variable Defense.
 """
 
 import math
@@ -29,21 +37,27 @@ from lvd.x0.schedulers import class_name, describe_scheduler, need_scheduler
 from lvd.x0.watch import watch_steps
 
 MODES = ("raise", "interrupt")
-KEPT = 1 << 30  # bytes of detector files up to which all that the vote needs stay in memory
+KEPT = 1 << 30  # bytes of detector files: up to so many stay in memory, all that the vote needs
 
 
 class Guard:
-    """Detectors and a voting rule, checked and ready.
+    """Detectors and a voting rule, loaded and checked, ready to watch any number of calls.
 
-    model_dir: folder of {group}/{step}.pth or shared.pth; lambda_, eta: as of lvd.voting.verdict;
-    device: of the detectors (None: a GPU where there is one); operating_point: as of
-    embed_model.py. decode: latents [n, C, F, h, w] → pixels [n, 3, F, H, W] in [0, 1], for
-    detectors of videos. allow_unknown: accept detectors that do not say what sampling they learned
-    from; those that do must agree with it in any case. asked_by: what messages put before
-    model_dir.
+    Args:
+        model_dir: folder of the detectors: {group}/{step}.pth, or shared.pth.
+        lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1] (lvd.voting).
+        eta: how many denoising steps vote: the first eta. A small eta stops unsafe videos early.
+        device: where the detectors run; None: a GPU if there is one.
+        operating_point: at which score a detector says unsafe, as in embed_model.py.
+        decode: function of latents [n, C, F, h, w] that returns pixels [n, 3, F, H, W] in [0, 1].
+            Only detectors that were trained on decoded videos need it.
+        allow_unknown: accept detectors that do not say what sampling they were trained for.
+            Those that say so must agree with the pipeline in any case.
+        asked_by: what messages put before model_dir, such as "--guard ".
 
-    InputError for a missing or unreadable detector of a step below eta, or one without the
-    operating point.
+    Raises:
+        InputError: a detector of one of the first eta steps is missing or unreadable, or has no
+            usable threshold; or lambda_, eta or operating_point is out of range.
     """
 
     def __init__(
@@ -58,13 +72,15 @@ class Guard:
         asked_by="model_dir=",
     ):
         exact(lambda_)
-        self.lambda_, self.eta, self.allow_unknown = lambda_, eta, allow_unknown
+        self.lambda_ = lambda_
+        self.eta = eta
+        self.allow_unknown = allow_unknown
         self.operating_point = check_operating_point(operating_point)
-        self.bank = load_bank(
-            model_dir, device or ("cuda" if torch.cuda.is_available() else "cpu"), asked_by
-        )
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.bank = load_bank(model_dir, device, asked_by)
         check_eta(eta, self.bank.steps[-1] + 1)
-        if missing := sorted(set(range(eta)) - set(self.bank.steps)):
+        missing = sorted(set(range(eta)) - set(self.bank.steps))
+        if missing:
             raise InputError(
                 f"{asked_by}{model_dir}: no detectors of step {missing[0]}, which a vote of eta "
                 f"{eta} needs"
@@ -80,13 +96,33 @@ class Guard:
                 )
 
     def watch(self, pipe, on_unsafe="raise", layout=None):
-        """Context manager for one call of a pipeline: see GuardWatch. layout: as of
-        lvd.x0.layouts.find_layout."""
+        """Watch one call of a pipeline: `with guard.watch(pipe) as watch: pipe(...)`.
+
+        Args:
+            pipe: a video pipeline of diffusers.
+            on_unsafe: what to do when no video of the batch is left. "raise" ends the call with
+                UnsafeVideoError; "interrupt" lets the pipeline skip its remaining steps.
+            layout: how the pipeline lays out its latents, as in lvd.x0.layouts.find_layout; None:
+                known from the pipeline's class.
+
+        Returns:
+            A GuardWatch.
+
+        Raises:
+            InputError: the pipeline, its scheduler or its layout is unknown, or the detectors
+                were trained for another scheduler.
+        """
         return GuardWatch(self, pipe, on_unsafe, layout)
 
     def check(self, sampling):
-        """InputError when the detectors learned from another sampling (lvd.x0.provenance) than this
-        one."""
+        """Check that the detectors were trained for this sampling.
+
+        Args:
+            sampling: dict as in lvd.x0.provenance, with the keys that are known so far.
+
+        Raises:
+            InputError: they were trained for another one, or it has fewer than eta steps.
+        """
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
         if "steps" in sampling:
@@ -94,25 +130,44 @@ class Guard:
         need_same_sampling(self.members, sampling, self.allow_unknown)
 
     def session(self, steps, videos=None):
-        """GuardSession of one batch, for a sampler of one's own that hands out x0; `check` its
-        sampling first."""
+        """Begin the votes of one batch, for a sampler of your own that hands out x0.
+
+        `check` its sampling first.
+
+        Args:
+            steps: number of denoising steps of the whole sampling.
+            videos: number of videos; None: as many as the first step shows.
+
+        Returns:
+            A GuardSession.
+        """
         return GuardSession(
             self.bank, self.reader, self.lambda_, self.eta, steps, self.operating_point, videos
         )
 
 
 class GuardWatch:
-    """Watches one call of a pipeline. results: [GuardResult], one a video, when that is over.
+    """Watches one call of a pipeline. Made by `Guard.watch`, used as a context manager.
 
-    A stopped video is blanked: from then on its latents are zeros, what comes out in its place is
-    what the pipeline makes of those, and the other videos of the batch come out as they would have.
-    When none is left, UnsafeVideoError ends the call (on_unsafe="raise"), or the pipeline's own
-    `interrupt` skips the remaining steps ("interrupt").
+    After each denoising step the detectors look at the predicted x0 of every video whose vote is
+    still undecided.
 
-    In both modes a call that returns a video whose vote was never decided ends in UnsafeVideoError,
-    and in InputError one whose sampling is not what the detectors learned from, or that took no
-    step that could be seen. A watch that was never entered watches nothing: it warns when it is
-    gone.
+    - A video that is safe is left alone: it comes out as it would have without a guard.
+    - A video that is unsafe, or that could not be checked, is stopped: its latents are set to
+      zero at this step and at all later ones. What the pipeline decodes from zeros is returned
+      in its place, and the other videos of the batch are not changed.
+    - When all videos are stopped, the call ends at once with UnsafeVideoError
+      (on_unsafe="raise"), or the pipeline skips its remaining steps and returns blanked videos
+      (on_unsafe="interrupt").
+
+    The block itself raises when it ends without an error and something was not checked, in both
+    modes: UnsafeVideoError if a returned video has no verdict; InputError if no denoising step
+    was seen. InputError also ends a sampling that is not the one the detectors were trained for.
+
+    A watch that is made and never entered checks nothing. It warns when it is deleted.
+
+    Attributes:
+        results: [GuardResult], one for each video, when the block is over.
     """
 
     _idle = False  # made, and not entered so far
@@ -124,19 +179,17 @@ class GuardWatch:
             raise InputError(
                 f"{type(pipe).__name__}: cannot be interrupted; on_unsafe='raise' is needed"
             )
-        self.guard, self.pipe, self.on_unsafe, self._layout = (
-            guard,
-            pipe,
-            on_unsafe,
-            find_layout(pipe, layout),
-        )
+        self.guard = guard
+        self.pipe = pipe
+        self.on_unsafe = on_unsafe
+        self._layout = find_layout(pipe, layout)
         guard.check({"x0_mode": "true", "scheduler": describe_scheduler(pipe.scheduler)})
         need_scheduler(pipe.scheduler)
-        self._scheduler, self._idle = pipe.scheduler, True
+        self._scheduler = pipe.scheduler
+        self._idle = True
 
-    def __del__(
-        self, _warn=warnings.warn
-    ):  # bound now: at the interpreter's end the module may be gone
+    def __del__(self, _warn=warnings.warn):
+        # `_warn` is bound now: when the interpreter ends, the module may be gone.
         if self._idle:
             _warn(
                 f"guard.watch({type(self.pipe).__name__}) was never entered, so nothing was "
@@ -147,7 +200,8 @@ class GuardWatch:
 
     def __enter__(self):
         self._idle = False
-        self._session, self.results = None, []
+        self._session = None
+        self.results = []
         self._watch = watch_steps(self._scheduler, self._step, self._begin, self._blanked)
         with ExitStack() as stack:
             stack.enter_context(self._layout.following(self.pipe))
@@ -174,16 +228,18 @@ class GuardWatch:
         self._session = self.guard.session(len(timesteps))
 
     def _step(self, step, timestep, x0, prev_sample):
+        """One denoising step is over."""
         clips = self._layout.unpack(x0)
         if step == 0:
             self.guard.check({"latent_shape": list(clips.shape[1:])})
-        if timestep != self._watch.state.timesteps[step]:
+        planned = self._watch.state.timesteps[step]
+        if timestep != planned:
             raise InputError(
-                f"step {step} has timestep {timestep:g}, its scheduler's is "
-                f"{self._watch.state.timesteps[step]:g}: the pipeline does not begin at its first "
-                "step, as the detectors' recordings did"
+                f"step {step} has timestep {timestep:g}, its scheduler's is {planned:g}: the "
+                "pipeline does not begin at its first step, as the detectors' recordings did"
             )
-        if all(state in STOPPED for state in self._session.observe(step, clips)):
+        verdicts = self._session.observe(step, clips)
+        if all(verdict in STOPPED for verdict in verdicts):
             self._stop()
 
     def _stop(self):
@@ -194,7 +250,8 @@ class GuardWatch:
         interrupt(self.pipe)
 
     def _blanked(self, tensor):
-        stopped = [k for k, state in enumerate(self._session.verdicts()) if state in STOPPED]
+        """Return the scheduler's tensor with the stopped videos set to zero."""
+        stopped = [k for k, verdict in enumerate(self._session.verdicts()) if verdict in STOPPED]
         return self._layout.blank(tensor, stopped) if stopped else tensor
 
 

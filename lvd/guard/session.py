@@ -1,5 +1,4 @@
-"""The guard without a pipeline: what is decided about each video of a batch, one denoising step
-after the other."""
+"""The guard without a pipeline: decides about each video of a batch, step after step."""
 
 import time
 from collections import Counter
@@ -18,21 +17,30 @@ from lvd.voting import (
     votes_needed,
 )
 
-UNSAFE, SAFE, UNCHECKED = "unsafe", "safe", "unchecked"
+UNSAFE = "unsafe"
+SAFE = "safe"
+UNCHECKED = "unchecked"
 STOPPED = (UNSAFE, UNCHECKED)  # verdicts that end a video
 
 
 @dataclass(frozen=True)
 class GuardResult:
-    """What became of one video.
+    """What the guard decided about one video.
 
-    verdict: "unsafe", "safe", or "unchecked": something failed, and the video was stopped all the
-    same. step: number of the denoising step after which that was certain (None: it never was).
-    votes: of the steps that were looked at. scores: {category: [raw probability of unsafe at each
-    of them]}. steps_run of steps_total were sampled, steps_saved were not. seconds: from the
-    beginning of the sampling to the verdict; seconds_saved: an estimate, steps_saved times the mean
-    time that a step takes for one video of the batch. detectors: the names of those that ran.
-    reason: why, in words. categories: whose detectors said unsafe, the most often first.
+    Attributes:
+        verdict: "unsafe", "safe", or "unchecked": something failed, so the video was stopped.
+        step: number (from 0) of the denoising step after which the verdict was certain; None if
+            it never was.
+        votes: [step] of 0/1, for the steps that the detectors looked at.
+        scores: {category: [step] of the raw probability of unsafe}, for the same steps.
+        steps_total: denoising steps of the whole sampling.
+        steps_run: denoising steps that were sampled for this video.
+        steps_saved: denoising steps that were not: steps_total - steps_run.
+        seconds: from the beginning of the sampling to the verdict.
+        seconds_saved: an estimate: steps_saved times the mean time of a step for one video.
+        detectors: names of the detectors that ran, such as "1/0 (violent)": group/step (category).
+        reason: why, in words.
+        categories: the categories whose detectors said unsafe, the most frequent first.
     """
 
     verdict: str
@@ -50,28 +58,35 @@ class GuardResult:
 
     @property
     def stopped(self):
+        """Whether the video was withheld: it is unsafe, or could not be checked."""
         return self.verdict in STOPPED
 
 
 class UnsafeVideoError(Exception):
-    """The guard stopped all videos of a call, or could not check one to its verdict. results:
-    [GuardResult], one a video."""
+    """The guard stopped all videos of a call, or could not check one of them to its verdict.
+
+    Attributes:
+        results: [GuardResult], one for each video.
+    """
 
     def __init__(self, results):
         self.results = results
-        stopped = [
-            f"video {k}: {r.verdict} ({r.reason})" for k, r in enumerate(results) if r.stopped
-        ]
+        stopped = []
+        for k, result in enumerate(results):
+            if result.stopped:
+                stopped.append(f"video {k}: {result.verdict} ({result.reason})")
         super().__init__("; ".join(stopped))
 
 
 @dataclass
 class _Video:
+    """What is known about one video so far."""
+
     verdict: str | None = None
     step: int | None = None
     reason: str = "sampling ended before the vote was decided"
     votes: list = field(default_factory=list)
-    scores: list = field(default_factory=list)  # [step][group]
+    scores: list = field(default_factory=list)  # [step][category]
     steps_run: int = 0
     seconds: float = 0.0
 
@@ -79,155 +94,163 @@ class _Video:
 class GuardSession:
     """The votes of one batch of videos while it is sampled.
 
-    bank: lvd.detectors.bank.Bank; clips: function of a step and x0 [n, C, F, h, w] that makes its
-    detectors' clips (lvd.guard.guard.Reader); steps: those of the whole sampling. videos: how many;
-    None: as many as the first step shows.
+    Args:
+        bank: the detectors, a lvd.detectors.bank.Bank.
+        clips: function of a step and its x0 [n, C, F, h, w] that returns the clips its detectors
+            score (lvd.guard.guard.Reader).
+        lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1].
+        eta: how many steps vote.
+        steps: number of denoising steps of the whole sampling.
+        operating_point: at which score a detector says unsafe, as in embed_model.py.
+        videos: how many there are; None: as many as the first step shows.
+
+    Raises:
+        InputError: lambda or eta is out of range, or the sampling has fewer than eta steps.
     """
 
     def __init__(self, bank, clips, lambda_, eta, steps, operating_point="validation", videos=None):
         exact(lambda_)
         check_eta(eta, bank.steps[-1] + 1)
         check_sampled(eta, steps)
-        self.bank, self._clips, self.lambda_, self.eta, self.steps = (
-            bank,
-            clips,
-            lambda_,
-            eta,
-            steps,
-        )
+        self.bank = bank
+        self.lambda_ = lambda_
+        self.eta = eta
+        self.steps = steps
+        self._clips = clips
         self._thresholds = [bank.thresholds(step, operating_point) for step in range(eta)]
         self._videos = None if videos is None else [_Video() for _ in range(videos)]
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
+        self._last = self._began
 
     def observe(self, step, x0, indices=None):
-        """The state of each video after a step: "unsafe", "safe", "unchecked", or None while that
-        is open.
+        """Look at the predicted x0 of one denoising step.
 
-        x0: predicted at this step, [n, C, F, h, w]; indices: which videos these are (numbers from
-        0, default: all). Returns a list of n. Steps must come in order, without a gap for any video
-        that is open. Detectors see open videos alone.
+        Steps must come in order, without a gap for any video that is undecided. The detectors
+        see only undecided videos.
+
+        Args:
+            step: number of the denoising step, from 0.
+            x0: predicted at this step, [n, C, F, h, w].
+            indices: which videos these are, n numbers from 0; None: all.
+
+        Returns:
+            [n] of "unsafe", "safe", "unchecked", or None for a video that is still undecided.
+
+        Raises:
+            InputError: x0 holds more or fewer videos than expected.
         """
         if self._videos is None:
             self._videos = [_Video() for _ in range(len(x0))]
-        videos = [
-            self._videos[k] for k in (range(len(self._videos)) if indices is None else indices)
-        ]
+        numbers = range(len(self._videos)) if indices is None else indices
+        videos = [self._videos[k] for k in numbers]
         if len(videos) != len(x0):
             raise InputError(f"guard: {len(x0)} videos at step {step}, {len(videos)} are expected")
-        whole = torch.isfinite(x0).flatten(1).all(1).tolist()
-        for video, finite in zip(videos, whole, strict=True):
+        self._count_step(step, x0, videos)
+        undecided = [k for k, video in enumerate(videos) if video.verdict is None]
+        if undecided:
+            clips = x0 if len(undecided) == len(videos) else x0[undecided]
+            self._look(step, clips, [videos[k] for k in undecided])
+        self._last = time.monotonic()
+        return [video.verdict for video in videos]
+
+    def verdicts(self):
+        """Return the verdict of each video so far, None where it is undecided."""
+        return [video.verdict for video in self._videos or []]
+
+    def results(self):
+        """Return a GuardResult for each video. A video that is undecided now is unchecked."""
+        return [self._result(video) for video in self._videos or []]
+
+    def _count_step(self, step, x0, videos):
+        """Count the step, and decide what needs no detector."""
+        is_finite = torch.isfinite(x0).flatten(1).all(1).tolist()
+        for video, finite in zip(videos, is_finite, strict=True):
             video.steps_run += 1
             if not finite and video.verdict not in STOPPED:
                 self._end(video, UNCHECKED, step, f"x0 is not finite at step {step}")
             elif video.verdict is None:
                 self._decide(video, step)  # lambda 0 is decided before any vote
-        open_ = [k for k, video in enumerate(videos) if video.verdict is None]
-        for k in open_:
-            if len(videos[k].votes) != step:
-                self._end(
-                    videos[k],
-                    UNCHECKED,
-                    step,
-                    f"step {step} came after {len(videos[k].votes)} votes",
-                )
-        open_ = [k for k in open_ if videos[k].verdict is None]
-        if open_:
-            self._look(
-                step, x0 if len(open_) == len(videos) else x0[open_], [videos[k] for k in open_]
-            )
-        self._last = time.monotonic()
-        return [video.verdict for video in videos]
-
-    def verdicts(self):
-        """[verdict or None] of all videos so far."""
-        return [video.verdict for video in self._videos or []]
-
-    def results(self):
-        """[GuardResult] of all videos; those that are open now count as unchecked."""
-        return [self._result(video) for video in self._videos or []]
+            if video.verdict is None and len(video.votes) != step:
+                reason = f"step {step} came after {len(video.votes)} votes"
+                self._end(video, UNCHECKED, step, reason)
 
     def _look(self, step, x0, videos):
-        """Ask the detectors about open videos; when they fail, about each alone, so that no other
-        suffers for it."""
+        """Ask the detectors about undecided videos.
+
+        When they fail, ask about each video alone, so that one bad video stops no other.
+        """
         try:
-            with torch.autocast(
-                self.bank.device.type, enabled=False
-            ):  # which the caller's pipeline may run under
-                found = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
-        except (
-            Exception
-        ) as error:  # whatever goes wrong in a detector: what was not checked must not pass
+            # The caller's pipeline may run under autocast; the detectors must not.
+            with torch.autocast(self.bank.device.type, enabled=False):
+                scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
+        except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
-                reason = (
-                    f"{type(error).__name__} in the detectors of step {step}: "
-                    f"{' '.join(str(error).split())[:200]}"
-                )
+                message = " ".join(str(error).split())[:200]
+                reason = f"{type(error).__name__} in the detectors of step {step}: {message}"
                 self._end(videos[0], UNCHECKED, step, reason)
             else:
                 for k, video in enumerate(videos):
                     self._look(step, x0[k : k + 1], [video])
             return
-        for video, scores in zip(videos, found, strict=True):
+        for video, scores in zip(videos, scores_of_videos, strict=True):
             video.scores.append(scores)
             if not all(map(_is_probability, scores)):
-                self._end(
-                    video,
-                    UNCHECKED,
-                    step,
-                    f"a detector of step {step} answered with no probability",
-                )
+                reason = f"a detector of step {step} answered with no probability"
+                self._end(video, UNCHECKED, step, reason)
                 continue
             video.votes.append(step_vote(map(says_unsafe, scores, self._thresholds[step])))
             self._decide(video, step)
 
     def _decide(self, video, step):
+        """End the video if the votes so far are enough for a verdict."""
         verdict = decided(video.votes, self.lambda_, self.eta)
         if verdict:
             need = votes_needed(self.lambda_, self.eta)
-            self._end(
-                video,
-                verdict,
-                step,
+            reason = (
                 f"{sum(video.votes)} of {len(video.votes)} steps voted unsafe, {need} of "
-                f"{self.eta} make a video unsafe",
+                f"{self.eta} make a video unsafe"
             )
+            self._end(video, verdict, step, reason)
 
     def _end(self, video, verdict, step, reason):
-        video.verdict, video.step, video.reason = verdict, step, reason
+        video.verdict = verdict
+        video.step = step
+        video.reason = reason
         video.seconds = time.monotonic() - self._began
 
     def _result(self, video):
-        groups, ran = self.bank.groups, len(video.scores)
+        groups = self.bank.groups
         names = [self.bank.categories[group] for group in groups]
-        each = (self._last - self._began) / max(1, sum(v.steps_run for v in self._videos))
-        saved = self.steps - video.steps_run
+        scores = {name: [of_step[k] for of_step in video.scores] for k, name in enumerate(names)}
+        detectors = []
+        for step in range(len(video.scores)):
+            for group, name in zip(groups, names, strict=True):
+                detectors.append(f"{group}/{step} ({name})")
+        seconds = self._last - self._began
+        all_steps_run = sum(other.steps_run for other in self._videos)
+        steps_saved = self.steps - video.steps_run
         return GuardResult(
             verdict=video.verdict or UNCHECKED,
             step=video.step,
             votes=list(video.votes),
-            scores={name: [scores[k] for scores in video.scores] for k, name in enumerate(names)},
+            scores=scores,
             steps_total=self.steps,
             steps_run=video.steps_run,
-            steps_saved=saved,
-            seconds=video.seconds if video.verdict else self._last - self._began,
-            seconds_saved=each * saved,
-            detectors=[
-                f"{group}/{step} ({name})"
-                for step in range(ran)
-                for group, name in zip(groups, names)
-            ],
+            steps_saved=steps_saved,
+            seconds=video.seconds if video.verdict else seconds,
+            seconds_saved=seconds / max(1, all_steps_run) * steps_saved,
+            detectors=detectors,
             reason=video.reason,
             categories=self._accused(video, names),
         )
 
     def _accused(self, video, names):
-        """The categories whose detectors said unsafe of a video, the most often first."""
-        counts = Counter(
-            name
-            for step, scores in enumerate(video.scores[: len(video.votes)])
-            for name, score, threshold in zip(names, scores, self._thresholds[step], strict=True)
-            if says_unsafe(score, threshold)
-        )
+        """The categories whose detectors said that a video is unsafe, the most frequent first."""
+        counts = Counter()
+        for step, scores in enumerate(video.scores[: len(video.votes)]):
+            for name, score, threshold in zip(names, scores, self._thresholds[step], strict=True):
+                if says_unsafe(score, threshold):
+                    counts[name] += 1
         return [name for name, _ in counts.most_common()]
 
 
