@@ -1,12 +1,18 @@
-"""How x0 came about: what a recording says of its sampling, detectors keep, and a running sampler
-must agree with.
+"""The sampling that x0 comes from.
 
-A sampling is a plain dict: {"steps": number, "timesteps": [of each], "x0_mode": "true" or
-"released", "scheduler": {"class", settings}, "latent_shape": [C, F, h, w], "x0_dtype": "float16"};
-a key that is missing is not known.
+A recording describes it, detectors keep the description, and a running sampler must agree with it.
+A description is a plain dict. A key that is missing is not known.
+
+    steps           number of denoising steps, S
+    timesteps       [S] numbers
+    x0_mode         "true", or "released": computed as the paper's published code does
+    scheduler       {"class": name, setting: value, ...}
+    latent_shape    [C, F, h, w]
+    x0_dtype        of the recording, such as "float16"
 """
 
 import math
+from inspect import signature
 
 from lvd.errors import InputError
 
@@ -15,35 +21,37 @@ NAMES = {"latent_shape": "latents of shape (C, F, h, w)", "x0_mode": "x0_mode"}
 
 
 def recorded_sampling(x0):
-    """The sampling of a recording (lvd.x0.file.X0File), as far as its sidecar tells."""
-    meta, found = (
-        x0.meta,
-        {
-            "steps": x0.tensor.shape[1],
-            "latent_shape": list(x0.tensor.shape[2:]),
-            "x0_dtype": str(x0.tensor.dtype).removeprefix("torch."),
-        },
-    )
+    """Describe the sampling of a recording (lvd.x0.file.X0File), as far as its sidecar tells."""
+    meta = x0.meta
+    sampling = {
+        "steps": x0.tensor.shape[1],
+        "latent_shape": list(x0.tensor.shape[2:]),
+        "x0_dtype": str(x0.tensor.dtype).removeprefix("torch."),
+    }
     if "x0_mode" in meta:
-        found["x0_mode"] = meta["x0_mode"]
+        sampling["x0_mode"] = meta["x0_mode"]
+    config = meta.get("config", {})
     if "scheduler" in meta:
-        found["scheduler"] = meta["scheduler"]
-    elif "noise_scheduler_kwargs" in meta.get(
-        "config", {}
-    ):  # MagicTime's sampling YAML: it has DDIM alone
-        found["scheduler"] = {"class": "DDIMScheduler", **meta["config"]["noise_scheduler_kwargs"]}
-    timesteps = next(
-        (info["timesteps"] for info in x0.info.values() if info.get("timesteps")), None
-    )
-    return {**found, "timesteps": timesteps} if timesteps else found
+        sampling["scheduler"] = meta["scheduler"]
+    elif "noise_scheduler_kwargs" in config:  # MagicTime's sampling YAML: it has DDIM alone
+        sampling["scheduler"] = {"class": "DDIMScheduler", **config["noise_scheduler_kwargs"]}
+    for info in x0.info.values():
+        if info.get("timesteps"):
+            sampling["timesteps"] = info["timesteps"]
+            break
+    return sampling
 
 
 def need_same_sampling(members, now, allow_unknown=False):
-    """InputError for a detector that learned from another sampling than the one `now`, or does not
-    say from which.
+    """Check that the detectors were trained for the sampling `now`.
 
-    members: lvd.detectors.bank.Member of the detectors that are needed; now: a sampling, with the
-    keys that are known by now.
+    Args:
+        members: the detectors, each with `path` and `about` (lvd.detectors.bank.Member).
+        now: description of a sampling, with the keys that are known so far.
+        allow_unknown: accept detectors that do not say for which sampling they were trained.
+
+    Raises:
+        InputError: a detector was trained for another sampling, or does not say for which.
     """
     checked = []
     for member in members:
@@ -59,19 +67,21 @@ def need_same_sampling(members, now, allow_unknown=False):
                     "trained; train it on a recording of this version, or give "
                     "allow_unknown=True if you know that it fits"
                 )
-            if key in before and (found := _difference(key, before[key], now[key])):
+            difference = _difference(key, before[key], now[key]) if key in before else None
+            if difference:
                 raise InputError(
-                    f"{member.path}: trained for {found}; use detectors of this sampling, or "
+                    f"{member.path}: trained for {difference}; use detectors of this sampling, or "
                     "sample as they know it"
                 )
         checked.append(before)
 
 
 def full_scheduler(recorded):
-    """All settings of a scheduler of which some are recorded: the others are its class's defaults.
-    What the class does not know (`from_config` keeps what was another scheduler's) is left out."""
-    from inspect import signature
+    """Return all settings of a scheduler of which only some are recorded.
 
+    The others are the defaults of its class. Settings that the class does not know are left out:
+    `from_config` keeps those of another scheduler.
+    """
     import diffusers
 
     from lvd.x0.schedulers import describe_scheduler
@@ -79,20 +89,17 @@ def full_scheduler(recorded):
     kind = getattr(diffusers, recorded["class"], None)
     if kind is None:
         return recorded
-    known = signature(kind.__init__).parameters
-    return describe_scheduler(
-        kind(**{key: value for key, value in recorded.items() if key in known})
-    )
+    parameters = signature(kind.__init__).parameters
+    known = {key: value for key, value in recorded.items() if key in parameters}
+    return describe_scheduler(kind(**known))
 
 
 def _difference(key, before, now):
-    """ "... there, ... here", or None when they agree."""
+    """Say how two values differ, "... before, this sampling has ...", or None when they agree."""
     if key == "scheduler":
-        return _other_scheduler(before, now)
+        return _scheduler_difference(before, now)
     if key == "timesteps":
-        if len(before) == len(now) and all(
-            math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-3) for a, b in zip(before, now)
-        ):
+        if _same_timesteps(before, now):
             return None
         return f"timesteps {_ends(before)}, this sampling has {_ends(now)}"
     if before == now:
@@ -100,17 +107,27 @@ def _difference(key, before, now):
     return f"{NAMES.get(key, key)} {before}, this sampling has {now}"
 
 
-def _other_scheduler(before, now):
+def _same_timesteps(before, now):
+    if len(before) != len(now):
+        return False
+    pairs = zip(before, now, strict=True)
+    return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-3) for a, b in pairs)
+
+
+def _scheduler_difference(before, now):
     if before["class"] != now["class"]:
         return f"scheduler {before['class']}, this sampling has {now['class']}"
-    before, now = full_scheduler(before), full_scheduler(now)
-    different = [key for key in sorted(set(before) | set(now)) if before.get(key) != now.get(key)]
-    if different:
-        key = different[0]
-        return f"a {now['class']} of {key} {before.get(key)}, this sampling has {now.get(key)}"
+    before = full_scheduler(before)
+    now = full_scheduler(now)
+    for key in sorted(set(before) | set(now)):
+        if before.get(key) != now.get(key):
+            return f"a {now['class']} of {key} {before.get(key)}, this sampling has {now.get(key)}"
     return None
 
 
 def _ends(timesteps):
+    """The first and last timesteps, for a message: "[999, 979, ..., 19]"."""
     shown = [f"{value:g}" for value in timesteps]
-    return f"[{', '.join(shown if len(shown) < 5 else [*shown[:2], '...', shown[-1]])}]"
+    if len(shown) > 4:
+        shown = [*shown[:2], "...", shown[-1]]
+    return f"[{', '.join(shown)}]"

@@ -1,9 +1,11 @@
-"""Predicted x0 at every step of any diffusers sampler, without a copy of its pipeline:
-`scheduler.step` is watched.
+"""Predicted x0 of a denoising step, in closed form, for the schedulers of diffusers.
 
-x0 is the finished sample that the model predicts at a step, in closed form from what the scheduler
-is given: x_t, the model's (guided) output and the scheduler's own tables. Pipelines discard it;
-schedulers of the second kind below never compute it as such.
+Predicted x0 is the finished sample that the model implies at a step. It follows from what
+`scheduler.step` is given: the noisy sample x_t, the model's (guided) output and the scheduler's
+own tables. Pipelines discard it, and some schedulers never compute it.
+
+Sources: `pred_original_sample` of the schedulers of diffusers; "predicted x0" in equation 12 of
+DDIM (arXiv 2010.02502); v-prediction of progressive distillation (arXiv 2202.00512, section 4).
 """
 
 import numbers
@@ -12,8 +14,8 @@ import torch
 
 from lvd.errors import InputError
 
-# How each scheduler writes x_t in terms of x0 and noise; a class that is not listed is refused, not
-# guessed.
+# How each scheduler writes x_t in terms of x0 and noise. A class that is not listed is refused: a
+# wrong formula would show noise to the detectors. abar_t is diffusers' alphas_cumprod[t].
 ALPHAS = "sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, abar by timestep"
 SIGMAS = "x0 + sigma noise, sigma by step"
 SCALED = "alpha x0 + alpha' noise, from sigma by step: sqrt(1 + sigma^2) or, for flows, 1 - sigma"
@@ -42,22 +44,34 @@ SCHEDULERS = {
     "FlowMatchEulerDiscreteScheduler": FLOW,
     "FlowMatchLCMScheduler": FLOW,
 }
-# CogVideoX's have the setting clip_sample, but do not clip.
+# These do not clip x0, though they may have the setting clip_sample.
 NO_CLIP = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "PNDMScheduler", "TCDScheduler")
 
 
 def predicted_x0(scheduler, model_output, timestep, sample, per_token_timesteps=None):
-    """x0 as the scheduler's next `step(model_output, timestep, sample)` sees it, float32 (or
-    wider), of sample's shape.
+    """Return x0 as the scheduler's next `step(model_output, timestep, sample)` implies it.
 
-    Clipped or thresholded where the scheduler does so. per_token_timesteps: as FlowMatchEuler's
-    step takes them. InputError for a scheduler class or prediction type without a closed form here.
+    Args:
+        scheduler: a scheduler of the table above, before it takes the step.
+        model_output: what the model predicts, after guidance; of sample's shape, with twice the
+            channels where the model predicts the variance too.
+        timestep: as `step` takes it, a number or a tensor.
+        sample: x_t, of any shape.
+        per_token_timesteps: as FlowMatchEulerDiscreteScheduler.step takes them.
+
+    Returns:
+        A tensor of sample's shape, float32 or wider, clipped or thresholded where the scheduler
+        does so.
+
+    Raises:
+        InputError: no closed form is known here for the scheduler's class or prediction_type.
     """
-    kind, config = need_scheduler(scheduler), scheduler.config
-    out, x = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (model_output, sample))
-    if out.shape[1] == 2 * x.shape[1] and str(config.get("variance_type", "")).startswith(
-        "learned"
-    ):
+    kind = need_scheduler(scheduler)
+    config = scheduler.config
+    out = _at_least_float32(model_output)
+    x = _at_least_float32(sample)
+    variance_is_learned = str(config.get("variance_type", "")).startswith("learned")
+    if variance_is_learned and out.shape[1] == 2 * x.shape[1]:
         out = out[:, : x.shape[1]]  # the rest is the predicted variance
     if kind == FLOW:
         sigma = _sigma(scheduler, timestep, x)
@@ -78,8 +92,11 @@ def predicted_x0(scheduler, model_output, timestep, sample, per_token_timesteps=
 
 
 def need_scheduler(scheduler):
-    """How the scheduler writes x_t (a key of the table above); InputError for a class that is not
-    in it."""
+    """Return how the scheduler writes x_t: ALPHAS, SIGMAS, SCALED or FLOW.
+
+    Raises:
+        InputError: the scheduler's class is not in the table.
+    """
     name = class_name(scheduler)
     if name not in SCHEDULERS:
         raise InputError(
@@ -90,50 +107,60 @@ def need_scheduler(scheduler):
 
 
 def class_name(scheduler):
+    """Return the name of the scheduler's class, the same while it is watched."""
     return type(scheduler).__name__
 
 
 def describe_scheduler(scheduler):
-    """{"class": name, and its settings}, plain JSON: what its x0 depend on, for the provenance of a
-    recording."""
-    settings = {
-        key: _plain(value) for key, value in scheduler.config.items() if not key.startswith("_")
-    }
-    return {"class": class_name(scheduler), **settings}
+    """Return {"class": its name, setting: value, ...} as plain JSON.
+
+    This is what x0 depends on: recordings and detectors keep it.
+    """
+    description = {"class": class_name(scheduler)}
+    for key, value in scheduler.config.items():
+        if not key.startswith("_"):
+            description[key] = _plain(value)
+    return description
 
 
 def timesteps_of(scheduler):
-    """[timestep of each denoising step], whole or decimal numbers. PNDM's extra model calls are no
-    steps of their own."""
-    found = scheduler.timesteps.tolist()
-    if class_name(scheduler) == "PNDMScheduler":
-        counts = [pndm_counts(call, scheduler) for call in range(len(found))]
-        found = [timestep for timestep, counted in zip(found, counts, strict=True) if counted]
-    return found
+    """Return [timestep of each denoising step], whole or decimal numbers.
+
+    PNDM's extra model calls are not steps of their own.
+    """
+    timesteps = scheduler.timesteps.tolist()
+    if class_name(scheduler) != "PNDMScheduler":
+        return timesteps
+    return [
+        timestep for call, timestep in enumerate(timesteps) if begins_pndm_step(call, scheduler)
+    ]
 
 
-def pndm_counts(call, scheduler):
-    """Is this call of PNDM's step a denoising step's own? Its first three steps take four model
-    calls each, or, as in Stable Diffusion, its first step two."""
+def begins_pndm_step(call, scheduler):
+    """Tell whether this call (a number from 0) of PNDMScheduler.step begins a denoising step.
+
+    Its first three steps take four model calls each. With skip_prk_steps, as in Stable Diffusion,
+    the first step takes two.
+    """
     if call < len(scheduler.prk_timesteps):
         return call % 4 == 0
     return call != 1 or len(scheduler.prk_timesteps) > 0
 
 
 def _sigma(scheduler, timestep, x):
-    """The scheduler's sigma of the step that it is about to take, as it finds it itself."""
-    at = scheduler.step_index
-    if at is None:
-        at = scheduler.begin_index
-    if at is None:
-        at = scheduler.index_for_timestep(
-            timestep.to(scheduler.timesteps.device) if torch.is_tensor(timestep) else timestep
-        )
-    return scheduler.sigmas[at].to(x.device, x.dtype)
+    """The sigma of the step that the scheduler is about to take, looked up as it does itself."""
+    index = scheduler.step_index
+    if index is None:
+        index = scheduler.begin_index
+    if index is None:
+        if torch.is_tensor(timestep):
+            timestep = timestep.to(scheduler.timesteps.device)
+        index = scheduler.index_for_timestep(timestep)
+    return scheduler.sigmas[index].to(x.device, x.dtype)
 
 
 def _of_alphas(prediction, out, x, alpha, sigma):
-    """x_t = alpha x0 + sigma noise."""
+    """Solve x_t = alpha x0 + sigma noise for x0; v = alpha noise - sigma x0."""
     if prediction == "epsilon":
         return (x - sigma * out) / alpha
     if prediction == "v_prediction":
@@ -142,7 +169,7 @@ def _of_alphas(prediction, out, x, alpha, sigma):
 
 
 def _of_sigmas(prediction, out, x, sigma):
-    """x_t = x0 + sigma noise; v is that of x_t / sqrt(1 + sigma^2), which is what the model sees."""
+    """Solve x_t = x0 + sigma noise for x0; v is that of the model input x_t / sqrt(1 + sigma^2)."""
     if prediction == "epsilon":
         return x - sigma * out
     if prediction == "v_prediction":
@@ -160,16 +187,25 @@ def _of_sample(prediction, out):
 
 def _clipped(scheduler, x0):
     config = scheduler.config
-    if config.get("thresholding") and class_name(scheduler) not in NO_CLIP:
+    if class_name(scheduler) in NO_CLIP:
+        return x0
+    if config.get("thresholding"):
         return scheduler._threshold_sample(x0)
-    if config.get("clip_sample") and class_name(scheduler) not in NO_CLIP:
+    if config.get("clip_sample"):
         return x0.clamp(-config.clip_sample_range, config.clip_sample_range)
     return x0
 
 
+def _at_least_float32(tensor):
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _plain(value):
+    """The value as JSON holds it."""
     if value is None or isinstance(value, (bool, str, numbers.Integral)):
         return value
     if isinstance(value, numbers.Real):
         return float(value)
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return str(value)

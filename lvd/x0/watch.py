@@ -1,53 +1,69 @@
-"""Predicted x0 at every step of any diffusers sampler, without a copy of its pipeline:
-`scheduler.step` is watched."""
+"""Predicted x0 at every step of any diffusers pipeline, without a copy of the pipeline.
+
+`scheduler.step` is watched: while the block of `watch_steps` runs, the scheduler has a class whose
+`step` computes x0 first and then calls the original.
+"""
 
 from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
 
 import torch
 
 from lvd.errors import InputError
-from lvd.x0.schedulers import class_name, need_scheduler, pndm_counts, predicted_x0, timesteps_of
+from lvd.x0.schedulers import (
+    begins_pndm_step,
+    class_name,
+    need_scheduler,
+    predicted_x0,
+    timesteps_of,
+)
 
-WATCH = "_lvd_watch"
+WATCH = "_lvd_watch"  # attribute of a watched scheduler's class
 
 
 @dataclass
 class StepWatch:
-    """What `watch_steps` knows. step: number of the current (afterwards: the last) denoising step,
-    -1 before the first."""
+    """What `watch_steps` knows of the sampling."""
 
-    step: int = -1
-    active: bool = True
-    owner: object = None  # the scheduler, or the copy of it, that samples
-    timesteps: list = None
+    step: int = -1  # number of the current denoising step, afterwards of the last; -1: none yet
+    active: bool = True  # False when the block is over
+    owner: object = None  # the scheduler, or the copy of it, that takes the steps
+    timesteps: list = None  # one for each denoising step
 
 
 class watch_steps:
-    """Context manager: on_step(step, timestep, x0, prev_sample) after every denoising step of a
-    scheduler.
+    """Call a function after every denoising step of a scheduler. A context manager.
 
-    step counts from 0; x0 and prev_sample have the shape of the sample that the pipeline steps.
-    What on_step returns, unless None, takes prev_sample's place. Optional: on_begin(timesteps),
-    once the timesteps are set; on_call(prev_sample), after every call of scheduler.step, also those
-    that are no denoising step of their own (PNDM's): what it returns takes prev_sample's place.
+    Copies that a pipeline makes of the scheduler are watched too. Afterwards, also after an error,
+    the scheduler is as it was.
 
-    Copies that a pipeline makes of the scheduler are watched with it; the scheduler is as before
-    afterwards, also after errors. InputError for an unknown class, one that is watched already, two
-    schedulers at work in one block, and a second sampling in it.
+    Args:
+        scheduler: a scheduler of diffusers, such as `pipe.scheduler`.
+        on_step: function of (step, timestep, x0, prev_sample), called after each denoising step.
+            step counts from 0; x0 and prev_sample have the shape of the sample that the pipeline
+            passes to `scheduler.step`. What it returns, unless None, replaces prev_sample.
+        on_begin: function of (timesteps), called when the timesteps are set, before the model runs.
+        on_call: function of (tensor), called after every call of `scheduler.step` with each tensor
+            that the step returns, prev_sample among them. What it returns replaces the tensor.
+            PNDM's extra calls, which are not denoising steps of their own, are included.
+
+    Raises:
+        InputError: the scheduler's class is unknown, or it is watched already; in the block, when
+            two copies of the scheduler take steps, or a second sampling begins.
     """
 
     def __init__(self, scheduler, on_step, on_begin=None, on_call=None):
         need_scheduler(scheduler)
-        self.scheduler, self._on_step, self._on_begin, self._on_call = (
-            scheduler,
-            on_step,
-            on_begin,
-            on_call,
-        )
+        self.scheduler = scheduler
+        self._on_step = on_step
+        self._on_begin = on_begin
+        self._on_call = on_call
         self.state = StepWatch()
 
     def __enter__(self):
-        self._class, self.state = type(self.scheduler), StepWatch()
+        self._class = type(self.scheduler)
+        self.state = StepWatch()
         if getattr(self._class, WATCH, None) is not None or "step" in vars(self.scheduler):
             raise InputError(
                 f"{class_name(self.scheduler)}: its step is watched (or replaced) already; one "
@@ -73,8 +89,7 @@ class watch_steps:
             self._on_begin(state.timesteps)
 
     def _before(self, scheduler, given):
-        """Before scheduler.step: x0 of this denoising step, or None for a call that is none of its
-        own."""
+        """Before scheduler.step: return x0, or None for a call that begins no denoising step."""
         state = self.state
         if state.owner is None:
             state.owner = scheduler
@@ -84,12 +99,10 @@ class watch_steps:
                 "not supported"
             )
         if state.timesteps is None:
-            self._begin(
-                scheduler
-            )  # set before the watch began, or by other means than set_timesteps
-        if class_name(scheduler) == "PNDMScheduler" and not pndm_counts(
-            scheduler.counter, scheduler
-        ):
+            # They were set before the watch began, or by other means than set_timesteps.
+            self._begin(scheduler)
+        is_pndm = class_name(scheduler) == "PNDMScheduler"
+        if is_pndm and not begins_pndm_step(scheduler.counter, scheduler):
             return None
         state.step += 1
         if state.step >= len(state.timesteps):
@@ -106,28 +119,37 @@ class watch_steps:
         )
 
     def _after(self, given, x0, result):
-        """After it: what the pipeline gets instead of `result`, a tuple or an output object."""
-        found = result[0] if isinstance(result, tuple) else result.prev_sample
+        """After it: return what the pipeline gets for `result`, a tuple or an output object."""
+        prev_sample = result[0] if isinstance(result, tuple) else result.prev_sample
         if x0 is not None:
-            new = self._on_step(self.state.step, _number(given["timestep"]), x0, found)
-            found = found if new is None else new
+            timestep = _number(given["timestep"])
+            replacement = self._on_step(self.state.step, timestep, x0, prev_sample)
+            if replacement is not None:
+                prev_sample = replacement
         if isinstance(result, tuple):
-            return tuple(map(self._called, (found, *result[1:])))
-        result.prev_sample = found
+            return tuple(map(self._called, (prev_sample, *result[1:])))
+        result.prev_sample = prev_sample
         for name in list(result):
             setattr(result, name, self._called(result[name]))
         return result
 
     def _called(self, tensor):
-        return tensor if self._on_call is None or tensor is None else self._on_call(tensor)
+        if self._on_call is None or tensor is None:
+            return tensor
+        return self._on_call(tensor)
 
 
 class X0Recorder(watch_steps):
-    """Records a sampling: x0 of all its denoising steps, as float32 on the CPU, and their
-    timesteps.
+    """Keeps x0 of all denoising steps of a sampling in memory, on the CPU. A context manager.
 
-    unpack: what makes [B, C, F, h, w] of the scheduler's tensors (lvd.x0.layouts); None: they are
-    that already.
+    Args:
+        scheduler: a scheduler of diffusers.
+        unpack: function that makes [B, C, F, h, w] of the scheduler's tensors, such as
+            `lvd.x0.layouts.find_layout(pipe).unpack`; None: they have that shape already.
+
+    Attributes:
+        x0: [B, S, C, F, h, w], float32 (or wider).
+        timesteps: [S], the timestep of each denoising step.
     """
 
     def __init__(self, scheduler, unpack=None):
@@ -135,26 +157,29 @@ class X0Recorder(watch_steps):
         self._unpack = unpack
 
     def __enter__(self):
-        self._steps, self.timesteps = [], []
+        self._steps = []
+        self.timesteps = []
         return super().__enter__()
 
     def _record(self, step, timestep, x0, prev_sample):
-        self._steps.append((self._unpack(x0) if self._unpack else x0).to("cpu", copy=True))
+        clips = self._unpack(x0) if self._unpack else x0
+        self._steps.append(clips.to("cpu", copy=True))
         self.timesteps.append(timestep)
 
     @property
     def x0(self):
-        """[B, S, C, F, h, w]"""
+        """x0 of all steps, [B, S, C, F, h, w]."""
         return torch.stack(self._steps, 1)
 
 
 def _watched(cls, watch):
-    """The scheduler's class with a step that tells `watch`: a class, not a function on the
-    instance, so that a copy of the instance steps itself and not the original."""
-    from functools import wraps
-    from inspect import signature
+    """The scheduler's class with a `step` that tells `watch`.
 
-    parameters, state = signature(cls.step), watch.state
+    It is a class, not a function on the instance: a copy of the instance then steps itself and not
+    the original.
+    """
+    parameters = signature(cls.step)
+    state = watch.state
 
     @wraps(cls.step)
     def step(self, *args, **kwargs):
@@ -166,23 +191,20 @@ def _watched(cls, watch):
 
     @wraps(cls.set_timesteps)
     def set_timesteps(self, *args, **kwargs):
-        found = cls.set_timesteps(self, *args, **kwargs)
+        result = cls.set_timesteps(self, *args, **kwargs)
         if state.active:
             watch._begin(self)
-        return found
+        return result
 
-    return type(
-        cls.__name__,
-        (cls,),
-        {
-            "step": step,
-            "set_timesteps": set_timesteps,
-            "__module__": cls.__module__,
-            "__qualname__": cls.__qualname__,
-            "__doc__": cls.__doc__,
-            WATCH: watch,
-        },
-    )
+    members = {
+        "step": step,
+        "set_timesteps": set_timesteps,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        WATCH: watch,
+    }
+    return type(cls.__name__, (cls,), members)
 
 
 def _number(timestep):
