@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from lvd.data.sources import KINDS
-from lvd.data.transforms import fit_clips
 from lvd.utils.files import raw_bytes
 
 HOLD = 4 << 30  # bytes of float16 clips kept in memory; more are read anew for each mini-batch
@@ -32,9 +31,7 @@ class StepReader:
         for kind, wanted in rows.items():
             held = self._held[kind]
             if missing := [row for row in wanted if row not in held]:
-                data = self.source.read(
-                    kind, missing, self.step, lambda clips: fit_clips(self.config, clips)
-                )
+                data = self.source.read(kind, missing, self.step, self.config)
                 held.update(zip(missing, data))
 
     def read(self, rows):
@@ -120,9 +117,7 @@ class AllClips:
             places = [place for place, (of, _) in enumerate(chosen) if of == kind]
             if places:
                 rows = [chosen[place][1] for place in places]
-                clips = self.source.read(
-                    kind, rows, step, lambda clips: fit_clips(self.config, clips)
-                )
+                clips = self.source.read(kind, rows, step, self.config)
                 for place, clip in zip(places, clips):
                     found[place] = clip
         return torch.stack(found)

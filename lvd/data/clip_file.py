@@ -48,7 +48,14 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
 
 def read_clip(path, representation=None):
     """A clip as a float32 tensor: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] in
-    [0, 1].
+    [0, 1]; see `read_stored`."""
+    clip = read_stored(path, representation)
+    return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
+
+
+def read_stored(path, representation=None):
+    """A clip as its file holds it: latent [C, F, h, w], rgb [3, F, h, w], or video uint8 [3, F, H,
+    W].
 
     InputError when the file is truncated, empty or something else, or no clip of that
     `representation` (None: any): an unreadable clip is never skipped.
@@ -57,7 +64,7 @@ def read_clip(path, representation=None):
     if path.suffix == ".mp4":
         from lvd.utils.video import read_mp4
 
-        return from_uint8(torch.from_numpy(read_mp4(path)).permute(3, 0, 1, 2))
+        return torch.from_numpy(read_mp4(path)).permute(3, 0, 1, 2)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)
@@ -77,7 +84,7 @@ def read_clip(path, representation=None):
             kind
         ]
         raise InputError(f"{path}: a {kind} clip {shape} is needed, found {found}")
-    return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
+    return clip
 
 
 def _is(clip, representation):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lvd.data.clip_file import folder_representation, list_clips, read_clip
+from lvd.data.clip_file import folder_representation, list_clips, read_stored
 from lvd.data.clip_folders import (
     NORMAL,
     dataset_groups,
@@ -27,7 +27,7 @@ from lvd.data.clip_folders import (
     need_built,
 )
 from lvd.data.identity import MADE_BY, rgb_identity
-from lvd.data.transforms import from_uint8, to_uint8
+from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
 from lvd.utils.files import load_yaml, sha256
 from lvd.x0.file import open_x0_file
@@ -47,17 +47,25 @@ class Source:
     label_file = None  # path of the label file, when the source knows it
     labelled_by = None  # what to call the place that tells made_by["label_sha256"]
     sampling = {}
+    decode = None  # latents → clips, where clips are made of recorded latents
 
-    def read(self, kind, rows, step, fit=None):
-        """float16 [N, C, F, h, w] of the clips of `rows`, in their order (N >= 1).
+    def read(self, kind, rows, step, model=None):
+        """Read clips, in the order of their rows.
 
-        fit: applied to the clips [n, C, F, h, w] before they are rounded, as to a model's size: so
-        large videos are never held at theirs.
+        Args:
+            kind: "unsafe" or "normal".
+            rows: one or more.
+            step: number of a denoising step.
+            model: the VideoMAEConfig whose frames and size the clips get: so large videos are never
+                held at theirs. None: the clips as they are.
+
+        Returns:
+            float16 [N, C, F, h, w].
         """
         data, start = None, 0
-        for clips, names in self._parts(kind, rows, step):
-            self._check(clips, names)
-            clips = (fit(clips) if fit else clips).half()
+        spec = ClipSpec(self.representation, self.decode, model)
+        for part, names in self._parts(kind, rows, step):
+            clips = prepare_clips(part, spec, lambda clips, names=names: self._check(clips, names))
             if data is None:
                 data = torch.empty(len(rows), *clips.shape[1:], dtype=torch.float16)
             data[start : start + len(clips)] = clips
@@ -78,7 +86,7 @@ class Source:
                 f"{names(0)}: clip of shape {list(clips.shape[1:])}, the others have "
                 f"{list(self.shape)}"
             )
-        _need_finite(clips, names)
+        need_finite(clips, names)
 
 
 class _Folders(Source):
@@ -120,7 +128,8 @@ class _Folders(Source):
         for row in rows:
             if row not in paths:
                 raise InputError(f"{self.place(kind, step)}: no clip of row {row}; {self.advice}")
-            yield read_clip(paths[row], self.representation)[None], lambda _, path=paths[row]: path
+            clip = read_stored(paths[row], self.representation)
+            yield clip[None], lambda _, path=paths[row]: path
 
 
 class FolderClips(_Folders):
@@ -314,31 +323,19 @@ class RecordedClips(Source):
         )
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            clips = torch.stack([tensor[row, step] for row in part])
+            x0 = torch.stack([tensor[row, step] for row in part])
 
             def name(k, part=part):
                 return f"{self.paths[kind]}: row {part[k]}, step {step}"
 
             if self.decode:
-                _need_finite(clips, name)
-                clips = self.decode(clips.float())
-            yield (
-                from_uint8(to_uint8(clips)) if self.representation == "video" else clips.half(),
-                name,
-            )
+                need_finite(x0, name)
+            yield x0, name
 
     def _tensor(self, kind):
         if kind not in self._files:
             self._files[kind] = open_x0_file(self.paths[kind])
         return self._files[kind].tensor
-
-
-def _need_finite(clips, names):
-    if not all(
-        map(torch.isfinite, clips.aminmax())
-    ):  # which NaN passes through: ten times as fast as looking at each
-        bad = next(k for k, clip in enumerate(clips) if not torch.isfinite(clip).all())
-        raise InputError(f"{names(bad)}: holds values that are not finite")
 
 
 def _normal_folder(data_dir, normal_dir):

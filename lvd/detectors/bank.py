@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lvd.data.identity import need_same_recordings, need_same_rgb
-from lvd.data.transforms import fit_clips
+from lvd.data.transforms import resize_clips
 from lvd.detectors.calibration import IDENTITY, Calibration, from_dict, raw_threshold
 from lvd.detectors.detector import (
     ARGMAX,
@@ -268,7 +268,7 @@ class _Step:
         model, weights, mean, std = self._stacked()
         found = []
         for part in clips.split(batch_size):
-            fitted = fit_clips(model.config, part.to(self.device)).float()
+            fitted = resize_clips(part.to(self.device), model.config).float()
             inputs = ((fitted - mean) / std).transpose(2, 3)  # [G, N, F, C, H, W]
             found.append(
                 torch.vmap(lambda w, x: torch.func.functional_call(model, w, (x,)).logits)(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lvd.data.transforms import fit_clips
+from lvd.data.transforms import resize_clips
 from lvd.detectors.calibration import IDENTITY, Calibration, from_dict, to_dict
 from lvd.detectors.videomae import (
     BASE_MODEL,
@@ -117,7 +117,7 @@ def predict(detector, clips, batch_size=64):
     detector.model.eval()
     scores = []
     for part in clips.split(batch_size):
-        inputs = normalise(detector, fit_clips(detector.model.config, part.to(device)))
+        inputs = normalise(detector, resize_clips(part.to(device), detector.model.config))
         scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
     return torch.cat(scores) if scores else torch.zeros(0)
 

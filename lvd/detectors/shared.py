@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lvd.data.transforms import fit_clips
+from lvd.data.transforms import resize_clips
 from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
 from lvd.detectors.videomae import CONFIG_KEYS, empty_model
@@ -144,7 +144,7 @@ def predict_shared(detector, step, clips, batch_size=64):
     found = []
     for part in clips.split(batch_size):
         at = torch.full((len(part),), detector.at(step), device=device)
-        inputs = normalise(detector, fit_clips(detector.net.config, part.to(device)), at)
+        inputs = normalise(detector, resize_clips(part.to(device), detector.net.config), at)
         found.append(detector.net(inputs, at).float().sigmoid().cpu())
     return torch.cat(found) if found else torch.zeros(0, len(detector.categories))
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from lvd.data.sources import KINDS
-from lvd.data.transforms import fit_clips
 from lvd.detectors.bank import SHARED, FolderBank, load_bank
 from lvd.detectors.detector import detector_path
 from lvd.errors import InputError
@@ -91,11 +90,10 @@ def score_rows(bank, source, kind, rows, step):
     """Raw probabilities [N, G] of the clips of `rows` (one or more) of one step: each is read and
     brought to the detectors' size once. InputError for a detector whose answers are not finite: it
     would count as one that says "normal"."""
-    config = bank.input_config(step)
-    fit = None if config is None else lambda clips: fit_clips(config, clips)
+    model = bank.input_config(step)
     scores = torch.cat(
         [
-            bank.score(step, source.read(kind, rows[start : start + CHUNK], step, fit))
+            bank.score(step, source.read(kind, rows[start : start + CHUNK], step, model))
             for start in range(0, len(rows), CHUNK)
         ]
     )

@@ -179,9 +179,9 @@ def test_a_reader_reads_each_clip_once(world):
     class Counting(RecordedClips):
         seen = []
 
-        def read(self, kind, rows, step, fit=None):
+        def read(self, kind, rows, step, model=None):
             self.seen += [(kind, row, step) for row in rows]
-            return super().read(kind, rows, step, fit)
+            return super().read(kind, rows, step, model)
 
     source = Counting(
         *(world.root / kind / "pred_x0.pth" for kind in ("unsafe", "normal")),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from lvd.data.transforms import fit_clips
+from lvd.data.transforms import resize_clips
 from lvd.detectors.detector import (
     build_detector,
     fit_normalisation,
@@ -68,8 +68,8 @@ def test_normalisation_is_of_the_channels():
 def test_frames_are_sampled_evenly():
     config = VideoMAEConfig(num_channels=1, num_frames=4, image_size=2)
     clip = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 1, 8, 2, 2)
-    assert fit_clips(config, clip)[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
-    assert fit_clips(config, clip[:, :, :2])[0, 0, :, 0, 0].tolist() == [0, 0, 1, 1]
+    assert resize_clips(clip, config)[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
+    assert resize_clips(clip[:, :, :2], config)[0, 0, :, 0, 0].tolist() == [0, 0, 1, 1]
 
 
 def test_a_batch_scores_like_single_clips_and_like_the_bare_model():
