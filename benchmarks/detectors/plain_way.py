@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from lvd.data.clip_file import list_clips, read_clip
 from lvd.data.clip_folders import NORMAL, group_name, unsafe_clips
-from lvd.data.transforms import resize_clips
+from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import build_detector
 from lvd.detectors.videomae import BASE_MODEL, IMAGENET
 
@@ -89,9 +89,8 @@ def probability(model, path, device):
 
 def read(model, path):
     """One mp4 as the network's input [F, 3, H, W], normalised as VideoMAE is."""
-    clip = resize_clips(read_clip(path)[None], model.config)[0].float()
-    mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in IMAGENET)
-    return ((clip - mean) / std).transpose(0, 1)
+    clip = resize_clips(read_clip(path)[None], model.config)[0]
+    return normalise(clip, *IMAGENET).transpose(0, 1)
 
 
 def network(size, shape, base_model):

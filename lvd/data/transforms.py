@@ -104,6 +104,24 @@ def resize_clips(clips, config):
     return clips
 
 
+def normalise(clips, mean, std, at=None):
+    """Subtract a mean and divide by a standard deviation, each of one channel.
+
+    Args:
+        clips: [..., C, F, H, W].
+        mean, std: numbers [..., C] (lists or tensors), whose leading dimensions broadcast.
+        at: positions [N] in mean and std [S, C] of the clips [N, C, F, H, W]. None: as they stand.
+
+    Returns:
+        float32 [..., C, F, H, W].
+    """
+    mean = torch.as_tensor(mean, dtype=torch.float32, device=clips.device)
+    std = torch.as_tensor(std, dtype=torch.float32, device=clips.device)
+    if at is not None:
+        mean, std = mean[at], std[at]
+    return (clips.float() - mean[..., None, None, None]) / std[..., None, None, None]
+
+
 def input_size(config):
     """(height, width) that a model takes, of its VideoMAEConfig."""
     size = config.image_size

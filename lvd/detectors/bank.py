@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lvd.data.identity import need_same_recordings, need_same_rgb
-from lvd.data.transforms import resize_clips
+from lvd.data.transforms import input_size, normalise, resize_clips
 from lvd.detectors.calibration import IDENTITY, Calibration, from_dict, raw_threshold
 from lvd.detectors.detector import (
     ARGMAX,
@@ -268,8 +268,8 @@ class _Step:
         model, weights, mean, std = self._stacked()
         found = []
         for part in clips.split(batch_size):
-            fitted = resize_clips(part.to(self.device), model.config).float()
-            inputs = ((fitted - mean) / std).transpose(2, 3)  # [G, N, F, C, H, W]
+            resized = resize_clips(part.to(self.device), model.config)
+            inputs = normalise(resized, mean, std).transpose(2, 3)  # [G, N, F, C, H, W]
             found.append(
                 torch.vmap(lambda w, x: torch.func.functional_call(model, w, (x,)).logits)(
                     weights, inputs
@@ -279,7 +279,7 @@ class _Step:
 
     def _stacked(self):
         """(a model without its own weights, all weights [G, ...], means and standard deviations [G,
-        1, C, 1, 1, 1])"""
+        1, C])"""
         if self._stack is None:
             weights = torch.func.stack_module_state(
                 [detector.model for detector in self.detectors]
@@ -293,7 +293,7 @@ class _Step:
                 {key: value.detach() for key, value in weights.items()},
                 *(
                     torch.tensor([getattr(d, key) for d in self.detectors], device=self.device)[
-                        :, None, :, None, None, None
+                        :, None
                     ]
                     for key in ("mean", "std")
                 ),
@@ -393,9 +393,4 @@ def _small(network):
 
 
 def _input(config):
-    size = config.image_size
-    return (
-        config.num_channels,
-        config.num_frames,
-        tuple(size) if isinstance(size, (list, tuple)) else (size, size),
-    )
+    return config.num_channels, config.num_frames, input_size(config)

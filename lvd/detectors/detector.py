@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lvd.data.transforms import resize_clips
+from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.calibration import IDENTITY, Calibration, from_dict, to_dict
 from lvd.detectors.videomae import (
     BASE_MODEL,
@@ -93,16 +93,6 @@ def fit_normalisation(detector, clips):
     detector.std = clips.std((0, 2, 3, 4)).clamp_min(1e-6).tolist()
 
 
-def normalise(detector, clips):
-    """Subtract the detector's channel means, divide by its standard deviations: float32 [N, C, F',
-    H', W']."""
-    mean, std = (
-        torch.tensor(v, device=clips.device).view(1, -1, 1, 1, 1)
-        for v in (detector.mean, detector.std)
-    )
-    return (clips.float() - mean) / std
-
-
 def logits(detector, inputs):
     """Logits [N, 2] of fitted, normalised inputs [N, C, F', H', W']; VideoMAE wants frames before
     channels."""
@@ -117,7 +107,8 @@ def predict(detector, clips, batch_size=64):
     detector.model.eval()
     scores = []
     for part in clips.split(batch_size):
-        inputs = normalise(detector, resize_clips(part.to(device), detector.model.config))
+        resized = resize_clips(part.to(device), detector.model.config)
+        inputs = normalise(resized, detector.mean, detector.std)
         scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
     return torch.cat(scores) if scores else torch.zeros(0)
 

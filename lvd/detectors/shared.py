@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lvd.data.transforms import resize_clips
+from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
 from lvd.detectors.videomae import CONFIG_KEYS, empty_model
@@ -127,14 +127,6 @@ def build_shared(
     )
 
 
-def normalise(detector, clips, at):
-    """float32 [N, C, F', H', W'] of fitted clips of the steps at positions `at` [N]."""
-    mean, std = (
-        v.to(clips.device)[at].view(len(at), -1, 1, 1, 1) for v in (detector.mean, detector.std)
-    )
-    return (clips.float() - mean) / std
-
-
 @torch.inference_mode()
 def predict_shared(detector, step, clips, batch_size=64):
     """Probability of unsafe by every category, float32 [N, G] on the CPU, of clips [N, C, F, H, W]
@@ -144,7 +136,8 @@ def predict_shared(detector, step, clips, batch_size=64):
     found = []
     for part in clips.split(batch_size):
         at = torch.full((len(part),), detector.at(step), device=device)
-        inputs = normalise(detector, resize_clips(part.to(device), detector.net.config), at)
+        resized = resize_clips(part.to(device), detector.net.config)
+        inputs = normalise(resized, detector.mean, detector.std, at)
         found.append(detector.net(inputs, at).float().sigmoid().cpu())
     return torch.cat(found) if found else torch.zeros(0, len(detector.categories))
 

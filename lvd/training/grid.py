@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lvd.data.clip_cache import StepReader
+from lvd.data.transforms import normalise
 from lvd.detectors.calibration import fit_calibration
 from lvd.detectors.detector import build_detector, fit_normalisation, predict
 from lvd.detectors.stacked import StackedDetectors
@@ -159,13 +160,11 @@ def _inputs(detectors, data, device):
     """Function of places in the data, [K, B], to those clips, normalised: float32 [K, B, C, F, H,
     W] on `device`."""
     mean, std = (
-        torch.tensor([getattr(detector, name) for detector in detectors], device=device)[
-            :, None, :, None, None, None
-        ]
+        torch.tensor([getattr(detector, name) for detector in detectors], device=device)[:, None]
         for name in ("mean", "std")
     )
     each = torch.arange(len(detectors), device=data.device)[:, None]
-    return lambda places: (data[each, places.to(data.device)].to(device).float() - mean) / std
+    return lambda places: normalise(data[each, places.to(data.device)].to(device), mean, std)
 
 
 def _placed(data, device):

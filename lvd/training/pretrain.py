@@ -7,6 +7,7 @@ learns what lets a small decoder fill them in. Clips of all steps take part, hel
 
 import torch
 
+from lvd.data.transforms import input_size, normalise
 from lvd.detectors.detector import build_detector
 from lvd.detectors.pretrained import FORMAT, PRETRAINED, load_pretrained_file
 from lvd.detectors.videomae import CONFIG_KEYS
@@ -54,10 +55,7 @@ class PretrainRun(ResumableRun):
         )
 
     def _loss(self, videos, at, clips, generator):
-        mean, std = (
-            v.to(self.device)[at].view(len(at), -1, 1, 1, 1) for v in (self.mean, self.std)
-        )
-        inputs = self._augmented((clips.float() - mean) / std, generator)
+        inputs = self._augmented(normalise(clips, self.mean, self.std, at), generator)
         hidden = tube_mask(self.net.config, len(inputs), self.settings["mask"], generator)
         return self.net(inputs.transpose(1, 2), hidden.to(self.device)).loss
 
@@ -121,12 +119,8 @@ def build_pretraining(size, clip_shape, representation, seed, dropout=0.0, base_
 def tube_mask(config, clips, share, generator):
     """Boolean [N, tokens], True where a token is hidden: the same places of the picture in all
     frames of a clip."""
-    size = (
-        config.image_size
-        if isinstance(config.image_size, (list, tuple))
-        else (config.image_size,) * 2
-    )
-    places = (size[0] // config.patch_size) * (size[1] // config.patch_size)
+    height, width = input_size(config)
+    places = (height // config.patch_size) * (width // config.patch_size)
     return random_mask(places, clips, share, generator).repeat(
         1, config.num_frames // config.tubelet_size
     )

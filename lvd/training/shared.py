@@ -6,15 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lvd.data.transforms import normalise
 from lvd.detectors.bank import SHARED
 from lvd.detectors.calibration import fit_calibration, to_dict
-from lvd.detectors.shared import (
-    build_shared,
-    load_shared_file,
-    normalise,
-    predict_shared,
-    save_shared,
-)
+from lvd.detectors.shared import build_shared, load_shared_file, predict_shared, save_shared
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
 from lvd.training.augment import random_mask
@@ -84,7 +79,7 @@ class SharedRun(ResumableRun):
         self.detector.mean, self.detector.std = self.mean, self.std
 
     def _loss(self, videos, at, clips, generator):
-        inputs = self._augmented(normalise(self.detector, clips, at), generator)
+        inputs = self._augmented(normalise(clips, self.mean, self.std, at), generator)
         hidden = random_mask(
             self.net.videomae.embeddings.num_patches, len(inputs), self.settings["mask"], generator
         )

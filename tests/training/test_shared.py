@@ -19,8 +19,9 @@ from lvd.data.clip_cache import AllClips, statistics
 from lvd.data.clip_file import clip_path, read_clip
 from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
+from lvd.data.transforms import normalise
 from lvd.detectors.bank import load_bank
-from lvd.detectors.shared import build_shared, load_shared, normalise, predict_shared
+from lvd.detectors.shared import build_shared, load_shared, predict_shared
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold
 from lvd.training.shared import SharedRun, loss_weights, rows_for_all, split_rows, weighted_loss
@@ -165,7 +166,7 @@ def test_statistics_are_those_of_each_step(world):
     assert not torch.allclose(model.mean[0], model.mean[2], atol=0.05)
     clips = torch.randn(2, 4, 4, 4, 4)
     for clip, at, found in zip(
-        clips, (2, 0), normalise(model, clips, torch.tensor([2, 0])), strict=True
+        clips, (2, 0), normalise(clips, model.mean, model.std, torch.tensor([2, 0])), strict=True
     ):
         wanted = (clip - model.mean[at][:, None, None, None]) / model.std[at][:, None, None, None]
         assert torch.allclose(found, wanted, atol=1e-6)
