@@ -67,6 +67,7 @@ def work(args):
     import torch
 
     from lvd.data.rgb import SD1, Fit, LatentToRGB, save_rgb
+    from lvd.data.transforms import need_finite
     from lvd.x0.file import open_x0_file
     from MagicTime.utils.clip_sources import Decoder, model_paths
 
@@ -95,15 +96,16 @@ def work(args):
     frames = draw_frames(files, rows, args.frames, args.seed)
     fit = Fit()
     for part in progress(range(0, len(frames), PART), "frames", unit="part"):
+
+        def name_of(number, part=part):
+            k, row, step, _ = frames[part + number]
+            return f"{files[k].path}: row {row}, step {step}"
+
         latents = [
             files[k].tensor[row, step, :, frame].float()
             for k, row, step, frame in frames[part : part + PART]
         ]
-        for (k, row, step, _), found in zip(frames[part:], latents):
-            if not torch.isfinite(found).all():
-                raise InputError(
-                    f"{files[k].path}: row {row}, step {step}: holds values that are not finite"
-                )
+        need_finite(torch.stack(latents), name_of)
         latents = torch.stack(latents, 1)[
             None
         ]  # as one clip [1, C, n, h, w]: they are decoded together

@@ -16,7 +16,7 @@ from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.config import ROOT
+from lvd.utils.config import ROOT, first_difference, shorten
 from lvd.utils.files import save_yaml, sha256
 from lvd.x0.file import open_x0_file
 
@@ -106,19 +106,18 @@ def _normal_rows(settings):
     )
 
 
-def _need_same(path, found, planned):
+def _need_same(path, saved, planned):
     """A split under trained detectors must not change in silence."""
-    for key in ("seed", "fraction", "label_sha256", "normal_rows", "unsafe", "normal"):
-        before, now = _short(getattr(found, key)), _short(getattr(planned, key))
-        if getattr(found, key) != getattr(planned, key):
-            raise InputError(
-                f"{path}: made with other settings, {key} {before} there and {now} now; give "
-                "another --save_path, or delete it together with the detectors trained with it"
-            )
-
-
-def _short(value):
-    return f"({len(value)} rows)" if isinstance(value, list) else repr(value)
+    keys = ("seed", "fraction", "label_sha256", "normal_rows", "unsafe", "normal")
+    before = {key: getattr(saved, key) for key in keys}
+    difference = first_difference(before, {key: getattr(planned, key) for key in keys})
+    if difference:
+        key, there, now = difference
+        raise InputError(
+            f"{path}: made with other settings, {key} {shorten(there)} there and {shorten(now)} "
+            "now; give another --save_path, or delete it together with the detectors trained with "
+            "it"
+        )
 
 
 def main(argv=None):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lvd.data.clip_file import clip_path, link_clip, list_clips, read_clip, write_clip
+from lvd.data.transforms import need_finite
 from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
 
@@ -85,11 +86,9 @@ class ClipWriter:
             latents = self.x0.tensor[row, chunk].to(
                 torch.float32 if self.decode else torch.float16
             )  # [n, C, F, h, w]
-            if not torch.isfinite(latents).all():
-                raise InputError(
-                    f"{self.x0.path}: row {row} has values that are not finite (from step "
-                    f"{chunk[0]})"
-                )
+            need_finite(
+                latents, lambda k, steps=chunk: f"{self.x0.path}: row {row}, step {steps[k]}"
+            )
             clips = self.decode(latents) if self.decode else latents
             for step, clip in zip(chunk, clips, strict=True):
                 written += self._place(paths[step], clip)

@@ -2,42 +2,53 @@
 
 from lvd.data.split import need_label_file
 from lvd.errors import InputError
+from lvd.utils.config import first_difference
 
 MADE_BY = ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")
 
 
 def rgb_identity(numbers):
-    """What identifies clips besides their recordings: the matrix (`LatentToRGB.numbers`) of rgb
-    ones."""
+    """Return what else identifies rgb clips: {"rgb_matrix": `LatentToRGB.numbers`}, {} for None."""
     return {"rgb_matrix": numbers} if numbers else {}
 
 
 def need_same_recordings(where, before, now, advice):
-    """InputError when clips were made of other recordings, whose rows mean other videos.
+    """Refuse clips of other recordings, whose rows mean other videos.
 
-    before, now: `made_by` of two sets of clips; what either does not know is taken for the same.
+    Args:
+        where: path of what was trained on the clips `before`.
+        before, now: `made_by` of two sets of clips; what either does not know counts as the same.
+        advice: what the message tells the user to do.
+
+    Raises:
+        InputError: they differ.
     """
-    for key in MADE_BY[1:]:
-        there, here = before.get(key), now.get(key)
-        if there and here and there != here:
-            raise InputError(
-                f"{where}: trained on other recordings than the clips here ({key} {there[:12]}... "
-                f"there, {here[:12]}... now), whose rows mean other videos; {advice}"
-            )
+    difference = _known_difference(before, now, MADE_BY[1:])
+    if difference:
+        key, there, here = difference
+        raise InputError(
+            f"{where}: trained on other recordings than the clips here ({key} {there[:12]}... "
+            f"there, {here[:12]}... now), whose rows mean other videos; {advice}"
+        )
 
 
 def need_same_labels(eval_path, split, source):
-    """InputError when eval.pth was drawn from another label file than the source's clips: see
-    `need_label_file`."""
+    """Refuse an eval.pth that was drawn from another label file than that of the source's clips.
+
+    See `need_label_file`.
+    """
     need_label_file(eval_path, split, source.made_by.get("label_sha256"), source.labelled_by)
 
 
 def need_same_rgb(where, before, now):
-    """InputError when frames were made with another rgb_matrix. before, now: as of
-    `need_same_recordings`."""
-    there, here = before.get("rgb_matrix"), now.get("rgb_matrix")
-    if there and here and there != here:
+    """Refuse frames that were made with another rgb_matrix; arguments as of `need_same_recordings`."""
+    if _known_difference(before, now, ["rgb_matrix"]):
         raise InputError(
             f"{where}: trained on frames of another rgb_matrix than the clips here; use that one, "
             "or train it again"
         )
+
+
+def _known_difference(before, now, keys):
+    known = [key for key in keys if before.get(key) and now.get(key)]
+    return first_difference({key: before[key] for key in known}, {key: now[key] for key in known})

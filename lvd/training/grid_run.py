@@ -36,7 +36,7 @@ from lvd.training.grid import (
     train_detectors,
 )
 from lvd.training.recipes import NOT_IDENTITY
-from lvd.utils.config import brief, versions
+from lvd.utils.config import need_same_training, versions
 from lvd.utils.files import atomic
 from lvd.utils.processes import Processes
 
@@ -144,12 +144,7 @@ class TrainRun:
             return False
         found = load_file(path, mmap=True)
         about = {"representation": found.get("representation"), **found.get("about", {})}
-        for key, value in _identity(job, group).items():
-            if about.get(key) != value:
-                raise InputError(
-                    f"{path}: trained with another {key} ({brief(about.get(key), value)}); use "
-                    "another --save_dir or delete it"
-                )
+        need_same_training(path, about, _identity(job, group))
         self.rows[group, job.step] = _metrics_row(about)
         return True
 

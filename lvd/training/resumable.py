@@ -14,7 +14,7 @@ from lvd.evaluation.figures import save_curve_figure
 from lvd.training.augment import augment, draw_augmentation
 from lvd.training.loop import decay
 from lvd.training.recipes import NOT_IDENTITY
-from lvd.utils.config import brief
+from lvd.utils.config import need_same_training
 from lvd.utils.files import load_torch, save_csv, save_torch
 from lvd.utils.processes import one_thread
 
@@ -231,12 +231,7 @@ class ResumableRun:
         return found
 
     def _need_same(self, before, path):
-        for key, value in self.identity.items():
-            if before.get(key) != value:
-                raise InputError(
-                    f"{path}: trained with another {key} ({brief(before.get(key), value)}); use "
-                    "another --save_dir or delete it"
-                )
+        need_same_training(path, before, self.identity)
 
     def _save_state(self):
         save_torch(

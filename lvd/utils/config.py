@@ -151,37 +151,62 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
                 f"{path}: not the config that made this folder (a {type(before).__name__}); use "
                 "another folder or delete this one"
             )
-        for key in sorted(set(before) | set(config), key=str):
-            if key not in ignore and before.get(key) != config.get(key):
-                name, there, now = _first_difference(key, before.get(key), config.get(key))
-                raise InputError(
-                    f"{path}: this folder was made with {name}={there!r}, now it is {now!r}; use "
-                    "another folder or delete this one"
-                )
+        difference = first_difference(before, config, ignore)
+        if difference:
+            key, there, now = difference
+            raise InputError(
+                f"{path}: this folder was made with {key}={there!r}, now it is {now!r}; use "
+                "another folder or delete this one"
+            )
         return
     save_yaml(config, path)
 
 
-def _first_difference(name, before, now):
-    """("guard.eta", 5, 10): the first key at which two values differ, within mappings, and what
-    they have there."""
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return name, before, now
-    key = next(
-        (key for key in sorted(set(before) | set(now), key=str) if before.get(key) != now.get(key)),
-        None,
-    )
-    if key is None:  # one has a key with nothing in it, the other has not
-        return name, before, now
-    return _first_difference(f"{name}.{key}", before.get(key), now.get(key))
+def first_difference(before, now, ignore=()):
+    """Find the first key at which two mappings differ, within mappings of them too.
+
+    A key that is missing counts as None.
+
+    Args:
+        before, now: mappings.
+        ignore: keys that may differ, at every depth.
+
+    Returns:
+        ("guard.eta", 5, 10), the key and its two values, or None when the mappings agree. Keys are
+        compared in the order of `now`, then of `before`.
+    """
+    for key in [*now, *(key for key in before if key not in now)]:
+        there, here = before.get(key), now.get(key)
+        if key in ignore or there == here:
+            continue
+        if not isinstance(there, dict) or not isinstance(here, dict):
+            return str(key), there, here
+        within = first_difference(there, here, ignore)
+        if within:
+            return f"{key}.{within[0]}", *within[1:]
+    return None
 
 
-def brief(before, now):
-    """What differs between two values, for a message: of dicts the first key, of lists their
-    lengths."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        key = next((k for k in sorted(set(before) | set(now)) if before.get(k) != now.get(k)), "")
-        if isinstance(now.get(key), list):
-            return f"{key}: {len(before.get(key) or [])} rows there, {len(now[key])} now"
-        return f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
-    return f"{str(before)[:12]} there, {str(now)[:12]} now"
+def need_same_training(path, before, identity):
+    """InputError when what is at `path` was trained otherwise.
+
+    before: what that says about itself; identity: {key: value} that it must agree with.
+    """
+    known = {key: before.get(key) for key in identity}
+    difference = first_difference(known, identity)
+    if difference:
+        name, there, now = difference
+        key, _, inner = name.partition(".")
+        inner = f"{inner}: " if inner else ""
+        raise InputError(
+            f"{path}: trained with another {key} ({inner}{shorten(there)} there, {shorten(now)} "
+            "now); use another --save_dir or delete it"
+        )
+
+
+def shorten(value):
+    """A value for a message: of a long list its length, of another long value its beginning."""
+    text = repr(value)
+    if len(text) <= 80:
+        return text
+    return f"({len(value)} rows)" if isinstance(value, list) else text[:77] + "..."

@@ -15,6 +15,7 @@ import math
 from inspect import signature
 
 from lvd.errors import InputError
+from lvd.utils.config import first_difference
 
 COMPARED = ("latent_shape", "steps", "x0_mode", "scheduler", "timesteps")
 NAMES = {"latent_shape": "latents of shape (C, F, h, w)", "x0_mode": "x0_mode"}
@@ -117,11 +118,11 @@ def _same_timesteps(before, now):
 def _scheduler_difference(before, now):
     if before["class"] != now["class"]:
         return f"scheduler {before['class']}, this sampling has {now['class']}"
-    before = full_scheduler(before)
-    now = full_scheduler(now)
-    for key in sorted(set(before) | set(now)):
-        if before.get(key) != now.get(key):
-            return f"a {now['class']} of {key} {before.get(key)}, this sampling has {now.get(key)}"
+    before, now = full_scheduler(before), full_scheduler(now)
+    difference = first_difference(before, now)
+    if difference:
+        key, there, here = difference
+        return f"a {now['class']} of {key} {there}, this sampling has {here}"
     return None
 
 

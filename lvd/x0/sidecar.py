@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from lvd.errors import InputError
+from lvd.utils.config import first_difference, shorten
 from lvd.utils.files import atomic, load_json
 
 FORMAT = 1
@@ -76,8 +77,14 @@ def need_same_recording(path, planned, ignore):
             "away"
         )
     found = load_sidecar(path)
-    for key in ("shape", "dtype", "meta"):
-        _need_same(sidecar_path(path), found[key], planned[key], key, ignore)
+    made_by = {key: found[key] for key in ("shape", "dtype", "meta")}
+    difference = first_difference(made_by, {key: planned[key] for key in made_by}, ignore)
+    if difference:
+        key, there, now = difference
+        raise InputError(
+            f"{sidecar_path(path)}: made with {key}={shorten(there)}, now it is {shorten(now)}; "
+            "use another folder or move these files away"
+        )
 
 
 class Journal:
@@ -179,26 +186,6 @@ def fold(path, meta):
         save_sidecar({**sidecar, "meta": meta, "rows": rows}, path)
         for journal in there:
             journal.unlink()
-
-
-def _need_same(path, found, planned, name="", ignore=()):
-    """InputError naming the first (nested) key that differs."""
-    if isinstance(found, dict) and isinstance(planned, dict):
-        for key in sorted(set(found) | set(planned)):
-            if key not in ignore:
-                _need_same(
-                    path, found.get(key), planned.get(key), f"{name}.{key}" if name else key, ignore
-                )
-    elif found != planned:
-        raise InputError(
-            f"{path}: made with {name}={_short(found)}, now it is {_short(planned)}; use another "
-            "folder or move these files away"
-        )
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _write_all(file, data):
