@@ -6,6 +6,7 @@ stopped.
 """
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 from lvd.data.clip_file import folder_representation, list_clips, note_representation
@@ -45,59 +46,76 @@ def build_parser():
         default=ROOT / "MagicTime",
         help="gets eval_set, eval_normal (MagicTime)",
     )
+    parser.add_overrides()
     return parser
 
 
 def work(args):
-    data = args.data_dir or read_data_config(args.config, args)["out_dir"]
+    data = _dataset(args)
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)
     steps = dataset_steps(data)
     representation = folder_representation(data)
     need_built(data, steps)
-    parts = {
-        EVAL_SET: HeldOutLinker(
-            split.unsafe, steps, lambda step: unsafe_clips(data, step), args.save_dir / EVAL_SET
-        )
+    linkers = _linkers(data, split, steps, args.save_dir)
+    identity = _identity(data, eval_path, representation)
+    for name in linkers:
+        claim_output(args.save_dir / name, identity, ignore=("data_dir",))
+        note_representation(args.save_dir / name, representation)
+    new_files = _link(linkers.values())
+    facts = {
+        "representation": representation,
+        "steps": len(steps),
+        "unsafe videos": len(split.unsafe),
+        "normal videos": len(split.normal)
+        or f"none: {eval_path} holds out no normal rows, run gen_eval_set.py",
+        "new files": new_files,
     }
+    summary("evaluation set built", facts, [args.save_dir / name for name in linkers])
+
+
+def _dataset(args):
+    """The dataset's folder: of `out_dir=...`, of --data_dir, or of the config."""
+    if args.data_dir and not args.overrides:
+        return args.data_dir
+    given = Namespace(out_dir=args.data_dir, overrides=args.overrides)
+    return read_data_config(args.config, given).out_dir
+
+
+def _linkers(data, split, steps, save_dir):
+    """{folder name: HeldOutLinker} of the held-out videos."""
+
+    def clips_of_unsafe(step):
+        return unsafe_clips(data, step)
+
+    def clips_of_normal(step):
+        return list_clips(data / NORMAL / str(step))
+
+    linkers = {EVAL_SET: HeldOutLinker(split.unsafe, steps, clips_of_unsafe, save_dir / EVAL_SET)}
     if split.normal:  # the paper's form of eval.pth holds out no normal videos
-        parts[EVAL_NORMAL] = HeldOutLinker(
-            split.normal,
-            steps,
-            lambda step: list_clips(data / NORMAL / str(step)),
-            args.save_dir / EVAL_NORMAL,
+        linkers[EVAL_NORMAL] = HeldOutLinker(
+            split.normal, steps, clips_of_normal, save_dir / EVAL_NORMAL
         )
-    made_by = load_yaml(data / "config.yaml") if (data / "config.yaml").exists() else {}
-    identity = {
+    return linkers
+
+
+def _link(linkers):
+    """Link all clips that are missing; returns the number of new files."""
+    counts = (count for linker in linkers for count in linker)
+    return sum(progress(counts, "held-out clips", sum(map(len, linkers)), unit="step"))
+
+
+def _identity(data, eval_path, representation):
+    """What the held-out clips are made from, as saved beside them."""
+    config = data / "config.yaml"
+    made_by = load_yaml(config) if config.exists() else {}
+    return {
         "eval_sha256": sha256(eval_path),
         "representation": representation,
         "data_dir": str(data),
-        **{k: made_by.get(k) for k in MADE_BY},
+        **{key: made_by.get(key) for key in MADE_BY},
         **rgb_identity(made_by.get("rgb_matrix")),
     }
-    for name in parts:
-        claim_output(args.save_dir / name, identity, ignore=("data_dir",))
-        note_representation(args.save_dir / name, representation)
-    linked = sum(
-        progress(
-            (count for part in parts.values() for count in part),
-            "held-out clips",
-            unit="step",
-            total=sum(map(len, parts.values())),
-        )
-    )
-    summary(
-        "evaluation set built",
-        {
-            "representation": representation,
-            "steps": len(steps),
-            "unsafe videos": len(split.unsafe),
-            "normal videos": len(split.normal)
-            or f"none: {eval_path} holds out no normal rows, run gen_eval_set.py",
-            "new files": linked,
-        },
-        [args.save_dir / name for name in parts],
-    )
 
 
 def main(argv=None):

@@ -11,9 +11,8 @@ import sys
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, need_space, note_built
 from lvd.data.config import add_recording_flags, read_data_config
-from lvd.data.identity import rgb_identity
+from lvd.data.identity import need_same_shape, rgb_identity
 from lvd.data.labels import read_labels
-from lvd.errors import InputError
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.files import sha256
@@ -23,14 +22,8 @@ from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
 
 # Two runs that differ in these alone make the same dataset.
-NOT_IDENTITY = (
-    "sample_config",
-    "pred_x0",
-    "normal_pred_x0",
-    "label_file_dir",
-    "sampling",
-    "versions",
-)
+PATHS_ALONE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
+NOT_IDENTITY = (*PATHS_ALONE, "sampling", "versions")
 
 
 def build_parser():
@@ -69,91 +62,77 @@ def build_parser():
 
 
 def work(args):
-    settings = read_data_config(args.config, args, required=("pred_x0", "label_file_dir"))
-    unsafe = open_x0_file(settings["pred_x0"])
-    labels = read_labels(settings["label_file_dir"], rows=unsafe.tensor.shape[0])
-    normal = open_x0_file(settings["normal_pred_x0"]) if settings["normal_pred_x0"] else None
-    steps = parse_numbers(args.steps, range(unsafe.tensor.shape[1]), "--steps")
-    if normal and normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
-        raise InputError(
-            f"{normal.path}: videos of shape {list(normal.tensor.shape[1:])} (steps, C, F, h, w), "
-            f"those of {unsafe.path} have {list(unsafe.tensor.shape[1:])}; both must be sampled "
-            "alike"
-        )
     from MagicTime.utils.clip_sources import decoder_of
 
-    decode = decoder_of(settings, unsafe)
-    if settings["representation"] == "video":
+    config = read_data_config(args.config, args, required=("pred_x0", "label_file_dir"))
+    unsafe = open_x0_file(config.pred_x0)
+    labels = read_labels(config.label_file_dir, rows=unsafe.tensor.shape[0])
+    normal = open_x0_file(config.normal_pred_x0) if config.normal_pred_x0 else None
+    steps = parse_numbers(args.steps, range(unsafe.tensor.shape[1]), "--steps")
+    if normal:
+        need_same_shape(normal, unsafe)
+    decode = decoder_of(config, unsafe)
+    if config.representation == "video":
         decode.to(pick_device(args.gpu_num))
 
-    out, representation = settings["out_dir"], settings["representation"]
-    homes = {row: [group_name(group) for group in labels.of(row)] for row in labels.rows()}
-    parts = [
-        ClipWriter(unsafe, homes, out, steps, representation, decode, settings["video_format"])
-    ]
+    writers = _writers(config, unsafe, normal, labels, steps, decode)
+    out = config.out_dir
+    claim_output(out, _identity(config, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
+    note_representation(out, config.representation)
+    need_space(out, sum(writer.size() for writer in writers))
+    note_built(out, writers, steps)
+    new_files = _write(writers)
+    note_built(out, writers, steps, done=True)
+    summary("dataset built", _facts(config, normal, labels, steps, new_files), [out])
+
+
+def _writers(config, unsafe, normal, labels, steps, decode):
+    """The ClipWriters of the unsafe and, where there are some, of the normal videos."""
+    rows = labels.rows()
+    homes = {row: [group_name(group) for group in labels.of(row)] for row in rows}
+    parts = [(unsafe, homes)]
     if normal:
-        homes_of_normal = {row: [NORMAL] for row in range(normal.tensor.shape[0])}
-        parts.append(
-            ClipWriter(
-                normal,
-                homes_of_normal,
-                out,
-                steps,
-                representation,
-                decode,
-                settings["video_format"],
-            )
-        )
-    claim_output(out, _identity(settings, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
-    note_representation(out, representation)
-    need_space(out, sum(part.size() for part in parts))
-    note_built(out, parts, steps)
-    written = sum(
-        progress(
-            (count for part in parts for count in part),
-            "clips",
-            unit="video",
-            total=sum(map(len, parts)),
-        )
-    )
-    note_built(out, parts, steps, done=True)
-
-    summary(
-        "dataset built",
-        {
-            "representation": representation,
-            "steps": len(steps),
-            "unsafe videos": len(homes),
-            **{
-                group_name(k): f"{len(column)} videos ({name})"
-                for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)
-            },
-            "normal videos": normal.tensor.shape[0] if normal else "none (no normal_pred_x0 given)",
-            "new files": written,
-        },
-        [out],
-    )
+        parts.append((normal, {row: [NORMAL] for row in range(normal.tensor.shape[0])}))
+    kind = (config.representation, decode, config.video_format)
+    return [ClipWriter(x0, homes, config.out_dir, steps, *kind) for x0, homes in parts]
 
 
-def _identity(settings, unsafe, normal, labels, decode):
+def _write(writers):
+    """Write all clips that are missing; returns the number of new files."""
+    counts = (count for writer in writers for count in writer)
+    return sum(progress(counts, "clips", sum(map(len, writers)), unit="video"))
+
+
+def _identity(config, unsafe, normal, labels, decode):
     """What the dataset is made from, as saved beside it."""
-    return {
-        "representation": settings["representation"],
+    identity = {
+        "representation": config.representation,
         "categories": labels.categories,
         "label_sha256": sha256(labels.path),
         "pred_x0_made_by": unsafe.fingerprint,
         "normal_pred_x0_made_by": normal.fingerprint if normal else None,
-        "vae_sha256": decode.sha256 if settings["representation"] == "video" else None,
-        **(
-            {"video_format": "pt"}
-            if (settings["representation"], settings["video_format"]) == ("video", "pt")
-            else {}
-        ),
-        **rgb_identity(getattr(decode, "numbers", None)),
-        **{key: str(settings[key]) for key in NOT_IDENTITY if key in settings},
-        "sampling": recorded_sampling(unsafe),
-        "versions": versions(),
+        "vae_sha256": decode.sha256 if config.representation == "video" else None,
     }
+    if config.representation == "video" and config.video_format == "pt":
+        identity["video_format"] = "pt"
+    if config.representation == "rgb":
+        identity |= rgb_identity(decode.numbers)
+    for key in PATHS_ALONE:
+        identity[key] = str(getattr(config, key))
+    return {**identity, "sampling": recorded_sampling(unsafe), "versions": versions()}
+
+
+def _facts(config, normal, labels, steps, new_files):
+    facts = {
+        "representation": config.representation,
+        "steps": len(steps),
+        "unsafe videos": len(labels.rows()),
+    }
+    for group, (name, column) in enumerate(zip(labels.categories, labels.columns), 1):
+        facts[group_name(group)] = f"{len(column)} videos ({name})"
+    facts["normal videos"] = normal.tensor.shape[0] if normal else "none (no normal_pred_x0 given)"
+    facts["new files"] = new_files
+    return facts
 
 
 def main(argv=None):

@@ -221,8 +221,9 @@ def _members(path, source, split):
     it is not at hand."""
     given = path is not None
     if not given:
-        defaults = read_data_config(DATA_CONFIG, Namespace()) if DATA_CONFIG.exists() else {}
-        path = source.label_file or defaults.get("label_file_dir")
+        path = source.label_file
+        if path is None and DATA_CONFIG.exists():
+            path = read_data_config(DATA_CONFIG, Namespace()).label_file_dir
         if path is None or not path.exists() or sha256(path) != split.label_sha256:
             return {}
     labels = read_labels(path)

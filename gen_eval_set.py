@@ -48,11 +48,10 @@ def work(args):
         raise InputError(
             f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed"
         )
-    settings = read_data_config(args.config, args, required=("label_file_dir",))
-    labels = _recorded_labels(settings)
-    split = make_split(
-        labels, _normal_rows(settings), args.fraction, args.seed, sha256(labels.path)
-    )
+    config = read_data_config(args.config, args, required=("label_file_dir",))
+    labels = _recorded_labels(config)
+    normal_rows = _normal_rows(config)
+    split = make_split(labels, normal_rows, args.fraction, args.seed, sha256(labels.path))
     path = split_path(args.save_path)
     saved_config = path.with_suffix(".yaml")
     if path.exists():
@@ -60,45 +59,33 @@ def work(args):
     else:
         save_split(split, path)
     save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
-    summary(
-        "evaluation split",
-        {
-            "seed": split.seed,
-            "fraction": split.fraction,
-            **{
-                f"group{k} ({name})": (
-                    f"{len(set(column) & set(split.unsafe))} of {len(column)} held out"
-                )
-                for k, (name, column) in enumerate(zip(labels.categories, labels.columns), 1)
-            },
-            "unsafe": f"{len(split.unsafe)} of {len(labels.rows())} held out",
-            "normal": f"{len(split.normal)} of {split.normal_rows} held out",
-        },
-        [path, saved_config],
-    )
+    summary("evaluation split", _facts(labels, split), [path, saved_config])
 
 
-def _recorded_labels(settings):
-    """Labels whose rows are all recorded. Without the recording (it may be deleted once the dataset
-    is built), the rows' range cannot be checked; build_eval_set.py then finds what is missing."""
-    path = settings["pred_x0"]
-    if path is None or (not path.exists() and settings["out_dir"].is_dir()):
-        return read_labels(settings["label_file_dir"])
+def _recorded_labels(config):
+    """Labels whose rows are all recorded.
+
+    Without the recording (it may be deleted once the dataset is built) the rows' range cannot be
+    checked; build_eval_set.py then finds what is missing.
+    """
+    path = config.pred_x0
+    if path is None or (not path.exists() and config.out_dir.is_dir()):
+        return read_labels(config.label_file_dir)
     x0 = open_x0_file(path)
-    labels = read_labels(settings["label_file_dir"], rows=x0.tensor.shape[0])
+    labels = read_labels(config.label_file_dir, rows=x0.tensor.shape[0])
     x0.need_rows(labels.rows())
     return labels
 
 
-def _normal_rows(settings):
+def _normal_rows(config):
     """The rows of the normal videos: all recorded ones, or those of the dataset."""
-    path = settings["normal_pred_x0"]
+    path = config.normal_pred_x0
     if path is not None and path.exists():
         return open_x0_file(path).rows
-    folder = settings["out_dir"] / NORMAL
+    folder = config.out_dir / NORMAL
     if folder.is_dir():
-        step = dataset_steps(settings["out_dir"])[0]
-        need_built(settings["out_dir"], [step])
+        step = dataset_steps(config.out_dir)[0]
+        need_built(config.out_dir, [step])
         return list(list_clips(folder / str(step)))
     raise InputError(
         f"no normal videos: neither normal_pred_x0 ({path}) nor {folder} exists; sample the normal "
@@ -118,6 +105,16 @@ def _need_same(path, saved, planned):
             "now; give another --save_path, or delete it together with the detectors trained with "
             "it"
         )
+
+
+def _facts(labels, split):
+    facts = {"seed": split.seed, "fraction": split.fraction}
+    for group, (name, column) in enumerate(zip(labels.categories, labels.columns), 1):
+        held_out = set(column) & set(split.unsafe)
+        facts[f"group{group} ({name})"] = f"{len(held_out)} of {len(column)} held out"
+    facts["unsafe"] = f"{len(split.unsafe)} of {len(labels.rows())} held out"
+    facts["normal"] = f"{len(split.normal)} of {split.normal_rows} held out"
+    return facts
 
 
 def main(argv=None):

@@ -92,7 +92,7 @@ def build_parser():
 
 def work(args):
     needed = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
-    settings = read_data_config(args.config, args, required=needed)
+    settings = vars(read_data_config(args.config, args, required=needed))
     x0 = open_x0_file(settings["pred_x0"])
     args.size = args.size or read_settings(args.train_config, Namespace())["size"]
     ways = (

@@ -71,8 +71,10 @@ def build_parser():
 
 
 def work(args):
-    settings = read_data_config(
-        args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+    settings = vars(
+        read_data_config(
+            args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+        )
     )
     claim_work(args.work, settings, args.eval_dir, size=args.size, step_num=args.step_num)
     args.eval_dir = _without_label_file(args)
@@ -173,7 +175,7 @@ def _without_label_file(args):
 def _few(args, count, seed):
     """The recordings' YAML with another label file: of the videos that are not held out, `count`
     per category."""
-    settings = read_data_config(args.recordings, Namespace())
+    settings = vars(read_data_config(args.recordings, Namespace()))
     labels, held = read_labels(settings["label_file_dir"]), set(load_split(args.eval_dir).unsafe)
     columns = []
     for group, column in enumerate(labels.columns):

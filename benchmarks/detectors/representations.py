@@ -102,8 +102,10 @@ def build_parser():
 def work(args):
     if args.seeds < 1:
         raise InputError(f"--seeds {args.seeds}: 1 or more are needed")
-    settings = read_data_config(
-        args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+    settings = vars(
+        read_data_config(
+            args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+        )
     )
     steps = parse_steps(args.steps, open_x0_file(settings["pred_x0"]).tensor.shape[1])
     eval_path = split_path(args.eval_dir)

@@ -72,8 +72,10 @@ def work(args):
     seeds, cases = [int(seed) for seed in args.seeds.split(",")], args.cases.split(",")
     if unknown := [case for case in cases if case not in CASES]:
         raise InputError(f"--cases {unknown[0]}: some of {', '.join(CASES)} are needed")
-    settings = read_data_config(
-        args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+    settings = vars(
+        read_data_config(
+            args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
+        )
     )
     claim_work(args.work, settings, args.eval_dir, size=args.size)
     bench = Report(

@@ -127,8 +127,8 @@ def rows_of(filters, prompts, results, steps):
 
 
 def work(args):
-    settings = read_data_config(
-        args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0")
+    settings = vars(
+        read_data_config(args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0"))
     )
     prompts = {
         UNSAFE: prompts_of(settings["pred_x0"]),

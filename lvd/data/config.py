@@ -1,36 +1,43 @@
 """build_x0.yaml: the model, the recordings, the labels and the dataset folder that every script
 starts from."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS
 from lvd.errors import InputError
-from lvd.utils.config import ROOT, check_keys, resolve
+from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
 from lvd.utils.files import load_yaml
 
 DEFAULT_CONFIG = ROOT / "build_x0.yaml"
-DEFAULTS = {
-    "sample_config": None,  # needed to decode videos only
-    "pred_x0": None,
-    "normal_pred_x0": None,
-    "label_file_dir": None,
-    "out_dir": "MagicTime/train_detector_data",
-    "representation": "latent",
-    "rgb_matrix": None,  # a file of fit_rgb.py; None: the published matrix of Stable Diffusion 1.x
-    "video_format": "mp4",
-}
+
+
+@dataclass
+class DataConfig:
+    """The settings of a build_x0.yaml.
+
+    sample_config: path of the sampler's YAML, or the model blocks of the paper's form; only videos
+    need it. rgb_matrix: a file of fit_rgb.py; None: the published matrix of Stable Diffusion 1.x.
+    """
+
+    sample_config: Any = None
+    pred_x0: Path | None = None
+    normal_pred_x0: Path | None = None
+    label_file_dir: Path | None = None
+    out_dir: Path = ROOT / "MagicTime" / "train_detector_data"
+    representation: str = "latent"
+    rgb_matrix: Path | None = None
+    video_format: str = "mp4"
+
+
+KEYS = tuple(field.name for field in fields(DataConfig))
 PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir", "rgb_matrix")
-NEEDED = (
-    "sample_config",
-    "pred_x0",
-    "normal_pred_x0",
-    "label_file_dir",
-    "out_dir",
-)  # by reproduce.sh
+NEEDED_BY_REPRODUCE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
 
 
 def add_recording_flags(parser):
-    """The flags of every script that starts from recordings and labels."""
+    """Add the flags of every script that starts from recordings and labels."""
     parser.add_argument(
         "--config",
         default=DEFAULT_CONFIG,
@@ -41,89 +48,122 @@ def add_recording_flags(parser):
     )
     parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
     parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")
+    parser.add_overrides()
 
 
 def read_data_config(path, args, required=()):
-    """Settings {key of DEFAULTS: value} of a build_x0.yaml, overruled by the flags in `args` (None:
-    not given).
+    """Read a build_x0.yaml, overruled by flags, overruled by `key=value` words.
 
-    Relative paths in the file count from the repository's root, those of flags from the current
-    folder. The paper's form, a list of a model block, an entry for the label file and an inference
-    block, is read too: its blocks are then handed on as `sample_config`. `required`: keys that may
-    not be missing.
+    Relative paths in the file count from the repository's root, those of the command line from the
+    current folder. The paper's form, a list of a model block, an entry for the label file and an
+    inference block, is read too: its blocks become `sample_config`.
+
+    Args:
+        path: of the YAML.
+        args: a Namespace with flags named as keys (None: not given) and maybe `overrides`.
+        required: keys that may not be missing.
+
+    Returns:
+        A DataConfig.
+
+    Raises:
+        InputError: an unknown key, a value that does not fit, or a required key that is missing.
     """
-    found = load_yaml(path)
-    found = _from_blocks(found, path) if isinstance(found, list) else found
-    check_keys(found, DEFAULTS, (), path)
-    found = {
-        key: ROOT / value if key in PATHS and isinstance(value, str) else value
-        for key, value in found.items()
-    }
-    settings = resolve({**DEFAULTS, "out_dir": ROOT / DEFAULTS["out_dir"]}, found, args)
-    for key in PATHS:
-        if isinstance(settings[key], str):
-            settings[key] = Path(settings[key])
-        are_blocks = key == "sample_config" and isinstance(settings[key], list)
-        if not (are_blocks or settings[key] is None or isinstance(settings[key], Path)):
-            raise InputError(f"{path}: {key} must be a path, found {settings[key]!r}")
+    from_file = load_yaml(path)
+    if isinstance(from_file, list):
+        from_file = _from_blocks(from_file, path)
+    check_keys(from_file, KEYS, (), path)
+    overrides = parse_overrides(getattr(args, "overrides", None))
+    config = merged(
+        DataConfig,
+        [
+            (path, _with_paths(from_file, ROOT, path)),
+            ("flag", _with_paths(flags_of(args, DataConfig), Path(), "flag")),
+            ("key=value", _with_paths(overrides, Path(), "key=value")),
+        ],
+    )
     for key in required:
-        if settings[key] is None:
+        if getattr(config, key) is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
     for key, known in (("representation", REPRESENTATIONS), ("video_format", VIDEO_FORMATS)):
-        if settings[key] not in known:
-            raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {settings[key]!r}")
-    return settings
+        value = getattr(config, key)
+        if value not in known:
+            raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {value!r}")
+    return config
+
+
+def _with_paths(settings, base, where):
+    """The settings; relative paths among them count from the folder `base`."""
+    result = dict(settings)
+    for key in PATHS:
+        value = settings.get(key)
+        if isinstance(value, str):
+            begins_with_key = value.startswith("${")  # of another path: "${out_dir}/matrix.json"
+            result[key] = value if begins_with_key else str(base / value)
+        elif not (value is None or isinstance(value, Path) or _is_blocks(key, value)):
+            raise InputError(f"{where}: {key} must be a path, found {value!r}")
+    return result
+
+
+def _is_blocks(key, value):
+    return key == "sample_config" and isinstance(value, list)
 
 
 def _from_blocks(blocks, path):
-    """The paper's list form as the mapping. Keys of ours are taken wherever they stand; a label
-    entry is a bare path or a mapping with one key that begins with 'label'; what remains describes
-    the model."""
+    """The paper's list form as a mapping.
+
+    Keys of ours are taken wherever they stand. A label entry is a bare path, or a mapping with one
+    key that begins with "label". What remains describes the model.
+    """
     settings, model_blocks = {}, []
     for block in blocks:
         if isinstance(block, str):
             settings["label_file_dir"] = block
-        elif not isinstance(block, dict):
+            continue
+        if not isinstance(block, dict):
             raise InputError(
                 f"{path}: an entry of the list is a {type(block).__name__}, a block of keys is "
                 "needed"
             )
-        elif bad := [key for key in block if not isinstance(key, str)]:
-            raise InputError(f"{path}: key {bad[0]!r} in an entry of the list, keys must be names")
-        elif len(block) == 1 and next(iter(block)).startswith("label"):
+        for key in block:
+            if not isinstance(key, str):
+                raise InputError(f"{path}: key {key!r} in an entry of the list, keys must be names")
+        if len(block) == 1 and next(iter(block)).startswith("label"):
             settings["label_file_dir"] = next(iter(block.values()))
-        else:
-            settings |= {key: value for key, value in block.items() if key in DEFAULTS}
-            model_blocks.append({key: value for key, value in block.items() if key not in DEFAULTS})
-    return {"sample_config": [block for block in model_blocks if block], **settings}
+            continue
+        settings |= {key: value for key, value in block.items() if key in KEYS}
+        model_block = {key: value for key, value in block.items() if key not in KEYS}
+        if model_block:
+            model_blocks.append(model_block)
+    return {"sample_config": model_blocks, **settings}
 
 
-def _as_shell(path):
-    """The settings that reproduce.sh needs, as shell assignments."""
+def as_shell(path):
+    """Return the settings that reproduce.sh needs, as shell assignments."""
     from argparse import Namespace
     from shlex import quote
 
-    settings = read_data_config(path, Namespace(), required=NEEDED)
-    if isinstance(settings["sample_config"], list):
+    config = read_data_config(path, Namespace(), required=NEEDED_BY_REPRODUCE)
+    if isinstance(config.sample_config, list):
         raise InputError(
             f"{path}: reproduce.sh needs sample_config to be the path of a sampling YAML"
         )
-    names = {
-        "SAMPLE_CONFIG": settings["sample_config"],
-        "UNSAFE_DIR": settings["pred_x0"].parent,
-        "NORMAL_DIR": settings["normal_pred_x0"].parent,
-        "LABELS": settings["label_file_dir"],
-        "DATA_DIR": settings["out_dir"],
-        "HOME_DIR": settings["out_dir"].parent,
+    variables = {
+        "SAMPLE_CONFIG": config.sample_config,
+        "UNSAFE_DIR": config.pred_x0.parent,
+        "NORMAL_DIR": config.normal_pred_x0.parent,
+        "LABELS": config.label_file_dir,
+        "DATA_DIR": config.out_dir,
+        "HOME_DIR": config.out_dir.parent,
     }
-    return "\n".join(f"{name}={quote(str(value))}" for name, value in names.items())
+    return "\n".join(f"{name}={quote(str(value))}" for name, value in variables.items())
 
 
 if __name__ == "__main__":
     import sys
 
     try:
-        print(_as_shell(sys.argv[1]))
+        print(as_shell(sys.argv[1]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -12,6 +12,16 @@ def rgb_identity(numbers):
     return {"rgb_matrix": numbers} if numbers else {}
 
 
+def need_same_shape(x0, other):
+    """Raise InputError unless the videos of two X0Files have the same steps and latents."""
+    shape, other_shape = list(x0.tensor.shape[1:]), list(other.tensor.shape[1:])
+    if shape != other_shape:
+        raise InputError(
+            f"{x0.path}: videos of shape {shape} (steps, C, F, h, w), those of {other.path} have "
+            f"{other_shape}; both must be sampled alike"
+        )
+
+
 def need_same_recordings(where, before, now, advice):
     """Refuse clips of other recordings, whose rows mean other videos.
 
