@@ -7,13 +7,13 @@ to Stable Diffusion 1.x alone.
 """
 
 import sys
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.data.identity import need_same_shape
 from lvd.data.split import NAME as EVAL_NAME
 from lvd.data.split import Split, load_split, need_label_file, split_path
 from lvd.errors import InputError
@@ -25,7 +25,7 @@ from lvd.utils.progress import progress
 
 NAME = "latent_rgb.json"
 DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
-PART = 64  # frames that are decoded at once
+FRAMES_AT_ONCE = 64  # that are decoded
 
 
 def build_parser():
@@ -60,75 +60,103 @@ def build_parser():
     parser.add_argument(
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
     )
+    parser.add_overrides()
     return parser
 
 
 def work(args):
-    import torch
-
-    from lvd.data.rgb import SD1, Fit, LatentToRGB, save_rgb
-    from lvd.data.transforms import need_finite
+    from lvd.data.rgb import SD1, LatentToRGB, save_rgb
     from lvd.x0.file import open_x0_file
-    from MagicTime.utils.clip_sources import Decoder, model_paths
+    from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 
     if args.frames < 1:
         raise InputError(f"--frames {args.frames}: 1 or more are needed")
-    settings = read_data_config(args.recordings, Namespace(), required=("pred_x0",))
-    paths = [settings[key] for key in ("pred_x0", "normal_pred_x0") if settings[key]]
-    files = [open_x0_file(path) for path in paths]
-    model = model_paths(settings["sample_config"])
-    decode = Decoder(model)
-    for file in files:
-        decode.check(file)
-        if file.tensor.shape[1:] != files[0].tensor.shape[1:]:
-            raise InputError(
-                f"{file.path}: videos of shape {list(file.tensor.shape[1:])}, those of "
-                f"{files[0].path} have {list(files[0].tensor.shape[1:])}; both must be sampled "
-                "alike"
-            )
-    path = _save_path(args.save_path, settings, model["pretrained_model_path"])
+    config = read_data_config(args.recordings, args, required=("pred_x0",))
+    recordings = [open_x0_file(p) for p in (config.pred_x0, config.normal_pred_x0) if p]
+    model = model_paths(config.sample_config)
+    decode = VaeDecoder(model)
+    for x0 in recordings:
+        decode.check(x0)
+        need_same_shape(x0, recordings[0])
+    path = _save_path(args.save_path, config, model["pretrained_model_path"])
     decode.to(pick_device(args.gpu_num))
-    eval_path, split = _held_out(args.eval_dir, settings["label_file_dir"])
+
+    eval_path, split = _held_out(args.eval_dir, config.label_file_dir)
     rows = [
-        sorted(set(file.rows) - set(held))
-        for file, held in zip(files, (split.unsafe, split.normal))
+        sorted(set(x0.rows) - set(held))
+        for x0, held in zip(recordings, (split.unsafe, split.normal))
     ]
-    frames = draw_frames(files, rows, args.frames, args.seed)
-    fit = Fit()
-    for part in progress(range(0, len(frames), PART), "frames", unit="part"):
-
-        def name_of(number, part=part):
-            k, row, step, _ = frames[part + number]
-            return f"{files[k].path}: row {row}, step {step}"
-
-        latents = [
-            files[k].tensor[row, step, :, frame].float()
-            for k, row, step, frame in frames[part : part + PART]
-        ]
-        need_finite(torch.stack(latents), name_of)
-        latents = torch.stack(latents, 1)[
-            None
-        ]  # as one clip [1, C, n, h, w]: they are decoded together
-        fit.add(latents, decode(latents).cpu())
-    rgb = fit.solve()
+    frames = draw_frames(recordings, rows, args.frames, args.seed)
+    least_squares = _fit(recordings, frames, decode)
+    rgb = least_squares.solve()
+    r2 = least_squares.r2(rgb)
+    if len(rgb.matrix) == len(SD1):  # below 0: another autoencoder's latents
+        r2["r2_of_the_published_matrix"] = least_squares.r2(LatentToRGB())["r2"]
     made_by = {
         "vae_sha256": decode.sha256,
-        "pred_x0_made_by": [file.fingerprint for file in files],
+        "pred_x0_made_by": [x0.fingerprint for x0 in recordings],
         "seed": args.seed,
         "frames": len(frames),
         "eval_sha256": sha256(eval_path) if eval_path else None,
     }
-    r2 = fit.r2(rgb)
-    if len(rgb.matrix) == len(SD1):  # below 0: another autoencoder's latents
-        r2["r2_of_the_published_matrix"] = fit.r2(LatentToRGB())["r2"]
     save_rgb(replace(rgb, about={**r2, "made_by": made_by, "versions": versions()}), path)
-    held = (
-        f"rows of {eval_path}"
-        if eval_path
-        else f"nothing: {DEFAULT_EVAL} does not exist, all rows were looked at"
-    )
-    summary("rgb matrix fitted", {"frames": len(frames), "held out": held, **r2}, [path])
+
+    held_out = f"nothing: {DEFAULT_EVAL} does not exist, all rows were looked at"
+    if eval_path:
+        held_out = f"rows of {eval_path}"
+    summary("rgb matrix fitted", {"frames": len(frames), "held out": held_out, **r2}, [path])
     print(f"  to use it: key 'rgb_matrix' of {args.recordings}")
+
+
+def draw_frames(recordings, rows, count, seed):
+    """Draw different frames evenly over all videos and steps.
+
+    Args:
+        recordings: [X0File].
+        rows: of each recording, those to draw from.
+        count: how many frames; all there are, if those are fewer.
+        seed: of the draw.
+
+    Returns:
+        [(number of the recording, row, step, frame)], in the order of the recordings.
+    """
+    _, steps, _, frames = recordings[0].tensor.shape[:4]
+    videos = [(k, row) for k, rows_of_one in enumerate(rows) for row in rows_of_one]
+    if not videos:
+        raise InputError(
+            f"{recordings[0].path}: no row to look at, all are held out or not recorded yet"
+        )
+    total = len(videos) * steps * frames
+    drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    places = []
+    for number in sorted(drawn.tolist()):
+        video, step = number // (steps * frames), number // frames % steps
+        places.append((*videos[video], step, number % frames))
+    return places
+
+
+def _fit(recordings, frames, decode):
+    """LeastSquares of the pixels of these frames on their latents."""
+    import torch
+
+    from lvd.data.rgb import LeastSquares
+    from lvd.data.transforms import need_finite
+
+    least_squares = LeastSquares()
+    for start in progress(range(0, len(frames), FRAMES_AT_ONCE), "frames", unit="part"):
+        part = frames[start : start + FRAMES_AT_ONCE]
+
+        def name_of(number, part=part):
+            k, row, step, _ = part[number]
+            return f"{recordings[k].path}: row {row}, step {step}"
+
+        latents = torch.stack(
+            [recordings[k].tensor[row, step, :, frame].float() for k, row, step, frame in part], 1
+        )  # [C, n, h, w]
+        need_finite(latents.transpose(0, 1), name_of)
+        clip = latents[None]  # [1, C, n, h, w]: the frames of one clip are decoded together
+        least_squares.add(clip, decode(clip).cpu())
+    return least_squares
 
 
 def _held_out(path, labels):
@@ -143,10 +171,13 @@ def _held_out(path, labels):
     return path, split
 
 
-def _save_path(given, settings, base):
-    """Where the matrix goes: never among the base weights, by whose files the sampler knows its
-    recordings again."""
-    path = given or settings["rgb_matrix"] or settings["out_dir"].parent / NAME
+def _save_path(given, config, base):
+    """Where the matrix goes.
+
+    Never among the base weights: by the files of that folder the sampler knows its recordings
+    again.
+    """
+    path = given or config.rgb_matrix or config.out_dir.parent / NAME
     if Path(path).resolve().is_relative_to(Path(base).resolve()):
         what = f"--save_path {given}" if given else f"rgb_matrix {path}"
         raise InputError(
@@ -154,23 +185,6 @@ def _save_path(given, settings, base):
             "sampling would not go on; give a --save_path elsewhere"
         )
     return path
-
-
-def draw_frames(files, rows, count, seed):
-    """`count` different frames (or all there are) as (file, row, step, frame), evenly drawn, in the
-    order of the files."""
-    _, steps, _, frames = files[0].tensor.shape[:4]
-    places = [(k, row) for k, found in enumerate(rows) for row in found]
-    if not places:
-        raise InputError(
-            f"{files[0].path}: no row to look at, all are held out or not recorded yet"
-        )
-    total = len(places) * steps * frames
-    drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    return [
-        (*places[n // (steps * frames)], n // frames % steps, n % frames)
-        for n in sorted(drawn.tolist())
-    ]
 
 
 def main(argv=None):

@@ -1,5 +1,5 @@
-"""Latents → small RGB frames by one matrix: what the clip shows, at a two-thousandth of the
-autoencoder's cost.
+"""Latents → small RGB frames by one matrix: they show what the clip shows, at a two-thousandth of
+the autoencoder's cost.
 
 The matrix is the one published for Stable Diffusion 1.x, or fitted to any other autoencoder by
 least squares on frames that it decoded (fit_rgb.py).
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
@@ -26,10 +27,13 @@ COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class LatentToRGB:
-    """Scaled latents (as the sampler has them) [..., C, F, h, w] → RGB [..., 3, F, h, w], about -1
+    """Scaled latents, as the sampler has them, [..., C, F, h, w] → RGB [..., 3, F, h, w], about -1
     to 1.
 
-    matrix: C rows of 3 numbers; bias: 3 numbers. about: how they were fitted.
+    Args:
+        matrix: C rows of 3 numbers.
+        bias: 3 numbers.
+        about: how they were fitted.
     """
 
     matrix: tuple = SD1
@@ -42,9 +46,8 @@ class LatentToRGB:
         colours = []
         for k, offset in enumerate(self.bias):
             colour = torch.full_like(channels[0], offset)
-            for channel, row in zip(
-                channels, self.matrix, strict=True
-            ):  # in this order, so that batches change no bit
+            # One channel after the other: a matrix product's last bits depend on the batch.
+            for channel, row in zip(channels, self.matrix, strict=True):
                 colour += channel * row[k]
             colours.append(colour)
         return torch.stack(colours, -4)
@@ -55,6 +58,7 @@ class LatentToRGB:
         return [*map(list, self.matrix), list(self.bias)]
 
     def need_channels(self, channels):
+        """Raise InputError for latents of another number of channels."""
         if channels != len(self.matrix):
             raise InputError(
                 f"rgb_matrix: made for {len(self.matrix)} latent channels, these latents have "
@@ -63,73 +67,75 @@ class LatentToRGB:
 
 
 def load_rgb(path=None):
-    """LatentToRGB of a file of fit_rgb.py; None: the published one."""
+    """Read the LatentToRGB of a file that fit_rgb.py wrote; None: the published one."""
     if path is None:
         return LatentToRGB()
-    found = load_json(path)
-    found = found if isinstance(found, dict) else {}
-    matrix, bias = found.get("matrix"), found.get("bias")
-    if not (isinstance(matrix, list) and matrix and all(map(_three_numbers, [*matrix, bias]))):
+    contents = load_json(path)
+    if not isinstance(contents, dict):
+        contents = {}
+    matrix, bias = contents.get("matrix"), contents.get("bias")
+    is_matrix = isinstance(matrix, list) and len(matrix) > 0
+    if not is_matrix or not all(map(_is_three_numbers, [*matrix, bias])):
         raise InputError(
             f"{path}: not an rgb matrix; 'matrix', a row of 3 numbers per latent channel, and "
             "'bias', 3 numbers, are needed"
         )
-    about = {key: value for key, value in found.items() if key not in ("matrix", "bias")}
+    about = {key: value for key, value in contents.items() if key not in ("matrix", "bias")}
     return LatentToRGB(tuple(map(tuple, matrix)), tuple(bias), about)
 
 
 def save_rgb(rgb, path):
-    """Write a JSON file, atomically."""
+    """Write a LatentToRGB as a JSON file, atomically."""
     save_json({"matrix": rgb.numbers[:-1], "bias": rgb.numbers[-1], **rgb.about}, path)
 
 
-class Fit:
-    """Least squares of RGB on latents, from parts that are added one after the other; nothing of
-    them is kept."""
+class LeastSquares:
+    """Least squares of RGB on latents, from parts that are added one after the other.
+
+    Only sums are kept, in float64: of products of the latents (and 1) with each other and with the
+    colours, of the colours' squares, and of the colours.
+    """
 
     def __init__(self):
         self._inner, self._cross, self._squares, self._sum, self._count = 0, 0, 0, 0, 0
 
     def add(self, latents, pixels):
-        """latents [n, C, F, h, w]; pixels [n, 3, F, H, W] in [0, 1], averaged down to h x w."""
-        x = latents.double().movedim(1, -1).flatten(0, -2)
-        frames = pixels.transpose(1, 2).flatten(0, 1).float()  # [n * F, 3, H, W]
-        small = F.interpolate(frames, latents.shape[-2:], mode="area")
-        y = 2 * small.double().movedim(1, -1).flatten(0, -2).to(x.device) - 1
+        """Add latents [n, C, F, h, w] and their pixels [n, 3, F, H, W] in [0, 1], which are
+        averaged down to h x w."""
+        x = rearrange(latents.double(), "n c f h w -> (n f h w) c")
+        pictures = rearrange(pixels, "n c f h w -> (n f) c h w").float()
+        small = F.interpolate(pictures, latents.shape[-2:], mode="area")
+        y = 2 * rearrange(small.double(), "n c h w -> (n h w) c").to(x.device) - 1
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-        self._inner, self._cross = self._inner + x.T @ x, self._cross + x.T @ y
-        self._squares, self._sum, self._count = (
-            self._squares + (y**2).sum(0),
-            self._sum + y.sum(0),
-            self._count + len(y),
-        )
+        self._inner = self._inner + x.T @ x
+        self._cross = self._cross + x.T @ y
+        self._squares = self._squares + (y**2).sum(0)
+        self._sum = self._sum + y.sum(0)
+        self._count = self._count + len(y)
 
     def solve(self):
-        """The LatentToRGB of least squares, its numbers rounded to 6 digits."""
+        """Return the LatentToRGB of least squares, its numbers rounded to 6 digits."""
         weights = torch.linalg.pinv(self._inner, hermitian=True) @ self._cross  # [C + 1, 3]
         rows = [tuple(float(f"{number:.6g}") for number in row) for row in weights.tolist()]
         return LatentToRGB(tuple(rows[:-1]), rows[-1])
 
     def r2(self, rgb):
-        """Share of the pixels' variance that a LatentToRGB explains: {"r2": of all colours,
-        "r2_red": ..., ...}."""
+        """Share of the pixels' variance that a LatentToRGB explains.
+
+        Returns:
+            {"r2": of all colours, "r2_red": ..., "r2_green": ..., "r2_blue": ...}.
+        """
         weights = torch.tensor(rgb.numbers, dtype=torch.float64, device=self._inner.device)
-        left = (
-            self._squares
-            - 2 * (weights * self._cross).sum(0)
-            + (weights * (self._inner @ weights)).sum(0)
-        )
+        squares_of_rgb = (weights * (self._inner @ weights)).sum(0)
+        residual = self._squares - 2 * (weights * self._cross).sum(0) + squares_of_rgb
         total = self._squares - self._sum**2 / self._count
-        found = {
-            "r2": left.sum() / total.sum(),
-            **{f"r2_{k}": v for k, v in zip(COLOURS, left / total, strict=True)},
-        }
-        return {key: round(1 - float(share), 4) for key, share in found.items()}
+        unexplained = {"r2": residual.sum() / total.sum()}
+        for colour, share in zip(COLOURS, residual / total, strict=True):
+            unexplained[f"r2_{colour}"] = share
+        return {key: round(1 - float(share), 4) for key, share in unexplained.items()}
 
 
-def _three_numbers(row):
-    return (
-        isinstance(row, list)
-        and len(row) == 3
-        and all(type(x) in (int, float) and abs(x) < 1e6 for x in row)
-    )
+def _is_three_numbers(row):
+    if not isinstance(row, list) or len(row) != 3:
+        return False
+    return all(type(number) in (int, float) and abs(number) < 1e6 for number in row)

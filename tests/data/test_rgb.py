@@ -14,14 +14,15 @@ import yaml
 import build_x0
 import fit_rgb
 from lvd.data.clip_file import folder_representation, read_clip
-from lvd.data.rgb import SD1, Fit, LatentToRGB, load_rgb, save_rgb
+from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, load_rgb, save_rgb
 from lvd.data.sources import FolderClips, HeldOutFolders
 from lvd.data.split import save_split
 from lvd.errors import InputError
 from lvd.utils import processes
 from lvd.utils.files import fingerprint, load_torch, load_yaml, sha256
 from lvd.x0.file import open_x0_file
-from MagicTime.utils.clip_sources import model_paths, open_recordings
+from MagicTime.utils.clip_sources import open_recordings
+from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 from tests.data.test_build_data import SHAPE, decoded, magictime, record  # noqa: F401 (a fixture)
 from tests.data.test_sources import STEPS, World, all_same
 from tests.evaluation.test_train_embed_accuracy import refused
@@ -61,7 +62,7 @@ def test_rgb_is_the_matrix_product():
 def test_least_squares_recover_the_matrix():
     """Of pixels that the matrix itself made, in parts and enlarged to 8 x 8 a latent; noise takes
     its share of R2."""
-    fit, noisy = Fit(), Fit()
+    fit, noisy = LeastSquares(), LeastSquares()
     for seed in range(3):
         x = 0.3 * latents(4, 4, 2, 6, 6, seed=seed)
         pixels = (KNOWN(x) + 1) / 2
@@ -92,7 +93,7 @@ def test_fit_equals_numpys_least_squares():
         latents(5, 4, 2, 3, 4),
         torch.rand(5, 3, 2, 12, 16, generator=torch.Generator().manual_seed(1)),
     )
-    fit = Fit()
+    fit = LeastSquares()
     fit.add(x[:2], pixels[:2])
     fit.add(x[2:], pixels[2:])
     small = (
@@ -450,11 +451,9 @@ def test_lossless_videos_hold_the_decoded_frames_and_train_what_recordings_train
 def test_the_shipped_matrix_belongs_to_the_shipped_model():
     """Its autoencoder's weights, R2 of a fit on a few frames of noise-free clips: see provenance
     inside."""
-    from MagicTime.utils.clip_sources import Decoder, model_paths
-
     path = magictime_world.ROOT / "MagicTime/ckpts/Tiny/latent_rgb.json"
     rgb = load_rgb(path)
-    decoder = Decoder(model_paths(magictime_world.ROOT / "MagicTime/sample_configs/Tiny.yaml"))
+    decoder = VaeDecoder(model_paths(magictime_world.ROOT / "MagicTime/sample_configs/Tiny.yaml"))
     assert (
         rgb.about["made_by"]["vae_sha256"] == decoder.sha256 and rgb.about["made_by"]["eval_sha256"]
     )
