@@ -10,14 +10,13 @@ import torch
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
-from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
-from tests.data.test_sources import World
 from tests.evaluation.test_train_embed_accuracy import refused
+from tests.worlds.recording_world import RecordedWorld, magictime  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("representations"))
+    return RecordedWorld(tmp_path_factory.mktemp("representations"))
 
 
 def run(world, tmp_path, *flags):

@@ -12,82 +12,20 @@ import pytest
 import torch
 import yaml
 
-import build_eval_set
 import build_x0
-import gen_eval_set
 from lvd.data.clip_file import folder_representation, list_clips, read_clip, write_clip
 from lvd.data.split import load_split
-from lvd.x0.file import create_x0_file
-from tests.worlds import magictime_world
+from tests.worlds.build_world import LABELS, ROWS, refused, world  # noqa: F401 (a fixture)
+from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
+    SHAPE,
+    STEPS,
+    decoded,
+    magictime,
+    record,
+    write_labels,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, SHAPE = 3, (4, 4, 4, 4)  # C, F, h, w: the worlds' VAE makes 4 frames of 32x32 px of it
-LABELS = {"weird": [0, 3, 5, 7, 11], "gory": [1, 3, 8], "odd": [2, 9, 5]}
-ROWS = {"unsafe": 13, "normal": 8}
-
-
-def record(path, rows, seed, steps=STEPS, shape=SHAPE, whole=None, dtype=torch.float32):
-    draw = torch.Generator().manual_seed(seed)
-    x0 = torch.randn(rows, steps, *shape, generator=draw)
-    with create_x0_file(
-        path, rows, steps, shape, dtype, {"seed": seed, "scaling_factor": 0.18215}
-    ) as writer:
-        for row in range(rows) if whole is None else whole:
-            writer.write_row(
-                row, x0[row], {"prompt": f"p{row}", "seed": row, "timesteps": list(range(steps))}
-            )
-    return x0
-
-
-def write_labels(path, columns=LABELS):
-    longest = max(map(len, columns.values()))
-    cells = [[str(c[k]) if k < len(c) else "" for c in columns.values()] for k in range(longest)]
-    path.write_text("".join(",".join(line) + "\n" for line in [columns, *cells]))
-    return path
-
-
-@pytest.fixture
-def world(tmp_path):
-    """Two recordings, labels and a build_x0.yaml in tmp_path; .x0 holds what was recorded."""
-
-    class World:
-        folder, data, config = (
-            tmp_path,
-            tmp_path / "train_detector_data",
-            tmp_path / "build_x0.yaml",
-        )
-        x0 = {
-            name: record(tmp_path / name / "pred_x0.pth", rows, seed)
-            for seed, (name, rows) in enumerate(ROWS.items())
-        }
-        labels = write_labels(tmp_path / "label.csv")
-        settings = {
-            "pred_x0": str(tmp_path / "unsafe/pred_x0.pth"),
-            "normal_pred_x0": str(tmp_path / "normal/pred_x0.pth"),
-            "label_file_dir": str(labels),
-            "out_dir": str(data),
-            "representation": "latent",
-        }
-
-        def write_config(self, **changes):
-            self.config.write_text(yaml.safe_dump({**self.settings, **changes}))
-
-        def build(self, *flags):
-            return build_x0.main(["--config", str(self.config), *map(str, flags)])
-
-        def split(self, *flags):
-            save_path = str(tmp_path / "eval.pth")
-            return gen_eval_set.main(
-                ["--config", str(self.config), "--save_path", save_path, *map(str, flags)]
-            )
-
-        def evaluation(self, *flags):
-            here = ["--eval_dir", str(tmp_path), "--save_dir", str(tmp_path)]
-            return build_eval_set.main(["--config", str(self.config), *here, *map(str, flags)])
-
-    world = World()
-    world.write_config()
-    return world
 
 
 def tree(folder):
@@ -97,18 +35,6 @@ def tree(folder):
         for p in sorted(Path(folder).rglob("*"))
         if p.is_file() and not p.name.startswith(".")
     }
-
-
-def refused(run, capsys, *named):
-    """Exit status 2 and exactly one line on stderr that names what was wrong."""
-    capsys.readouterr()
-    assert run() == 2
-    lines = [
-        line for line in capsys.readouterr().err.splitlines() if "|" not in line and line.strip()
-    ]
-    assert len(lines) == 1 and lines[0].startswith("error: "), lines
-    for text in named:
-        assert text in lines[0], lines[0]
 
 
 def test_every_clip_is_the_recorded_x0(world):
@@ -295,27 +221,6 @@ def test_recordings_that_do_not_fit_are_refused(world, capsys):
 
 
 # --- video clips
-# -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def magictime(tmp_path_factory):
-    """A random tiny MagicTime whose base VAE differs from its DreamBooth one, so that a mix-up
-    shows."""
-    folder = tmp_path_factory.mktemp("magictime")
-    parts = magictime_world.make_world(folder)
-    from safetensors.torch import load_file, save_file
-
-    base = folder / "ckpts/Base_Model/stable-diffusion-v1-5/vae/diffusion_pytorch_model.safetensors"
-    save_file({name: tensor * 0 for name, tensor in load_file(base).items()}, base)
-    return magictime_world.write_config(folder / "sample.yaml", folder), parts.vae
-
-
-def decoded(vae, latents):
-    """[C, F, h, w] → [3, F, H, W] in [0, 1], straight from the VAE."""
-    with torch.no_grad():
-        pixels = vae.half().float().decode(latents.transpose(0, 1) / 0.18215).sample
-    return (pixels / 2 + 0.5).clamp(0, 1).transpose(0, 1)
 
 
 def test_video_clips_are_decoded_with_the_samplers_vae(world, magictime):
@@ -382,7 +287,6 @@ def test_video_needs_a_model_that_fits(world, magictime, capsys):
 
 
 # --- the split and the evaluation set
-# --------------------------------------------------------------------------------
 
 
 def test_held_out_and_rest_never_overlap(world):

@@ -7,7 +7,8 @@ import torch
 
 from lvd.data.clip_file import list_clips
 from lvd.utils.files import load_json
-from tests.data.test_build_data import SHAPE, STEPS, refused, world  # noqa: F401
+from tests.worlds.build_world import refused, world  # noqa: F401 (a fixture)
+from tests.worlds.recording_world import SHAPE, STEPS
 
 
 def test_folders_before_the_first_category_are_refused(world, capsys):

@@ -17,8 +17,8 @@ from lvd.evaluation.held_out import score_rows
 from lvd.guard.guard import Guard
 from lvd.voting import step_votes
 from lvd.x0.file import open_x0_file
-from tests.data.test_build_data import record, write_labels
 from tests.worlds import guard_world
+from tests.worlds.recording_world import record, write_labels
 
 SHAPE, STEPS = (4, 2, 30, 52), guard_world.STEPS
 ROWS = {"unsafe": 7, "normal": 3}

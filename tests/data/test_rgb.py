@@ -23,10 +23,17 @@ from lvd.utils.files import fingerprint, load_torch, load_yaml, sha256
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.clip_sources import open_recordings
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
-from tests.data.test_build_data import SHAPE, decoded, magictime, record  # noqa: F401 (a fixture)
-from tests.data.test_sources import STEPS, World, all_same
 from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds import magictime_world
+from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
+    SHAPE,
+    STEPS,
+    RecordedWorld,
+    all_same,
+    decoded,
+    magictime,
+    record,
+)
 
 KNOWN = LatentToRGB(
     ((0.5, -0.25, 0.125), (0.0, 1.0, -0.5), (0.75, 0.25, 0.0), (-0.125, 0.0, 0.25)),
@@ -138,13 +145,12 @@ def test_matrix_files(tmp_path):
 
 
 # --- fit_rgb.py
-# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Recordings, labels and eval.pth, to be built as rgb with a matrix of our own."""
-    world = World(tmp_path_factory.mktemp("rgb"))
+    world = RecordedWorld(tmp_path_factory.mktemp("rgb"))
     save_rgb(KNOWN, world.root / "known.json")
     world.write_config(representation="rgb", rgb_matrix=str(world.root / "known.json"))
     return world
@@ -296,7 +302,6 @@ def test_bad_input_to_fit_rgb(world, magictime, tmp_path, capsys):  # noqa: F811
 
 
 # --- the whole path
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -397,7 +402,6 @@ def test_rgb_needs_a_matrix_that_fits(world, tmp_path, capsys):
 
 
 # --- videos without loss
-# ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -416,7 +420,7 @@ def test_lossless_videos_hold_the_decoded_frames_and_train_what_recordings_train
     one_thread,
 ):
     config, vae = magictime
-    world = World(tmp_path)
+    world = RecordedWorld(tmp_path)
     world.write_config(representation="video", video_format="pt", sample_config=str(config))
     world.build()
     stored = torch.load(tmp_path / "data/group2/1/15.pt", weights_only=True)

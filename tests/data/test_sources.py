@@ -10,124 +10,37 @@ import pytest
 import torch
 import yaml
 
-import build_eval_set
-import build_x0
 import embed_model
-import gen_eval_set
 import pretrain_mae
 import train_mae
 from lvd.data.clip_cache import StepReader, read_ahead
 from lvd.data.labels import read_labels
 from lvd.data.sources import FolderClips, HeldOutFolders, RecordedClips
-from lvd.data.split import load_split, save_split
+from lvd.data.split import save_split
 from lvd.detectors.detector import build_detector
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
-from tests.data.test_build_data import SHAPE, record, write_labels
 from tests.evaluation.test_train_embed_accuracy import refused, same_weights
-
-STEPS, LABELS = 3, {"first": [*range(0, 12)], "second": [*range(10, 22)]}
-FAST = ["--size", "nano", "--epoch", "3", "--batch_size", "8", "--gpu_num", "-1"]
-
-
-class World:
-    """Two recordings, labels, build_x0.yaml and eval.pth below `root`; the folders that scripts
-    make of them."""
-
-    def __init__(self, root, dtype=torch.float16):
-        self.root, self.eval, self.config = root, root / "eval.pth", root / "build_x0.yaml"
-        self.x0 = {
-            kind: record(root / kind / "pred_x0.pth", rows, seed, STEPS, dtype=dtype)
-            for seed, (kind, rows) in enumerate((("unsafe", 22), ("normal", 24)))
-        }
-        self.labels = write_labels(root / "label.csv", LABELS)
-        self.write_config()
-        assert gen_eval_set.main(["--config", str(self.config), "--save_path", str(self.eval)]) == 0
-        self.split = load_split(self.eval)
-
-    def write_config(self, **changes):
-        settings = {
-            "pred_x0": str(self.root / "unsafe/pred_x0.pth"),
-            "label_file_dir": str(self.labels),
-            "normal_pred_x0": str(self.root / "normal/pred_x0.pth"),
-            "out_dir": str(self.root / "data"),
-        }
-        self.config.write_text(yaml.safe_dump({**settings, **changes}))
-
-    def build(self):
-        assert build_x0.main(["--config", str(self.config), "--gpu_num", "-1"]) == 0
-        assert (
-            build_eval_set.main(
-                [
-                    "--config",
-                    str(self.config),
-                    "--eval_dir",
-                    str(self.eval),
-                    "--save_dir",
-                    str(self.root),
-                ]
-            )
-            == 0
-        )
-
-    def recorded(self, **changes):
-        known = {
-            "pred_x0": self.root / "unsafe/pred_x0.pth",
-            "normal_pred_x0": self.root / "normal/pred_x0.pth",
-            "labels": read_labels(self.labels),
-            **changes,
-        }
-        return RecordedClips(**known)
-
-    def train(self, save, *flags):
-        return train_mae.main(
-            ["--eval_dir", str(self.eval), "--save_dir", str(save), *FAST, *map(str, flags)]
-        )
-
-    def embed(self, model, save, *flags):
-        return embed_model.main(
-            [
-                "--model_dir",
-                str(model),
-                "--eval_dir",
-                str(self.eval),
-                "--save_dir",
-                str(save),
-                "--gpu_num",
-                "-1",
-                *map(str, flags),
-            ]
-        )
+from tests.worlds.recording_world import (
+    FAST,
+    LABELS,
+    SHAPE,
+    STEPS,
+    RecordedWorld,
+    all_same,
+    record,
+    write_labels,
+)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Read only: `grid` was trained from folders with one process."""
-    world = World(tmp_path_factory.mktemp("recorded"))
+    world = RecordedWorld(tmp_path_factory.mktemp("recorded"))
     world.build()
     world.grid = world.root / "grid"
     assert world.train(world.grid, "--data_dir", world.root / "data", "--workers", 1) == 0
     return world
-
-
-def all_same(one, two):
-    names = sorted(path.relative_to(one) for path in one.glob("*/*.pth"))
-    assert names == sorted(path.relative_to(two) for path in two.glob("*/*.pth")) and names
-    for name in names:
-        assert same_weights(one / name, two / name), name
-        a, b = (load_torch(folder / name) for folder in (one, two))
-        for key in ("mean", "std", "threshold"):
-            assert a[key] == b[key], (name, key)
-        for key in (
-            "rows",
-            "data_sha256",
-            "dataset",
-            "categories",
-            "eval_sha256",
-            "seed",
-            "settings",
-        ):
-            assert a["about"][key] == b["about"][key], (name, key)
 
 
 def test_recordings_hand_out_what_the_folders_hold(world):
@@ -422,7 +335,7 @@ def test_eval_pth_of_another_label_file_is_refused(world, tmp_path, capsys, scri
 
 
 def test_eval_pth_that_knows_no_label_file_stays_usable(world, tmp_path):
-    """The paper's list, a dict without the hash, and another label file's where no labels are read."""
+    """The paper's list, a dict without the hash, another label file's where no labels are read."""
     save_torch(world.split.unsafe, tmp_path / "list.pth")
     save_split(replace(world.split, label_sha256=None), tmp_path / "unknown.pth")
     save_split(replace(world.split, label_sha256="0" * 64), tmp_path / "other.pth")

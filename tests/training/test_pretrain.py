@@ -15,11 +15,9 @@ from lvd.errors import InputError
 from lvd.training.augment import random_mask
 from lvd.training.pretrain import build_pretraining, tube_mask
 from lvd.utils.files import load_torch, save_torch, save_yaml, sha256
-from tests.data.test_build_data import write_labels
-from tests.data.test_sources import LABELS
-from tests.data.test_sources import World as Recorded
 from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, make_world
+from tests.worlds.recording_world import LABELS, RecordedWorld, write_labels
 
 FLAGS = ["--size", "nano", "--epoch", "12", "--batch_size", "16", "--gpu_num", "-1"]
 
@@ -186,7 +184,7 @@ def test_another_rgb_matrix_is_refused(world, encoder):
 
 def test_all_recorded_rows_are_used_without_labels(tmp_path, capsys):
     """Rows 16 to 21 stand in no column; then there is no label file at all."""
-    world = Recorded(tmp_path)
+    world = RecordedWorld(tmp_path)
     write_labels(world.labels, {"first": range(8), "second": range(8, 16)})
 
     def run(save, *flags):
