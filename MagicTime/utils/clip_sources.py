@@ -5,8 +5,8 @@ from argparse import Namespace
 
 from lvd.data.config import read_data_config
 from lvd.data.labels import read_labels
+from lvd.data.recorded_clips import RecordedClips
 from lvd.data.rgb import load_rgb
-from lvd.data.sources import RecordedClips
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 

@@ -16,27 +16,41 @@ from lvd.utils.files import read_text
 
 @dataclass(frozen=True)
 class Labels:
-    """Unsafe videos by category: columns[k] lists the rows of categories[k] (which is group k + 1)."""
+    """Unsafe videos by category.
+
+    Args:
+        path: of the label file.
+        categories: names of the columns.
+        columns: lists of rows; columns[k] are those of categories[k], which is group k + 1.
+    """
 
     path: Path
     categories: list
     columns: list
 
     def rows(self):
-        """All labelled rows, sorted, each once."""
+        """Return all labelled rows, sorted, each once."""
         return sorted({row for column in self.columns for row in column})
 
     def of(self, row):
-        """The groups (from 1) that `row` belongs to."""
+        """Return the groups, from 1, that `row` belongs to."""
         return [group for group, column in enumerate(self.columns, 1) if row in column]
 
 
 def read_labels(path, rows=None):
-    """Labels of a CSV file; `rows`: how many rows the x0 file has, when that is known.
+    """Read a label file.
 
-    InputError naming line and column for anything that is not a row index of the x0 file, and for
-    duplicates in a column, empty columns, lines of another length than the header, or a missing
-    header.
+    Args:
+        path: of the CSV file.
+        rows: how many rows the x0 file has, when that is known.
+
+    Returns:
+        Labels.
+
+    Raises:
+        InputError: naming line and column, for anything that is not a row index of the x0 file;
+            also for duplicates in a column, empty columns, lines of another length than the header,
+            or a missing header.
     """
     path = Path(path)
     try:
@@ -58,10 +72,10 @@ def read_labels(path, rows=None):
                 "short columns with blanks"
             )
         for name, column, cell in zip(names, columns, cells):
-            if cell.strip():
-                column.append(
-                    _row(cell.strip(), column, rows, f"{path}: line {line}, column '{name}'")
-                )
+            text = cell.strip()
+            if text:
+                where = f"{path}: line {line}, column '{name}'"
+                column.append(_row(text, column, rows, where))
     for name, column in zip(names, columns):
         if not column:
             raise InputError(f"{path}: column '{name}' is empty; at least one row index is needed")

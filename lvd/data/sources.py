@@ -1,16 +1,23 @@
-"""Where the detectors' clips come from: folders of clips, or straight from the recordings.
+"""Where the detectors' clips come from: folders of clips, or straight from the recordings
+(lvd.data.recorded_clips).
 
-Sources are interchangeable. A row is a line of the prompt file, `kind` is "unsafe" or "normal". A
-source has
+Sources are interchangeable. A row is a line of the prompt file; `kind` is "unsafe" or "normal". All
+sources have
 
-    representation, steps, made_by            what the clips are, which denoising steps there are,
-    what made them sampling                                  how they were sampled
-    (lvd.x0.provenance), as far as that is known groups, categories                        numbers
-    of the unsafe categories, and the names of all rows(kind, step), group_rows(group, step) sorted
-    rows that there are clips of read(kind, rows, step) → float16 [N, C, F, h, w]
+    representation            what the clips are: "latent", "rgb" or "video"
+    steps                     the numbers of the denoising steps
+    made_by                   {name: hash} of what the clips were made from (lvd.data.identity)
+    sampling                  how x0 was sampled (lvd.x0.provenance), as far as that is known
+    rows(kind, step)          the sorted rows that there are clips of
+    read(kind, rows, step)    their clips, float16 [N, C, F, h, w]
 
-and raises InputError for what is missing, unreadable, not finite or of another shape than the other
-clips.
+and those to train on also
+
+    groups, categories        numbers of the unsafe categories, from 1, and the names of all
+    group_rows(group, step)   the sorted rows of one category
+
+They raise InputError for a clip that is missing, unreadable, not finite or of another shape than
+the others.
 """
 
 from pathlib import Path
@@ -18,36 +25,26 @@ from pathlib import Path
 import torch
 
 from lvd.data.clip_file import folder_representation, list_clips, read_stored
-from lvd.data.clip_folders import (
-    NORMAL,
-    dataset_groups,
-    dataset_steps,
-    decoded_at_once,
-    group_name,
-    need_built,
-)
+from lvd.data.clip_folders import NORMAL, dataset_groups, dataset_steps, group_name, need_built
 from lvd.data.identity import MADE_BY, rgb_identity
 from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
-from lvd.utils.files import load_yaml, sha256
-from lvd.x0.file import open_x0_file
-from lvd.x0.provenance import recorded_sampling
+from lvd.utils.files import load_yaml
 
 KINDS = ("unsafe", "normal")
-VALUES_AT_ONCE = (
-    4 << 20
-)  # values of recorded latents that are copied, checked and converted at once: 16 MiB in float32
 
 
 class Source:
-    """What all sources share: clips in parts, checked, so that no more than a part is held besides
-    the result."""
+    """What all sources share: clips are read, checked and resized part by part.
+
+    No more than one part is held at its full size besides the result.
+    """
 
     shape = None  # (C, F, h, w) of a clip, once one was read
     label_file = None  # path of the label file, when the source knows it
-    labelled_by = None  # what to call the place that tells made_by["label_sha256"]
+    labelled_by = None  # what a message calls the place that tells made_by["label_sha256"]
+    decode = None  # makes clips of recorded latents, where that is needed
     sampling = {}
-    decode = None  # latents → clips, where clips are made of recorded latents
 
     def read(self, kind, rows, step, model=None):
         """Read clips, in the order of their rows.
@@ -56,16 +53,15 @@ class Source:
             kind: "unsafe" or "normal".
             rows: one or more.
             step: number of a denoising step.
-            model: the VideoMAEConfig whose frames and size the clips get: so large videos are never
-                held at theirs. None: the clips as they are.
+            model: the VideoMAEConfig whose frames and size the clips get. None: they keep theirs.
 
         Returns:
             float16 [N, C, F, h, w].
         """
-        data, start = None, 0
         spec = ClipSpec(self.representation, self.decode, model)
-        for part, names in self._parts(kind, rows, step):
-            clips = prepare_clips(part, spec, lambda clips, names=names: self._check(clips, names))
+        data, start = None, 0
+        for part, name_of in self._parts(kind, rows, step):
+            clips = prepare_clips(part, spec, lambda clips, name=name_of: self._check(clips, name))
             if data is None:
                 data = torch.empty(len(rows), *clips.shape[1:], dtype=torch.float16)
             data[start : start + len(clips)] = clips
@@ -73,20 +69,24 @@ class Source:
         return data
 
     def clip_shape(self, kind, row, step):
-        """(C, F, h, w) of the source's clips; reads that one if none was read before."""
+        """Return (C, F, h, w) of the source's clips; reads that one if none was read before."""
         if self.shape is None:
             self.read(kind, [row], step)
         return self.shape
 
-    def _check(self, clips, names):
-        """names: function of a clip's number in `clips` → what to call it."""
-        self.shape = self.shape or tuple(clips.shape[1:])
-        if tuple(clips.shape[1:]) != self.shape:
+    def _parts(self, kind, rows, step):
+        """Yield (clips as they are stored, or recorded latents; name_of) part after part. name_of:
+        function of a clip's number in its part → what a message calls it."""
+        raise NotImplementedError
+
+    def _check(self, clips, name_of):
+        shape = tuple(clips.shape[1:])
+        self.shape = self.shape or shape
+        if shape != self.shape:
             raise InputError(
-                f"{names(0)}: clip of shape {list(clips.shape[1:])}, the others have "
-                f"{list(self.shape)}"
+                f"{name_of(0)}: clip of shape {list(shape)}, the others have {list(self.shape)}"
             )
-        need_finite(clips, names)
+        need_finite(clips, name_of)
 
 
 class _Folders(Source):
@@ -102,26 +102,25 @@ class _Folders(Source):
 
     def need_rows(self, kind, rows, step):
         """InputError naming the first of the held-out `rows` that has no clip."""
-        there = self._paths(kind, step)
-        if missing := [row for row in rows if row not in there]:
-            raise InputError(
-                f"{self.place(kind, step)}: no clip of held-out row {missing[0]}; {self.advice}"
-            )
+        paths = self._paths(kind, step)
+        for row in rows:
+            if row not in paths:
+                raise InputError(
+                    f"{self.place(kind, step)}: no clip of held-out row {row}; {self.advice}"
+                )
 
     def place(self, kind, step):
-        """What to call the clips of one kind and step in a message."""
+        """What a message calls the clips of one kind and step."""
         folders = self.folders[kind]
-        return (
-            str(folders[0] / str(step))
-            if len(folders) == 1
-            else f"{folders[0].parent}, step {step}"
-        )
+        if len(folders) == 1:
+            return str(folders[0] / str(step))
+        return f"{folders[0].parent}, step {step}"
 
     def _paths(self, kind, step):
-        found = {}
+        paths = {}
         for folder in self.folders[kind]:
-            found |= list_clips(folder / str(step))
-        return dict(sorted(found.items()))
+            paths |= list_clips(folder / str(step))
+        return dict(sorted(paths.items()))
 
     def _parts(self, kind, rows, step):
         paths = self._paths(kind, step)
@@ -133,36 +132,33 @@ class _Folders(Source):
 
 
 class FolderClips(_Folders):
-    """The dataset of build_x0.py: {data_dir}/group{k}/{step}/{row}, and {normal_dir}/{step}/{row},
-    by default {data_dir}/normal."""
+    """The dataset of build_x0.py: {data_dir}/group{k}/{step}/{row} and {normal_dir}/{step}/{row}.
+
+    Args:
+        data_dir: folder of the dataset.
+        normal_dir: folder of the normal videos' clips; None: {data_dir}/normal.
+    """
 
     def __init__(self, data_dir, normal_dir=None):
         self.data_dir = Path(data_dir)
         self.groups, self.steps = dataset_groups(data_dir), dataset_steps(data_dir)
         normal = _normal_folder(self.data_dir, normal_dir)
-        super().__init__(
-            {
-                "unsafe": [self.data_dir / group_name(group) for group in self.groups],
-                "normal": [normal],
-            }
-        )
+        unsafe = [self.data_dir / group_name(group) for group in self.groups]
+        super().__init__({"unsafe": unsafe, "normal": [normal]})
         self.representation = folder_representation(data_dir)
-        if (found := folder_representation(normal, part_of=normal.parent)) != self.representation:
+        normal_representation = folder_representation(normal, part_of=normal.parent)
+        if normal_representation != self.representation:
             raise InputError(
-                f"--normal_video_dir {normal}: {found} clips, {data_dir} holds "
+                f"--normal_video_dir {normal}: {normal_representation} clips, {data_dir} holds "
                 f"{self.representation} ones"
             )
-        config, self.labelled_by = _config(self.data_dir), self.data_dir / "config.yaml"
+        config = _config(self.data_dir)
+        self.labelled_by = self.data_dir / "config.yaml"
         names = list(config.get("categories") or [])
-        self.categories = names + [
-            group_name(group) for group in range(len(names) + 1, self.groups[-1] + 1)
-        ]
+        unnamed = range(len(names) + 1, self.groups[-1] + 1)
+        self.categories = names + [group_name(group) for group in unnamed]
         self.sampling = config.get("sampling") or {}
-        self.made_by = {
-            **{key: config.get(key) for key in MADE_BY},
-            "normal_pred_x0_made_by": _config(normal.parent).get("normal_pred_x0_made_by"),
-            **rgb_identity(config.get("rgb_matrix")),
-        }
+        self.made_by = _made_by(config, _config(normal.parent), MADE_BY)
 
     def need_steps(self, steps):
         """InputError for a step that build_x0.py has not finished."""
@@ -172,6 +168,7 @@ class FolderClips(_Folders):
         return list(list_clips(self.data_dir / group_name(group) / str(step)))
 
     def group_place(self, group, step):
+        """What a message calls the clips of one category and step."""
         return f"{self.data_dir}/{group_name(group)}/{step}"
 
 
@@ -196,19 +193,15 @@ class HeldOutFolders(_Folders):
                 )
         super().__init__({"unsafe": [unsafe], "normal": [normal]})
         self.steps = _step_folders(unsafe)
-        kinds = {folder: folder_representation(folder) for folder in (unsafe, normal)}
-        if kinds[unsafe] != kinds[normal]:
+        self.representation = folder_representation(unsafe)
+        normal_representation = folder_representation(normal)
+        if normal_representation != self.representation:
             raise InputError(
-                f"{unsafe} holds {kinds[unsafe]} clips, {normal} {kinds[normal]} ones; both must "
-                "be built alike"
+                f"{unsafe} holds {self.representation} clips, {normal} {normal_representation} "
+                "ones; both must be built alike"
             )
-        self.representation = kinds[unsafe]
         self.labelled_by = unsafe / "config.yaml"
-        self.made_by = {
-            **{key: _config(unsafe).get(key) for key in MADE_BY[:2]},
-            "normal_pred_x0_made_by": _config(normal).get("normal_pred_x0_made_by"),
-            **rgb_identity(_config(unsafe).get("rgb_matrix")),
-        }
+        self.made_by = _made_by(_config(unsafe), _config(normal), MADE_BY[:2])
 
     def files(self):
         """The clip files of all steps."""
@@ -220,122 +213,8 @@ class HeldOutFolders(_Folders):
         ]
 
     def _paths(self, kind, step):
-        return super()._paths(kind, step) if (self.folders[kind][0] / str(step)).is_dir() else {}
-
-
-class RecordedClips(Source):
-    """Clips straight from the recordings: nothing is written, and of a step only the rows asked for
-    are read.
-
-    pred_x0, normal_pred_x0: paths of x0 files; labels: Labels of the unsafe one's rows (None: there
-    are no categories, and all recorded rows are handed out); decode: for representations other than
-    "latent", float32 latents [n, C, F, h, w] → clips [n, 3, F, H, W] (videos: pixels in [0, 1], of
-    which 8 bits are kept, as in a video file). The files are mapped; what a pickled copy, as for
-    another process, maps again.
-    """
-
-    def __init__(self, pred_x0, normal_pred_x0, labels, representation="latent", decode=None):
-        self.labels, self.representation, self.decode = labels, representation, decode
-        self.label_file = self.labelled_by = labels.path if labels else None
-        if normal_pred_x0 is None:
-            raise InputError(
-                "normal_pred_x0: no recording of normal videos is named; detectors need them"
-            )
-        self.paths = dict(zip(KINDS, (Path(pred_x0), Path(normal_pred_x0)), strict=True))
-        self._files = {kind: open_x0_file(path) for kind, path in self.paths.items()}
-        unsafe, normal = self._files.values()
-        if normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
-            raise InputError(
-                f"{normal.path}: videos of shape {list(normal.tensor.shape[1:])} (steps, C, F, h, "
-                f"w), those of {unsafe.path} have {list(unsafe.tensor.shape[1:])}; both must be "
-                "sampled alike"
-            )
-        self._rows = {kind: file.rows for kind, file in self._files.items()}
-        if labels:
-            self._rows = {"unsafe": labels.rows(), "normal": list(range(normal.tensor.shape[0]))}
-            for kind, file in self._files.items():
-                file.need_rows(self._rows[kind])
-        self.steps, self.categories = (
-            list(range(unsafe.tensor.shape[1])),
-            labels.categories if labels else [],
-        )
-        self.groups, label_sha256 = (
-            list(range(1, len(self.categories) + 1)),
-            sha256(labels.path) if labels else None,
-        )
-        self.sampling = recorded_sampling(unsafe)
-        self.made_by = {
-            **dict(
-                zip(MADE_BY, (label_sha256, unsafe.fingerprint, normal.fingerprint), strict=True)
-            ),
-            **rgb_identity(getattr(decode, "numbers", None)),
-        }
-
-    def __getstate__(self):
-        return {**self.__dict__, "_files": {}}
-
-    def rows(self, kind, step):
-        return self._rows[kind]
-
-    def group_rows(self, group, step):
-        return sorted(self.labels.columns[group - 1])
-
-    def need_steps(self, steps):
-        """All recorded steps are whole."""
-
-    def need_rows(self, kind, rows, step):
-        """InputError naming the first of `rows` that is not recorded, or not labelled."""
-        if step not in self.steps:
-            raise InputError(
-                f"{self.paths[kind]}: no step {step}, {len(self.steps)} steps are recorded"
-            )
-        if missing := sorted(set(rows) - set(self._rows[kind])):
-            labelled = kind == "unsafe" and self.labels
-            what = (
-                f"{self.labels.path}: no category has"
-                if labelled
-                else f"{self.paths[kind]}: does not hold"
-            )
-            raise InputError(
-                f"{what} held-out row {missing[0]}; run gen_eval_set.py with the labels in use"
-            )
-
-    def files(self):
-        """The files that the clips are made from; None where a model decodes them, whose weights
-        are not at hand here."""
-        return None if self.representation == "video" else list(self.paths.values())
-
-    def place(self, kind, step):
-        return f"{self.paths[kind]}, step {step}"
-
-    def group_place(self, group, step):
-        return f"{self.labels.path}: category '{self.categories[group - 1]}'"
-
-    def _parts(self, kind, rows, step):
-        """In slices of many rows. A clip lies in one piece in the file, and the pieces of the steps
-        around it are read ahead by the system with it, so that going from step to step reads the
-        file about once."""
-        tensor = self._tensor(kind)
-        size = (
-            decoded_at_once(tensor)
-            if self.decode
-            else max(1, VALUES_AT_ONCE // tensor[0, 0].numel())
-        )
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            x0 = torch.stack([tensor[row, step] for row in part])
-
-            def name(k, part=part):
-                return f"{self.paths[kind]}: row {part[k]}, step {step}"
-
-            if self.decode:
-                need_finite(x0, name)
-            yield x0, name
-
-    def _tensor(self, kind):
-        if kind not in self._files:
-            self._files[kind] = open_x0_file(self.paths[kind])
-        return self._files[kind].tensor
+        has_step = (self.folders[kind][0] / str(step)).is_dir()
+        return super()._paths(kind, step) if has_step else {}
 
 
 def _normal_folder(data_dir, normal_dir):
@@ -349,11 +228,9 @@ def _normal_folder(data_dir, normal_dir):
 
 
 def _step_folders(folder):
-    return (
-        sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
-        if folder.is_dir()
-        else []
-    )
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def _config(folder):
@@ -361,3 +238,10 @@ def _config(folder):
     not."""
     path = Path(folder) / "config.yaml"
     return (load_yaml(path) or {}) if path.exists() else {}
+
+
+def _made_by(config, normal_config, keys):
+    """What made the clips, by the config of the unsafe ones (its `keys`) and of the normal ones."""
+    made_by = {key: config.get(key) for key in keys}
+    made_by["normal_pred_x0_made_by"] = normal_config.get("normal_pred_x0_made_by")
+    return {**made_by, **rgb_identity(config.get("rgb_matrix"))}

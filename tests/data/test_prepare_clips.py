@@ -9,8 +9,9 @@ import torch
 from lvd.data.clip_file import note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter
 from lvd.data.labels import read_labels
+from lvd.data.recorded_clips import RecordedClips
 from lvd.data.rgb import LatentToRGB
-from lvd.data.sources import FolderClips, RecordedClips
+from lvd.data.sources import FolderClips
 from lvd.data.transforms import ClipSpec, prepare_clips, resize_clips
 from lvd.detectors.bank import load_bank
 from lvd.evaluation.held_out import score_rows

@@ -15,7 +15,8 @@ import pretrain_mae
 import train_mae
 from lvd.data.clip_cache import StepReader, read_ahead
 from lvd.data.labels import read_labels
-from lvd.data.sources import FolderClips, HeldOutFolders, RecordedClips
+from lvd.data.recorded_clips import RecordedClips
+from lvd.data.sources import FolderClips, HeldOutFolders
 from lvd.data.split import save_split
 from lvd.detectors.detector import build_detector
 from lvd.errors import InputError
@@ -77,12 +78,12 @@ def test_a_copy_for_another_process_holds_no_recording(world):
 
 def test_reading_in_parts_equals_reading_each(world, monkeypatch):
     """Step-major slices of any size, in the order asked for."""
-    import lvd.data.sources
+    import lvd.data.recorded_clips
 
     rows = [9, 1, 21, 0, 13, 4, 17]
     each = torch.cat([world.x0["unsafe"][[row], 1].half() for row in rows])
     for at_once in (1, 3 * 256, 1 << 20):
-        monkeypatch.setattr(lvd.data.sources, "VALUES_AT_ONCE", at_once)
+        monkeypatch.setattr(lvd.data.recorded_clips, "VALUES_AT_ONCE", at_once)
         assert torch.equal(world.recorded().read("unsafe", rows, 1), each)
         doubled = world.recorded(representation="rgb", decode=lambda x: 2 * x[:, :3])
         assert torch.equal(doubled.read("unsafe", rows, 1), (2 * each[:, :3].float()).half())

@@ -217,9 +217,9 @@ def test_clips_are_read_once_for_all_categories(tmp_path, monkeypatch):
     world = copy_world(make_world(tmp_path / "made"), tmp_path / "world")
     make_detectors(world.save, eval_sha256=sha256(world.eval))
     opened = []
-    real = lvd.data.sources.read_clip
+    real = lvd.data.sources.read_stored
     monkeypatch.setattr(
-        lvd.data.sources, "read_clip", lambda path, *more: opened.append(path) or real(path, *more)
+        lvd.data.sources, "read_stored", lambda path, *more: opened.append(path) or real(path, *more)
     )
     assert (
         embed_model.main(

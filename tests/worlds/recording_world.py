@@ -11,7 +11,7 @@ import embed_model
 import gen_eval_set
 import train_mae
 from lvd.data.labels import read_labels
-from lvd.data.sources import RecordedClips
+from lvd.data.recorded_clips import RecordedClips
 from lvd.data.split import load_split
 from lvd.utils.files import load_torch
 from lvd.x0.file import create_x0_file
