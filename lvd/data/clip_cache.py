@@ -16,13 +16,17 @@ class StepReader:
     """The clips of one step at the size that a model takes: each is read, decoded and resized once,
     however many detectors ask for it.
 
-    Holds, in float16, the rows of this step that were asked for, and what `read` hands out is a
-    copy of them: memory grows with the videos but not with the steps, categories or epochs (2,000
-    videos of 4 x 16 x 64 x 64 latents: 1 GB).
+    It holds, in float16, the rows of this step that were asked for, and `read` hands out a copy of
+    them: memory grows with the videos but not with the steps, categories or epochs (2,000 videos of
+    4 x 16 x 64 x 64 latents: 1 GB).
+
+    Args:
+        source: as of lvd.data.sources.
+        step: number of a denoising step.
+        config: the model's VideoMAEConfig (frames, size, channels).
     """
 
     def __init__(self, source, step, config):
-        """config: the model's VideoMAEConfig (frames, size, channels)."""
         self.source, self.step, self.config = source, step, config
         self._held = {kind: {} for kind in KINDS}
 
@@ -30,22 +34,26 @@ class StepReader:
         """Read what is not held yet of rows: {kind: [row, ...]}."""
         for kind, wanted in rows.items():
             held = self._held[kind]
-            if missing := [row for row in wanted if row not in held]:
-                data = self.source.read(kind, missing, self.step, self.config)
-                held.update(zip(missing, data))
+            missing = [row for row in wanted if row not in held]
+            if missing:
+                clips = self.source.read(kind, missing, self.step, self.config)
+                held.update(zip(missing, clips))
 
     def read(self, rows):
-        """float16 [N, C, F', H', W'] of {"unsafe": [row, ...], "normal": [row, ...]}, kind after
-        kind in that order."""
+        """Return the clips of {"unsafe": [row, ...], "normal": [row, ...]}, kind after kind in that
+        order: float16 [N, C, F', H', W']."""
         self.load(rows)
-        return torch.stack(
-            [self._held[kind][row] for kind, wanted in rows.items() for row in wanted]
-        )
+        clips = []
+        for kind, wanted in rows.items():
+            clips += [self._held[kind][row] for row in wanted]
+        return torch.stack(clips)
 
 
 def read_ahead(load, items):
-    """load(item) of each item in turn; a thread loads the next one while the caller works with this
-    one, so two are held."""
+    """Yield load(item) of each item in turn.
+
+    A thread loads the next one while the caller works with this one, so two are held.
+    """
     with ThreadPoolExecutor(1) as thread:
         waiting = [thread.submit(load, item) for item in items[:1]]
         for following in range(1, len(items) + 1):
@@ -55,10 +63,17 @@ def read_ahead(load, items):
 
 
 class AllClips:
-    """Clips float16 [C, F', H', W'] of videos x steps. config: the model's VideoMAEConfig.
+    """Clips float16 [C, F', H', W'] of videos x steps.
 
     `scan` reads all of them once, step by step; then `batches` gives any of them. sha256: of the
     clips as scanned.
+
+    Args:
+        source: as of lvd.data.sources.
+        videos: [(kind, row)].
+        steps: numbers of denoising steps.
+        config: the model's VideoMAEConfig.
+        hold: bytes up to which all clips stay in memory.
     """
 
     def __init__(self, source, videos, steps, config, hold=HOLD):
@@ -79,59 +94,65 @@ class AllClips:
         self.sha256 = digest.hexdigest()
 
     def batches(self, wanted):
-        """Yield (videos, at, clips) for each (positions of videos, positions of steps) of the list
-        `wanted`, each [B].
+        """Yield mini-batches of clips.
 
         Where clips are read from the disk, the next mini-batch is read while the last one is in
         use.
+
+        Args:
+            wanted: [(positions of videos [B], positions of steps [B])].
+
+        Yields:
+            (videos, at, clips [B, C, F', H', W']) for each of them.
         """
         if self.held is not None:
             for videos, at in wanted:
                 yield videos, at, self.held[at, videos]
             return
-        with ThreadPoolExecutor(1) as reader:
-            coming = None
-            for videos, at in [*wanted, (None, None)]:
-                ready, coming = (
-                    coming,
-                    videos is not None and (videos, at, reader.submit(self._gather, videos, at)),
-                )
-                if ready:
-                    yield ready[0], ready[1], ready[2].result()
+
+        def load(places):
+            return (*places, self._gather(*places))
+
+        yield from read_ahead(load, wanted)
 
     def _gather(self, videos, at):
-        found = None
+        """Clips of these positions, in their order; each step is read at once."""
+        clips = None
         for step in at.unique().tolist():
-            here = torch.where(at == step)[0]
-            clips = self._read(videos[here].tolist(), self.steps[step])
-            if found is None:
-                found = torch.empty(len(at), *clips.shape[1:], dtype=clips.dtype)
-            found[here] = clips
-        return found
+            places = torch.where(at == step)[0]
+            of_step = self._read(videos[places].tolist(), self.steps[step])
+            if clips is None:
+                clips = torch.empty(len(at), *of_step.shape[1:], dtype=of_step.dtype)
+            clips[places] = of_step
+        return clips
 
     def _read(self, numbers, step):
         """Clips of these videos, in their order; each kind is read at once."""
         chosen = [self.videos[number] for number in numbers]
-        found = [None] * len(chosen)
-        for kind in ("unsafe", "normal"):
+        clips = [None] * len(chosen)
+        for kind in KINDS:
             places = [place for place, (of, _) in enumerate(chosen) if of == kind]
-            if places:
-                rows = [chosen[place][1] for place in places]
-                clips = self.source.read(kind, rows, step, self.config)
-                for place, clip in zip(places, clips):
-                    found[place] = clip
-        return torch.stack(found)
+            if not places:
+                continue
+            rows = [chosen[place][1] for place in places]
+            of_kind = self.source.read(kind, rows, step, self.config)
+            for place, clip in zip(places, of_kind):
+                clips[place] = clip
+        return torch.stack(clips)
 
 
 def statistics(clips):
-    """(mean, std) per channel, float32 [C] each, of clips [N, C, F, H, W]."""
+    """Mean and standard deviation of each channel.
+
+    Args:
+        clips: [N, C, F, H, W].
+
+    Returns:
+        (mean, std), float32 [C] each; summed in float64, a few clips at a time.
+    """
     count, axes = clips.numel() / clips.shape[1], (0, 2, 3, 4)
-    mean = sum(part.double().sum(axes) for part in clips.split(FLOAT32_AT_ONCE)) / count
-    square = (
-        sum(
-            ((part.double() - mean.view(1, -1, 1, 1, 1)) ** 2).sum(axes)
-            for part in clips.split(FLOAT32_AT_ONCE)
-        )
-        / count
-    )
-    return mean.float(), square.sqrt().clamp_min(1e-6).float()
+    parts = clips.split(FLOAT32_AT_ONCE)
+    mean = sum(part.double().sum(axes) for part in parts) / count
+    centre = mean.view(1, -1, 1, 1, 1)
+    variance = sum(((part.double() - centre) ** 2).sum(axes) for part in parts) / count
+    return mean.float(), variance.sqrt().clamp_min(1e-6).float()

@@ -1,4 +1,4 @@
-"""A clip on the disk: one predicted x0 of one video at one step, and the only owner of how it is
+"""A clip on the disk: one predicted x0 of one video at one step. Only this module knows how it is
 stored.
 
 Three representations: "latent", the x0 latents themselves (`.pt`, float16 [C, F, h, w], nothing
@@ -21,13 +21,21 @@ from lvd.utils.files import load_json, load_torch, save_json, save_torch
 REPRESENTATIONS = ("latent", "rgb", "video")
 VIDEO_FORMATS = ("mp4", "pt")
 SUFFIXES = (".pt", ".mp4")
+SHAPES = {"latent": "[C, F, h, w]", "rgb": "[3, F, h, w]", "video": "uint8 [3, F, H, W]"}
 NOTE = "representation.json"
 
 
 def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
-    """Write one clip atomically and return its path.
+    """Write one clip, atomically.
 
-    clip: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] with values in [0, 1].
+    Args:
+        path_without_suffix: {folder}/{step}/{row}.
+        clip: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] with values in [0, 1].
+        representation: what the clip is.
+        video_format: "mp4" or "pt", for videos.
+
+    Returns:
+        The path with its suffix.
     """
     path = clip_path(path_without_suffix, representation, video_format)
     if clip.dim() != 4 or (representation != "latent" and clip.shape[0] != 3):
@@ -36,29 +44,35 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
         from lvd.utils.video import write_mp4
 
         write_mp4(path, to_uint8(clip).permute(1, 2, 3, 0).numpy())
+        return path
+    if representation == "video":
+        stored = to_uint8(clip)
     else:
-        stored = (
-            to_uint8(clip) if representation == "video" else clip.detach().to("cpu", torch.float16)
-        )
-        save_torch(
-            stored.clone(memory_format=torch.contiguous_format), path
-        )  # clone: a view would save its whole storage
+        stored = clip.detach().to("cpu", torch.float16)
+    # A clone, for of a view torch.save would write the whole storage.
+    save_torch(stored.clone(memory_format=torch.contiguous_format), path)
     return path
 
 
 def read_clip(path, representation=None):
-    """A clip as a float32 tensor: latent [C, F, h, w], rgb [3, F, h, w], or video [3, F, H, W] in
-    [0, 1]; see `read_stored`."""
+    """Read a clip as float32 (videos: in [0, 1]); arguments and shapes as of `read_stored`."""
     clip = read_stored(path, representation)
     return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
 
 
 def read_stored(path, representation=None):
-    """A clip as its file holds it: latent [C, F, h, w], rgb [3, F, h, w], or video uint8 [3, F, H,
-    W].
+    """Read a clip as its file holds it.
 
-    InputError when the file is truncated, empty or something else, or no clip of that
-    `representation` (None: any): an unreadable clip is never skipped.
+    Args:
+        path: of a .pt or .mp4 file.
+        representation: what the clip must be. None: anything.
+
+    Returns:
+        latent [C, F, h, w] or rgb [3, F, h, w] of a floating type, or video uint8 [3, F, H, W].
+
+    Raises:
+        InputError: the file is truncated, empty or something else. An unreadable clip is never
+            skipped.
     """
     path = Path(path)
     if path.suffix == ".mp4":
@@ -68,39 +82,43 @@ def read_stored(path, representation=None):
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)
-    if (
-        not isinstance(clip, torch.Tensor)
-        or clip.dim() != 4
-        or 0 in clip.shape
-        or not _is(clip, representation)
-    ):
-        found = (
-            f"{clip.dtype} tensor {list(clip.shape)}"
-            if isinstance(clip, torch.Tensor)
-            else type(clip).__name__
-        )
-        kind = representation or "latent"
-        shape = {"latent": "[C, F, h, w]", "rgb": "[3, F, h, w]", "video": "uint8 [3, F, H, W]"}[
-            kind
-        ]
-        raise InputError(f"{path}: a {kind} clip {shape} is needed, found {found}")
-    return clip
+    if _is_clip(clip, representation):
+        return clip
+    contents = type(clip).__name__
+    if isinstance(clip, torch.Tensor):
+        contents = f"{clip.dtype} tensor {list(clip.shape)}"
+    representation = representation or "latent"
+    raise InputError(
+        f"{path}: a {representation} clip {SHAPES[representation]} is needed, found {contents}"
+    )
 
 
-def _is(clip, representation):
-    video = clip.dtype == torch.uint8 and clip.shape[0] == 3
-    numbers = clip.is_floating_point() and (representation != "rgb" or clip.shape[0] == 3)
-    return {None: video or numbers, "video": video}.get(representation, numbers)
+def _is_clip(clip, representation):
+    if not isinstance(clip, torch.Tensor) or clip.dim() != 4 or 0 in clip.shape:
+        return False
+    is_video = clip.dtype == torch.uint8 and clip.shape[0] == 3
+    if representation == "video":
+        return is_video
+    if representation == "rgb":
+        return clip.is_floating_point() and clip.shape[0] == 3
+    return clip.is_floating_point() or (representation is None and is_video)
 
 
 def clip_path(path_without_suffix, representation, video_format="mp4"):
-    """…/{step}/{index} → …/{step}/{index}.pt or .mp4"""
-    return Path(f"{path_without_suffix}.{video_format if representation == 'video' else 'pt'}")
+    """…/{step}/{row} → …/{step}/{row}.pt or .mp4"""
+    suffix = video_format if representation == "video" else "pt"
+    return Path(f"{path_without_suffix}.{suffix}")
 
 
 def list_clips(folder):
-    """{index: path} of the clips in one step's folder, by index. InputError for a stray or doubled
-    file."""
+    """List the clips in one step's folder.
+
+    Returns:
+        {row: path}, by row.
+
+    Raises:
+        InputError: a missing folder, a stray file, or two clips of one row.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; build_x0.py and build_eval_set.py make it")
@@ -112,61 +130,67 @@ def list_clips(folder):
             raise InputError(
                 f"{path}: not a clip; files named by row index, {' or '.join(SUFFIXES)}, are needed"
             )
-        if int(path.stem) in clips:
-            raise InputError(
-                f"{path}: a second clip of index {int(path.stem)} beside "
-                f"{clips[int(path.stem)].name}"
-            )
-        clips[int(path.stem)] = path
+        row = int(path.stem)
+        if row in clips:
+            raise InputError(f"{path}: a second clip of index {row} beside {clips[row].name}")
+        clips[row] = path
     return dict(sorted(clips.items()))
 
 
 def folder_representation(folder, part_of=None):
-    """What the clips below `folder` are, from its representation.json (else that of the dataset it
-    is part of) and from the files' suffixes; without a note, .pt means latent.
+    """Find out what the clips below a folder are.
 
-    InputError for a mix, for files that contradict the note, and for a folder with neither clips
-    nor note.
+    The folder's representation.json says it, else that of the dataset it is part of, else the
+    files' suffixes: without a note, .pt means latent.
+
+    Args:
+        folder: of clips, at any depth.
+        part_of: folder of the dataset.
+
+    Returns:
+        "latent", "rgb" or "video".
+
+    Raises:
+        InputError: a mix, files that contradict the note, or neither clips nor a note.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = {
-        os.path.splitext(name)[1]
-        for _, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".")
-    }
-    found &= set(SUFFIXES)
+    suffixes = _suffixes_below(folder)
     notes = [place / NOTE for place in (folder, part_of) if place and (place / NOTE).exists()]
     noted = _noted(notes[0]) if notes else None
-    if len(found) > 1 or (".mp4" in found and noted not in (None, "video")):
+    if len(suffixes) > 1 or (".mp4" in suffixes and noted not in (None, "video")):
+        other = ".mp4" if noted != "video" else ".pt"
         raise InputError(
-            f"{folder}: {noted or 'latent'} and {'.mp4' if noted != 'video' else '.pt'} clips are "
-            "mixed here; build each representation in its own folder"
+            f"{folder}: {noted or 'latent'} and {other} clips are mixed here; build each "
+            "representation in its own folder"
         )
-    if not found and noted is None:
+    if noted:
+        return noted
+    if not suffixes:
         raise InputError(
             f"{folder}: no clips here ({' or '.join(SUFFIXES)}); run build_x0.py first"
         )
-    return noted or ("video" if ".mp4" in found else "latent")
+    return "video" if ".mp4" in suffixes else "latent"
 
 
 def note_representation(folder, representation):
     """Write folder/representation.json, or check that the one there says the same."""
     path = Path(folder) / NOTE
-    if path.exists() and _noted(path) != representation:
-        raise InputError(
-            f"{path}: this folder holds {_noted(path)} clips, {representation} ones need a folder "
-            "of their own"
-        )
     if not path.exists():
         save_json({"representation": representation}, path)
+        return
+    noted = _noted(path)
+    if noted != representation:
+        raise InputError(
+            f"{path}: this folder holds {noted} clips, {representation} ones need a folder of "
+            "their own"
+        )
 
 
 def link_clip(source, target):
-    """Make `target` the same file as `source`: a hard link, or a copy where the file system has
-    none. Atomic."""
+    """Make `target` the same file as `source`, atomically: a hard link, or a copy where the file
+    system has none."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -175,10 +199,18 @@ def link_clip(source, target):
         os.link(source, partial)
     except OSError:
         shutil.copyfile(source, partial)
-    os.replace(
-        partial, target
-    )  # of two links to one file this does nothing, so the partial name may remain
+    os.replace(partial, target)
+    # Where both are links to one file, os.replace does nothing and the partial name remains.
     partial.unlink(missing_ok=True)
+
+
+def _suffixes_below(folder):
+    suffixes = set()
+    for _, _, names in os.walk(folder):
+        for name in names:
+            if not name.startswith("."):
+                suffixes.add(os.path.splitext(name)[1])
+    return suffixes & set(SUFFIXES)
 
 
 def _noted(path):

@@ -219,7 +219,9 @@ def test_clips_are_read_once_for_all_categories(tmp_path, monkeypatch):
     opened = []
     real = lvd.data.sources.read_stored
     monkeypatch.setattr(
-        lvd.data.sources, "read_stored", lambda path, *more: opened.append(path) or real(path, *more)
+        lvd.data.sources,
+        "read_stored",
+        lambda path, *more: opened.append(path) or real(path, *more),
     )
     assert (
         embed_model.main(
