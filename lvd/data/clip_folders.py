@@ -4,6 +4,7 @@ one of normal videos."""
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -19,42 +20,43 @@ DECODED = 200 << 20  # bytes of decoded pixels that are held at once: 4 x 16 fra
 
 
 def group_name(group):
-    """Folder of an unsafe category, counted from 1."""
+    """Name the folder of an unsafe category, counted from 1."""
     return f"group{group}"
 
 
 class ClipWriter:
-    """The clips of one recording that are still to be written below `out`: a sized iterable that
-    writes as it goes.
+    """The clips of one recording that are still to be written.
 
-    x0: X0File; homes: {row: [folder name, ...]}, of which the first gets the clip and the others a
-    link to it; decode: latents [n, C, F, h, w] → clips [n, 3, F, H, W], for representations other
-    than "latent". ClipWriter that are there are whole (they were renamed into place) and stay as
-    they are. Iterating yields the number of new files.
+    A sized iterable over its videos: it writes as it goes and yields the number of new files of
+    each.
+
+    Clips that are there are whole (they were renamed into place) and stay as they are.
+
+    Args:
+        x0: X0File.
+        homes: {row: [folder name, ...]}; the first gets the clip, the others a link to it.
+        out: the dataset's folder.
+        steps: numbers of the denoising steps.
+        representation: of the clips.
+        decode: float32 latents [n, C, F, h, w] → clips [n, 3, F, H, W]; None for "latent".
+        video_format: "mp4" or "pt", for videos.
     """
 
     def __init__(self, x0, homes, out, steps, representation, decode=None, video_format="mp4"):
         x0.need_rows(homes)
-        self.x0, self.homes, self.out, self.representation, self.decode = (
-            x0,
-            homes,
-            Path(out),
-            representation,
-            decode,
-        )
+        self.x0, self.homes, self.out = x0, homes, Path(out)
+        self.representation, self.decode = representation, decode
         self.video_format = video_format
         self.missing = {}  # row → {step: [path, ...] of which some are missing}
         for row, folders in sorted(homes.items()):
-            paths = {
-                s: [
-                    clip_path(self.out / folder / str(s) / str(row), representation, video_format)
-                    for folder in folders
-                ]
-                for s in steps
+            paths = {step: self._paths(row, folders, step) for step in steps}
+            unfinished = {
+                step: places
+                for step, places in paths.items()
+                if not all(map(os.path.exists, places))
             }
-            paths = {s: p for s, p in paths.items() if not all(map(os.path.exists, p))}
-            if paths:
-                self.missing[row] = paths
+            if unfinished:
+                self.missing[row] = unfinished
 
     def __len__(self):
         return len(self.missing)
@@ -64,44 +66,50 @@ class ClipWriter:
             yield self._write(row, paths)
 
     def size(self):
-        """Bytes that the missing clips will take; 0 for .mp4, whose size is not known before."""
+        """Return the bytes that the missing clips will take; 0 for .mp4, whose size is not known
+        before."""
         if not self.missing or (self.representation == "video" and self.video_format == "mp4"):
             return 0
         clip = self.x0.tensor[0, 0]
+        values, frames = clip.numel(), clip.shape[1]
         if self.decode:
-            clip = self.decode(torch.zeros_like(clip[None, :, :1], dtype=torch.float32))[0].expand(
-                -1, clip.shape[1], -1, -1
+            one_frame = torch.zeros_like(clip[None, :, :1], dtype=torch.float32)
+            values = self.decode(one_frame).numel() * frames
+        bytes_of_a_value = 1 if self.representation == "video" else 2
+        return sum(map(len, self.missing.values())) * values * bytes_of_a_value
+
+    def _paths(self, row, folders, step):
+        return [
+            clip_path(
+                self.out / folder / str(step) / str(row), self.representation, self.video_format
             )
-        return (
-            sum(map(len, self.missing.values()))
-            * clip.numel()
-            * (1 if self.representation == "video" else 2)
-        )
+            for folder in folders
+        ]
 
     def _write(self, row, paths):
-        written = 0
-        for chunk in _chunks(
-            sorted(paths), decoded_at_once(self.x0.tensor) if self.decode else len(paths)
-        ):
-            latents = self.x0.tensor[row, chunk].to(
-                torch.float32 if self.decode else torch.float16
-            )  # [n, C, F, h, w]
-            need_finite(
-                latents, lambda k, steps=chunk: f"{self.x0.path}: row {row}, step {steps[k]}"
-            )
+        new_files = 0
+        at_once = decoded_at_once(self.x0.tensor) if self.decode else len(paths)
+        dtype = torch.float32 if self.decode else torch.float16
+        for steps in _chunks(sorted(paths), at_once):
+            latents = self.x0.tensor[row, steps].to(dtype)  # [n, C, F, h, w]
+
+            def name_of(number, steps=steps):
+                return f"{self.x0.path}: row {row}, step {steps[number]}"
+
+            need_finite(latents, name_of)
             clips = self.decode(latents) if self.decode else latents
-            for step, clip in zip(chunk, clips, strict=True):
-                written += self._place(paths[step], clip)
-        return written
+            for step, clip in zip(steps, clips, strict=True):
+                new_files += self._place(paths[step], clip)
+        return new_files
 
     def _place(self, paths, clip):
-        missing = [path for path in paths if not path.exists()]
         there = [path for path in paths if path.exists()]
-        source = (
-            there[0]
-            if there
-            else write_clip(paths[0].with_suffix(""), clip, self.representation, self.video_format)
-        )
+        missing = [path for path in paths if not path.exists()]
+        if there:
+            source = there[0]
+        else:
+            without_suffix = paths[0].with_suffix("")
+            source = write_clip(without_suffix, clip, self.representation, self.video_format)
         for path in missing:
             if path != source:
                 link_clip(source, path)
@@ -112,54 +120,64 @@ def decoded_at_once(x0):
     """How many clips of x0 [N, S, C, F, h, w] to decode at once, taking pixels to be 8 x 8 a
     latent."""
     frames, height, width = x0.shape[-3:]
-    return max(1, DECODED // (frames * 8 * height * 8 * width * 3 * 4))
+    bytes_of_a_clip = frames * 8 * height * 8 * width * 3 * 4
+    return max(1, DECODED // bytes_of_a_clip)
 
 
-def note_built(data_dir, parts, steps, done=False):
-    """Keep {data_dir}/built.json true: before the clips of `parts` are written without the steps
-    that lack some, and with all `steps` once they are `done`. {"steps": [...], "videos": {folder:
-    number}}"""
+def note_built(data_dir, writers, steps, done=False):
+    """Keep {data_dir}/built.json true: {"steps": [whole ones], "videos": {folder: number}}.
+
+    Args:
+        data_dir: the dataset's folder.
+        writers: ClipWriters of all its recordings.
+        steps: those they write.
+        done: False before the clips are written: steps that lack some are taken out. True after:
+            `steps` are put in.
+    """
     path = Path(data_dir) / BUILT
     before = set(_built(path)["steps"])
-    broken = {step for part in parts for paths in part.missing.values() for step in paths}
+    broken = {step for writer in writers for paths in writer.missing.values() for step in paths}
     whole = sorted(before | set(steps) if done else before - broken)
-    videos = {}
-    for folder in (
-        folder for part in parts for folders in part.homes.values() for folder in folders
-    ):
-        videos[folder] = videos.get(folder, 0) + 1
+    videos = Counter(
+        folder for writer in writers for folders in writer.homes.values() for folder in folders
+    )
     if whole != sorted(before):
-        save_json({"steps": whole, "videos": videos}, path)
+        save_json({"steps": whole, "videos": dict(videos)}, path)
 
 
 def need_built(data_dir, steps):
-    """InputError unless build_x0.py finished these steps and no clip is gone since. A dataset that
-    has no config.yaml was made by something else and is taken as it is."""
+    """Refuse a dataset that build_x0.py has not finished, or of which clips are gone since.
+
+    A dataset without config.yaml was made by something else and is taken as it is.
+
+    Raises:
+        InputError: naming the first such step or folder.
+    """
     data_dir = Path(data_dir)
     if not (data_dir / "config.yaml").exists():
         return
     note = _built(data_dir / BUILT)
-    if missing := sorted(set(steps) - set(note["steps"])):
+    unfinished = sorted(set(steps) - set(note["steps"]))
+    if unfinished:
         raise InputError(
-            f"{data_dir}: step {missing[0]} is not built to its end; run build_x0.py to the end"
+            f"{data_dir}: step {unfinished[0]} is not built to its end; run build_x0.py to the end"
         )
     for step in steps:
-        for folder, count in note["videos"].items():
-            found = len(list_clips(data_dir / folder / str(step)))
-            if found < count:
+        for name, videos in note["videos"].items():
+            folder = data_dir / name / str(step)
+            clips = len(list_clips(folder))
+            if clips < videos:
                 raise InputError(
-                    f"{data_dir / folder / str(step)}: {found} of {count} clips are left; run "
-                    "build_x0.py again"
+                    f"{folder}: {clips} of {videos} clips are left; run build_x0.py again"
                 )
 
 
 def _built(path):
     note = load_json(path) if path.exists() else {"steps": [], "videos": {}}
-    if (
-        not isinstance(note, dict)
-        or not isinstance(note.get("steps"), list)
-        or not isinstance(note.get("videos"), dict)
-    ):
+    is_note = isinstance(note, dict)
+    if is_note:
+        is_note = isinstance(note.get("steps"), list) and isinstance(note.get("videos"), dict)
+    if not is_note:
         raise InputError(
             f"{path}: 'steps' and 'videos' are needed; delete it and run build_x0.py again"
         )
@@ -167,7 +185,7 @@ def _built(path):
 
 
 def need_space(folder, size):
-    """InputError when `size` bytes do not fit on the disk of `folder`."""
+    """Raise InputError when `size` bytes do not fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise InputError(
@@ -176,18 +194,19 @@ def need_space(folder, size):
 
 
 def dataset_steps(data_dir):
-    """The steps that every group of the dataset has, sorted. InputError when there are no groups or
-    they disagree."""
+    """Return the steps that every group of the dataset has, sorted.
+
+    Raises:
+        InputError: no groups, or groups that disagree.
+    """
     steps = {}
     for group in dataset_groups(data_dir):
         folder = Path(data_dir) / group_name(group)
-        steps[folder.name] = sorted(
-            int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()
-        )
+        steps[folder.name] = step_folders(folder)
     name, first = next(iter(steps.items()))
-    for other, found in steps.items():
-        if found != first:
-            step = sorted(set(found) ^ set(first))[0]
+    for other, others in steps.items():
+        if others != first:
+            step = sorted(set(others) ^ set(first))[0]
             raise InputError(
                 f"{data_dir}: step {step} is in only one of {name} and {other}; run build_x0.py "
                 "to the end"
@@ -197,38 +216,55 @@ def dataset_steps(data_dir):
     return first
 
 
+def step_folders(folder):
+    """Return the steps that a folder has folders of, sorted; [] where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
+
+
 def dataset_groups(data_dir):
-    """The numbers of the group folders of the dataset, sorted. InputError for one that is not
-    numbered from 1."""
+    """Return the numbers of the group folders of the dataset, sorted.
+
+    Raises:
+        InputError: no such folders, or one that is not numbered from 1.
+    """
     data_dir = Path(data_dir)
-    names = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
-    names = [name for name in names if re.fullmatch(r"group[0-9]+", name)]
-    if wrong := [name for name in names if name[5] == "0"]:
-        raise InputError(
-            f"{data_dir}/{wrong[0]}: not a category's folder; they are group1, group2, ... in the "
-            "order of the label file's columns"
-        )
-    groups = sorted(int(name[5:]) for name in names)
-    if not groups:
+    paths = data_dir.iterdir() if data_dir.is_dir() else []
+    numbers = [
+        match[1] for p in paths if p.is_dir() and (match := re.fullmatch(r"group([0-9]+)", p.name))
+    ]
+    for number in numbers:
+        if number.startswith("0"):
+            raise InputError(
+                f"{data_dir}/group{number}: not a category's folder; they are group1, group2, ... "
+                "in the order of the label file's columns"
+            )
+    if not numbers:
         raise InputError(f"{data_dir}: no folders group1, group2, ... here; run build_x0.py first")
-    return groups
+    return sorted(map(int, numbers))
 
 
 def unsafe_clips(data_dir, step):
-    """{row: path} of one step over all groups, each row once."""
-    found = {}
+    """Return {row: path} of one step over all groups, each row once."""
+    clips = {}
     for group in dataset_groups(data_dir):
-        found |= list_clips(Path(data_dir) / group_name(group) / str(step))
-    return dict(sorted(found.items()))
+        clips |= list_clips(Path(data_dir) / group_name(group) / str(step))
+    return dict(sorted(clips.items()))
 
 
 class HeldOutLinker:
-    """The held-out clips of one step after the other, linked from the dataset: a sized iterable
-    over `steps`.
+    """The held-out clips, linked from the dataset.
 
-    rows: what is held out; clips_of(step) → {row: path}; target: folder that gets {step}/{row}.
-    Every clip is read once before it is linked. InputError for one that is missing, unreadable or
-    of another shape. Iterating yields the number of new clips.
+    A sized iterable over `steps`: it links as it goes and yields the number of new clips of each.
+    Every clip is read once before it is linked. Iterating raises InputError for one that is
+    missing, unreadable or of another shape.
+
+    Args:
+        rows: what is held out.
+        steps: numbers of the denoising steps.
+        clips_of: function of a step → {row: path} in the dataset.
+        target: folder that gets {step}/{row}.
     """
 
     def __init__(self, rows, steps, clips_of, target):
@@ -241,25 +277,23 @@ class HeldOutLinker:
         shape = None
         for step in self.steps:
             clips = self.clips_of(step)
-            missing = [row for row in self.rows if row not in clips]
-            if missing:
-                raise InputError(
-                    f"held-out row {missing[0]} has no clip at step {step} in the dataset; run "
-                    "build_x0.py to its end, or gen_eval_set.py with the labels in use"
-                )
+            for row in self.rows:
+                if row not in clips:
+                    raise InputError(
+                        f"held-out row {row} has no clip at step {step} in the dataset; run "
+                        "build_x0.py to its end, or gen_eval_set.py with the labels in use"
+                    )
             shape = shape or read_clip(clips[self.rows[0]]).shape
-            yield sum(
-                self._link(clips[row], self.target / str(step) / clips[row].name, shape)
-                for row in self.rows
-            )
+            yield sum(self._link(clips[row], step, shape) for row in self.rows)
 
-    def _link(self, source, target, shape):
+    def _link(self, source, step, shape):
+        target = self.target / str(step) / source.name
         if target.exists() and target.stat().st_size == source.stat().st_size:
             return 0
-        found = read_clip(source).shape
-        if found != shape:
+        shape_here = read_clip(source).shape
+        if shape_here != shape:
             raise InputError(
-                f"{source}: clip of shape {list(found)}, the others have {list(shape)}"
+                f"{source}: clip of shape {list(shape_here)}, the others have {list(shape)}"
             )
         link_clip(source, target)
         return 1

@@ -25,7 +25,14 @@ from pathlib import Path
 import torch
 
 from lvd.data.clip_file import folder_representation, list_clips, read_stored
-from lvd.data.clip_folders import NORMAL, dataset_groups, dataset_steps, group_name, need_built
+from lvd.data.clip_folders import (
+    NORMAL,
+    dataset_groups,
+    dataset_steps,
+    group_name,
+    need_built,
+    step_folders,
+)
 from lvd.data.identity import MADE_BY, rgb_identity
 from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
@@ -186,13 +193,13 @@ class HeldOutFolders(_Folders):
         unsafe = data_dir / "eval_set" if (data_dir / "eval_set").is_dir() else data_dir
         normal = unsafe.parent / "eval_normal"
         for folder in (unsafe, normal):
-            if not _step_folders(folder):
+            if not step_folders(folder):
                 raise InputError(
                     f"--data_dir {data_dir}: {folder} has no step folders; run build_eval_set.py "
                     "(the split must hold out normal videos too)"
                 )
         super().__init__({"unsafe": [unsafe], "normal": [normal]})
-        self.steps = _step_folders(unsafe)
+        self.steps = step_folders(unsafe)
         self.representation = folder_representation(unsafe)
         normal_representation = folder_representation(normal)
         if normal_representation != self.representation:
@@ -225,12 +232,6 @@ def _normal_folder(data_dir, normal_dir):
             "build_x0.py"
         )
     return folder
-
-
-def _step_folders(folder):
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def _config(folder):
