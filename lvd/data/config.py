@@ -82,6 +82,8 @@ def read_data_config(path, args, required=()):
             ("key=value", _with_paths(overrides, Path(), "key=value")),
         ],
     )
+    if isinstance(config.sample_config, str):
+        config.sample_config = Path(config.sample_config)
     for key in required:
         if getattr(config, key) is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")

@@ -73,8 +73,11 @@ def test_the_command_line_wins_and_its_paths_count_from_the_current_folder(read)
 
 
 def test_a_value_may_name_another_key(read):
-    config = read("out_dir: data\nrgb_matrix: ${out_dir}/m.json\n")
+    config = read(
+        "out_dir: data\nrgb_matrix: ${out_dir}/m.json\nsample_config: ${out_dir}/s.yaml\n"
+    )
     assert config.rgb_matrix == ROOT / "data/m.json"
+    assert config.sample_config == ROOT / "data/s.yaml"
 
 
 @pytest.mark.parametrize(
