@@ -20,7 +20,7 @@ from lvd.data.sources import FolderClips
 from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
 from lvd.errors import InputError
-from lvd.evaluation.metrics import auroc
+from lvd.evaluation.metrics import batched_auroc
 from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors
 from lvd.training.grid_run import PAYS
 from lvd.training.recipes import DEFAULTS, RECIPES
@@ -199,10 +199,10 @@ class Ablation:
     def _rows(self, name, seed, split, found):
         scores, unsafe = found["scores"], len(split.unsafe)
         labels = torch.tensor([1] * unsafe + [0] * len(split.normal))
-        any_auroc = auroc(scores.amax(0), labels)
+        any_auroc = batched_auroc(scores.amax(0), labels)
         own = torch.stack(
             [
-                auroc(scores[g][:, keep], labels[keep])
+                batched_auroc(scores[g][:, keep], labels[keep])
                 for g, keep in enumerate(self._members(split, labels))
             ]
         )

@@ -19,8 +19,34 @@ BINS = 10  # of calibrated probabilities, for the calibration error
 
 
 def auroc(scores, labels):
-    """[K] of scores [K, N] and labels [N]: the share of (unsafe, normal) pairs in the right order,
-    ties counted half."""
+    """Return the area under the ROC curve of one set of scores.
+
+    It is the share of (unsafe, normal) pairs in the right order, ties counted half.
+
+    Args:
+        scores: [N] numbers, larger ones meaning more likely unsafe.
+        labels: [N], 1 for unsafe and 0 for normal; both must occur.
+
+    Returns:
+        A float from 0 to 1.
+
+    Source: scikit-learn, `sklearn.metrics.roc_auc_score`.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores))
+
+
+def batched_auroc(scores, labels):
+    """Return the area under the ROC curve of many sets of scores at once, on their device.
+
+    Args:
+        scores: [K, N] tensor, one line for each set.
+        labels: [N] tensor, 1 for unsafe and 0 for normal, the same for all sets.
+
+    Returns:
+        float32 tensor [K]: what `auroc` says of each line.
+    """
     unsafe, normal = scores[:, labels == 1, None], scores[:, None, labels == 0]
     return ((unsafe > normal).float() + 0.5 * (unsafe == normal)).mean((1, 2))
 
@@ -51,21 +77,19 @@ def false_positives_met(normal_scores, threshold, false_positives):
 def rates(scores, labels, threshold):
     """Accuracy, TPR and TNR at 0.5, AUROC, and TPR and TNR at the detector's threshold; None where
     a class is missing."""
-    from sklearn.metrics import roc_auc_score
-
     scores = np.asarray(scores, np.float64)  # votes compare doubles too
     unsafe, normal = scores[labels == 1], scores[labels == 0]
-    auroc = roc_auc_score(labels, scores) if len(unsafe) and len(normal) else None
-    found = {
+    both = len(unsafe) and len(normal)
+    values = {
         "accuracy": np.mean((scores >= ARGMAX) == labels),
         "tpr": _mean_or_none(unsafe >= ARGMAX),
         "tnr": _mean_or_none(normal < ARGMAX),
-        "auroc": auroc,
+        "auroc": auroc(scores, labels) if both else None,
         "threshold": threshold,
         "threshold_tpr": _mean_or_none(unsafe >= threshold),
         "threshold_tnr": _mean_or_none(normal < threshold),
     }
-    return {key: None if value is None else round(float(value), 6) for key, value in found.items()}
+    return {key: None if value is None else round(float(value), 6) for key, value in values.items()}
 
 
 def _mean_or_none(hits):
@@ -101,14 +125,14 @@ def points(unsafe, normal, fixed_recalls):
     fpr_at_recall_r: the smallest false positive rate of a threshold that finds at least r of the
     unsafe clips.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+    from sklearn.metrics import average_precision_score, roc_curve
 
     unsafe, normal = check(unsafe), check(normal)
     truth, scores = np.repeat([1, 0], [len(unsafe), len(normal)]), np.concatenate([unsafe, normal])
     fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
     found = np.rint(tpr * len(unsafe)).astype(int)
     values = [
-        roc_auc_score(truth, scores),
+        auroc(scores, truth),
         average_precision_score(truth, scores),
         *(fpr[np.argmax(found >= ceil(recall * len(unsafe)))] for recall in fixed_recalls),
     ]

@@ -11,7 +11,7 @@ from lvd.detectors.bank import SHARED
 from lvd.detectors.calibration import fit_calibration, to_dict
 from lvd.detectors.shared import build_shared, load_shared_file, predict_shared, save_shared
 from lvd.errors import InputError
-from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
+from lvd.evaluation.metrics import auroc, choose_threshold, false_positives_met, rates
 from lvd.training.augment import random_mask
 from lvd.training.grid import MIN_CLIPS
 from lvd.training.grid_run import METRICS
@@ -194,15 +194,12 @@ def weighted_loss(logits, labels, weights):
 
 def _mean_auroc(scores, labels):
     """Mean over steps and categories of the AUROC of scores [N, S, G] against the normal videos."""
-    from sklearn.metrics import roc_auc_score
-
     normal = labels.sum(1) == 0
     found = []
     for column in range(labels.shape[1]):
         asked = normal | (labels[:, column] > 0)
         found += [
-            roc_auc_score(labels[asked, column], scores[asked, at, column])
-            for at in range(scores.shape[1])
+            auroc(scores[asked, at, column], labels[asked, column]) for at in range(scores.shape[1])
         ]
     return float(np.mean(found))
 

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lvd.evaluation.metrics import auroc
+from lvd.evaluation.metrics import batched_auroc
 from lvd.training.loop import precision
 
 POINTS = 10  # of a validation curve
@@ -37,7 +37,7 @@ class Watch:
             .mean(1)
         )
         margin = scores[..., 1] - scores[..., 0]
-        self.rows.append((epoch, losses.cpu(), loss, auroc(margin, self.labels)))
+        self.rows.append((epoch, losses.cpu(), loss, batched_auroc(margin, self.labels)))
         if self.settings["select"] == "best":
             self._keep(loss)
 

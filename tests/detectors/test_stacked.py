@@ -12,7 +12,7 @@ import train_mae
 from lvd.detectors.detector import build_detector, load_detector, predict
 from lvd.detectors.stacked import StackedDetectors
 from lvd.detectors.videomae import token_count
-from lvd.evaluation.metrics import auroc
+from lvd.evaluation.metrics import batched_auroc
 from lvd.training.augment import Draws
 from lvd.training.grid_run import Job, chunks_of, clip_bytes, training_bytes
 from lvd.training.loop import Average, SingleDetector, fit
@@ -241,7 +241,7 @@ def test_average_and_auroc_against_plain_means():
         for weight in weights
     )
     scores, labels = torch.rand(4, 25).mul(8).round(), torch.arange(25) % 3 // 2
-    assert auroc(scores, labels).tolist() == pytest.approx(
+    assert batched_auroc(scores, labels).tolist() == pytest.approx(
         [roc_auc_score(labels, row) for row in scores], abs=1e-6
     )
 
