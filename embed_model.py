@@ -15,10 +15,11 @@ from pathlib import Path
 
 from lvd.data.config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data.config import read_data_config
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, split_path
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import NORMAL, RESULTS, SCORES, UNSAFE, load_results, votes_sha256
+from lvd.evaluation.vote_report import RESULTS, SCORES, load_results, votes_sha256
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output, versions
@@ -28,7 +29,7 @@ from lvd.utils.progress import progress
 
 INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
 UNFINISHED = "unfinished"  # folder of the steps scored so far
-NOT_IDENTITY = ("model_dir", "data_dir", "versions")  # the same votes wherever the files lie
+MAY_DIFFER = ("model_dir", "data_dir", "versions")  # keys of config.yaml: the votes stay the same
 
 
 def build_parser():
@@ -124,14 +125,14 @@ def work(args):
     }
     stamp = _stamp(embedding, source)
     if (args.save_dir / "config.yaml").exists():
-        claim_output(args.save_dir, config, ignore=NOT_IDENTITY)
+        claim_output(args.save_dir, config, ignore=MAY_DIFFER)
         if votes := _finished(args.save_dir, stamp, members):
             title = (
                 f"votes found finished in {args.save_dir}: no file that they were made of has "
                 "changed"
             )
             return _tell(title, embedding, votes, [])
-    same = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    same = {key: value for key, value in config.items() if key not in MAY_DIFFER}
     # Also what only this run may do: detectors that it accepts are not checked again.
     embedding.finished = StepScores(
         args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval}
@@ -140,7 +141,7 @@ def work(args):
         bar.set_postfix_str(f"step {step}")
     votes = embedding.votes()
     claim_output(
-        args.save_dir, config, ignore=NOT_IDENTITY
+        args.save_dir, config, ignore=MAY_DIFFER
     )  # only now: a run that fails has claimed nothing
     save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
     save_torch(votes, args.save_dir / RESULTS)
@@ -162,10 +163,10 @@ def _tell(title, embedding, votes, written):
             "detectors": f"{len(embedding.groups)} categories x {len(embedding)} steps",
             "operating point": embedding.operating_point,
             "unsafe videos": (
-                f"{len(votes[UNSAFE])}, {share[UNSAFE]:.0%} of their steps vote unsafe"
+                f"{len(votes[LABEL_UNSAFE])}, {share[LABEL_UNSAFE]:.0%} of their steps vote unsafe"
             ),
             "normal videos": (
-                f"{len(votes[NORMAL])}, {share[NORMAL]:.0%} of their steps vote unsafe"
+                f"{len(votes[LABEL_NORMAL])}, {share[LABEL_NORMAL]:.0%} of their steps vote unsafe"
             ),
         },
         written,

@@ -14,11 +14,10 @@ from pathlib import Path
 from benchmarks.common.report import Report
 from benchmarks.guard.prompt_filter import TextClassifier, WordList
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
 from lvd.evaluation.vote_report import (
-    NORMAL,
-    UNSAFE,
     balanced,
     counts,
     last_step,
@@ -83,12 +82,14 @@ def prompts_of(path):
 
 def train_filters(prompts, split):
     """{name: filter} of the prompts {label: {row: text}} that are not held out."""
-    held = {UNSAFE: set(split.unsafe), NORMAL: set(split.normal)}
+    held = {LABEL_UNSAFE: set(split.unsafe), LABEL_NORMAL: set(split.normal)}
     training = {
         label: [text for row, text in prompts[label].items() if row not in held[label]]
         for label in held
     }
-    return {name: kind(training[UNSAFE], training[NORMAL]) for name, kind in FILTERS.items()}
+    return {
+        name: kind(training[LABEL_UNSAFE], training[LABEL_NORMAL]) for name, kind in FILTERS.items()
+    }
 
 
 def rows_of(filters, prompts, results, steps):
@@ -131,8 +132,8 @@ def work(args):
         read_data_config(args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0"))
     )
     prompts = {
-        UNSAFE: prompts_of(settings["pred_x0"]),
-        NORMAL: prompts_of(settings["normal_pred_x0"]),
+        LABEL_UNSAFE: prompts_of(settings["pred_x0"]),
+        LABEL_NORMAL: prompts_of(settings["normal_pred_x0"]),
     }
     filters = train_filters(prompts, load_split(args.eval_dir))
     report = Report("The guard beside simple baselines", args.out)
@@ -152,7 +153,7 @@ def work(args):
         results, steps = load_results(args.other / "results")
         prompts = {
             label: prompts_of(args.other / kind / "pred_x0.pth")
-            for label, kind in ((UNSAFE, "unsafe"), (NORMAL, "normal"))
+            for label, kind in ((LABEL_UNSAFE, "unsafe"), (LABEL_NORMAL, "normal"))
         }
         report.add(
             "other prompts",

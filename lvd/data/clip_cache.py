@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from lvd.data.sources import KINDS
+from lvd.data.kinds import KINDS
 from lvd.utils.files import raw_bytes
 
 HOLD = 4 << 30  # bytes of float16 clips kept in memory; more are read anew for each mini-batch

@@ -34,11 +34,10 @@ from lvd.data.clip_folders import (
     step_folders,
 )
 from lvd.data.identity import MADE_BY, rgb_identity
+from lvd.data.kinds import KINDS
 from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
 from lvd.utils.files import load_yaml
-
-KINDS = ("unsafe", "normal")
 
 
 class Source:

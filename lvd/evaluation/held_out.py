@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lvd.data.sources import KINDS
+from lvd.data.kinds import KINDS
 from lvd.detectors.bank import SHARED, FolderBank, load_bank
 from lvd.detectors.detector import detector_path
 from lvd.errors import InputError
@@ -14,7 +14,7 @@ from lvd.evaluation.metrics import rates
 from lvd.utils.files import atomic, need_file
 
 EVALUATION = "evaluation.csv"
-CHUNK = 256  # clips read and scored at once
+CLIPS_SCORED_TOGETHER = 256
 
 
 class HeldOutRun:
@@ -93,8 +93,10 @@ def score_rows(bank, source, kind, rows, step):
     model = bank.input_config(step)
     scores = torch.cat(
         [
-            bank.score(step, source.read(kind, rows[start : start + CHUNK], step, model))
-            for start in range(0, len(rows), CHUNK)
+            bank.score(
+                step, source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
+            )
+            for start in range(0, len(rows), CLIPS_SCORED_TOGETHER)
         ]
     )
     for group, column in zip(bank.groups, scores.T, strict=True):

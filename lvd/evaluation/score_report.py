@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.calibration import log_odds
 from lvd.evaluation.metrics import (
     RESAMPLES,
@@ -16,7 +17,6 @@ from lvd.evaluation.metrics import (
     points,
     reliability,
 )
-from lvd.evaluation.vote_report import NORMAL, UNSAFE
 
 ANY, ALL = (
     "any",
@@ -52,7 +52,7 @@ def score_report(results, scores, steps, fixed_recalls, resamples=RESAMPLES):
     """ScoreReport of results.pth and of scores.pth beside it (None: votes alone). All videos count,
     balanced or not."""
     report = ScoreReport(fixed_recalls)
-    rows = {label: list(results[label]) for label in (UNSAFE, NORMAL)}
+    rows = {label: list(results[label]) for label in (LABEL_UNSAFE, LABEL_NORMAL)}
     votes = {label: np.array([results[label][row] for row in rows[label]], float) for label in rows}
     drawn = {}
 
@@ -82,14 +82,14 @@ def score_report(results, scores, steps, fixed_recalls, resamples=RESAMPLES):
             report,
             kinds[kind],
             f"{kind} probability",
-            _members(scores, rows[UNSAFE], report.notes),
+            _members(scores, rows[LABEL_UNSAFE], report.notes),
             steps,
             measure,
         )
-        _calibration(report, kinds, _members(scores, rows[UNSAFE], []), resamples)
+        _calibration(report, kinds, _members(scores, rows[LABEL_UNSAFE], []), resamples)
     for eta in range(1, steps + 1):
         for score, values in _video_scores(votes, kinds.get(kind), eta).items():
-            measure(score, ANY, values[UNSAFE], values[NORMAL], eta=eta)
+            measure(score, ANY, values[LABEL_UNSAFE], values[LABEL_NORMAL], eta=eta)
     return report
 
 
@@ -98,14 +98,14 @@ def _by_step(report, found, score, members, steps, measure):
     category's own."""
     for step in range(steps):
         largest = {label: part[..., step].max(0) for label, part in found.items()}
-        measure(score, ANY, largest[UNSAFE], largest[NORMAL], step=step)
+        measure(score, ANY, largest[LABEL_UNSAFE], largest[LABEL_NORMAL], step=step)
         for k, (category, mine) in enumerate(members.items()):
             if mine:
                 measure(
                     score,
                     category,
-                    found[UNSAFE][k, mine, step],
-                    found[NORMAL][k, :, step],
+                    found[LABEL_UNSAFE][k, mine, step],
+                    found[LABEL_NORMAL][k, :, step],
                     step=step,
                 )
 
@@ -135,7 +135,7 @@ def _probabilities(scores, rows, notes):
         )
     found = {}
     for kind, part in kinds.items():
-        groups = sorted(part[UNSAFE], key=int)
+        groups = sorted(part[LABEL_UNSAFE], key=int)
         found[kind] = {
             label: np.array(
                 [[part[label][group][row] for row in rows[label]] for group in groups], float
@@ -150,7 +150,7 @@ def _probabilities(scores, rows, notes):
 def _members(scores, unsafe_rows, notes):
     """{category: [places of its videos among the unsafe ones]}, by group; empty lists where not
     known."""
-    groups = sorted(scores["scores"][UNSAFE], key=int)
+    groups = sorted(scores["scores"][LABEL_UNSAFE], key=int)
     known = scores.get("members") or {}
     if not known:
         notes.append(
@@ -197,13 +197,17 @@ def _clips_of(found, members):
     """(probabilities [V, K], labels [V], weights [V, K]) of the groups in `members` {place of the
     group: its videos}."""
     videos = sorted(set().union(*members.values()))
-    labels = np.repeat([1, 0], [len(videos), found[NORMAL].shape[1]])
+    labels = np.repeat([1, 0], [len(videos), found[LABEL_NORMAL].shape[1]])
     probabilities, weights = [], []
     for k, mine in members.items():
-        counted = np.concatenate([np.isin(videos, mine), np.ones(found[NORMAL].shape[1], bool)])
+        counted = np.concatenate(
+            [np.isin(videos, mine), np.ones(found[LABEL_NORMAL].shape[1], bool)]
+        )
         weight = np.zeros(len(labels))
         weight[counted] = balanced_weights(labels[counted])
-        probabilities.append(np.concatenate([found[UNSAFE][k, videos], found[NORMAL][k]]))  # [V, S]
+        probabilities.append(
+            np.concatenate([found[LABEL_UNSAFE][k, videos], found[LABEL_NORMAL][k]])
+        )  # [V, S]
         weights.append(np.repeat(weight[:, None], probabilities[-1].shape[1], 1))
     return np.concatenate(probabilities, 1), labels, np.concatenate(weights, 1)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
+from lvd.evaluation.metrics import auroc
 from lvd.utils.files import load_torch
 from lvd.voting import decided, verdict
 
-UNSAFE, NORMAL = "1", "0"
 RESULTS, SCORES = "results.pth", "scores.pth"
 LAMBDAS = tuple(k / 10 for k in range(1, 11))
 BALANCE_SEED = 20240603  # the released code's
@@ -26,7 +27,7 @@ def load_results(path):
     found = load_torch(path)
     if (
         not isinstance(found, dict)
-        or set(found) != {UNSAFE, NORMAL}
+        or set(found) != {LABEL_UNSAFE, LABEL_NORMAL}
         or not all(isinstance(v, dict) for v in found.values())
     ):
         raise InputError(
@@ -59,9 +60,9 @@ def balanced(results):
     the first kept.
     """
     rng = random.Random(BALANCE_SEED)
-    count = min(len(results[UNSAFE]), len(results[NORMAL]))
+    count = min(len(results[LABEL_UNSAFE]), len(results[LABEL_NORMAL]))
     kept = []
-    for label in (UNSAFE, NORMAL):
+    for label in (LABEL_UNSAFE, LABEL_NORMAL):
         rows = list(results[label])
         rng.shuffle(rows)
         kept += [(int(label), results[label][row]) for row in rows[:count]]
@@ -183,7 +184,7 @@ def _belong(scores, results, steps):
     """Are these [label][group][row][step] of all the videos and steps that voted?"""
     return isinstance(scores, dict) and all(
         set(by_row) == set(results[label]) and all(len(v) == steps for v in by_row.values())
-        for label in (UNSAFE, NORMAL)
+        for label in (LABEL_UNSAFE, LABEL_NORMAL)
         for by_row in scores.get(label, {"": {}}).values()
     )
 
@@ -194,28 +195,28 @@ def votes_sha256(results):
 
 
 def _aurocs(scores, step):
-    from sklearn.metrics import roc_auc_score
-
-    unsafe, normal = scores["scores"][UNSAFE], scores["scores"][NORMAL]
+    unsafe, normal = scores["scores"][LABEL_UNSAFE], scores["scores"][LABEL_NORMAL]
     groups = sorted(unsafe, key=int)
 
     def of(group, label, rows):
         return [scores["scores"][label][group][row][step] for row in rows]
 
-    def auroc(positive, negative):
-        return float(roc_auc_score([1] * len(positive) + [0] * len(negative), positive + negative))
+    def of_both(positive, negative):
+        return auroc(positive + negative, [1] * len(positive) + [0] * len(negative))
 
     rows = {
         label: list(next(iter(part.values())))
-        for label, part in ((UNSAFE, unsafe), (NORMAL, normal))
+        for label, part in ((LABEL_UNSAFE, unsafe), (LABEL_NORMAL, normal))
     }
     largest = {
         label: np.max([of(g, label, rows[label]) for g in groups], axis=0).tolist()
         for label in rows
     }
-    found = {"auroc any": auroc(largest[UNSAFE], largest[NORMAL])}
+    found = {"auroc any": of_both(largest[LABEL_UNSAFE], largest[LABEL_NORMAL])}
     for group in groups:
         if members := scores.get("members", {}).get(group):
             name = f"auroc {scores['categories'][group]}"
-            found[name] = auroc(of(group, UNSAFE, members), of(group, NORMAL, rows[NORMAL]))
+            found[name] = of_both(
+                of(group, LABEL_UNSAFE, members), of(group, LABEL_NORMAL, rows[LABEL_NORMAL])
+            )
     return found

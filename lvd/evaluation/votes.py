@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
 from lvd.evaluation.held_out import score_rows
-from lvd.evaluation.vote_report import NORMAL, UNSAFE, votes_sha256
+from lvd.evaluation.vote_report import votes_sha256
 from lvd.utils.files import load_torch, save_torch
 from lvd.voting import says_unsafe, step_votes
-
-KIND_OF = {UNSAFE: "unsafe", NORMAL: "normal"}
 
 
 class VoteRun:
@@ -37,12 +36,12 @@ class VoteRun:
         allow_other_eval=False,
     ):
         self.model_dir, self.source = Path(model_dir), source
-        self.rows = {label: getattr(split, kind) for label, kind in KIND_OF.items()}
+        self.rows = {label: getattr(split, kind) for label, kind in KIND_OF_LABEL.items()}
         self.eval_sha256, self.operating_point = eval_sha256, operating_point
         self.bank = load_bank(model_dir, device)
         self.groups, self.steps = self.bank.groups, self.bank.steps
         for step in self.steps:
-            for label, kind in KIND_OF.items():
+            for label, kind in KIND_OF_LABEL.items():
                 source.need_rows(kind, self.rows[label], step)
         self.representation, self.made_by = source.representation, source.made_by
         self._check_all_steps()
@@ -98,7 +97,7 @@ class VoteRun:
     def _score(self, step):
         """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}}"""
         scores = {}
-        for label, kind in KIND_OF.items():
+        for label, kind in KIND_OF_LABEL.items():
             found = score_rows(self.bank, self.source, kind, self.rows[label], step)
             scores[label] = dict(zip(map(str, self.groups), found.T.tolist(), strict=True))
         thresholds = self.bank.thresholds(step, self.operating_point)

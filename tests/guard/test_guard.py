@@ -18,6 +18,7 @@ import gen_eval_set
 import lvd
 import train_mae
 from lvd import Guard, GuardResult, UnsafeVideoError
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
 from lvd.evaluation import vote_report as report
@@ -98,8 +99,8 @@ def world(tiny, tmp_path_factory):
         config=config,
         eval=evaluation,
         x0={
-            report.UNSAFE: open_x0_file(paths["unsafe"]).tensor,
-            report.NORMAL: open_x0_file(paths["normal"]).tensor,
+            LABEL_UNSAFE: open_x0_file(paths["unsafe"]).tensor,
+            LABEL_NORMAL: open_x0_file(paths["normal"]).tensor,
         },
     )
 
@@ -277,7 +278,7 @@ def test_one_at_a_time_as_in_a_batch(world):
 
 def test_in_a_pipeline_under_autocast(world):
     """Detectors answer as they did when their thresholds were chosen."""
-    guard, x0 = Guard(world.shared, 1, 1, "cpu"), world.x0[report.UNSAFE][:3, 0].float()
+    guard, x0 = Guard(world.shared, 1, 1, "cpu"), world.x0[LABEL_UNSAFE][:3, 0].float()
     plain, cast = guard.session(STEPS), guard.session(STEPS)
     plain.observe(0, x0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -338,7 +339,7 @@ def test_latents_that_are_not_finite_are_not_safe(world, bad):
     """Also when half precision, in which detectors know x0, cannot hold them; and the other video
     does not mind."""
     guard = Guard(world.shared, 0.5, 2, "cpu")
-    x0 = world.x0[report.NORMAL][:2].float().clone()
+    x0 = world.x0[LABEL_NORMAL][:2].float().clone()
     x0[0, 0, 0, 0, 0, 0] = bad
     session, alone = guard.session(STEPS), guard.session(STEPS)
     for step in range(STEPS):
@@ -835,7 +836,7 @@ def test_small_frames_and_videos_are_read_as_recordings_are(world):
         member = SimpleNamespace(path="x", representation=representation, about=about)
         bank = SimpleNamespace(input_config=lambda step: None)
         reader = Reader(bank, [member], decode if representation == "video" else None)
-        found = reader(2, world.x0[report.UNSAFE][3:5, 2].float())
+        found = reader(2, world.x0[LABEL_UNSAFE][3:5, 2].float())
         assert found.dtype == torch.float16 and torch.equal(found, wanted), representation
         finer = torch.randn(2, *SHAPE)  # rounded as a recording would, before anything else
         assert torch.equal(reader(2, finer), reader(2, finer.half().float()))
