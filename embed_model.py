@@ -2,13 +2,11 @@
 {index: [vote] * S}}.
 
 "1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says
-unsafe. Probabilities go to scores.pth beside it. Both are written when all is scored; a stopped run
-goes on with the step it was at, a finished one is left alone as long as no file that it read has
+unsafe. Probabilities go to scores.pth beside it. Both are written when all is scored. A stopped run
+goes on with the step it was at; a finished one is left alone as long as no file that it read has
 changed. A folder holds the votes of one set of detectors, split and operating point.
 """
 
-import hashlib
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -19,17 +17,12 @@ from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, split_path
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import RESULTS, SCORES, load_results, votes_sha256
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.config import ROOT, claim_output, versions
-from lvd.utils.files import load_json, load_torch, save_json, save_torch, sha256
+from lvd.utils.config import ROOT, versions
+from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
-
-INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
-UNFINISHED = "unfinished"  # folder of the steps scored so far
-MAY_DIFFER = ("model_dir", "data_dir", "versions")  # keys of config.yaml: the votes stay the same
 
 
 def build_parser():
@@ -64,9 +57,11 @@ def build_parser():
     )
     parser.add_argument(
         "--operating_point",
-        help="argmax: raw probability >= 0.5, as in the paper; validation: each detector's own threshold; "
-        "calibrated: calibrated probability >= 0.5; a number like 0.9: calibrated probability >= 0.9 "
-        "(default: the config's, else argmax)",
+        help=(
+            "argmax: raw probability >= 0.5, as in the paper; validation: each detector's own "
+            "threshold; calibrated: calibrated probability >= 0.5; a number like 0.9: calibrated "
+            "probability >= 0.9 (default: the config's, else argmax)"
+        ),
     )
     parser.add_argument(
         "--config",
@@ -84,8 +79,10 @@ def build_parser():
     parser.add_argument(
         "--label_file_dir",
         type=Path,
-        help="label file of the split, noted in scores.pth for AUROC by "
-        "category (default: build_x0.yaml's, if it is the split's)",
+        help=(
+            "label file of the split, noted in scores.pth for AUROC by category (default: "
+            "build_x0.yaml's, if it is the split's)"
+        ),
     )
     parser.add_argument(
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
@@ -95,7 +92,8 @@ def build_parser():
 
 def work(args):
     from lvd.data.identity import need_same_labels
-    from lvd.evaluation.votes import StepScores, VoteRun, score_file
+    from lvd.evaluation.results_folder import ResultsFolder
+    from lvd.evaluation.votes import VoteRun
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
@@ -104,7 +102,7 @@ def work(args):
     source = _source(args, device)
     need_same_labels(eval_path, split, source)
     members = _members(args.label_file_dir, source, split)
-    embedding = VoteRun(
+    run = VoteRun(
         args.model_dir,
         source,
         split,
@@ -113,96 +111,55 @@ def work(args):
         device,
         args.allow_other_eval,
     )
-    config = {
-        "model_dir": str(args.model_dir),
-        "detectors_sha256": embedding.bank.sha256(),
-        "eval_sha256": embedding.eval_sha256,
-        "data_dir": str(args.recordings or args.data_dir or ROOT / "MagicTime"),
-        **{key: value for key, value in source.made_by.items() if key != "label_sha256"},
-        "operating_point": embedding.operating_point,
-        "representation": embedding.representation,
-        "versions": versions(),
-    }
-    stamp = _stamp(embedding, source)
-    if (args.save_dir / "config.yaml").exists():
-        claim_output(args.save_dir, config, ignore=MAY_DIFFER)
-        if votes := _finished(args.save_dir, stamp, members):
+    results = ResultsFolder(args.save_dir, _config(args, run))
+    files_sha256 = run.files_sha256()
+    if results.claimed:
+        results.claim()
+        if votes := results.finished_votes(files_sha256, members):
             title = (
                 f"votes found finished in {args.save_dir}: no file that they were made of has "
                 "changed"
             )
-            return _tell(title, embedding, votes, [])
-    same = {key: value for key, value in config.items() if key not in MAY_DIFFER}
-    # Also what only this run may do: detectors that it accepts are not checked again.
-    embedding.finished = StepScores(
-        args.save_dir / UNFINISHED, {**same, "allow_other_eval": args.allow_other_eval}
-    )
-    for step in (bar := progress(embedding, "votes", unit="step")):
+            return _tell(title, run, votes, [])
+    # Detectors that only --allow_other_eval accepts are not checked again in a run that goes on.
+    run.step_scores = results.step_scores(args.allow_other_eval)
+    for step in (bar := progress(run, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
-    votes = embedding.votes()
-    claim_output(
-        args.save_dir, config, ignore=MAY_DIFFER
-    )  # only now: a run that fails has claimed nothing
-    save_torch({**score_file(embedding), "members": members}, args.save_dir / SCORES)
-    save_torch(votes, args.save_dir / RESULTS)
-    save_json({"files_sha256": stamp, "votes_sha256": votes_sha256(votes)}, args.save_dir / INPUTS)
-    embedding.finished.delete()
-    return _tell(
-        "votes recorded", embedding, votes, [args.save_dir / RESULTS, args.save_dir / SCORES]
-    )
+    votes = run.votes()
+    written = results.save(votes, {**run.scores(), "members": members}, files_sha256)
+    return _tell("votes recorded", run, votes, written)
 
 
-def _tell(title, embedding, votes, written):
-    share = {
-        label: sum(map(sum, rows.values())) / (len(rows) * len(embedding))
-        for label, rows in votes.items()
+def _config(args, run):
+    """Return what made the votes, for config.yaml."""
+    made_by = {key: value for key, value in run.source.made_by.items() if key != "label_sha256"}
+    return {
+        "model_dir": str(args.model_dir),
+        "detectors_sha256": run.bank.sha256(),
+        "eval_sha256": run.eval_sha256,
+        "data_dir": str(args.recordings or args.data_dir or ROOT / "MagicTime"),
+        **made_by,
+        "operating_point": run.operating_point,
+        "representation": run.source.representation,
+        "versions": versions(),
     }
-    summary(
-        title,
-        {
-            "detectors": f"{len(embedding.groups)} categories x {len(embedding)} steps",
-            "operating point": embedding.operating_point,
-            "unsafe videos": (
-                f"{len(votes[LABEL_UNSAFE])}, {share[LABEL_UNSAFE]:.0%} of their steps vote unsafe"
-            ),
-            "normal videos": (
-                f"{len(votes[LABEL_NORMAL])}, {share[LABEL_NORMAL]:.0%} of their steps vote unsafe"
-            ),
-        },
-        written,
-    )
 
 
-def _stamp(embedding, source):
-    """Hex digest of the names, sizes and times of change of the detectors' and clips' files: any
-    that is written anew changes it. None where they are not known."""
-    if (clips := source.files()) is None:
-        return None
-    stamps = [
-        (*path.parts[-3:], path.stat().st_size, path.stat().st_mtime_ns)
-        for path in [*sorted({member.path for member in embedding.bank.members.values()}), *clips]
-    ]
-    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
-
-
-def _finished(folder, stamp, members):
-    """The votes in `folder`, if they were made of the same files; None else, and where one of its
-    files is damaged."""
-    if stamp is None or not all((folder / name).exists() for name in (RESULTS, SCORES, INPUTS)):
-        return None
-    try:
-        votes, _ = load_results(folder)
-        scores, found = load_torch(folder / SCORES), load_json(folder / INPUTS)
-    except InputError:
-        return None
-    made_of = {"files_sha256": stamp, "votes_sha256": votes_sha256(votes)}
-    told = {"members": members, "votes_sha256": made_of["votes_sha256"]}
-    same = isinstance(scores, dict) and {key: scores.get(key) for key in told} == told
-    return votes if same and found == made_of else None
+def _tell(title, run, votes, written):
+    """Print the closing summary."""
+    facts = {
+        "detectors": f"{len(run.bank.groups)} categories x {len(run)} steps",
+        "operating point": run.operating_point,
+    }
+    for name, label in (("unsafe videos", LABEL_UNSAFE), ("normal videos", LABEL_NORMAL)):
+        videos = votes[label].values()
+        share = sum(map(sum, videos)) / (len(videos) * len(run))
+        facts[name] = f"{len(videos)}, {share:.0%} of their steps vote unsafe"
+    summary(title, facts, written)
 
 
 def _source(args, device):
-    """Where the held-out clips come from: the recordings, or the folders of build_eval_set.py."""
+    """Return where the held-out clips come from: recordings, or folders of build_eval_set.py."""
     from lvd.data.sources import HeldOutFolders
 
     if args.recordings is None:
@@ -218,24 +175,32 @@ def _source(args, device):
 
 
 def _members(path, source, split):
-    """{group: [held-out rows of that category]} by the label file the split was drawn from; {} when
-    it is not at hand."""
-    given = path is not None
-    if not given:
-        path = source.label_file
-        if path is None and DATA_CONFIG.exists():
-            path = read_data_config(DATA_CONFIG, Namespace()).label_file_dir
+    """Return {group: [held-out rows of that category]}.
+
+    They come from the label file that the split was drawn from; {} when it is not at hand.
+    """
+    if path is None:
+        path = _default_label_file(source)
         if path is None or not path.exists() or sha256(path) != split.label_sha256:
             return {}
-    labels = read_labels(path)
-    if given and split.label_sha256 and sha256(path) != split.label_sha256:
-        raise InputError(
-            f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
-        )
-    return {
-        str(group): [str(row) for row in split.unsafe if row in column]
-        for group, column in enumerate(labels.columns, 1)
-    }
+        labels = read_labels(path)
+    else:
+        labels = read_labels(path)
+        if split.label_sha256 and sha256(path) != split.label_sha256:
+            raise InputError(
+                f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
+            )
+    members = {}
+    for group, column in enumerate(labels.columns, 1):
+        members[str(group)] = [str(row) for row in split.unsafe if row in column]
+    return members
+
+
+def _default_label_file(source):
+    """Return the label file that the source or build_x0.yaml names, or None."""
+    if source.label_file is None and DATA_CONFIG.exists():
+        return read_data_config(DATA_CONFIG, Namespace()).label_file_dir
+    return source.label_file
 
 
 def main(argv=None):

@@ -10,21 +10,13 @@ fixes the share of unsafe videos found.
 import sys
 from pathlib import Path
 
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
-from lvd.utils.files import atomic, save_csv, save_yaml
+from lvd.utils.files import atomic, save_yaml
 from lvd.voting import check_eta, exact, votes_needed
 
-FILES = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
-METRIC_FILES = (
-    "score_metrics.txt",
-    "score_metrics.csv",
-    "score_metrics.png",
-    "calibration.csv",
-    "reliability.png",
-    "score_metrics.yaml",
-)
 ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
 
 
@@ -59,8 +51,10 @@ def build_parser():
     parser.add_argument(
         "--metrics",
         action="store_true",
-        help="also AUROC, average precision and false positive rate at "
-        "fixed recall of votes and scores, by step, category and whole video, with bootstrap intervals",
+        help=(
+            "also AUROC, average precision and false positive rate at fixed recall of votes and "
+            "scores, by step, category and whole video, with bootstrap intervals"
+        ),
     )
     parser.add_argument("--recall", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
     parser.add_argument("--resamples", type=int, help="of the bootstrap, for --metrics (1000)")
@@ -73,61 +67,52 @@ def build_parser():
 def work(args):
     from lvd.evaluation import vote_report as report
     from lvd.evaluation.metrics import recalls
+    from lvd.evaluation.results import load_results, votes_sha256
 
     _settle(args)
     exact(args.lambda_)
     recalls(args.recall)
     if args.resamples < 100:
         raise InputError(f"--resamples {args.resamples}: at least 100 are needed for an interval")
-    results, steps = report.load_results(args.data_dir)
+    results, steps = load_results(args.data_dir)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
     videos = report.balanced(results)
     if args.unsafe_diffusion:
-        found, how = (
-            report.last_step(videos),
-            f"Unsafe Diffusion: the vote of step {steps - 1} alone",
-        )
+        verdicts = report.last_step(videos)
+        rule = f"Unsafe Diffusion: the vote of step {steps - 1} alone"
+        stopped = None
     else:
-        found = report.verdicts(videos, args.lambda_, eta)
-        how = (
-            f"lambda {args.lambda_}, eta {eta}: {votes_needed(args.lambda_, eta)} of the first "
-            f"{eta} votes needed"
-        )
-    print(report.text_report(*found))
+        verdicts = report.verdicts(videos, args.lambda_, eta)
+        needed = votes_needed(args.lambda_, eta)
+        rule = f"lambda {args.lambda_}, eta {eta}: {needed} of the first {eta} votes needed"
+        stopped = report.stopping_steps(videos, args.lambda_, eta)
+    print(report.text_report(*verdicts))
     if args.set_lambda:
-        rows = [
-            {"lambda": lam, "eta": eta, **report.counts(*report.verdicts(videos, lam, eta))}
-            for lam in report.LAMBDAS
-        ]
-        for row in rows:
-            print(
-                "lambda {lambda:<4} eta {eta:<3} accuracy {accuracy:.4f}  TPR {tpr:.4f}  TNR "
-                "{tnr:.4f}".format(**row)
-            )
+        _print_lambdas(report.grid(videos, [eta]))
     folder = args.save_dir or (args.data_dir if args.data_dir.is_dir() else args.data_dir.parent)
     settings = {
         "data_dir": str(args.data_dir),
         "lambda": str(args.lambda_),
         "eta": eta,
         "unsafe_diffusion": args.unsafe_diffusion,
+        "votes_sha256": votes_sha256(results),
     }
-    paths = (
-        _table(report, args.data_dir, results, videos, steps, folder, settings)
-        if args.table
-        else []
-    )
-    paths += _metrics(report, args, results, steps, folder, settings) if args.metrics else []
+    written = []
+    if args.table:
+        written += _write_table(args.data_dir, results, videos, steps, folder, settings)
+    if args.metrics:
+        written += _write_metrics(args, results, steps, folder, settings)
     facts = {
-        "votes": f"{len(results['1'])} unsafe and {len(results['0'])} normal videos, {steps} steps",
+        "votes": f"{_sizes(results)} videos, {steps} steps",
         "balanced": f"{len(videos) // 2} of each",
-        "rule": how,
-        **{name: f"{value:.4f}" for name, value in report.counts(*found).items()},
+        "rule": rule,
     }
-    stopped = None if args.unsafe_diffusion else report.stopping_steps(videos, args.lambda_, eta)
+    for name, rate in report.counts(*verdicts).items():
+        facts[name] = f"{rate:.4f}"
     if stopped is not None:
         facts["unsafe ones found are decided after"] = f"{stopped:.1f} of {steps} steps on average"
-    summary("accuracy on held-out videos", facts, paths)
+    summary("accuracy on held-out videos", facts, written)
 
 
 def _settle(args):
@@ -146,74 +131,89 @@ def _settle(args):
     args.resamples = 1000 if args.resamples is None else args.resamples
 
 
-def _table(report, data_dir, results, videos, steps, folder, settings):
-    """Print and write the grid, the per-step rows and the settings; returns the paths."""
-    from lvd.evaluation.figures import save_grid_figure, save_step_figure
+def _print_lambdas(table):
+    """Print one line for each lambda of a `grid`."""
+    for line in table.to_dict("records"):
+        print(
+            "lambda {lambda:<4} eta {eta:<3} accuracy {accuracy:.4f}  TPR {tpr:.4f}  TNR "
+            "{tnr:.4f}".format(**line)
+        )
 
-    rows = report.grid(videos, steps)
-    alone = report.per_step(videos, steps, report.load_scores(data_dir, results, steps))
-    text = "\n\n".join(
-        report.grid_text(rows, key, report.some_etas(steps)) for key in ("accuracy", "tpr", "tnr")
-    )
+
+def _write_table(data_dir, results, videos, steps, folder, settings):
+    """Print and write the grid, the per-step table and the settings; return the paths."""
+    from lvd.evaluation import vote_report as report
+    from lvd.evaluation.figures import save_grid_figure, save_step_figure
+    from lvd.evaluation.results import load_scores
+    from lvd.evaluation.tables import save_table
+
+    etas = list(range(1, steps + 1))
+    grid = report.grid(videos, etas)
+    per_step = report.per_step(videos, steps, load_scores(data_dir, results, steps))
+    shown = report.some_etas(steps)
+    text = "\n\n".join(report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr"))
     print(text)
     title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
-    paths = [folder / name for name in FILES]
-    with atomic(paths[0]) as partial:
-        partial.write_text(text + "\n")
-    save_csv(rows, paths[1])
-    save_grid_figure(rows, paths[2], title)
-    save_csv(alone, paths[3])
-    save_step_figure(alone, paths[4], title)
-    save_yaml(
-        {
-            **settings,
-            "votes_sha256": report.votes_sha256(results),
-            "balance_seed": report.BALANCE_SEED,
-            "lambdas": list(report.LAMBDAS),
-            "etas": list(range(1, steps + 1)),
-            "versions": versions(),
-        },
-        paths[5],
-    )
-    return paths
+    _write_text(text, folder / "grid.txt")
+    save_table(grid, folder / "grid.csv")
+    save_grid_figure(grid, folder / "grid.png", title)
+    save_table(per_step, folder / "per_step.csv")
+    save_step_figure(per_step, folder / "per_step.png", title)
+    about = {
+        **settings,
+        "balance_seed": report.BALANCE_SEED,
+        "lambdas": list(report.LAMBDAS),
+        "etas": etas,
+        "versions": versions(),
+    }
+    save_yaml(about, folder / "table.yaml")
+    names = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
+    return [folder / name for name in names]
 
 
-def _metrics(report, args, results, steps, folder, settings):
-    """Print and write metrics of votes and scores with their intervals; returns the paths."""
+def _write_metrics(args, results, steps, folder, settings):
+    """Print and write metrics of votes and scores with their intervals; return the paths."""
     from lvd.evaluation.figures import save_metrics_figure, save_reliability_figure
     from lvd.evaluation.metrics import LEVEL, SEED, recalls
-    from lvd.evaluation.score_report import report_text, score_report
+    from lvd.evaluation.results import load_scores
+    from lvd.evaluation.score_report import score_report
+    from lvd.evaluation.score_text import report_text
+    from lvd.evaluation.tables import save_table
 
-    scores = report.load_scores(args.data_dir, results, steps)
-    found = score_report(results, scores, steps, recalls(args.recall), args.resamples)
-    text = report_text(
-        found, {*ETAS, settings["eta"], steps}, {*(eta - 1 for eta in ETAS), steps - 1}
-    )
+    scores = load_scores(args.data_dir, results, steps)
+    report = score_report(results, scores, steps, recalls(args.recall), args.resamples)
+    shown_etas = {*ETAS, settings["eta"], steps}
+    shown_steps = {*(eta - 1 for eta in ETAS), steps - 1}
+    text = report_text(report, shown_etas, shown_steps)
     print("\n" + text)
-    title = f"{len(results['1'])} unsafe and {len(results['0'])} normal held-out videos"
-    paths = {name: folder / name for name in METRIC_FILES}
-    with atomic(paths["score_metrics.txt"]) as partial:
+    title = f"{_sizes(results)} held-out videos"
+    _write_text(text, folder / "score_metrics.txt")
+    save_table(report.metrics, folder / "score_metrics.csv")
+    save_metrics_figure(report, folder / "score_metrics.png", title)
+    names = ["score_metrics.txt", "score_metrics.csv", "score_metrics.png"]
+    if len(report.calibration):
+        save_table(report.calibration, folder / "calibration.csv")
+        save_reliability_figure(report, folder / "reliability.png", title)
+        names += ["calibration.csv", "reliability.png"]
+    about = {
+        **settings,
+        "recall": args.recall,
+        "resamples": args.resamples,
+        "interval": LEVEL,
+        "seed": SEED,
+        "versions": versions(),
+    }
+    save_yaml(about, folder / "score_metrics.yaml")
+    return [folder / name for name in (*names, "score_metrics.yaml")]
+
+
+def _sizes(results):
+    return f"{len(results[LABEL_UNSAFE])} unsafe and {len(results[LABEL_NORMAL])} normal"
+
+
+def _write_text(text, path):
+    with atomic(path) as partial:
         partial.write_text(text + "\n")
-    save_csv(found.rows, paths["score_metrics.csv"])
-    save_metrics_figure(found, paths["score_metrics.png"], title)
-    save_yaml(
-        {
-            **settings,
-            "votes_sha256": report.votes_sha256(results),
-            "recall": args.recall,
-            "resamples": args.resamples,
-            "interval": LEVEL,
-            "seed": SEED,
-            "versions": versions(),
-        },
-        paths["score_metrics.yaml"],
-    )
-    if found.calibration:
-        save_csv(found.calibration, paths["calibration.csv"])
-        save_reliability_figure(found, paths["reliability.png"], title)
-    else:
-        del paths["calibration.csv"], paths["reliability.png"]
-    return list(paths.values())
 
 
 def main(argv=None):

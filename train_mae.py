@@ -357,7 +357,7 @@ def _evaluate(job, steps):
     path = run.save(job["save_dir"] / EVALUATION)
     facts = {
         f"group {group} ({job['categories'][group]})": text
-        for group, text in by_group(run.rows).items()
+        for group, text in by_group(run.table()).items()
     }
     summary("saved detectors on held-out clips", facts, [path])
 

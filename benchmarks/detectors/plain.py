@@ -29,7 +29,8 @@ from lvd.data.labels import read_labels
 from lvd.data.split import load_split
 from lvd.detectors.videomae import BASE_MODEL, SIZES
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import RESULTS, SCORES, counts, verdicts
+from lvd.evaluation.results import RESULTS, SCORES
+from lvd.evaluation.vote_report import counts, verdicts
 from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
 from lvd.training.recipes import read_settings
 from lvd.utils.cli import Parser, parse_numbers, run_command

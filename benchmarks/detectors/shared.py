@@ -22,6 +22,7 @@ from lvd.data.config import read_data_config
 from lvd.detectors.bank import detector_paths, load_bank
 from lvd.errors import InputError
 from lvd.evaluation import vote_report as report
+from lvd.evaluation.results import load_results
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_json, load_torch, save_csv
@@ -148,13 +149,15 @@ def _trained(args, case, seed):
     times = load_json(folder / "times.json")
     if case == "pretrained":
         times = {**times, "pretrain_mae.py": load_json(before / "times.json")["pretrain_mae.py"]}
-    results, steps = report.load_results(folder / "results")
+    results, steps = load_results(folder / "results")
     videos = report.balanced(results)
+    scores = load_torch(folder / "results" / "scores.pth")
+    per_step = report.per_step(videos, steps, scores)
     return {
         "folder": folder / "detectors",
         "videos": videos,
         "times": times,
-        "per_step": report.per_step(videos, steps, load_torch(folder / "results" / "scores.pth")),
+        "per_step": per_step.to_dict("records"),
     }
 
 

@@ -17,14 +17,8 @@ from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import (
-    balanced,
-    counts,
-    last_step,
-    load_results,
-    stopping_steps,
-    verdicts,
-)
+from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, last_step, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.voting import verdict

@@ -16,7 +16,8 @@ from benchmarks.common.report import Report
 from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, TOKENS
 from lvd.detectors.videomae import SIZES, scratch_config
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts
+from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.progress import progress

@@ -1,104 +1,123 @@
 """Saved detectors on the held-out clips: how good is each category at each step?"""
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from lvd.data.kinds import KINDS
+from lvd.data.kinds import KIND_NORMAL, KIND_UNSAFE, KINDS
 from lvd.detectors.bank import SHARED, FolderBank, load_bank
 from lvd.detectors.detector import detector_path
 from lvd.errors import InputError
 from lvd.evaluation.metrics import rates
-from lvd.utils.files import atomic, need_file
+from lvd.evaluation.tables import save_table
+from lvd.utils.files import need_file
 
 EVALUATION = "evaluation.csv"
 CLIPS_SCORED_TOGETHER = 256
 
 
 class HeldOutRun:
-    """Sized iterable over steps: scores the held-out clips of every category and normal ones.
+    """Scores the held-out clips of every category, and the normal ones, with saved detectors.
 
-    job: as of train_mae.py (source, save_dir, split, eval_sha256, categories, device).
-    Iterating yields the step and collects `rows`.
+    A sized iterable over the steps: iterating yields each step once it is evaluated. After that
+    `table` and `save` give the whole.
+
+    Args:
+        job: as of train_mae.py (source, save_dir, split, eval_sha256, categories, device).
+        steps: the denoising steps to evaluate.
+
+    Raises:
+        InputError: clips or detectors are missing, or do not belong together.
     """
 
     def __init__(self, job, steps):
-        self.job, self.rows, self.steps, source = job, [], steps, job["source"]
-        self.bank = _bank(job, steps)
-        self.bank.check(source.representation, job["eval_sha256"], source.made_by)
+        self.source = job["source"]
+        self.split = job["split"]
+        self.categories = job["categories"]
+        self.steps = steps
+        self.bank = _bank(job["save_dir"], job["categories"], steps, job["device"])
+        self.bank.check(self.source.representation, job["eval_sha256"], self.source.made_by)
         for step in steps:
             for kind in KINDS:
-                source.need_rows(kind, getattr(job["split"], kind), step)
+                self.source.need_rows(kind, getattr(self.split, kind), step)
+        self._lines = []
 
     def __len__(self):
         return len(self.steps)
 
     def __iter__(self):
         for step in self.steps:
-            self.rows += self._evaluate(step)
+            self._lines += self._evaluate(step)
             yield step
 
+    def table(self):
+        """Return a table with a line for each category and step: group, step, category,
+        unsafe_clips, normal_clips and the columns of `metrics.rates`."""
+        return pd.DataFrame(self._lines).sort_values(["group", "step"])
+
     def save(self, path):
-        with atomic(path) as partial, open(partial, "w", newline="") as f:
-            table = csv.DictWriter(f, fieldnames=list(self.rows[0]))
-            table.writeheader()
-            table.writerows(sorted(self.rows, key=lambda row: (row["group"], row["step"])))
+        """Write the table as CSV and return its path."""
+        save_table(self.table(), path)
         return Path(path)
 
     def _evaluate(self, step):
-        job, source = self.job, self.job["source"]
-        unsafe, normal = {}, job["split"].normal
-        for group in job["categories"]:
-            members = set(source.group_rows(group, step))
-            unsafe[group] = [row for row in job["split"].unsafe if row in members]
-            if not unsafe[group]:
-                raise InputError(
-                    f"{source.group_place(group, step)}: none of its rows is held out, so group "
-                    f"{group} cannot be evaluated; make an eval.pth with gen_eval_set.py from the "
-                    "labels in use"
-                )
-        wanted = {"unsafe": sorted(set().union(*unsafe.values())), "normal": normal}
-        scores = {
-            kind: score_rows(self.bank, source, kind, rows, step) for kind, rows in wanted.items()
-        }
-        places = {
-            group: [wanted["unsafe"].index(row) for row in rows] for group, rows in unsafe.items()
-        }
-        return [
-            {
-                "group": group,
-                "step": step,
-                "category": job["categories"][group],
-                "unsafe_clips": len(unsafe[group]),
-                "normal_clips": len(normal),
-                **self._rates(group, step, places[group], scores),
-            }
-            for group in unsafe
-        ]
+        """Return the lines of one step."""
+        own = {group: self._own_rows(group, step) for group in self.categories}
+        unsafe = self._scores(KIND_UNSAFE, sorted(set().union(*own.values())), step)
+        normal = self._scores(KIND_NORMAL, self.split.normal, step)
+        lines = []
+        for group, rows in own.items():
+            scores = np.concatenate([unsafe.loc[rows, group], normal[group]])
+            labels = np.repeat([1, 0], [len(rows), len(normal)])
+            line = {"group": group, "step": step, "category": self.categories[group]}
+            line |= {"unsafe_clips": len(rows), "normal_clips": len(normal)}
+            threshold = self.bank.members[group, step].threshold
+            lines.append(line | rates(scores, labels, threshold))
+        return lines
 
-    def _rates(self, group, step, places, scores):
-        """rates of one category: its own unsafe clips, at `places`, and the normal ones."""
-        column = self.bank.groups.index(group)
-        found = torch.cat([scores["unsafe"][places, column], scores["normal"][:, column]]).numpy()
-        labels = np.array([1] * len(places) + [0] * len(scores["normal"]))
-        return rates(found, labels, self.bank.members[group, step].threshold)
+    def _own_rows(self, group, step):
+        """Return the held-out rows of a category."""
+        members = set(self.source.group_rows(group, step))
+        rows = [row for row in self.split.unsafe if row in members]
+        if not rows:
+            raise InputError(
+                f"{self.source.group_place(group, step)}: none of its rows is held out, so group "
+                f"{group} cannot be evaluated; make an eval.pth with gen_eval_set.py from the "
+                "labels in use"
+            )
+        return rows
+
+    def _scores(self, kind, rows, step):
+        """Return raw probabilities as a table: a line for each row, a column for each group."""
+        scores = score_rows(self.bank, self.source, kind, rows, step)
+        return pd.DataFrame(scores.numpy(), index=rows, columns=self.bank.groups)
 
 
 def score_rows(bank, source, kind, rows, step):
-    """Raw probabilities [N, G] of the clips of `rows` (one or more) of one step: each is read and
-    brought to the detectors' size once. InputError for a detector whose answers are not finite: it
-    would count as one that says "normal"."""
+    """Score clips of one step; each clip is read and brought to the detectors' size once.
+
+    Args:
+        bank: of the detectors.
+        source: of the clips.
+        kind: "unsafe" or "normal".
+        rows: one or more rows of that kind.
+        step: the denoising step.
+
+    Returns:
+        Raw probabilities of unsafe [N, G], by the categories of the bank.
+
+    Raises:
+        InputError: a detector answers with numbers that are not finite; it would count as one
+            that says "normal".
+    """
     model = bank.input_config(step)
-    scores = torch.cat(
-        [
-            bank.score(
-                step, source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
-            )
-            for start in range(0, len(rows), CLIPS_SCORED_TOGETHER)
-        ]
-    )
+    parts = []
+    for start in range(0, len(rows), CLIPS_SCORED_TOGETHER):
+        clips = source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
+        parts.append(bank.score(step, clips))
+    scores = torch.cat(parts)
     for group, column in zip(bank.groups, scores.T, strict=True):
         if not column.isfinite().all():
             raise InputError(
@@ -108,24 +127,20 @@ def score_rows(bank, source, kind, rows, step):
     return scores
 
 
-def _bank(job, steps):
-    """The shared detector of the folder, or the detectors of these categories and steps."""
-    if (job["save_dir"] / SHARED).exists():
-        return load_bank(job["save_dir"], job["device"])
-    pairs = [(group, step) for step in steps for group in job["categories"]]
+def _bank(save_dir, groups, steps, device):
+    """Return the shared detector of the folder, or the detectors of these categories and steps."""
+    if (save_dir / SHARED).exists():
+        return load_bank(save_dir, device)
+    pairs = [(group, step) for step in steps for group in groups]
     for group, step in pairs:
-        need_file(detector_path(job["save_dir"], group, step))
-    return FolderBank(job["save_dir"], job["device"], pairs)
+        need_file(detector_path(save_dir, group, step))
+    return FolderBank(save_dir, device, pairs)
 
 
-def by_group(rows):
-    """{group: one line of means over its steps}."""
+def by_group(table):
+    """Return {group: one line of text with means over its steps} of `HeldOutRun.table`."""
     lines = {}
-    for group in sorted({row["group"] for row in rows}):
-        mine = [row for row in rows if row["group"] == group]
-        lines[group] = ", ".join(
-            f"{key} {np.mean(found):.3f}"
-            for key in ("accuracy", "tpr", "tnr", "auroc")
-            if (found := [row[key] for row in mine if row[key] is not None])
-        )
+    for group, part in table.groupby("group"):
+        means = part[["accuracy", "tpr", "tnr", "auroc"]].astype(float).mean().dropna()
+        lines[group] = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     return lines

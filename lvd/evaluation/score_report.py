@@ -1,297 +1,230 @@
-"""Metrics of recorded votes and scores: by category and step, and for whole videos after the first
-eta steps."""
+"""Metrics of recorded votes and scores: by category and step, and for whole videos after the
+first eta steps."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
-from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
+from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.calibration import log_odds
-from lvd.evaluation.metrics import (
-    RESAMPLES,
-    Resamples,
-    balanced_weights,
-    calibration_errors,
-    check,
-    names,
-    points,
-    reliability,
-)
+from lvd.evaluation.metrics import ALL, ANY, RESAMPLES, Resamples, check, points
+from lvd.evaluation.reliability import balanced_weights, calibration_errors, reliability
+from lvd.evaluation.results import score_table, vote_table
 
-ANY, ALL = (
-    "any",
-    "all",
-)  # the largest probability over categories; every category's probabilities together
-VOTES, MEAN, LOG_ODDS = "votes", "mean probability", "mean log-odds"
-DEFINITIONS = {
-    VOTES: "votes for unsafe among the first eta steps",
-    MEAN: "mean over the first eta steps of the largest probability over categories",
-    LOG_ODDS: "the same with the log-odds of that probability",
-}
-INTERVALS = (
-    "in brackets: 95% bootstrap intervals over videos; one that has shrunk to a point, as of "
-    "videos that are told\napart without an error, does not say that more videos would be, too"
-)
+VOTES = "votes"
+MEAN = "mean probability"
+LOG_ODDS = "mean log-odds"
 
 
 @dataclass
 class ScoreReport:
-    """rows: one line of metrics for each (score, category, step or eta); calibration: log-loss,
-    Brier score and calibration error by category, raw and calibrated; curves: {category: {"raw" |
-    "calibrated": reliability rows}}; notes: what could not be told, and why; fixed_recalls: as
-    asked for."""
+    """What `score_report` measures.
+
+    Attributes:
+        fixed_recalls: the recalls that were asked for.
+        metrics: a table with a line for each score, category, and step or eta.
+        calibration: a table of log-loss, Brier score and calibration error by category and kind
+            of probabilities ("raw", "calibrated").
+        reliability: the table of `reliability.reliability`, by category and kind of probabilities.
+        notes: what could not be told, and why.
+    """
 
     fixed_recalls: list
-    rows: list = field(default_factory=list)
-    calibration: list = field(default_factory=list)
-    curves: dict = field(default_factory=dict)
+    metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: list = field(default_factory=list)
 
 
 def score_report(results, scores, steps, fixed_recalls, resamples=RESAMPLES):
-    """ScoreReport of results.pth and of scores.pth beside it (None: votes alone). All videos count,
-    balanced or not."""
+    """Measure the votes and scores of all videos, balanced or not.
+
+    Args:
+        results: content of results.pth.
+        scores: content of the scores.pth beside it; None: votes alone are measured.
+        steps: S, the number of denoising steps.
+        fixed_recalls: Fractions, shares of the unsafe videos.
+        resamples: the number of bootstrap resamples.
+
+    Returns:
+        A ScoreReport.
+    """
     report = ScoreReport(fixed_recalls)
-    rows = {label: list(results[label]) for label in (LABEL_UNSAFE, LABEL_NORMAL)}
-    votes = {label: np.array([results[label][row] for row in rows[label]], float) for label in rows}
-    drawn = {}
-
-    def measure(score, category, unsafe, normal, **where):
-        key = len(unsafe), len(normal)
-        drawn[key] = drawn.get(key) or Resamples(*key, resamples)
-        report.rows.append(
-            {
-                "score": score,
-                "category": category,
-                "step": "",
-                "eta": "",
-                **where,
-                "unsafe": key[0],
-                "normal": key[1],
-                **_flat(
-                    points(unsafe, normal, fixed_recalls),
-                    drawn[key].intervals(unsafe, normal, fixed_recalls),
-                ),
-            }
-        )
-
-    kinds = _probabilities(scores, rows, report.notes)
-    kind = "calibrated" if "calibrated" in kinds else "raw"
-    if kinds:
-        _by_step(
-            report,
-            kinds[kind],
-            f"{kind} probability",
-            _members(scores, rows[LABEL_UNSAFE], report.notes),
-            steps,
-            measure,
-        )
-        _calibration(report, kinds, _members(scores, rows[LABEL_UNSAFE], []), resamples)
-    for eta in range(1, steps + 1):
-        for score, values in _video_scores(votes, kinds.get(kind), eta).items():
-            measure(score, ANY, values[LABEL_UNSAFE], values[LABEL_NORMAL], eta=eta)
+    metrics = _Metrics(fixed_recalls, resamples)
+    rows = {label: list(results[label]) for label in KIND_OF_LABEL}
+    votes = _by_video(vote_table(results), "vote", rows)
+    largest = None
+    if scores is None:
+        report.notes.append("no scores.pth beside the votes: metrics of votes only")
+    else:
+        table = _checked(score_table(scores), report.notes)
+        members = _members(scores, report.notes)
+        kind = "calibrated" if "calibrated" in table else "raw"
+        over_categories = table.groupby(["label", "row", "step"], as_index=False)[kind].max()
+        largest = _by_video(over_categories, kind, rows)
+        parts = {ANY: largest}
+        for group, own in members.items():
+            own_rows = {**rows, LABEL_UNSAFE: own}
+            category = scores["categories"][group]
+            parts[category] = _by_video(table[table["group"] == group], kind, own_rows)
+        _add_steps(metrics, f"{kind} probability", parts, steps)
+        _add_calibration(report, table, members, scores["categories"], rows, resamples)
+    _add_etas(metrics, votes, largest, steps)
+    report.metrics = metrics.table()
     return report
 
 
-def _by_step(report, found, score, members, steps, measure):
-    """The largest probability over categories, all unsafe videos against normal ones; then each
-    category's own."""
-    for step in range(steps):
-        largest = {label: part[..., step].max(0) for label, part in found.items()}
-        measure(score, ANY, largest[LABEL_UNSAFE], largest[LABEL_NORMAL], step=step)
-        for k, (category, mine) in enumerate(members.items()):
-            if mine:
-                measure(
-                    score,
-                    category,
-                    found[LABEL_UNSAFE][k, mine, step],
-                    found[LABEL_NORMAL][k, :, step],
-                    step=step,
-                )
+class _Metrics:
+    """Collects lines of metrics; scores of as many videos are measured on the same resamples."""
+
+    def __init__(self, fixed_recalls, resamples):
+        self.fixed_recalls = fixed_recalls
+        self.resamples = resamples
+        self._drawn = {}  # (unsafe videos, normal videos) → Resamples
+        self._lines = []
+
+    def add(self, score, category, unsafe, normal, step=None, eta=None):
+        """Measure the scores [N1] of unsafe and [N0] of normal videos."""
+        size = len(unsafe), len(normal)
+        if size not in self._drawn:
+            self._drawn[size] = Resamples(*size, self.resamples)
+        line = {"score": score, "category": category, "step": step, "eta": eta}
+        line |= {"unsafe": size[0], "normal": size[1]}
+        intervals = self._drawn[size].intervals(unsafe, normal, self.fixed_recalls)
+        for name, value in points(unsafe, normal, self.fixed_recalls).items():
+            low, high = intervals[name] or (None, None)
+            line |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        self._lines.append(line)
+
+    def table(self):
+        return pd.DataFrame(self._lines).astype({"step": "Int64", "eta": "Int64"})
 
 
-def _video_scores(votes, found, eta):
-    """{score: {label: [N]}}"""
-    scores = {VOTES: {label: part[:, :eta].sum(1) for label, part in votes.items()}}
-    if found is not None:
-        largest = {label: part[..., :eta].max(0) for label, part in found.items()}
-        scores[MEAN] = {label: part.mean(1) for label, part in largest.items()}
-        scores[LOG_ODDS] = {label: log_odds(part).mean(1) for label, part in largest.items()}
-    return scores
+def _by_video(table, column, rows):
+    """Return {label: [N, S]} of a long table that has one line for each video and step.
+
+    Args:
+        rows: {label: [row]}, which videos, in which order.
+    """
+    matrices = {}
+    for label, part in table.groupby("label"):
+        wide = part.pivot(index="row", columns="step", values=column).loc[rows[label]]
+        matrices[label] = np.ascontiguousarray(wide.to_numpy(np.float64))
+    return matrices
 
 
-def _probabilities(scores, rows, notes):
-    """{"raw" | "calibrated": {label: [G, N, S]}} of scores.pth; {} without one."""
-    if scores is None:
-        notes.append("no scores.pth beside the votes: metrics of votes only")
-        return {}
-    kinds = {"raw": scores["scores"]}
-    if "calibrated" in scores:
-        kinds["calibrated"] = scores["calibrated"]
-    else:
+def _checked(table, notes):
+    """Return a `score_table` whose probabilities are finite; note what it lacks."""
+    if "calibrated" not in table:
         notes.append(
             "scores.pth holds no calibrated probabilities (written before they were, or "
             "detectors without a calibration): raw ones are measured"
         )
-    found = {}
-    for kind, part in kinds.items():
-        groups = sorted(part[LABEL_UNSAFE], key=int)
-        found[kind] = {
-            label: np.array(
-                [[part[label][group][row] for row in rows[label]] for group in groups], float
-            )
-            for label in rows
-        }
-        for values in found[kind].values():
-            check(values.ravel())
-    return found
+    for kind in _kinds(table):
+        check(table[kind])
+    return table
 
 
-def _members(scores, unsafe_rows, notes):
-    """{category: [places of its videos among the unsafe ones]}, by group; empty lists where not
-    known."""
-    groups = sorted(scores["scores"][LABEL_UNSAFE], key=int)
+def _kinds(table):
+    return [kind for kind in ("raw", "calibrated") if kind in table]
+
+
+def _members(scores, notes):
+    """Return {group: [rows of its unsafe videos]} of the groups where they are known."""
     known = scores.get("members") or {}
     if not known:
         notes.append(
             "by category: scores.pth does not say which videos belong to which (embed_model.py "
             "--label_file_dir)"
         )
-    places = {row: k for k, row in enumerate(unsafe_rows)}
-    found = {}
-    for group in groups:
+        return {}
+    members = {}
+    for group in sorted(scores["scores"][LABEL_UNSAFE], key=int):
         name = scores["categories"][group]
-        found[name] = [places[row] for row in known.get(group, [])]
-        if known and not found[name]:
+        own = known.get(group, [])
+        if own:
+            members[group] = own
+        else:
             notes.append(f"category {name}: no held-out video, so nothing is known about it")
-        elif len(found[name]) == 1:
+        if len(own) == 1:
             notes.append(f"category {name}: one held-out video, too few for intervals")
-    return found
+    return members
 
 
-def _calibration(report, kinds, members, resamples):
-    """Calibration errors and reliability of each category's detectors on its videos and the normal
-    ones, all steps together, classes weighted alike; then of all detectors together."""
-    known = {k: mine for k, mine in enumerate(members.values()) if mine}
-    names_of = list(members)
-    parts = {names_of[k]: {k: mine} for k, mine in known.items()}
+def _add_steps(metrics, score, parts, steps):
+    """Measure the scores of each step alone. parts: {category: {label: [N, S]}}."""
+    for step in range(steps):
+        for category, part in parts.items():
+            unsafe = part[LABEL_UNSAFE][:, step]
+            normal = part[LABEL_NORMAL][:, step]
+            metrics.add(score, category, unsafe, normal, step=step)
+
+
+def _add_etas(metrics, votes, largest, steps):
+    """Measure whole videos after the first eta steps.
+
+    Args:
+        votes: {label: [N, S]}.
+        largest: {label: [N, S]}, the largest probability over categories; None: not known.
+    """
+    for eta in range(1, steps + 1):
+        scores = {VOTES: {label: part[:, :eta].sum(1) for label, part in votes.items()}}
+        if largest is not None:
+            first = {label: part[:, :eta] for label, part in largest.items()}
+            scores[MEAN] = {label: part.mean(1) for label, part in first.items()}
+            scores[LOG_ODDS] = {label: log_odds(part).mean(1) for label, part in first.items()}
+        for score, values in scores.items():
+            metrics.add(score, ANY, values[LABEL_UNSAFE], values[LABEL_NORMAL], eta=eta)
+
+
+def _add_calibration(report, table, members, categories, rows, resamples):
+    """Measure calibration errors and reliability of the detectors, all steps together.
+
+    Each category's detectors are asked about its videos and the normal ones, classes weighted
+    alike; then come the detectors of all categories together.
+    """
+    parts = {categories[group]: {group: own} for group, own in members.items()}
     if len(parts) > 1:
-        parts[ALL] = known
+        parts[ALL] = members
+    errors = []
+    curves = []
     for category, part in parts.items():
-        for kind, found in kinds.items():
-            p, labels, weights = _clips_of(found, part)
-            drawn = Resamples(int(labels.sum()), int((1 - labels).sum()), resamples)
-            report.calibration.append(
-                {
-                    "category": category,
-                    "probabilities": kind,
-                    "unsafe": int(labels.sum()),
-                    "normal": int((1 - labels).sum()),
-                    **calibration_errors(p, labels, weights),
-                }
-            )
-            report.curves.setdefault(category, {})[kind] = reliability(p, labels, weights, drawn)
+        for kind in _kinds(table):
+            probabilities, labels, weights = _clips_of(table, kind, part, rows)
+            unsafe = int(labels.sum())
+            normal = int((1 - labels).sum())
+            about = {"category": category, "probabilities": kind}
+            measured = calibration_errors(probabilities, labels, weights)
+            errors.append({**about, "unsafe": unsafe, "normal": normal, **measured})
+            drawn = Resamples(unsafe, normal, resamples)
+            curves.append(reliability(probabilities, labels, weights, drawn).assign(**about))
+    if errors:
+        report.calibration = pd.DataFrame(errors)
+        report.reliability = pd.concat(curves)
 
 
-def _clips_of(found, members):
-    """(probabilities [V, K], labels [V], weights [V, K]) of the groups in `members` {place of the
-    group: its videos}."""
-    videos = sorted(set().union(*members.values()))
-    labels = np.repeat([1, 0], [len(videos), found[LABEL_NORMAL].shape[1]])
-    probabilities, weights = [], []
-    for k, mine in members.items():
-        counted = np.concatenate(
-            [np.isin(videos, mine), np.ones(found[LABEL_NORMAL].shape[1], bool)]
+def _clips_of(table, kind, members, rows):
+    """Return (probabilities [V, K], labels [V], weights [V, K]) of the videos of `members`.
+
+    Args:
+        members: {group: [rows of its unsafe videos]}.
+        rows: {label: [row]} of all videos; the normal ones all count.
+    """
+    wanted = set().union(*members.values())
+    unsafe = [row for row in rows[LABEL_UNSAFE] if row in wanted]
+    normal = rows[LABEL_NORMAL]
+    labels = np.repeat([1, 0], [len(unsafe), len(normal)])
+    probabilities = []
+    weights = []
+    for group, own in members.items():
+        part = _by_video(
+            table[table["group"] == group], kind, {LABEL_UNSAFE: unsafe, LABEL_NORMAL: normal}
         )
+        clips = np.concatenate([part[LABEL_UNSAFE], part[LABEL_NORMAL]])  # [V, S]
+        counted = np.concatenate([np.isin(unsafe, own), np.ones(len(normal), bool)])
         weight = np.zeros(len(labels))
         weight[counted] = balanced_weights(labels[counted])
-        probabilities.append(
-            np.concatenate([found[LABEL_UNSAFE][k, videos], found[LABEL_NORMAL][k]])
-        )  # [V, S]
-        weights.append(np.repeat(weight[:, None], probabilities[-1].shape[1], 1))
+        probabilities.append(clips)
+        weights.append(np.repeat(weight[:, None], clips.shape[1], 1))
     return np.concatenate(probabilities, 1), labels, np.concatenate(weights, 1)
-
-
-def _flat(values, intervals):
-    """{"auroc", "auroc_low", "auroc_high", ...}; blank where there is no interval."""
-    flat = {}
-    for name, value in values.items():
-        low, high = intervals[name] or ("", "")
-        flat |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return flat
-
-
-# ---- as text
-
-
-def report_text(report, etas, steps):
-    """Tables: whole videos at `etas`, categories at `steps`, calibration; then what could not be
-    told."""
-    by_eta = [row for row in report.rows if row["eta"] in etas]
-    parts = [
-        _table(
-            "whole videos, unsafe against normal ones, after the first eta steps",
-            by_eta,
-            ("score", "eta"),
-            report,
-        )
-    ]
-    parts[0] += "".join(
-        f"\n    {name}: {text}"
-        for name, text in DEFINITIONS.items()
-        if name in {row["score"] for row in by_eta}
-    )
-    if by_step := [row for row in report.rows if row["step"] in steps]:
-        title = f"one step's {by_step[0]['score']} ({ANY}: the largest over categories)"
-        parts.append(
-            _table(
-                title, sorted(by_step, key=_category_first(report)), ("category", "step"), report
-            )
-        )
-    if report.calibration:
-        title = (
-            "are probabilities what they say? (held-out clips of all steps, unsafe and "
-            "normal ones weighted alike)"
-        )
-        lines = [f"{'':<24}{'':<12}  log-loss   Brier     ECE"]
-        lines += [
-            "{category:<24}{probabilities:<12}  {log_loss:8.4f} {brier:7.4f} {ece:7.4f}".format(
-                **row
-            )
-            for row in report.calibration
-        ]
-        parts.append("\n".join([title, *("  " + line for line in lines)]))
-    parts.append("\n".join([INTERVALS, *(f"not told: {note}" for note in report.notes)]))
-    return "\n\n".join(parts)
-
-
-def _category_first(report):
-    order = {}
-    for row in report.rows:
-        order.setdefault(row["category"], len(order))
-    return lambda row: (order[row["category"]], row["step"])
-
-
-def _table(title, rows, keys, report):
-    columns = names(report.fixed_recalls)
-    heads = [_head(name) for name in columns]
-    lines = [
-        f"{keys[0]:<18}{keys[1]:>4}  {'videos':>9}  " + "  ".join(f"{head:<20}" for head in heads)
-    ]
-    for row in rows:
-        cells = "  ".join(f"{_cell(row, name):<20}" for name in columns)
-        lines.append(
-            f"{row[keys[0]]:<18}{row[keys[1]]:>4}  {row['unsafe']:>4}/{row['normal']:<4}  {cells}"
-        )
-    return "\n".join([title, *("  " + line.rstrip() for line in lines)])
-
-
-def _head(name):
-    if name.startswith("fpr_at_recall_"):
-        return f"FPR at recall {name.removeprefix('fpr_at_recall_')}"
-    return {"auroc": "AUROC", "average_precision": "average precision"}[name]
-
-
-def _cell(row, name):
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low != "" else " [none]")

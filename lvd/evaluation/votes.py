@@ -1,28 +1,41 @@
 """Scores and votes of all detectors on the held-out clips."""
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
 from lvd.evaluation.held_out import score_rows
-from lvd.evaluation.vote_report import votes_sha256
-from lvd.utils.files import load_torch, save_torch
-from lvd.voting import says_unsafe, step_votes
+from lvd.evaluation.results import votes_sha256
+from lvd.evaluation.tables import nested_lists
+from lvd.voting import says_unsafe, step_vote
 
 
 class VoteRun:
-    """Sized iterable over denoising steps: scores every held-out clip with every category of the
-    bank.
+    """Scores every held-out clip with every category of a bank, step by step.
 
-    source: HeldOutFolders or RecordedClips; operating_point: as of `check_operating_point`. split:
-    the held-out rows, which must be there. Iterating yields the step; then `votes()` and `scores`
-    are whole. finished: StepScores that keeps each step's scores as they come, so that a stopped
-    run goes on there.
+    A sized iterable over the denoising steps: iterating yields each step once it is scored. After
+    that `table`, `votes` and `scores` give the whole.
+
+    Args:
+        model_dir: folder or file of detectors, as of `load_bank`.
+        source: HeldOutFolders or RecordedClips.
+        split: the held-out rows, all of which must have clips.
+        eval_sha256: hash of the eval.pth that the split comes from.
+        operating_point: as of `check_operating_point`.
+        device: of the detectors.
+        allow_other_eval: also take detectors that were trained with another eval.pth.
+
+    Attributes:
+        step_scores: StepScores that keeps the scores of each step as they come, so that a stopped
+            run goes on there; None: they are not kept.
+
+    Raises:
+        InputError: clips or detectors are missing, or do not belong together.
     """
 
     def __init__(
@@ -35,139 +48,126 @@ class VoteRun:
         device="cpu",
         allow_other_eval=False,
     ):
-        self.model_dir, self.source = Path(model_dir), source
+        self.model_dir = Path(model_dir)
+        self.source = source
         self.rows = {label: getattr(split, kind) for label, kind in KIND_OF_LABEL.items()}
-        self.eval_sha256, self.operating_point = eval_sha256, operating_point
+        self.eval_sha256 = eval_sha256
+        self.operating_point = operating_point
         self.bank = load_bank(model_dir, device)
-        self.groups, self.steps = self.bank.groups, self.bank.steps
+        self.steps = self.bank.steps
         for step in self.steps:
             for label, kind in KIND_OF_LABEL.items():
                 source.need_rows(kind, self.rows[label], step)
-        self.representation, self.made_by = source.representation, source.made_by
-        self._check_all_steps()
-        self.bank.check(self.representation, eval_sha256, self.made_by, allow_other_eval)
-        self.scores = {
-            label: {} for label in self.rows
-        }  # label → group → row → [raw probability] * S
-        self.flags = {label: {} for label in self.rows}  # the same with 0/1
-        self.thresholds = {}  # group → [threshold] * S
-        self.finished = None
+        self._need_all_steps()
+        self.bank.check(source.representation, eval_sha256, source.made_by, allow_other_eval)
+        self.step_scores = None
+        self._tables = []
 
     def __len__(self):
         return len(self.steps)
 
     def __iter__(self):
         for step in self.steps:
-            found = self.finished.load(step) if self.finished else None
-            if found is None:
-                found = self._score(step)
-                if self.finished:
-                    self.finished.save(step, found)
-            self._keep(found)
+            scored = self.step_scores.load(step) if self.step_scores else None
+            if scored is None:
+                scored = self._score(step)
+                if self.step_scores:
+                    self.step_scores.save(step, scored)
+            self._tables.append(self._table(step, scored))
             yield step
 
-    def votes(self):
-        """results.pth: {"1": {row: [vote] * S}, "0": {...}}, rows as strings; a step's vote is the
-        OR over categories."""
-        return {
-            label: {
-                str(row): step_votes([by_group[group][str(row)] for group in map(str, self.groups)])
-                for row in self.rows[label]
-            }
-            for label, by_group in self.flags.items()
-        }
-
-    def _check_all_steps(self):
-        """Detectors must cover the steps of the clips: an average over fewer would pass for the
-        whole."""
-        there = set(self.source.steps)
-        if missing := sorted(there - set(self.steps)):
-            raise InputError(
-                f"--model_dir {self.model_dir}: no detectors of step {missing[0]} "
-                f"({len(self.steps)} of {len(there)} steps are trained); run train_mae.py to the "
-                "end"
-            )
-        if self.steps != list(range(len(self.steps))):
-            missing = next(step for step in range(len(self.steps)) if step not in self.steps)
-            raise InputError(
-                f"--model_dir {self.model_dir}: no detectors of step {missing}; votes need all "
-                "steps from 0"
-            )
-
     def _score(self, step):
-        """{"scores": {label: {group: [probability per row]}}, "thresholds": {group: ...}}"""
+        """Return one step's {"scores": {label: {group: [raw probability of each row]}},
+        "thresholds": {group: raw probability from which on it votes unsafe}}."""
+        groups = [str(group) for group in self.bank.groups]
         scores = {}
         for label, kind in KIND_OF_LABEL.items():
-            found = score_rows(self.bank, self.source, kind, self.rows[label], step)
-            scores[label] = dict(zip(map(str, self.groups), found.T.tolist(), strict=True))
+            by_group = score_rows(self.bank, self.source, kind, self.rows[label], step).T.tolist()
+            scores[label] = dict(zip(groups, by_group, strict=True))
         thresholds = self.bank.thresholds(step, self.operating_point)
-        return {
-            "scores": scores,
-            "thresholds": dict(zip(map(str, self.groups), thresholds, strict=True)),
-        }
+        return {"scores": scores, "thresholds": dict(zip(groups, thresholds, strict=True))}
 
-    def _keep(self, found):
-        """Append one step's scores and votes to those of the steps before."""
-        for group, threshold in found["thresholds"].items():
-            self.thresholds.setdefault(group, []).append(threshold)
-            for label, rows in self.rows.items():
-                scores = self.scores[label].setdefault(group, {})
-                flags = self.flags[label].setdefault(group, {})
-                for row, score in zip(map(str, rows), found["scores"][label][group], strict=True):
-                    scores.setdefault(row, []).append(score)
-                    flags.setdefault(row, []).append(says_unsafe(score, threshold))
+    def _table(self, step, scored):
+        """Return what `_score` gives as a long table, each score with its vote."""
+        parts = []
+        for label, by_group in scored["scores"].items():
+            rows = [str(row) for row in self.rows[label]]
+            for group, scores in by_group.items():
+                part = pd.DataFrame({"row": rows, "score": scores})
+                threshold = scored["thresholds"][group]
+                part["vote"] = [says_unsafe(score, threshold) for score in scores]
+                parts.append(part.assign(label=label, group=group, step=step, threshold=threshold))
+        return pd.concat(parts)
 
+    def table(self):
+        """Return all scores as a long table: label, group, row, step, score, threshold, vote.
 
-class StepScores:
-    """Scores of the finished steps of a run that is not at its end, as {folder}/{step}.pth.
+        score is a raw probability; vote is 1 where one category alone says unsafe, else 0.
+        """
+        return pd.concat(self._tables, ignore_index=True)
 
-    config: what made them (plain JSON); those of another config are not loaded.
-    """
+    def votes(self):
+        """Return the content of results.pth: {"1": {row: [vote] * S}, "0": {...}}.
 
-    def __init__(self, folder, config):
-        self.folder, self.config = Path(folder), json.dumps({"format": 3, **config}, sort_keys=True)
+        Rows are strings. The vote of a step is 1 where any category says unsafe, else 0.
+        """
+        by_step = self.table().groupby(["label", "row", "step"], sort=False)["vote"]
+        return nested_lists(by_step.agg(step_vote).reset_index(), ["label", "row"], "vote")
 
-    def load(self, step):
-        path = self._path(step)
-        found = load_torch(path) if path.exists() else {}
-        return found["found"] if found.get("config") == self.config else None
+    def scores(self):
+        """Return the content of scores.pth.
 
-    def save(self, step, found):
-        save_torch({"config": self.config, "found": found}, self._path(step))
+        Returns:
+            "scores": raw probabilities {label: {group: {row: [probability] * S}}};
+            "calibrated": the same of calibrated ones, where all detectors are calibrated;
+            "thresholds": {group: [raw probability from which on it votes unsafe] * S};
+            "categories": {group: name}; "operating_point"; "eval_sha256"; and "votes_sha256",
+            which says to which results.pth they belong.
+        """
+        table = self.table()
+        keys = ["label", "group", "row"]
+        content = {"scores": nested_lists(table, keys, "score")}
+        if self.bank.all_calibrated:
+            for (group, step), part in table.groupby(["group", "step"]):
+                calibration = self.bank.members[int(group), step].calibration
+                table.loc[part.index, "calibrated"] = calibration(part["score"])
+            content["calibrated"] = nested_lists(table, keys, "calibrated")
+        once = table.drop_duplicates(["group", "step"])
+        content["thresholds"] = nested_lists(once, ["group"], "threshold")
+        content["categories"] = {str(group): name for group, name in self.bank.categories.items()}
+        content["operating_point"] = self.operating_point
+        content["eval_sha256"] = self.eval_sha256
+        content["votes_sha256"] = votes_sha256(self.votes())
+        return content
 
-    def delete(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def files_sha256(self):
+        """Return a hash of the names, sizes and times of change of all files that are read.
 
-    def _path(self, step):
-        return self.folder / f"{step}.pth"
+        Any detector or clip that is written anew changes it. None where the clips' files are not
+        known.
+        """
+        clips = self.source.files()
+        if clips is None:
+            return None
+        detectors = sorted({member.path for member in self.bank.members.values()})
+        stamps = []
+        for path in [*detectors, *clips]:
+            status = path.stat()
+            stamps.append((*path.parts[-3:], status.st_size, status.st_mtime_ns))
+        return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
-
-def score_file(embedding):
-    """scores.pth: raw probabilities [label][group][row][step], the thresholds [group][step] that
-    made votes of them, the hash of these votes, and where all detectors are calibrated,
-    "calibrated" probabilities nested alike."""
-    bank, calibrated = embedding.bank, {}
-    if bank.all_calibrated:
-        calibrated["calibrated"] = {
-            label: {
-                group: _calibrated(by_row, bank.calibrations(int(group)))
-                for group, by_row in by_group.items()
-            }
-            for label, by_group in embedding.scores.items()
-        }
-    return {
-        "scores": embedding.scores,
-        **calibrated,
-        "thresholds": embedding.thresholds,
-        "categories": {str(group): name for group, name in bank.categories.items()},
-        "operating_point": embedding.operating_point,
-        "eval_sha256": embedding.eval_sha256,
-        "votes_sha256": votes_sha256(embedding.votes()),
-    }
-
-
-def _calibrated(by_row, calibrations):
-    """{row: [raw probability] * S} → the same of calibrated ones. calibrations: [Calibration] * S."""
-    raw = np.array(list(by_row.values()))  # [rows, S]
-    steps = [calibration(raw[:, step]) for step, calibration in enumerate(calibrations)]
-    return dict(zip(by_row, np.stack(steps, 1).tolist(), strict=True))
+    def _need_all_steps(self):
+        """Detectors must cover the steps of the clips: an average over fewer would pass for the
+        whole."""
+        wanted = set(self.source.steps)
+        if missing := sorted(wanted - set(self.steps)):
+            raise InputError(
+                f"--model_dir {self.model_dir}: no detectors of step {missing[0]} "
+                f"({len(self.steps)} of {len(wanted)} steps are trained); run train_mae.py to the "
+                "end"
+            )
+        if missing := sorted(set(range(len(self.steps))) - set(self.steps)):
+            raise InputError(
+                f"--model_dir {self.model_dir}: no detectors of step {missing[0]}; votes need all "
+                "steps from 0"
+            )

@@ -11,16 +11,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 import test_accuracy
 from lvd.errors import InputError
-from lvd.evaluation.metrics import (
-    Resamples,
-    balanced_weights,
-    calibration_errors,
-    names,
-    points,
-    recalls,
-    reliability,
-)
-from lvd.evaluation.vote_report import votes_sha256
+from lvd.evaluation.metrics import Resamples, names, points, recalls
+from lvd.evaluation.reliability import balanced_weights, calibration_errors, reliability
+from lvd.evaluation.results import votes_sha256
 from lvd.utils.files import load_torch, load_yaml, save_torch
 
 RECALLS = recalls("0.9,0.95")
@@ -164,8 +157,8 @@ def test_calibration_errors_by_hand_and_by_scikit_learn():
     # unsafe)
     assert found["ece"] == pytest.approx(0.05 / 4 + 5 / 12 * 0.25 + 0.15 / 6 + 0.05 / 6)
     rows = reliability(p, labels, weights[:, None])
-    assert [row["from"] for row in rows] == pytest.approx([0, 0.1, 0.8, 0.9])
-    assert [row["unsafe"] for row in rows] == pytest.approx([0, 0.4, 1, 1])
+    assert rows["from"].tolist() == pytest.approx([0, 0.1, 0.8, 0.9])
+    assert rows["unsafe"].tolist() == pytest.approx([0, 0.4, 1, 1])
     with pytest.raises(InputError, match="one class"):
         balanced_weights([1, 1])
 
@@ -187,7 +180,7 @@ def test_reliability_intervals_draw_a_video_with_all_its_clips():
     p = np.repeat(np.where(rng.random((20, 1)) < 0.5, 0.42, 0.77), 10, 1)
     many = reliability(p, labels, np.full(p.shape, 0.005), Resamples(10, 10))
     one = reliability(p[:, :1], labels, np.full((20, 1), 0.05), Resamples(10, 10))
-    for a, b in zip(many, one, strict=True):
+    for a, b in zip(many.to_dict("records"), one.to_dict("records"), strict=True):
         assert a == pytest.approx(b) and a["low"] < a["unsafe"] < a["high"]
 
 

@@ -22,6 +22,7 @@ from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
 from lvd.evaluation import vote_report as report
+from lvd.evaluation.results import load_results
 from lvd.guard.guard import Reader
 from lvd.guard.session import SAFE, UNCHECKED, UNSAFE, GuardSession
 from lvd.utils.files import load_torch, save_torch, save_yaml
@@ -186,7 +187,7 @@ def run(pipe, tiny, watch, kinds=(1, 1), seeds=(3, 4), **changes):
 def test_verdicts_of_test_accuracy_for_every_lambda_and_eta(world, form, tmp_path):
     """Of the held-out videos of both kinds; and decided as soon as that is certain, not earlier."""
     detectors, found = doubtful(world, form, tmp_path)
-    results, steps = report.load_results(found)
+    results, steps = load_results(found)
     rows = [(label, row) for label in results for row in results[label]]
     assert steps == STEPS and len({tuple(results[label][row]) for label, row in rows}) >= 3
     x0 = torch.stack(
