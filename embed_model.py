@@ -87,6 +87,7 @@ def build_parser():
     parser.add_argument(
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
     )
+    parser.add_overrides()
     return parser
 
 
