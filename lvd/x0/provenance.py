@@ -47,7 +47,7 @@ def need_same_sampling(members, now, allow_unknown=False):
     """Check that the detectors were trained for the sampling `now`.
 
     Args:
-        members: the detectors, each with `path` and `about` (lvd.detectors.bank.Member).
+        members: the detectors, each with `path` and `about` (lvd.detectors.member.Member).
         now: description of a sampling, with the keys that are known so far.
         allow_unknown: accept detectors that do not say for which sampling they were trained.
 
