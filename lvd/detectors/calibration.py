@@ -1,12 +1,13 @@
 """What a detector's score means: a monotone map from its raw probability to a calibrated one.
 
 Small networks end training sure of everything, and say "unsafe" less often than they should on
-clips they have not seen. The map is Platt's (Probabilistic outputs for support vector machines,
-1999), calibrated = sigmoid(a z + b) with z the raw log-odds and a > 0, so it never changes which of
-two clips looks worse. A detector has few validation clips (7 unsafe, 31 normal in the tiny world),
-which it often separates perfectly; then the likelihood alone wants an endless slope, so the fit has
-a weak prior on (log a, b), which more clips outweigh (benchmarks/calibration.py compares the
-alternatives).
+clips they have not seen. The map is Platt's: calibrated = sigmoid(a z + b), where z is the raw
+log-odds and a > 0, so it never changes which of two clips looks worse. A detector has few
+validation clips (7 unsafe, 31 normal in the tiny world), and often separates them perfectly. Then
+the likelihood alone wants an endless slope, so the fit has a weak prior on (log a, b), which more
+clips outweigh (benchmarks/detectors/calibration.py compares the alternatives).
+
+Source: Platt, Probabilistic outputs for support vector machines, 1999.
 
 The calibrated probability holds where unsafe clips of the detector's category and normal clips are
 equally frequent, as in the batches that it was trained with, whatever their numbers among the
@@ -20,9 +21,8 @@ import numpy as np
 
 from lvd.errors import InputError
 
-LIMIT = (
-    2.0**-24
-)  # half of float32's spacing below 1: raw probabilities closer to 0 or 1 count as this close
+# Half of float32's spacing below 1: raw probabilities closer to 0 or 1 count as this close.
+LIMIT = 2.0**-24
 PRIOR = {"log_a": (-1.0, 0.7), "b": (0.0, 4.0)}  # (mean, standard deviation)
 METHOD = "platt, prior " + ", ".join(
     f"{name} ~ N({mean:g}, {deviation:g})" for name, (mean, deviation) in PRIOR.items()
@@ -31,8 +31,13 @@ METHOD = "platt, prior " + ", ".join(
 
 @dataclass(frozen=True)
 class Calibration:
-    """Map of raw probabilities. clips: {"unsafe": n, "normal": m}, how many it was fitted to; {}:
-    not fitted."""
+    """A map from raw to calibrated probabilities: sigmoid(a z + b) of the raw log-odds z.
+
+    Attributes:
+        a, b: slope and offset.
+        method: how they were found.
+        clips: {"unsafe": n, "normal": m}, how many clips it was fitted to; {}: not fitted.
+    """
 
     a: float = 1.0
     b: float = 0.0
@@ -40,14 +45,16 @@ class Calibration:
     clips: dict = field(default_factory=dict)
 
     def __call__(self, raw):
-        """Calibrated probabilities, float64 of the shape of `raw` (probabilities; not finite ones
-        stay so)."""
+        """Return calibrated probabilities, float64, of raw ones of any shape.
+
+        Those that are not finite stay so.
+        """
         from scipy.special import expit
 
         return expit(self.a * log_odds(raw) + self.b)
 
     def raw(self, calibrated):
-        """The raw probability, a float, that is mapped to `calibrated`: the threshold of the same
+        """Return the raw probability that is mapped to `calibrated`: the threshold of the same
         votes."""
         from scipy.special import expit, logit
 
@@ -59,34 +66,50 @@ class Calibration:
 
 
 IDENTITY = Calibration()
+ARGMAX = 0.5  # the released operating point: the class of the larger logit
 
 
 def log_odds(probabilities):
-    """log(p / (1 - p)), float64; p is kept LIMIT away from 0 and 1."""
+    """Return log(p / (1 - p)), float64, of probabilities p of any shape.
+
+    p is kept LIMIT away from 0 and 1.
+    """
     from scipy.special import logit
 
     return logit(np.clip(np.asarray(probabilities, np.float64), LIMIT, 1 - LIMIT))
 
 
 def fit_calibration(raw, labels):
-    """Calibration of a detector from its validation clips. raw: probabilities [N]; labels: 1
-    unsafe, 0 normal [N].
+    """Fit the calibration of a detector to its validation clips.
 
-    The maximum of likelihood x PRIOR. The classes' numbers enter as an offset of the log-odds, so b
-    = 0 means balanced classes. IDENTITY when a class is missing: nothing can be said then.
+    It is the maximum of likelihood x PRIOR. The classes' numbers enter as an offset of the
+    log-odds, so b = 0 means balanced classes.
+
+    Args:
+        raw: [N] raw probabilities.
+        labels: [N], 1 for unsafe and 0 for normal.
+
+    Returns:
+        A Calibration; IDENTITY when a class is missing, for nothing can be said then.
+
+    Raises:
+        InputError: a probability is not finite.
     """
     from scipy.optimize import minimize
     from scipy.special import expit, log_expit
 
-    z, labels = log_odds(raw), np.asarray(labels)
+    z = log_odds(raw)
+    labels = np.asarray(labels)
     if not np.isfinite(z).all():
         raise InputError(
             "calibration: the detector's scores are not finite; train it again with a smaller --lr"
         )
-    unsafe, normal = int((labels == 1).sum()), int((labels == 0).sum())
+    unsafe = int((labels == 1).sum())
+    normal = int((labels == 0).sum())
     if not unsafe or not normal:
         return IDENTITY
-    offset, sign = np.log(unsafe / normal), np.where(labels == 1, 1.0, -1.0)
+    offset = np.log(unsafe / normal)
+    sign = np.where(labels == 1, 1.0, -1.0)
     mean, deviation = (np.array(column) for column in zip(*PRIOR.values()))
 
     def loss(parameters):
@@ -97,28 +120,30 @@ def fit_calibration(raw, labels):
         gradient = np.array([np.sum(wrong * slope * z), np.sum(wrong)]) + off / deviation
         return -log_expit(sign * v).sum() + (off**2).sum() / 2, gradient
 
-    found = minimize(loss, mean, jac=True, method="BFGS").x
-    return Calibration(
-        float(np.exp(found[0])), float(found[1]), METHOD, {"unsafe": unsafe, "normal": normal}
-    )
+    log_a, b = minimize(loss, mean, jac=True, method="BFGS").x
+    clips = {"unsafe": unsafe, "normal": normal}
+    return Calibration(float(np.exp(log_a)), float(b), METHOD, clips)
 
 
 def to_dict(calibration):
-    """As a detector file keeps it."""
+    """Return a calibration as a detector file keeps it."""
     return asdict(calibration)
 
 
-def from_dict(found, where):
-    """Calibration of a detector file's field; None, as files without the field give, is IDENTITY."""
-    if found is None:
+def from_dict(kept, where):
+    """Return the Calibration that a detector file keeps; where: what messages call the file.
+
+    None, as older files without the field give, is IDENTITY.
+    """
+    if kept is None:
         return IDENTITY
     try:
         calibration = Calibration(
-            float(found["a"]), float(found["b"]), str(found["method"]), dict(found["clips"])
+            float(kept["a"]), float(kept["b"]), str(kept["method"]), dict(kept["clips"])
         )
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(
-            f"{where}: calibration {found!r}; a, b, method and clips are needed"
+            f"{where}: calibration {kept!r}; a, b, method and clips are needed"
         ) from error
     if not (np.isfinite([calibration.a, calibration.b]).all() and calibration.a > 0):
         raise InputError(
@@ -135,8 +160,14 @@ OPERATING_POINTS = ("argmax", "validation", "calibrated")
 
 
 def check_operating_point(value):
-    """ "argmax", "validation", "calibrated", or a number in (0, 1) as a float, of a flag or YAML
-    value."""
+    """Read the operating point of a flag or YAML value.
+
+    Returns:
+        "argmax", "validation", "calibrated", or a float in (0, 1).
+
+    Raises:
+        InputError: it is anything else.
+    """
     if value in OPERATING_POINTS:
         return value
     try:
@@ -152,14 +183,20 @@ def check_operating_point(value):
 
 
 def raw_threshold(operating_point, validation, calibration, where):
-    """The raw probability from which on a detector votes unsafe.
+    """Return the raw probability from which on a detector votes unsafe.
 
-    validation: the threshold that it chose on its validation clips; where: its file, for messages.
-    "calibrated" is a calibrated probability of 0.5, a number any other one; InputError when the
-    detector is not calibrated.
+    Args:
+        operating_point: as of `check_operating_point`. "argmax" is a raw probability of 0.5,
+            "calibrated" a calibrated probability of 0.5, a number any other calibrated one.
+        validation: the threshold that the detector chose on its validation clips.
+        calibration: of the detector.
+        where: its file, for messages.
+
+    Raises:
+        InputError: a calibrated probability is asked for and the detector is not calibrated.
     """
     if operating_point == "argmax":
-        return 0.5
+        return ARGMAX
     if operating_point == "validation":
         return validation
     if not calibration.fitted:

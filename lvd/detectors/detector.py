@@ -1,10 +1,9 @@
-"""The detector of one unsafe category at one denoising step: a VideoMAE classifier over predicted
-x0.
+"""The detector of one unsafe category at one denoising step.
 
-Class 1 is unsafe. Sizes: `base` is the paper's, VideoMAE-base fine-tuned; `small`, `tiny` and
-`nano` are built from scratch and fitted to the clip. A detector file holds weights, model config,
-input representation and provenance; a bare VideoMAE state dict, as the paper's code writes it, is
-read too.
+It is a VideoMAE classifier over predicted x0 whose class 1 is unsafe. Size `base` is the paper's:
+VideoMAE-base, fine-tuned. `small`, `tiny` and `nano` are built from scratch, with patches that suit
+the clip. A detector file holds weights, model config, input representation and provenance; a bare
+VideoMAE state dict, as the paper's code writes it, is read too.
 """
 
 import re
@@ -14,7 +13,8 @@ from pathlib import Path
 import torch
 
 from lvd.data.transforms import normalise, resize_clips
-from lvd.detectors.calibration import IDENTITY, Calibration, from_dict, to_dict
+from lvd.detectors.bare import from_bare
+from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict, to_dict
 from lvd.detectors.videomae import (
     BASE_MODEL,
     CONFIG_KEYS,
@@ -28,7 +28,6 @@ from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 
 FORMAT = "lvd detector 1"
-ARGMAX = 0.5  # the released operating point: the class of the larger logit
 FILE_KEYS = {
     "format",
     "state_dict",
@@ -45,10 +44,14 @@ FILE_KEYS = {
 class Detector:
     """A classifier with everything needed to read a clip.
 
-    mean, std: input normalisation, one number per channel. threshold: the validation-chosen
-    operating point, a raw probability. calibration: what `predict`'s raw probabilities mean;
-    IDENTITY when that is not known. about: provenance (category, group, step, eval_sha256, data,
-    seed, settings, metrics, versions); {} for a bare state dict.
+    Attributes:
+        model: VideoMAEForVideoClassification with two classes.
+        representation: of the clips that it reads: "latent", "rgb" or "video".
+        mean, std: input normalisation, one number for each channel.
+        threshold: the operating point chosen on validation clips, a raw probability.
+        about: provenance (category, group, step, eval_sha256, data, seed, settings, metrics,
+            versions); {} for a bare state dict.
+        calibration: what the raw probabilities of `predict` mean; IDENTITY: not known.
     """
 
     model: torch.nn.Module
@@ -61,10 +64,18 @@ class Detector:
 
 
 def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_model=BASE_MODEL):
-    """An untrained (base: pretrained) Detector for clips of `clip_shape` [C, F, H, W].
+    """Build an untrained detector, or for size base one with pretrained weights.
 
-    base_model: local folder or hub name, for size base only. Statistics are for `fit_normalisation`
-    to set.
+    Args:
+        size: a key of SIZES.
+        clip_shape: (C, F, H, W) of the clips.
+        representation: of the clips.
+        seed: of the weights.
+        dropout: of the hidden layers.
+        base_model: local folder or hub name of the pretrained model, for size base only.
+
+    Returns:
+        A Detector; `fit_normalisation` sets its statistics.
     """
     from transformers import VideoMAEForVideoClassification
 
@@ -78,31 +89,31 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
             model = VideoMAEForVideoClassification(
                 scratch_config(size, clip_shape, representation, dropout)
             )
-    channels = clip_shape[0]
-    mean, std = (
-        IMAGENET
-        if size == "base" and representation == "video"
-        else ([0.0] * channels, [1.0] * channels)
-    )
+    if size == "base" and representation == "video":
+        mean, std = IMAGENET
+    else:
+        mean = [0.0] * clip_shape[0]
+        std = [1.0] * clip_shape[0]
     return Detector(model.eval(), representation, list(mean), list(std))
 
 
 def fit_normalisation(detector, clips):
-    """Set mean and std per channel from the detector's own training clips [N, C, F, H, W]."""
+    """Set mean and std of each channel from the detector's own training clips [N, C, F, H, W]."""
     detector.mean = clips.mean((0, 2, 3, 4)).tolist()
     detector.std = clips.std((0, 2, 3, 4)).clamp_min(1e-6).tolist()
 
 
 def logits(detector, inputs):
-    """Logits [N, 2] of fitted, normalised inputs [N, C, F', H', W']; VideoMAE wants frames before
-    channels."""
-    return detector.model(inputs.transpose(1, 2)).logits
+    """Return logits [N, 2] of resized, normalised inputs [N, C, F', H', W']."""
+    return detector.model(inputs.transpose(1, 2)).logits  # VideoMAE: frames before channels
 
 
 @torch.inference_mode()
 def predict(detector, clips, batch_size=64):
-    """Raw probability of unsafe, float32 [N] on the CPU, of clips [N, C, F, H, W]; calibrated:
-    detector.calibration(it)."""
+    """Return the raw probability of unsafe of clips [N, C, F, H, W], float32 [N] on the CPU.
+
+    `detector.calibration` turns it into a calibrated one.
+    """
     device = next(detector.model.parameters()).device
     detector.model.eval()
     scores = []
@@ -114,141 +125,94 @@ def predict(detector, clips, batch_size=64):
 
 
 def save_detector(detector, path):
-    """Write one detector file, atomically."""
-    config = {key: getattr(detector.model.config, key) for key in CONFIG_KEYS}
-    state = {
-        key: value.detach().to("cpu").clone() for key, value in detector.model.state_dict().items()
+    """Write one detector file, whole or not at all."""
+    state = detector.model.state_dict()
+    content = {
+        "format": FORMAT,
+        "state_dict": {key: value.detach().to("cpu").clone() for key, value in state.items()},
+        "config": {key: getattr(detector.model.config, key) for key in CONFIG_KEYS},
+        "representation": detector.representation,
+        "mean": detector.mean,
+        "std": detector.std,
+        "threshold": detector.threshold,
+        "about": detector.about,
+        "calibration": to_dict(detector.calibration),
     }
-    save_torch(
-        {
-            "format": FORMAT,
-            "state_dict": state,
-            "config": config,
-            "representation": detector.representation,
-            "mean": detector.mean,
-            "std": detector.std,
-            "threshold": detector.threshold,
-            "about": detector.about,
-            "calibration": to_dict(detector.calibration),
-        },
-        path,
-    )
+    save_torch(content, path)
 
 
 def detector_path(folder, group, step):
-    """Where the detector of a category and step lies in a folder of them."""
+    """Return where the detector of a category and step lies in a folder of them."""
     return Path(folder) / str(group) / f"{step}.pth"
 
 
 def detector_paths(folder):
-    """{(group, step): path} of the detectors {group}/{step}.pth of a folder."""
-    return {
-        (int(path.parent.name), int(path.stem)): path
-        for path in sorted(Path(folder).glob("*/*.pth"))
-        if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}")
-    }
+    """Return {(group, step): path} of the detectors {group}/{step}.pth of a folder."""
+    paths = {}
+    for path in sorted(Path(folder).glob("*/*.pth")):
+        if re.fullmatch(r"[0-9]+/[0-9]+\.pth", f"{path.parent.name}/{path.name}"):
+            paths[int(path.parent.name), int(path.stem)] = path
+    return paths
 
 
 def load_detector(path, device="cpu"):
-    """Detector of a file written by `save_detector`, or of a bare VideoMAE state dict (then: video,
-    ImageNet normalisation, 16 frames of 224 px, nothing known about its training)."""
-    found = load_file(path)
-    if "format" not in found:
-        found = _from_bare(found, path)
-    known = {key: found[key] for key in ("representation", "mean", "std", "threshold", "about")}
+    """Load the Detector of a file that `save_detector` wrote, or of a bare VideoMAE state dict.
+
+    A bare one reads videos of 16 frames of 224 px with ImageNet's normalisation; nothing is known
+    about its training.
+
+    Raises:
+        InputError: the file is damaged, or its weights do not fit its config.
+    """
+    content = load_file(path)
+    if "format" not in content:
+        content = from_bare(content, path)
+    fields = ("representation", "mean", "std", "threshold", "about")
     detector = Detector(
-        empty_model(found["config"], path),
-        **known,
-        calibration=from_dict(found.get("calibration"), path),
+        empty_model(content["config"], path),
+        **{key: content[key] for key in fields},
+        calibration=from_dict(content.get("calibration"), path),
     )
     try:
-        detector.model.load_state_dict(found["state_dict"], assign=True)
+        detector.model.load_state_dict(content["state_dict"], assign=True)
     except RuntimeError as error:
-        reason = str(error).strip().split("\n")[1 if "\n" in str(error) else 0].strip()[:160]
+        lines = str(error).strip().split("\n")
+        reason = lines[min(1, len(lines) - 1)].strip()[:160]
         raise InputError(f"{path}: weights do not fit the detector ({reason})") from error
     detector.model.to(device).eval().requires_grad_(False)
     return detector
 
 
 def load_file(path, mmap=False):
-    """The checked dict of a detector file; with mmap the weights stay on the disk."""
-    found = load_torch(path, mmap=mmap)
-    if isinstance(found, dict) and found.get("format") == FORMAT:
-        if missing := FILE_KEYS - set(found):
+    """Read the checked content of a detector file, or a bare state dict.
+
+    Args:
+        path: the file.
+        mmap: whether the weights stay on the disk.
+    """
+    content = load_torch(path, mmap=mmap)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        if missing := FILE_KEYS - set(content):
             raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
-        check_threshold(found["threshold"], path)
-        return found
-    if (
-        isinstance(found, dict)
-        and found
-        and all(isinstance(v, torch.Tensor) for v in found.values())
-    ):
-        return found
-    raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
+        check_threshold(content["threshold"], path)
+        return content
+    if not _is_state_dict(content):
+        raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
+    return content
+
+
+def _is_state_dict(content):
+    if not isinstance(content, dict) or not content:
+        return False
+    return all(isinstance(value, torch.Tensor) for value in content.values())
 
 
 def check_threshold(threshold, where):
-    """InputError for one that no score can be held against: the detector would pass everything, and
-    nothing would say so."""
+    """InputError for a threshold that no score can be compared with.
+
+    The detector would pass everything, and nothing would say so.
+    """
     if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # nan is neither
         raise InputError(
             f"{where}: threshold {threshold!r}; a probability from 0 to 1 is needed, train it again"
         )
-
-
-def _from_bare(state, path):
-    """What a bare state dict implies; older transformers kept query and value biases under other
-    names."""
-    state = {re.sub(r"^module\.", "", key): value for key, value in state.items()}
-    state = {
-        re.sub(
-            r"attention\.attention\.([qv])_bias$",
-            lambda m: "attention.attention." + ("query.bias" if m[1] == "q" else "value.bias"),
-            key,
-        ): value
-        for key, value in state.items()
-    }
-    patch = state.get("videomae.embeddings.patch_embeddings.projection.weight")
-    if patch is None or patch.dim() != 5 or "classifier.weight" not in state:
-        raise InputError(
-            f"{path}: not a VideoMAE classifier (no "
-            "videomae.embeddings.patch_embeddings.projection.weight)"
-        )
-    classes = state["classifier.weight"].shape[0]
-    if classes != 2 or patch.shape[1] != 3:
-        raise InputError(
-            f"{path}: a bare detector needs 2 classes and 3 channels, found {classes} and "
-            f"{patch.shape[1]}"
-        )
-    hidden = patch.shape[0]
-    layers = {
-        int(m[1]) for key in state if (m := re.match(r"videomae\.encoder\.layer\.(\d+)\.", key))
-    }
-    first = state.get("videomae.encoder.layer.0.intermediate.dense.weight")
-    if first is None or hidden % 64:
-        raise InputError(
-            f"{path}: not a VideoMAE classifier (no feed-forward layer, or a width that is no "
-            "multiple of 64)"
-        )
-    config = {
-        "image_size": 224,
-        "patch_size": patch.shape[3],
-        "num_channels": 3,
-        "num_frames": 16,
-        "tubelet_size": patch.shape[2],
-        "hidden_size": hidden,
-        "num_hidden_layers": len(layers),
-        "num_attention_heads": hidden // 64,
-        "intermediate_size": first.shape[0],
-        "use_mean_pooling": "fc_norm.weight" in state,
-        "qv_bias": "videomae.encoder.layer.0.attention.attention.query.bias" in state,
-    }
-    return {
-        "state_dict": state,
-        "config": config,
-        "representation": "video",
-        "mean": IMAGENET[0],
-        "std": IMAGENET[1],
-        "threshold": ARGMAX,
-        "about": {},
-    }

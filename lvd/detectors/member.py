@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvd.data.identity import need_same_recordings, need_same_rgb
-from lvd.detectors.calibration import IDENTITY, Calibration, from_dict
-from lvd.detectors.detector import ARGMAX, load_file
+from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict
+from lvd.detectors.detector import load_file
 from lvd.errors import InputError
 
 

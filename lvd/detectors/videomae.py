@@ -1,4 +1,4 @@
-"""The VideoMAE networks that detectors are made of: their sizes, and the geometry of their input."""
+"""The VideoMAE networks that detectors are made of: their sizes and the shape of their input."""
 
 import torch
 
@@ -33,8 +33,17 @@ CONFIG_KEYS = (
 
 
 def scratch_config(size, clip_shape, representation, dropout=0.0):
-    """VideoMAEConfig of a network of `size` that reads clips of `clip_shape` [C, F, H, W]; base:
-    VideoMAE-base's own layers."""
+    """Return the config of an untrained network.
+
+    Args:
+        size: a key of SIZES; base: VideoMAE-base's own layers.
+        clip_shape: (C, F, H, W) of the clips that it reads.
+        representation: of the clips.
+        dropout: of the hidden layers.
+
+    Returns:
+        A VideoMAEConfig with two classes.
+    """
     from transformers import VideoMAEConfig
 
     if size == "base":
@@ -56,8 +65,20 @@ def scratch_config(size, clip_shape, representation, dropout=0.0):
 
 
 def pretrained_model(base_model, clip_shape, representation, dropout):
-    """VideoMAE fine-tuning start. For latents the patch projection is new and the rest is kept: its
-    positions are a fixed table, so another number of tokens is no obstacle."""
+    """Load the network that fine-tuning starts from.
+
+    For latents the patch projection is new and the rest is kept: VideoMAE's positions are a fixed
+    table, so another number of tokens is no obstacle.
+
+    Args:
+        base_model: local folder or hub name.
+        clip_shape: (C, F, H, W) of the clips.
+        representation: of the clips.
+        dropout: of the hidden layers.
+
+    Raises:
+        InputError: there is no such VideoMAE model.
+    """
     from transformers import VideoMAEForVideoClassification, logging
 
     geometry = {} if representation == "video" else _geometry(clip_shape, representation, 2)
@@ -81,8 +102,11 @@ def pretrained_model(base_model, clip_shape, representation, dropout):
 
 
 def _geometry(clip_shape, representation, tubelet):
-    """Input and patch sizes: 8 x 8 patches a frame where the clip allows (2 x 2 latents at least,
-    16 x 16 px at most)."""
+    """Return the config keys of input and patch sizes.
+
+    A frame has 8 x 8 patches where the clip allows: patches of 2 x 2 latents at least, 16 x 16 px
+    at most.
+    """
     channels, frames, height, width = clip_shape
     if representation == "video":
         scale = min(1.0, 224 / max(height, width))
@@ -100,7 +124,12 @@ def _geometry(clip_shape, representation, tubelet):
 
 
 def empty_model(config, path):
-    """The model without weights."""
+    """Return a VideoMAEForVideoClassification without weights, on the meta device.
+
+    Args:
+        config: keys of VideoMAEConfig.
+        path: where they come from, for messages.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
@@ -114,7 +143,7 @@ def empty_model(config, path):
 
 
 def token_grid(config):
-    """(frames, height, width) in tokens."""
+    """Return how many tokens a clip has: (over frames, over height, over width)."""
     height, width = input_size(config)
     return (
         config.num_frames // config.tubelet_size,
@@ -124,5 +153,6 @@ def token_grid(config):
 
 
 def token_count(config):
+    """Return how many tokens a clip has."""
     frames, height, width = token_grid(config)
     return frames * height * width

@@ -10,7 +10,7 @@ from math import ceil
 
 import numpy as np
 
-from lvd.detectors.detector import ARGMAX
+from lvd.detectors.calibration import ARGMAX
 from lvd.errors import InputError
 
 RESAMPLES = 1000
