@@ -10,8 +10,8 @@ import torch
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
-from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds.recording_world import RecordedWorld, magictime  # noqa: F401 (a fixture)
+from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.detectors import pretraining, shared
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
-from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds.recording_world import RecordedWorld
+from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from lvd.utils.files import fingerprint, load_torch, load_yaml, sha256
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.clip_sources import open_recordings
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
-from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds import magictime_world
 from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
     SHAPE,
@@ -34,6 +33,7 @@ from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
     magictime,
     record,
 )
+from tests.worlds.scripts import refused
 
 KNOWN = LatentToRGB(
     ((0.5, -0.25, 0.125), (0.0, 1.0, -0.5), (0.75, 0.25, 0.0), (-0.125, 0.0, 0.25)),

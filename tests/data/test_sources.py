@@ -21,7 +21,6 @@ from lvd.data.split import save_split
 from lvd.detectors.detector import build_detector
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
-from tests.evaluation.test_train_embed_accuracy import refused, same_weights
 from tests.worlds.recording_world import (
     FAST,
     LABELS,
@@ -32,6 +31,7 @@ from tests.worlds.recording_world import (
     record,
     write_labels,
 )
+from tests.worlds.scripts import refused, same_weights
 
 
 @pytest.fixture(scope="module")

@@ -11,40 +11,16 @@ from lvd.detectors.detector import build_detector, load_detector, predict, save_
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
 from tests.worlds.detector_world import (
-    CATEGORIES,
     HELD_NORMAL,
     HELD_UNSAFE,
+    SHAPES,
     STEPS,
     copy_world,
+    make_detectors,
     make_world,
 )
 
-SHAPE = (4, 4, 4, 4)
-
-
-def make_detectors(folder, sizes=("nano", "nano"), eval_sha256="e" * 64, shape=SHAPE):
-    """Random detectors of two groups and three steps, with statistics, thresholds and names of
-    their own."""
-    for group, size in enumerate(sizes, 1):
-        for step in range(STEPS):
-            seed = 10 * group + step
-            detector = build_detector(size, shape, "latent", seed)
-            draw = torch.Generator().manual_seed(seed)
-            with torch.no_grad():
-                for weight in detector.model.parameters():
-                    weight += 0.1 * torch.randn(weight.shape, generator=draw)
-            detector.mean = torch.randn(shape[0], generator=draw).tolist()
-            detector.std = (0.5 + torch.rand(shape[0], generator=draw)).tolist()
-            detector.threshold = 0.5 + 0.01 * seed
-            detector.about = {
-                "group": group,
-                "step": step,
-                "category": CATEGORIES[group - 1],
-                "categories": list(CATEGORIES),
-                "eval_sha256": eval_sha256,
-            }
-            save_detector(detector, folder / str(group) / f"{step}.pth")
-    return folder
+SHAPE = SHAPES["latent"]
 
 
 def one_by_one(folder, step, clips):

@@ -10,7 +10,6 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-import embed_model
 import train_mae
 from lvd.data.clip_file import read_clip
 from lvd.detectors.calibration import (
@@ -25,6 +24,7 @@ from lvd.detectors.detector import build_detector, load_detector, predict, save_
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, STEPS, make_world
+from tests.worlds.scripts import embed
 
 
 def draw(rng, unsafe, normal, slope=1.0, shift=0.0, apart=1.5):
@@ -191,24 +191,6 @@ def world(tmp_path_factory):
     return world
 
 
-def embed(world, save, *flags, models=None):
-    return embed_model.main(
-        [
-            "--model_dir",
-            str(models or world.save),
-            "--eval_dir",
-            str(world.eval),
-            "--data_dir",
-            str(world.root),
-            "--save_dir",
-            str(save),
-            "--gpu_num",
-            "-1",
-            *flags,
-        ]
-    )
-
-
 def test_training_calibrates_on_the_validation_clips(world):
     """a and b are where the posterior is largest, by a search over a grid; the clips are those not
     trained on."""
@@ -255,7 +237,7 @@ def test_training_calibrates_on_the_validation_clips(world):
 
 
 def test_scores_and_votes_by_calibrated_probability(world, tmp_path):
-    assert embed(world, tmp_path / "argmax", "--operating_point", "argmax") == 0
+    assert embed(world, "--operating_point", "argmax", save=tmp_path / "argmax") == 0
     found = load_torch(tmp_path / "argmax" / "scores.pth")
     assert set(found["calibrated"]) == {"1", "0"} and set(found["calibrated"]["1"]) == {"1", "2"}
     maps = {
@@ -277,7 +259,7 @@ def test_scores_and_votes_by_calibrated_probability(world, tmp_path):
                     type(p) is float for p in got
                 )
     for point, level in (("calibrated", 0.5), ("0.9", 0.9)):
-        assert embed(world, tmp_path / point, "--operating_point", point) == 0
+        assert embed(world, "--operating_point", point, save=tmp_path / point) == 0
         votes = load_torch(tmp_path / point / "results.pth")
         for label in "10":
             for row, got in votes[label].items():
@@ -292,18 +274,11 @@ def test_detectors_without_a_calibration_vote_as_before_and_say_so(world, tmp_pa
             replace(load_detector(path), calibration=IDENTITY),
             tmp_path / "old" / path.parent.name / path.name,
         )
+    old = ["--model_dir", str(tmp_path / "old")]
     for point in ("argmax", "validation"):
-        assert embed(world, tmp_path / point, "--operating_point", point) == 0
-        assert (
-            embed(
-                world,
-                tmp_path / f"{point}_old",
-                "--operating_point",
-                point,
-                models=tmp_path / "old",
-            )
-            == 0
-        )
+        flags = ["--operating_point", point]
+        assert embed(world, *flags, save=tmp_path / point) == 0
+        assert embed(world, *flags, *old, save=tmp_path / f"{point}_old") == 0
         assert load_torch(tmp_path / point / "results.pth") == load_torch(
             tmp_path / f"{point}_old" / "results.pth"
         )
@@ -314,7 +289,5 @@ def test_detectors_without_a_calibration_vote_as_before_and_say_so(world, tmp_pa
         ("platt", "point 'platt'"),
         ("2", "between 0 and"),
     ):
-        assert (
-            embed(world, tmp_path / "no", "--operating_point", point, models=tmp_path / "old") == 2
-        )
+        assert embed(world, "--operating_point", point, *old, save=tmp_path / "no") == 2
         assert word in capsys.readouterr().err and not (tmp_path / "no" / "results.pth").exists()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lvd.utils.files import load_torch, save_torch
-from tests.evaluation.test_train_embed_accuracy import embed, refused, train
 from tests.worlds.detector_world import copy_world, make_world
+from tests.worlds.scripts import embed, refused, train
 
 
 def test_a_stopped_embedding_goes_on(tmp_path, capsys):

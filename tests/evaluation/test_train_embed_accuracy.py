@@ -1,14 +1,12 @@
-"""train_mae.py, embed_model.py and test_accuracy.py as a user runs them, on small separable clips."""
+"""train_mae.py, embed_model.py and test_accuracy.py as a user runs them, on separable clips."""
 
 import csv
 import random
-import re
 
 import pytest
 import torch
 from sklearn.metrics import classification_report, roc_auc_score
 
-import embed_model
 import test_accuracy
 import train_mae
 from lvd.data.clip_file import clip_path, read_clip, write_clip
@@ -25,49 +23,7 @@ from tests.worlds.detector_world import (
     copy_world,
     make_world,
 )
-
-FAST = ["--size", "nano", "--epoch", "6", "--batch_size", "8", "--workers", "1", "--gpu_num", "-1"]
-
-
-def train(world, *flags, save=None):
-    return train_mae.main(
-        [
-            "--data_dir",
-            str(world.data),
-            "--eval_dir",
-            str(world.eval),
-            "--save_dir",
-            str(save or world.save),
-            *FAST,
-            *flags,
-        ]
-    )
-
-
-def embed(world, *flags, save=None):
-    return embed_model.main(
-        [
-            "--model_dir",
-            str(world.save),
-            "--eval_dir",
-            str(world.eval),
-            "--data_dir",
-            str(world.root),
-            "--save_dir",
-            str(save or world.results),
-            "--gpu_num",
-            "-1",
-            *flags,
-        ]
-    )
-
-
-def refused(status, capsys, *words):
-    """Exit status 2 and one line on stderr that names what is wrong."""
-    text = capsys.readouterr().err
-    errors = [line for line in re.split(r"[\r\n]+", text) if line.startswith("error: ")]
-    assert status == 2 and len(errors) == 1 and "Traceback" not in text
-    assert all(word in errors[0] for word in words), errors[0]
+from tests.worlds.scripts import embed, refused, same_weights, train
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +33,6 @@ def world(tmp_path_factory):
     assert train(world, "--group_num", "1-2", "--train", "--step_num", "0-2") == 0
     assert embed(world, "--operating_point", "argmax", "--label_file_dir", str(world.labels)) == 0
     return world
-
-
-def weights(path):
-    return load_torch(path)["state_dict"]
-
-
-def same_weights(one, two):
-    one, two = weights(one), weights(two)
-    return set(one) == set(two) and all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_detectors_files_and_metrics(world):

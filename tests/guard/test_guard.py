@@ -820,8 +820,8 @@ def test_modes_and_pipelines_that_are_refused(world, tiny):
 def test_small_frames_and_videos_are_read_as_recordings_are(world):
     """The reader makes of x0 what lvd.data.sources makes of the same recording."""
     from lvd.data.labels import read_labels
-    from lvd.data.rgb import LatentToRGB
     from lvd.data.recorded_clips import RecordedClips
+    from lvd.data.rgb import LatentToRGB
 
     paths = [world.root / kind / "pred_x0.pth" for kind in ("unsafe", "normal")]
     rgb = LatentToRGB()

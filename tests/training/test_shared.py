@@ -27,7 +27,6 @@ from lvd.evaluation.metrics import choose_threshold
 from lvd.training.shared import SharedRun, loss_weights, rows_for_all, split_rows, weighted_loss
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_torch, sha256
-from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds.detector_world import (
     CATEGORIES,
     HELD_NORMAL,
@@ -38,6 +37,7 @@ from tests.worlds.detector_world import (
     copy_world,
     make_world,
 )
+from tests.worlds.scripts import refused
 
 FLAGS = [
     "--model",

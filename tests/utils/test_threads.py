@@ -5,7 +5,9 @@ import torch
 
 from lvd.detectors.bank import FEW, load_bank
 from lvd.utils.processes import one_thread
-from tests.detectors.test_bank import SHAPE, make_detectors
+from tests.worlds.detector_world import SHAPES, make_detectors
+
+SHAPE = SHAPES["latent"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from lvd.data.clip_file import clip_path, link_clip, note_representation, write_clip
 from lvd.data.clip_folders import BUILT
 from lvd.data.split import Split, save_split
+from lvd.detectors.detector import build_detector, save_detector
 from lvd.utils.files import save_json, save_yaml, sha256
 
 CATEGORIES = ("bright", "flicker")
@@ -74,6 +75,31 @@ def make_world(root, kind="latent"):
         data / BUILT,
     )
     return paths(root)
+
+
+def make_detectors(folder, sizes=("nano", "nano"), eval_sha256="e" * 64, shape=SHAPES["latent"]):
+    """Random detectors of two groups and three steps, with statistics, thresholds and names of
+    their own."""
+    for group, size in enumerate(sizes, 1):
+        for step in range(STEPS):
+            seed = 10 * group + step
+            detector = build_detector(size, shape, "latent", seed)
+            draw = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for weight in detector.model.parameters():
+                    weight += 0.1 * torch.randn(weight.shape, generator=draw)
+            detector.mean = torch.randn(shape[0], generator=draw).tolist()
+            detector.std = (0.5 + torch.rand(shape[0], generator=draw)).tolist()
+            detector.threshold = 0.5 + 0.01 * seed
+            detector.about = {
+                "group": group,
+                "step": step,
+                "category": CATEGORIES[group - 1],
+                "categories": list(CATEGORIES),
+                "eval_sha256": eval_sha256,
+            }
+            save_detector(detector, folder / str(group) / f"{step}.pth")
+    return folder
 
 
 def paths(root):
