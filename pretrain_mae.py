@@ -8,16 +8,15 @@ from its last checkpoint (one a minute).
 """
 
 import sys
-from pathlib import Path
 
-from lvd.data.split import NAME, load_split, split_path
-from lvd.detectors.videomae import SIZES
-from lvd.training.recipes import DEFAULT_CONFIG, PRECISIONS
-from lvd.utils.cli import Parser, parse_numbers, run_command, summary
-from lvd.utils.config import ROOT
-from lvd.utils.files import sha256
+from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.pretrain import PretrainTask
+from lvd.training.recipes import read_settings
+from lvd.training.resumable import ResumableRun
+from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
+from train_mae import open_job
 
 
 def build_parser():
@@ -26,91 +25,28 @@ def build_parser():
         "python pretrain_mae.py --data_dir MagicTime/train_detector_data --eval_dir "
         "MagicTime/eval.pth --size tiny --save_dir MagicTime/pretrained",
     )
-    magictime = ROOT / "MagicTime"
-    parser.add_argument(
-        "--data_dir",
-        type=Path,
-        help="dataset of build_x0.py (default: MagicTime/train_detector_data)",
-    )
-    parser.add_argument(
-        "--normal_video_dir", type=Path, help="normal clips by step (default: {data_dir}/normal)"
-    )
-    parser.add_argument(
-        "--recordings",
-        type=Path,
-        metavar="YAML",
-        help="instead: a build_x0.yaml, to train straight from its recordings; build_x0.py and labels "
-        "are not needed",
-    )
-    parser.add_argument(
-        "--eval_dir",
-        type=Path,
-        default=magictime / NAME,
-        help="eval.pth or its folder (default: MagicTime/eval.pth)",
-    )
-    parser.add_argument(
-        "--save_dir",
-        type=Path,
-        default=magictime / "pretrained",
-        help="default: MagicTime/pretrained",
-    )
-    parser.add_argument(
-        "--step_num",
-        default="all",
-        help="denoising steps, from 0: 0, 0-49, 0,10 or all (default: all)",
-    )
-    parser.add_argument(
-        "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
-    )
-    parser.add_argument(
-        "--config",
-        default=DEFAULT_CONFIG,
-        help="settings (default: train_mae.yaml beside this script)",
-    )
-    parser.add_argument(
-        "--size", choices=SIZES, help="the network (default: the config's, else base)"
-    )
-    parser.add_argument("--base_model", help="folder or hub name of VideoMAE for size base")
-    parser.add_argument("--epoch", type=int)
-    parser.add_argument("--batch_size", type=int)
-    parser.add_argument("--lr", type=float)
+    add_common_flags(parser, MAGICTIME / "pretrained")
     parser.add_argument(
         "--mask", type=float, help="share of the patches that are hidden (default: 0.75)"
-    )
-    parser.add_argument("--seed", type=int)
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="bf16: mixed, for GPUs (default: float32)"
     )
     return parser
 
 
 def work(args):
-    from lvd.data.identity import need_same_labels
-    from lvd.training.pretrain import PretrainRun
-    from lvd.training.recipes import run_settings
-    from train_mae import clip_source
-
-    settings = run_settings("pretrain", args.config, args)
-    eval_path = split_path(args.eval_dir)
-    split = load_split(eval_path)
-    device = pick_device(args.gpu_num)
-    source = clip_source(args, device, labelled=False)
-    need_same_labels(eval_path, split, source)
-    steps = parse_numbers(args.step_num, source.steps, "--step_num")
-    source.need_steps(steps)
-    run = PretrainRun(source, split, settings, steps, sha256(eval_path), args.save_dir, device)
+    settings = read_settings(args.config, args, "pretrain")
+    job = open_job(args, settings, pick_device(args.gpu_num), labelled=False)
+    run = ResumableRun(job, PretrainTask(job))
     bar = progress(run, "pre-training", unit="batch", total=run.total, initial=run.done)
     for loss in bar:
         bar.set_postfix_str(f"loss {loss:.3f}")
+    error = run.curve[-1]["train_loss"]
     summary(
         "encoder pre-trained",
         {
-            "size": settings["size"],
-            "representation": source.representation,
-            "clips": f"{len(run.rows.videos)} videos x {len(steps)} steps, none held out",
-            "reconstruction error": (
-                f"{run.final['train_loss']:.3f} (mean square, patches of unit variance)"
-            ),
+            "size": settings.size,
+            "representation": job.source.representation,
+            "clips": f"{len(run.task.rows.videos)} videos x {len(job.steps)} steps, none held out",
+            "reconstruction error": f"{error:.3f} (mean square, patches of unit variance)",
         },
         run.written,
     )

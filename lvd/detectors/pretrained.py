@@ -16,7 +16,15 @@ NOT_GEOMETRY = ("hidden_dropout_prob",)
 
 @dataclass
 class Pretrained:
-    """An encoder of pretrain_mae.py that a detector may start from. sha256: of the file."""
+    """An encoder of pretrain_mae.py that a detector may start from.
+
+    It holds no weights, so that a run's processes get a small object.
+
+    Attributes:
+        path: of the file; sha256: of its bytes.
+        config: {key: value} of its VideoMAEConfig.
+        about: provenance.
+    """
 
     path: Path
     config: dict
@@ -25,8 +33,16 @@ class Pretrained:
     sha256: str
 
     def check(self, representation, eval_sha256, split, made_by):
-        """InputError when it reads other clips, or may have seen what is held out. made_by: of the
-        clips' source."""
+        """Check that the encoder fits a training.
+
+        Args:
+            representation, made_by: of the clips' source.
+            eval_sha256: hash of eval.pth.
+            split: the held-out rows.
+
+        Raises:
+            InputError: it reads other clips, or may have seen what is held out.
+        """
         if self.representation != representation:
             raise InputError(
                 f"--init {self.path}: pretrained on {self.representation} clips, these are "
@@ -47,38 +63,40 @@ class Pretrained:
                 raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
 
     def into(self, *models):
-        """Give its weights to the encoders of VideoMAE classifiers or SharedNets, alike; InputError
-        for another shape."""
+        """Copy the weights into the encoders of VideoMAE classifiers or SharedNets, all alike.
+
+        Raises:
+            InputError: the models have another shape.
+        """
         for key in CONFIG_KEYS:
-            both = getattr(models[0].config, key), self.config[key]
-            here, there = (list(value) if isinstance(value, tuple) else value for value in both)
+            here, there = _as_list(getattr(models[0].config, key)), _as_list(self.config[key])
             if key not in NOT_GEOMETRY and here != there:
                 raise InputError(
                     f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; "
                     "pretrain the same --size on clips of the same shape"
                 )
-        state = load_pretrained_file(self.path)[
-            "state_dict"
-        ]  # only now: a run's processes get this object, not the weights
+        state = load_pretrained_file(self.path)["state_dict"]
+        encoder = {key.removeprefix("videomae."): value for key, value in state.items()}
         for model in models:
-            model.videomae.load_state_dict(
-                {key.removeprefix("videomae."): value for key, value in state.items()}
-            )
+            model.videomae.load_state_dict(encoder)
+
+
+def _as_list(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def load_pretrained(path):
-    """Pretrained of a file written by pretrain_mae.py."""
-    found = load_pretrained_file(path, mmap=True)
-    return Pretrained(
-        Path(path), found["config"], found["representation"], found["about"], sha256(path)
-    )
+    """Return the Pretrained of a file written by pretrain_mae.py."""
+    content = load_pretrained_file(path, mmap=True)
+    known = {key: content[key] for key in ("config", "representation", "about")}
+    return Pretrained(Path(path), **known, sha256=sha256(path))
 
 
 def load_pretrained_file(path, mmap=False):
-    """The checked dict of a pretrained.pth."""
-    found = load_torch(path, mmap=mmap)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    """Return the checked content of a pretrained.pth, {key of FILE_KEYS: value}."""
+    content = load_torch(path, mmap=mmap)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a pretrained encoder; pretrain_mae.py makes one")
-    if missing := FILE_KEYS - set(found):
+    if missing := FILE_KEYS - set(content):
         raise InputError(f"{path}: pretrained encoder without '{sorted(missing)[0]}'")
-    return found
+    return content

@@ -1,10 +1,9 @@
-"""One detector for the whole grid: a VideoMAE encoder that is told the denoising step, with a logit
-for every category.
+"""The shared detector: one network that is told the denoising step, with a logit per category.
 
-It takes the place of steps x categories separate detectors. The step enters twice: an embedding is
-added to every token, and another scales and shifts the pooled features. Inputs are normalised with
-the step's own statistics, for those of predicted x0 change along the way. The file, shared.pth,
-holds all that is needed to read a clip.
+It takes the place of steps x categories separate detectors. The step enters a VideoMAE encoder
+twice: an embedding is added to every token, and another scales and shifts the pooled features.
+Inputs are normalised with the step's own statistics, because those of predicted x0 change from step
+to step. The file, shared.pth, holds all that is needed to read a clip.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from torch import nn
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
-from lvd.detectors.videomae import CONFIG_KEYS, empty_model
+from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 
@@ -36,41 +35,48 @@ FILE_KEYS = {
 
 
 class SharedNet(nn.Module):
-    """Encoder and heads. model: VideoMAEForVideoClassification, whose encoder and norm become this
-    network's."""
+    """VideoMAE's encoder with embeddings of the step, and a logit for each category."""
 
     def __init__(self, model, steps, categories):
+        """
+        Args:
+            model: VideoMAEForVideoClassification, whose encoder and norm become this network's.
+            steps, categories: how many.
+        """
         super().__init__()
         width = model.config.hidden_size
         self.config, self.videomae = model.config, model.videomae
         self.norm = model.fc_norm if model.fc_norm is not None else nn.LayerNorm(width)
         self.step_embedding = nn.Embedding(steps, width)
-        self.modulation = nn.Embedding(
-            steps, 2 * width
-        )  # scale and shift, as FiLM (Perez et al., 2018)
+        self.modulation = nn.Embedding(steps, 2 * width)  # as FiLM, Perez et al. 2018
         self.classifier = nn.Linear(width, categories)
 
     def forward(self, inputs, at, hidden=None):
-        """Logits [N, G]. inputs: normalised clips [N, C, F, H, W]; at: positions [N] in the list of
-        steps; hidden: bool [N, tokens], those that are not looked at, as many of every clip."""
-        tokens = (
-            self.videomae.embeddings(inputs.transpose(1, 2), hidden)
-            + self.step_embedding(at)[:, None]
-        )
-        hidden = self.videomae.encoder(tokens).last_hidden_state
+        """Return logits [N, G].
+
+        Args:
+            inputs: normalised clips [N, C, F, H, W].
+            at: [N] positions in the list of steps.
+            hidden: bool [N, tokens], True for tokens that are not seen, as many of every clip.
+        """
+        tokens = self.videomae.embeddings(inputs.transpose(1, 2), hidden)
+        tokens = tokens + self.step_embedding(at)[:, None]
+        features = self.videomae.encoder(tokens).last_hidden_state
         if self.videomae.layernorm is not None:
-            hidden = self.videomae.layernorm(hidden)
+            features = self.videomae.layernorm(features)
         scale, shift = self.modulation(at).chunk(2, -1)
-        return self.classifier(self.norm(hidden.mean(1)) * (1 + scale) + shift)
+        return self.classifier(self.norm(features.mean(1)) * (1 + scale) + shift)
 
 
 @dataclass
 class SharedDetector:
     """A SharedNet with everything needed to read a clip.
 
-    mean, std: [S, C] input normalisation; thresholds: [S][G] raw probabilities, chosen on
-    validation clips; calibrations: [S][G], as `lvd.detectors.calibration.to_dict`; about:
-    provenance (rows, eval_sha256, dataset, seed, settings, metrics, versions).
+    Attributes:
+        mean, std: [S, C] input normalisation.
+        thresholds: [S][G] raw probabilities, chosen on validation clips.
+        calibrations: [S][G], as of `lvd.detectors.calibration.to_dict`.
+        about: provenance (rows, eval_sha256, dataset, seed, settings, metrics, versions).
     """
 
     net: SharedNet
@@ -84,7 +90,7 @@ class SharedDetector:
     about: dict = field(default_factory=dict)
 
     def at(self, step):
-        """Position of a denoising step; InputError for one that the model does not know."""
+        """Return the position of a step; InputError for one that the model does not know."""
         if step not in self.steps:
             raise InputError(
                 f"step {step}: the shared detector was trained for steps {self.steps[0]} to "
@@ -100,13 +106,13 @@ class SharedDetector:
 
 
 def build_shared(
-    size, clip_shape, representation, seed, steps, categories, dropout=0.0, base_model=None
+    size, clip_shape, representation, seed, steps, categories, dropout=0.0, base_model=BASE_MODEL
 ):
-    """An untrained SharedDetector of a size of `build_detector` for clips [C, F, H, W]; a step
-    changes nothing yet."""
-    model = build_detector(
-        size, clip_shape, representation, seed, dropout, *([base_model] if base_model else [])
-    ).model
+    """Return an untrained SharedDetector, in which a step changes nothing yet.
+
+    steps: numbers; categories: names; the other arguments are those of `build_detector`.
+    """
+    model = build_detector(size, clip_shape, representation, seed, dropout, base_model).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = SharedNet(model, len(steps), len(categories))
@@ -129,17 +135,23 @@ def build_shared(
 
 @torch.inference_mode()
 def predict_shared(detector, step, clips, batch_size=64):
-    """Probability of unsafe by every category, float32 [N, G] on the CPU, of clips [N, C, F, H, W]
-    of one step."""
+    """Return the probability of unsafe by every category, float32 [N, G] on the CPU.
+
+    Args:
+        detector: SharedDetector.
+        step: of all clips.
+        clips: [N, C, F, H, W].
+        batch_size: clips that are computed at once.
+    """
     device = next(detector.net.parameters()).device
     detector.net.eval()
-    found = []
+    scores = []
     for part in clips.split(batch_size):
         at = torch.full((len(part),), detector.at(step), device=device)
         resized = resize_clips(part.to(device), detector.net.config)
         inputs = normalise(resized, detector.mean, detector.std, at)
-        found.append(detector.net(inputs, at).float().sigmoid().cpu())
-    return torch.cat(found) if found else torch.zeros(0, len(detector.categories))
+        scores.append(detector.net(inputs, at).float().sigmoid().cpu())
+    return torch.cat(scores) if scores else torch.zeros(0, len(detector.categories))
 
 
 def save_shared(detector, path):
@@ -166,15 +178,14 @@ def save_shared(detector, path):
 
 
 def load_shared(path, device="cpu"):
-    """SharedDetector of a file written by `save_shared`."""
-    found = load_shared_file(path)
-    known = {key: found[key] for key in FILE_KEYS - {"format", "state_dict", "config"}}
+    """Return the SharedDetector of a file written by `save_shared`."""
+    content = load_shared_file(path)
+    known = {key: content[key] for key in FILE_KEYS - {"format", "state_dict", "config"}}
     with torch.device("meta"):
-        net = SharedNet(
-            empty_model(found["config"], path), len(known["steps"]), len(known["categories"])
-        )
+        model = empty_model(content["config"], path)
+        net = SharedNet(model, len(known["steps"]), len(known["categories"]))
     try:
-        net.load_state_dict(found["state_dict"], assign=True)
+        net.load_state_dict(content["state_dict"], assign=True)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[-1].strip()[:160]
         raise InputError(f"{path}: weights do not fit the shared detector ({reason})") from error
@@ -183,19 +194,24 @@ def load_shared(path, device="cpu"):
 
 
 def load_shared_file(path, mmap=False):
-    """The checked dict of a shared.pth."""
-    found = load_torch(path, mmap=mmap)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    """Return the checked content of a shared.pth, {key of FILE_KEYS: value}.
+
+    Raises:
+        InputError: another file, a key is missing, or thresholds that are none.
+    """
+    content = load_torch(path, mmap=mmap)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a shared detector; train_mae.py --model shared makes one")
-    if missing := FILE_KEYS - set(found):
+    if missing := FILE_KEYS - set(content):
         raise InputError(f"{path}: shared detector without '{sorted(missing)[0]}'")
-    shape = len(found["steps"]), len(found["categories"])
+    steps, categories = content["steps"], content["categories"]
     for key in ("thresholds", "calibrations"):
-        if len(found[key]) != shape[0] or any(len(row) != shape[1] for row in found[key]):
+        widths = [len(row) for row in content[key]]
+        if widths != [len(categories)] * len(steps):
             raise InputError(
-                f"{path}: {key} do not fit its {shape[0]} steps and {shape[1]} categories"
+                f"{path}: {key} do not fit its {len(steps)} steps and {len(categories)} categories"
             )
-    for step, row in zip(found["steps"], found["thresholds"], strict=True):
-        for category, threshold in zip(found["categories"], row, strict=True):
+    for step, row in zip(steps, content["thresholds"], strict=True):
+        for category, threshold in zip(categories, row, strict=True):
             check_threshold(threshold, f"{path}: step {step}, {category}")
-    return found
+    return content

@@ -1,55 +1,58 @@
-"""Many small detectors as one network: their weights stacked, one optimiser, one pass over all of
-their clips.
+"""Many small detectors as one network: stacked weights, one optimiser, one pass over all clips.
 
 Detectors of one category have the same rows and the same number of optimiser steps at every
 denoising step; only clips and seeds differ. AdamW works weight by weight, so stacking changes
 nothing but the order of additions. What VideoMAE computes for one detector is written here as
-products over the stack (`torch.bmm`); tests hold it against the library's model.
+products over the stack (`torch.bmm`); tests compare it with the library's model.
 """
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
 
-from lvd.detectors.videomae import token_grid
+from lvd.detectors.videomae import token_count, token_grid
 
 PATCH = "videomae.embeddings.patch_embeddings.projection"
 
 
 class StackedDetectors:
-    """The weights of K detectors of one architecture, as trainable tensors [K, ...] on `device`.
+    """The weights of K detectors of one architecture, as trainable tensors [K, ...].
 
-    models: VideoMAEForVideoClassification, without dropout: its masks would be drawn for all at
-    once. They are read by `__init__` and written by `store` alone.
+    Attributes:
+        weights: {name of VideoMAEForVideoClassification: nn.Parameter [K, ...]}.
+        module: nn.Module of these weights, for an optimiser.
+        config: VideoMAEConfig of each.
     """
 
     def __init__(self, models, device):
+        """
+        Args:
+            models: [K] VideoMAEForVideoClassification without dropout, whose masks would be drawn
+                for all at once. They are read here and written by `store` alone.
+            device: of the stacked weights.
+        """
         self.models, self.config = models, models[0].config
-        if (
-            self.config.hidden_act != "gelu"
-            or self.config.hidden_dropout_prob
-            or self.config.attention_probs_dropout_prob
-        ):
+        dropout = self.config.hidden_dropout_prob or self.config.attention_probs_dropout_prob
+        if self.config.hidden_act != "gelu" or dropout:
             raise ValueError("only networks with GELU and without dropout can be stacked")
-        names = dict(models[0].named_parameters())
-        self.weights = {
-            name: torch.stack([model.get_parameter(name).detach() for model in models])
-            .to(device)
-            .requires_grad_()
-            for name in names
-        }
+        self.weights = {}
+        for name, _ in models[0].named_parameters():
+            stack = torch.stack([model.get_parameter(name).detach() for model in models])
+            self.weights[name] = nn.Parameter(stack.to(device))
+        self.module = nn.ParameterList(self.weights.values())
         self.positions = models[0].videomae.embeddings.position_embeddings[0].to(device)  # [T, D]
 
-    def parameters(self):
-        return list(self.weights.values())
-
     def stacked(self):
-        """All weights as tensors [K, ...] that write through."""
+        """Return all weights as tensors [K, ...] that write through."""
         return [weight.detach() for weight in self.weights.values()]
 
     def logits(self, inputs, kept=None):
-        """float32 [K, B, 2] of normalised inputs [K, B, C, F, H, W].
+        """Return float32 logits [K, B, 2].
 
-        kept: [K, B, t] numbers of the tokens that are seen, from 0, in rising order; None: all.
+        Args:
+            inputs: normalised clips [K, B, C, F, H, W].
+            kept: [K, B, t] numbers of the tokens that are seen, in rising order; None: all.
         """
         tokens = patches(inputs, self.config)  # [K, B, T, P]
         positions = self.positions
@@ -74,63 +77,87 @@ class StackedDetectors:
 
     def _layer(self, name, hidden):
         """One pre-norm transformer block on [K, B, T, D]."""
-        config = self.config
-        normed = self._norm(f"{name}.layernorm_before", hidden, config.layer_norm_eps)
-        hidden = hidden + self._linear(
-            f"{name}.attention.output.dense", self._attention(f"{name}.attention", normed)
-        )
-        normed = self._norm(f"{name}.layernorm_after", hidden, config.layer_norm_eps)
+        eps = self.config.layer_norm_eps
+        normed = self._norm(f"{name}.layernorm_before", hidden, eps)
+        attended = self._attention(f"{name}.attention.attention", normed)
+        hidden = hidden + self._linear(f"{name}.attention.output.dense", attended)
+        normed = self._norm(f"{name}.layernorm_after", hidden, eps)
         inner = F.gelu(self._linear(f"{name}.intermediate.dense", normed))
         return hidden + self._linear(f"{name}.output.dense", inner)
 
     def _attention(self, name, hidden):
         """Attention of every head over the tokens of its own clip: [K, B, T, D] → the same."""
-        models, clips, tokens, width = hidden.shape
         heads = self.config.num_attention_heads
-
-        def split(part):
-            found = self._linear(f"{name}.attention.{part}", hidden)
-            return (
-                found.view(models * clips, tokens, heads, width // heads)
-                .transpose(1, 2)
-                .flatten(0, 1)
-            )
-
-        query, key, value = split("query"), split("key"), split("value")
-        scale = (width // heads) ** -0.5
-        scores = torch.baddbmm(query.new_zeros(1), query, key.transpose(1, 2), beta=0, alpha=scale)
-        found = torch.bmm(scores.softmax(-1), value).view(
-            models * clips, heads, tokens, width // heads
+        query, key, value = (
+            rearrange(self._linear(f"{name}.{part}", hidden), "k b t (h d) -> (k b h) t d", h=heads)
+            for part in ("query", "key", "value")
         )
-        return found.transpose(1, 2).reshape(models, clips, tokens, width)
+        scale = query.shape[-1] ** -0.5
+        scores = torch.baddbmm(query.new_zeros(1), query, key.transpose(1, 2), beta=0, alpha=scale)
+        mixed = torch.bmm(scores.softmax(-1), value)
+        return rearrange(mixed, "(k b h) t d -> k b t (h d)", k=len(hidden), h=heads)
 
     def _linear(self, name, hidden):
-        """Linear layers, or the projection of flat patches, on [K, B, T, in] → [K, B, T, out]."""
-        weight, bias = (
-            self.weights[f"{name}.weight"].flatten(2).transpose(1, 2),
-            self.weights.get(f"{name}.bias"),
-        )
-        flat = hidden.flatten(1, 2)
-        found = (
-            torch.bmm(flat, weight) if bias is None else torch.baddbmm(bias[:, None], flat, weight)
-        )
-        return found.view(*hidden.shape[:3], -1)
+        """Linear layers, or the projection of flat patches: [K, B, T, in] → [K, B, T, out]."""
+        weight = self.weights[f"{name}.weight"].flatten(2).transpose(1, 2)
+        bias = self.weights.get(f"{name}.bias")
+        flat = rearrange(hidden, "k b t i -> k (b t) i")
+        if bias is None:
+            out = torch.bmm(flat, weight)
+        else:
+            out = torch.baddbmm(bias[:, None], flat, weight)
+        return rearrange(out, "k (b t) o -> k b t o", t=hidden.shape[2])
 
     def _norm(self, name, hidden, eps):
-        weight, bias = (
-            self.weights[f"{name}.weight"][:, None, None],
-            self.weights[f"{name}.bias"][:, None, None],
-        )
+        weight = self.weights[f"{name}.weight"][:, None, None]
+        bias = self.weights[f"{name}.bias"][:, None, None]
         return torch.addcmul(bias, F.layer_norm(hidden, hidden.shape[-1:], eps=eps), weight)
 
 
+class SingleDetector:
+    """One detector by transformers' own model, with the methods of StackedDetectors.
+
+    This is how VideoMAE-base is trained. Its dropout, if it has any, draws from torch's global
+    generator.
+    """
+
+    def __init__(self, model, device):
+        self.module, self.config = model.to(device), model.config
+
+    def stacked(self):
+        """Return all weights as tensors [1, ...] that write through."""
+        return [weight.detach()[None] for weight in self.module.parameters()]
+
+    def logits(self, inputs, kept=None):
+        """Return float32 logits [1, B, 2].
+
+        Args:
+            inputs: normalised clips [1, B, C, F, H, W].
+            kept: [1, B, t] numbers of the tokens that are seen; None: all.
+        """
+        self.module.train(torch.is_grad_enabled())
+        hidden = None
+        if kept is not None:
+            shape = inputs.shape[1], token_count(self.config)
+            hidden = torch.ones(shape, dtype=torch.bool, device=inputs.device)
+            hidden = hidden.scatter(1, kept[0], False)
+        clips = rearrange(inputs, "1 b c f h w -> b f c h w")
+        return self.module(clips, bool_masked_pos=hidden).logits.float()[None]
+
+    def store(self):
+        """Do nothing: the weights are the model's already."""
+
+
 def patches(inputs, config):
-    """[K, B, C, F, H, W] → flat patches [K, B, T, C * tubelet * patch * patch], in the order of
-    VideoMAE's tokens."""
+    """Cut clips [K, B, C, F, H, W] into flat patches [K, B, T, P], in the order of the tokens.
+
+    P is channels * frames of a token * patch * patch.
+    """
     frames, height, width = token_grid(config)
-    tubelet, patch = config.tubelet_size, config.patch_size
-    models, clips, channels = inputs.shape[:3]
-    cut = inputs.view(models, clips, channels, frames, tubelet, height, patch, width, patch)
-    return cut.permute(0, 1, 3, 5, 7, 2, 4, 6, 8).reshape(
-        models, clips, frames * height * width, -1
+    return rearrange(
+        inputs,
+        "k b c (frames f) (height h) (width w) -> k b (frames height width) (c f h w)",
+        frames=frames,
+        height=height,
+        width=width,
     )

@@ -1,7 +1,6 @@
-"""What is drawn at random for a mini-batch: the order of the clips, mirroring, noise and hidden
-tokens."""
+"""What is drawn at random for a mini-batch: order of clips, mirroring, noise, hidden tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -11,10 +10,13 @@ from lvd.detectors.videomae import token_count
 
 @dataclass
 class Batch:
-    """What one optimiser step of one detector, or of K with a leading dimension, looks at.
+    """What one optimiser step of one detector sees, or of K with a leading dimension.
 
-    rows: [B] which clips; mirrored: [B] bool; noise: of the shape of the clips; kept: [B, t] tokens
-    that are seen.
+    Attributes:
+        rows: [B] which clips.
+        mirrored: bool [B], None: no clip.
+        noise: of the clips' shape [B, C, F, H, W], None: none.
+        kept: [B, t] numbers of the tokens that are seen, None: all.
     """
 
     rows: torch.Tensor
@@ -24,51 +26,52 @@ class Batch:
 
     @staticmethod
     def stack(batches, device):
-        """The batches of K detectors as one; `rows` stay on the CPU, where the data are."""
-        found = {}
-        for name in Batch.__dataclass_fields__:
+        """Return the batches of K detectors as one; `rows` stay on the CPU, where the data are."""
+        stacked = Batch(torch.stack([batch.rows for batch in batches]))
+        for name in [field.name for field in fields(Batch)][1:]:
             parts = [getattr(batch, name) for batch in batches]
-            found[name] = (
-                None
-                if parts[0] is None
-                else torch.stack(parts).to("cpu" if name == "rows" else device)
-            )
-        return Batch(**found)
+            if parts[0] is not None:
+                setattr(stacked, name, torch.stack(parts).to(device))
+        return stacked
 
 
 class Draws:
-    """The batches of one detector, epoch after epoch, from its own generator.
-
-    labels: [N] of the clips that it is trained on; rows: [N] their places in the data; config: the
-    model's.
-    """
+    """The batches of one detector, epoch after epoch, from its own generator."""
 
     def __init__(self, labels, rows, config, settings, seed):
+        """
+        Args:
+            labels: [N] of the clips that the detector is trained on, 1 for unsafe.
+            rows: [N] their places in the data.
+            config: the model's VideoMAEConfig.
+            settings: GridSettings.
+            seed: of all that is drawn.
+        """
         self.rows, self.settings, self.tokens = rows, settings, token_count(config)
-        self.shape = (config.num_channels, config.num_frames, *input_size(config))
+        self.shape = config.num_channels, config.num_frames, *input_size(config)
         self.generator = torch.Generator().manual_seed(seed)
         self.orders = epoch_order(labels, self.generator)
 
     def epoch(self):
         """Yield the Batch of each optimiser step of one epoch."""
-        for order in next(self.orders).split(self.settings["batch_size"]):
-            count = len(order)
-            mirrored, noise = draw_augmentation((count, *self.shape), self.settings, self.generator)
-            kept = None
-            if self.settings["mask"]:
-                seen = max(1, round((1 - self.settings["mask"]) * self.tokens))
-                order_of_tokens = torch.rand(count, self.tokens, generator=self.generator).argsort(
-                    1
-                )
-                kept = order_of_tokens[:, :seen].sort(1)[0]
+        for order in next(self.orders).split(self.settings.batch_size):
+            shape = len(order), *self.shape
+            mirrored, noise = draw_augmentation(shape, self.settings, self.generator)
+            kept = self._kept(len(order)) if self.settings.mask else None
             yield Batch(self.rows[order], mirrored, noise, kept)
+
+    def _kept(self, clips):
+        """Tokens that are seen, [clips, t] in rising order."""
+        seen = max(1, round((1 - self.settings.mask) * self.tokens))
+        ranks = torch.rand(clips, self.tokens, generator=self.generator).argsort(1)
+        return ranks[:, :seen].sort(1)[0]
 
 
 def epoch_order(labels, generator):
-    """Endless epochs: indices of all unsafe clips and as many normal ones, shuffled.
+    """Yield endless epochs: places of all unsafe clips and as many normal ones, shuffled.
 
     Epochs take the normal clips in turn, so that all are seen when there are more of them than
-    unsafe ones.
+    unsafe ones. labels: [N], 1 for unsafe.
     """
     unsafe, normal = torch.where(labels == 1)[0], torch.where(labels == 0)[0]
     waiting = normal[:0]
@@ -81,32 +84,40 @@ def epoch_order(labels, generator):
 
 
 def draw_augmentation(shape, settings, generator):
-    """(mirrored: bool [B], noise: [B, C, F, H, W]) for clips of that shape; None for what the
-    settings do without."""
-    mirrored = torch.rand(shape[0], generator=generator) < 0.5 if settings["flip"] else None
-    noise = torch.randn(shape, generator=generator) if settings["noise"] else None
+    """Draw what `augment` does to clips of the shape [B, C, F, H, W].
+
+    Returns:
+        (mirrored: bool [B], noise: [B, C, F, H, W]); None for what the settings do without.
+    """
+    mirrored = torch.rand(shape[0], generator=generator) < 0.5 if settings.flip else None
+    noise = torch.randn(shape, generator=generator) if settings.noise else None
     return mirrored, noise
 
 
 def augment(inputs, mirrored, noise, settings):
-    """Mirror left-right and add noise, in units of the channels' standard deviation: inputs [...,
-    C, F, H, W].
+    """Mirror clips left-right and add noise.
 
     Both hold for latents: the autoencoder is a convolution, close to mirror-symmetric. Frames keep
     their order.
+
+    Args:
+        inputs: [..., C, F, H, W], in units of the channels' standard deviation.
+        mirrored, noise: of `draw_augmentation`.
+        settings: TrainSettings.
     """
     if mirrored is not None:
-        inputs = torch.where(
-            mirrored.to(inputs.device)[..., None, None, None, None], inputs.flip(-1), inputs
-        )
+        mirrored = mirrored.to(inputs.device)[..., None, None, None, None]
+        inputs = torch.where(mirrored, inputs.flip(-1), inputs)
     if noise is not None:
-        inputs = inputs + settings["noise"] * noise.to(inputs.device)
+        inputs = inputs + settings.noise * noise.to(inputs.device)
     return inputs
 
 
 def random_mask(tokens, clips, share, generator):
-    """Boolean [clips, tokens]: True for `share` of each clip's tokens, at least one, never all.
-    None for a share of 0."""
+    """Return bool [clips, tokens], True for `share` of each clip's tokens; None for a share of 0.
+
+    At least one token is hidden and at least one is seen.
+    """
     if not share:
         return None
     hidden = min(tokens - 1, max(1, round(share * tokens)))

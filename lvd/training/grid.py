@@ -1,5 +1,4 @@
-"""Training the detectors of one unsafe category, one per denoising step, on clips that are not held
-out."""
+"""Training the grid's detectors of one unsafe category, one for each of some denoising steps."""
 
 import hashlib
 import time
@@ -12,50 +11,23 @@ from lvd.data.clip_cache import StepReader
 from lvd.data.transforms import normalise
 from lvd.detectors.calibration import fit_calibration
 from lvd.detectors.detector import build_detector, fit_normalisation, predict
-from lvd.detectors.stacked import StackedDetectors
+from lvd.detectors.stacked import SingleDetector, StackedDetectors
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
-from lvd.training.loop import SingleDetector, fit
-from lvd.training.watch import Watch
+from lvd.training.augment import Batch, Draws, augment
+from lvd.training.loop import Training, train
+from lvd.training.rows import stratified
+from lvd.training.watch import Watch, mean_losses
 from lvd.utils.files import raw_bytes
-
-MIN_CLIPS = 2  # unsafe ones: one to train on, one for validation
-
-
-def rows_to_train(source, group, step, split, settings):
-    """{"unsafe": [row, ...], "normal": [row, ...]} of one detector, without the held-out rows.
-
-    With normals "balanced" as many normal rows as unsafe ones are drawn, the same at every step.
-    """
-    unsafe = _without(source.group_rows(group, step), split.unsafe)
-    normal = _without(source.rows("normal", step), split.normal)
-    for place, found in (
-        (source.group_place(group, step), unsafe),
-        (source.place("normal", step), normal),
-    ):
-        if len(found) < MIN_CLIPS:
-            raise InputError(
-                f"{place}: {len(found)} clip(s) that are not held out, {MIN_CLIPS} or more are "
-                "needed to train"
-            )
-    if settings["normals"] == "balanced" and len(normal) > len(unsafe):
-        rng = np.random.default_rng([settings["seed"], group])
-        normal = sorted(rng.choice(normal, len(unsafe), replace=False).tolist())
-    return {"unsafe": unsafe, "normal": normal}
-
-
-def _without(rows, held_out):
-    held_out = set(held_out)
-    return [row for row in rows if row not in held_out]
 
 
 def detector_seed(seed, group, step):
-    """A seed of its own for every detector, whatever was trained before it."""
+    """Return a seed of its own for every detector, whatever was trained before it."""
     return int(np.random.SeedSequence([seed, group, step]).generate_state(1)[0])
 
 
 def step_reader(source, step, row, settings):
-    """StepReader of the clips of one step, at the size that the detectors of these settings take.
+    """Return a StepReader of the clips of one step, at the size that the detectors take.
 
     row: an unsafe one that may be read, should the clips' shape not be known yet.
     """
@@ -63,13 +35,9 @@ def step_reader(source, step, row, settings):
 
 
 def input_config(source, step, row, settings):
-    """VideoMAEConfig of the detectors of these settings; step, row: as of `step_reader`."""
-    return _input_config(
-        settings["size"],
-        source.clip_shape("unsafe", row, step),
-        source.representation,
-        settings["base_model"],
-    )
+    """Return the VideoMAEConfig of the detectors; step, row: as of `step_reader`."""
+    shape = source.clip_shape("unsafe", row, step)
+    return _input_config(settings.size, shape, source.representation, settings.base_model)
 
 
 @lru_cache(maxsize=4)
@@ -80,126 +48,176 @@ def _input_config(size, clip_shape, representation, base_model):
 def train_detectors(rows, readers, seeds, settings, device, init=None):
     """Train the detectors of one category at some steps, all at once when there are several.
 
-    rows: {"unsafe": [row, ...], "normal": [row, ...]} as from `rows_to_train`, alike at all steps;
-    readers: `step_reader` of each step; seeds: `detector_seed` of each; settings: `read_settings`;
-    init: Pretrained encoder that all start from. Yields (step, Detector with `threshold` set, about
-    dict of rows, data hash, metrics and validation curve). InputError, after the others, for one
-    that diverged.
+    Args:
+        rows: {"unsafe": [row, ...], "normal": [row, ...]} of `rows_to_train`, alike at all steps.
+        readers: [K] `step_reader` of each step.
+        seeds: [K] `detector_seed` of each.
+        settings: GridSettings.
+        device: torch.device.
+        init: Pretrained encoder that all start from, None: random weights.
+
+    Yields:
+        (step, Detector with threshold and calibration, {"rows", "data_sha256", "metrics",
+        "curve"}).
+
+    Raises:
+        InputError: after the others, for a detector that diverged.
     """
     began, source = time.time(), readers[0].source
     labels = torch.tensor([1] * len(rows["unsafe"]) + [0] * len(rows["normal"]))
-    train, validation = stratified(labels, settings["validation"], settings["seed"])
+    places, validation = stratified(labels, settings.validation, settings.seed)
     data = torch.stack([reader.read(rows) for reader in readers])  # [K, N, C, F, H, W]
+    detectors = _untrained(source, seeds, settings, init)
+    if settings.size != "base" or source.representation != "video":
+        # VideoMAE-base was pretrained on frames with ImageNet's statistics and keeps them
+        for detector, clips in zip(detectors, data, strict=True):
+            fit_normalisation(detector, clips[places].float())
+    network = _network(detectors, settings, device)
+    torch.manual_seed(seeds[0])  # for dropout; only now, when nothing is left to be loaded
+    inputs_of = _inputs(detectors, _placed(data, device), device)
+    watch = Watch(network, inputs_of, validation, labels[validation], settings)
+    losses = train_network(network, inputs_of, labels, places, settings, seeds, watch).tolist()
+    network.store()
+    seconds = round((time.time() - began) / len(readers), 2)
+    for k, (reader, detector) in enumerate(zip(readers, detectors, strict=True)):
+        if np.isfinite(losses[k]):
+            detector.model.eval()
+            metrics = {
+                "unsafe_clips": len(rows["unsafe"]),
+                "normal_clips": len(rows["normal"]),
+                "train_loss": round(losses[k], 6),
+                **_validate(detector, data[k, validation], labels[validation], settings),
+                "seconds": seconds,
+            }
+            about = {"rows": rows, "data_sha256": _digest(rows, data[k]), "metrics": metrics}
+            yield reader.step, detector, {**about, "curve": watch.curve(k)}
+    _need_finite(losses, readers)
+
+
+def _untrained(source, seeds, settings, init):
+    """The detectors before training, one for each seed."""
     detectors = [
         build_detector(
-            settings["size"],
+            settings.size,
             source.shape,
             source.representation,
             seed,
-            settings["dropout"],
-            settings["base_model"],
+            settings.dropout,
+            settings.base_model,
         )
         for seed in seeds
     ]
     if init:
         init.into(*(detector.model for detector in detectors))
-    for detector, clips in zip(detectors, data, strict=True):
-        if (
-            settings["size"] != "base" or source.representation != "video"
-        ):  # VideoMAE was pretrained with ImageNet's
-            fit_normalisation(detector, clips[train].float())
-    network = _network(detectors, settings, device)
-    torch.manual_seed(seeds[0])  # for dropout; only now, when nothing is left to be loaded
-    inputs_of = _inputs(detectors, _placed(data, device), device)
-    watch = Watch(network, inputs_of, validation, labels[validation], settings)
-    losses = fit(network, inputs_of, labels, train, settings, seeds, watch).tolist()
-    network.store()
-    seconds = round((time.time() - began) / len(readers), 2)
-    for k, (reader, detector) in enumerate(zip(readers, detectors, strict=True)):
-        if not np.isfinite(losses[k]):
-            continue
-        detector.model.eval()
-        metrics = {
-            "unsafe_clips": len(rows["unsafe"]),
-            "normal_clips": len(rows["normal"]),
-            "train_loss": round(losses[k], 6),
-            **_validate(detector, data[k, validation], labels[validation], settings),
-            "seconds": seconds,
-        }
-        yield (
-            reader.step,
-            detector,
-            {
-                "rows": rows,
-                "data_sha256": _digest(rows, data[k]),
-                "metrics": metrics,
-                "curve": watch.curve(k),
-            },
-        )
+    return detectors
+
+
+def _need_finite(losses, readers):
     for reader, loss in zip(readers, losses, strict=True):
         if not np.isfinite(loss):
             raise InputError(
-                f"{source.place('unsafe', reader.step)}: training diverged (loss {loss}); a "
-                "smaller --lr is needed"
+                f"{reader.source.place('unsafe', reader.step)}: training diverged (loss {loss}); "
+                "a smaller --lr is needed"
             )
 
 
+def train_network(network, inputs_of, labels, places, settings, seeds, watch=None):
+    """Train the K detectors of a network.
+
+    Args:
+        network: StackedDetectors or SingleDetector.
+        inputs_of: function of places in the data, [K, B], that returns those clips, normalised:
+            float32 [K, B, C, F, H, W] on the network's device.
+        labels: [N] of all clips, 1 for unsafe.
+        places: of the clips to train on, in N.
+        settings: GridSettings.
+        seeds: K, of order, masks, mirroring and noise.
+        watch: Watch, called after each epoch; its best weights are taken where settings say so.
+
+    Returns:
+        the last epoch's mean losses, [K] on the CPU.
+    """
+    draws = [Draws(labels[places], places, network.config, settings, seed) for seed in seeds]
+    per_epoch = -(-2 * int(labels[places].sum()) // settings.batch_size)
+    training = Training(network.module, settings, per_epoch, mean=lerp_mean)
+    device = training.device
+    last = None
+
+    def batches_of(epoch, first):
+        for batches in zip(*(drawn.epoch() for drawn in draws), strict=True):
+            yield Batch.stack(batches, device)
+
+    def losses_of(batch):
+        inputs = augment(inputs_of(batch.rows), batch.mirrored, batch.noise, settings)
+        logits = network.logits(inputs, batch.kept)
+        return mean_losses(logits, labels[batch.rows].to(device), settings.smoothing)
+
+    def after_epoch(epoch, losses):
+        nonlocal last
+        last = torch.stack(losses).mean(0)
+        if watch:
+            watch(epoch, last)
+
+    for _ in train(training, batches_of, losses_of, after_epoch):
+        pass
+    training.take_average()
+    if watch:
+        watch.take_best()
+    return last.cpu()
+
+
+def lerp_mean(means, weights, count):
+    """Add one more to the running means of `count` tensors each, for all tensors at once."""
+    torch._foreach_lerp_(means, weights, 1 / (int(count) + 1))
+
+
 def stackable(settings):
-    """Whether detectors may be trained together: small ones, without dropout, whose masks are drawn
-    for all at once."""
-    return settings["size"] != "base" and not settings["dropout"]
+    """Whether detectors can be trained together: small ones without dropout.
+
+    Dropout's masks would be drawn for all at once.
+    """
+    return settings.size != "base" and not settings.dropout
 
 
 def _network(detectors, settings, device):
-    if stackable(settings) and settings["together"] != 1:
+    if stackable(settings) and settings.together != 1:
         return StackedDetectors([detector.model for detector in detectors], device)
     return SingleDetector(detectors[0].model, device)
 
 
 def _inputs(detectors, data, device):
-    """Function of places in the data, [K, B], to those clips, normalised: float32 [K, B, C, F, H,
-    W] on `device`."""
-    mean, std = (
-        torch.tensor([getattr(detector, name) for detector in detectors], device=device)[:, None]
-        for name in ("mean", "std")
-    )
-    each = torch.arange(len(detectors), device=data.device)[:, None]
-    return lambda places: normalise(data[each, places.to(data.device)].to(device), mean, std)
+    """Function of places in the data, [K, B], that returns those clips, normalised.
+
+    They are float32 [K, B, C, F, H, W] on `device`. data: [K, N, C, F, H, W].
+    """
+    mean = torch.tensor([detector.mean for detector in detectors], device=device)
+    std = torch.tensor([detector.std for detector in detectors], device=device)
+    detector_of = torch.arange(len(detectors), device=data.device)[:, None]
+
+    def inputs_of(places):
+        clips = data[detector_of, places.to(data.device)]
+        return normalise(clips.to(device), mean[:, None], std[:, None])
+
+    return inputs_of
 
 
 def _placed(data, device):
-    """Clips where batches are taken from: on the GPU, if all fit in half of what is free there, so
-    that they are copied once and not in every epoch."""
-    return (
-        data.to(device)
-        if device.type == "cuda" and data.nbytes < torch.cuda.mem_get_info(device)[0] / 2
-        else data
-    )
+    """The clips on the GPU, if all fit in half of what is free there: they are copied once."""
+    if device.type == "cuda" and data.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+        return data.to(device)
+    return data
 
 
-def stratified(labels, fraction, seed):
-    """(train, validation) indices: `fraction` of each class, at least one clip of each, for
-    validation."""
-    rng = np.random.default_rng(seed)
-    held = []
-    for label in (1, 0):
-        found = torch.where(labels == label)[0].numpy()
-        held += rng.choice(found, max(1, int(fraction * len(found) + 0.5)), replace=False).tolist()
-    rest = sorted(set(range(len(labels))) - set(held))
-    return torch.tensor(rest), torch.tensor(sorted(held))
-
-
-def _validate(detector, data, labels, settings):
-    """Metrics on the validation clips; sets the detector's validation-chosen threshold and its
-    calibration."""
-    scores = predict(detector, data).numpy()
-    labels = labels.numpy()
-    detector.threshold = choose_threshold(scores[labels == 0], settings["false_positives"])
+def _validate(detector, clips, labels, settings):
+    """Set the detector's threshold and calibration on validation clips; returns metrics."""
+    scores, labels = predict(detector, clips).numpy(), labels.numpy()
+    normal, aim = scores[labels == 0], settings.false_positives
+    detector.threshold = choose_threshold(normal, aim)
     detector.calibration = fit_calibration(scores, labels)
-    met = false_positives_met(scores[labels == 0], detector.threshold, settings["false_positives"])
+    metrics = rates(scores, labels, detector.threshold)
     return {
-        **{f"val_{key}": value for key, value in rates(scores, labels, detector.threshold).items()},
-        "val_false_positives_met": met,
+        **{f"val_{name}": value for name, value in metrics.items()},
+        "val_false_positives_met": false_positives_met(normal, detector.threshold, aim),
     }
 
 

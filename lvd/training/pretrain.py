@@ -1,104 +1,98 @@
-"""Self-supervised pre-training (VideoMAE, Tong et al., 2022) on recorded x0: which clips are unsafe
-is not asked.
+"""Pre-training without labels on recorded x0 (VideoMAE, Tong et al. 2022).
 
 Most patches of a clip are hidden, the same ones in all frames (tube masking), and the encoder
-learns what lets a small decoder fill them in. Clips of all steps take part, held-out videos never.
+learns features from which a small decoder fills them in. Clips of all steps take part, held-out
+videos never.
 """
 
 import torch
 
-from lvd.data.transforms import input_size, normalise
 from lvd.detectors.detector import build_detector
 from lvd.detectors.pretrained import FORMAT, PRETRAINED, load_pretrained_file
-from lvd.detectors.videomae import CONFIG_KEYS
-from lvd.errors import InputError
+from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, token_grid
 from lvd.training.augment import random_mask
-from lvd.training.resumable import SAVE_EVERY, ResumableRun
-from lvd.training.shared import Rows
-from lvd.utils.config import versions
+from lvd.training.rows import rows_without_labels
 from lvd.utils.files import save_torch
 
 
-class PretrainRun(ResumableRun):
-    """Trains {save_dir}/pretrained.pth on the clips of all steps that are not held out: see
-    ResumableRun."""
+class PretrainTask:
+    """What ResumableRun needs to know to train {save_dir}/pretrained.pth.
 
-    noun, result, checkpoint = "pretrained encoder", PRETRAINED, "pretrained.training.pth"
-    curve_names = "pretrained_curve.csv", "pretrained_curve.png"
+    Attributes:
+        rows: Rows of all videos; train: their positions, for there is no validation.
+        identity: {key: value} that the weights follow from.
+        net: VideoMAEForPreTraining, once it is built.
+        mean, std: [S, C] statistics of the training clips, set by the run.
+    """
 
-    def __init__(
-        self,
-        source,
-        split,
-        settings,
-        steps,
-        eval_sha256,
-        save_dir,
-        device="cpu",
-        save_every=SAVE_EVERY,
-    ):
-        super().__init__(source, settings, steps, save_dir, device, save_every)
-        self.rows = _rows(source, split, self.steps)
+    noun, file_name = "pretrained encoder", PRETRAINED
+
+    def __init__(self, job):
+        self.job, self.net, self.mean, self.std = job, None, None, None
+        self.rows = rows_without_labels(job.source, job.split, job.steps)
         self.train = torch.arange(len(self.rows.videos))
-        self.identity = _without_labels(self._common_identity(eval_sha256))
-        self._resume(lambda path: load_pretrained_file(path, mmap=True))
-
-    def _network(self, shape):
-        settings = self.settings
-        return build_pretraining(
-            settings["size"],
-            shape,
-            self.source.representation,
-            self.seed,
-            settings["dropout"],
-            settings["base_model"],
+        self.identity = _without_labels(
+            {**job.identity(), "steps": job.steps, "rows": self.rows.by_kind()}
         )
 
-    def _loss(self, videos, at, clips, generator):
-        inputs = self._augmented(normalise(clips, self.mean, self.std, at), generator)
-        hidden = tube_mask(self.net.config, len(inputs), self.settings["mask"], generator)
-        return self.net(inputs.transpose(1, 2), hidden.to(self.device)).loss
+    def load_about(self, path):
+        """Return what a finished result says about itself, but for the label file."""
+        return _without_labels(load_pretrained_file(path, mmap=True)["about"])
 
-    def _look(self):
+    def build(self, clip_shape):
+        """Return the network for clips [C, F, H, W], untrained."""
+        settings = self.job.settings
+        self.net = build_pretraining(
+            settings.size,
+            clip_shape,
+            self.job.source.representation,
+            settings.seed,
+            settings.dropout,
+            settings.base_model,
+        )
+        return self.net
+
+    def loss(self, inputs, at, videos, generator):
+        """Return the mean square error of the hidden patches of inputs [B, C, F, H, W].
+
+        at, videos: steps and videos of the inputs, which do not matter here.
+        """
+        hidden = tube_mask(self.net.config, len(inputs), self.job.settings.mask, generator)
+        return self.net(inputs.transpose(1, 2), hidden.to(inputs.device)).loss
+
+    def validate(self, clips):
+        """Measure nothing: all videos are trained on."""
         return {}
 
-    def _need_same(self, before, path):
-        super()._need_same(_without_labels(before), path)
-
-    def _result(self):
+    def save(self, path, clips, facts):
+        """Write the encoder; returns what the file says about it."""
         encoder = {
             key: value.detach().to("cpu").clone()
             for key, value in self.net.state_dict().items()
             if key.startswith("videomae.")
         }
-        about = {
-            **self.identity,
-            "seed": self.seed,
-            "data_sha256": self.clips.sha256,
-            "curve": self.curve,
-            "seconds": self.seconds(),
-            "versions": versions(),
-        }
+        about = {**self.identity, **facts}
         save_torch(
             {
                 "format": FORMAT,
                 "state_dict": encoder,
-                "config": {k: getattr(self.net.config, k) for k in CONFIG_KEYS},
-                "representation": self.source.representation,
+                "config": {key: getattr(self.net.config, key) for key in CONFIG_KEYS},
+                "representation": self.job.source.representation,
                 "about": about,
             },
-            self.save_dir / PRETRAINED,
+            path,
         )
+        return about
 
 
-def build_pretraining(size, clip_shape, representation, seed, dropout=0.0, base_model=None):
-    """VideoMAEForPreTraining whose encoder is that of `build_detector`, with a decoder half as wide
-    and a third as deep."""
+def build_pretraining(size, clip_shape, representation, seed, dropout=0.0, base_model=BASE_MODEL):
+    """Return a VideoMAEForPreTraining whose encoder is that of `build_detector`.
+
+    Its decoder is half as wide and a third as deep. Arguments as of `build_detector`.
+    """
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
-    start = build_detector(
-        size, clip_shape, representation, seed, dropout, *([base_model] if base_model else [])
-    ).model
+    start = build_detector(size, clip_shape, representation, seed, dropout, base_model).model
     heads = start.config.num_attention_heads
     width = max(32, start.config.hidden_size // 2 // heads * heads)
     config = VideoMAEConfig(
@@ -117,29 +111,23 @@ def build_pretraining(size, clip_shape, representation, seed, dropout=0.0, base_
 
 
 def tube_mask(config, clips, share, generator):
-    """Boolean [N, tokens], True where a token is hidden: the same places of the picture in all
-    frames of a clip."""
-    height, width = input_size(config)
-    places = (height // config.patch_size) * (width // config.patch_size)
-    return random_mask(places, clips, share, generator).repeat(
-        1, config.num_frames // config.tubelet_size
-    )
+    """Draw which tokens are hidden: the same places of the picture in all frames of a clip.
+
+    Args:
+        config: VideoMAEConfig.
+        clips: how many.
+        share: of the tokens that are hidden.
+        generator: of the draw.
+
+    Returns:
+        bool [clips, tokens], True where a token is hidden.
+    """
+    frames, height, width = token_grid(config)
+    return random_mask(height * width, clips, share, generator).repeat(1, frames)
 
 
 def _without_labels(identity):
-    """Which label file there was does not matter: the rows are compared."""
-    dataset = {
-        key: value for key, value in identity.get("dataset", {}).items() if key != "label_sha256"
-    }
+    """The identity without the hash of the label file, which does not matter: rows are compared."""
+    dataset = dict(identity.get("dataset", {}))
+    dataset.pop("label_sha256", None)
     return {**identity, "dataset": dataset}
-
-
-def _rows(source, split, steps):
-    """Rows of all videos that are not held out, in whatever label column or none."""
-    videos = []
-    for kind in ("unsafe", "normal"):
-        held = set(getattr(split, kind))
-        videos += [(kind, row) for row in source.rows(kind, steps[0]) if row not in held]
-    if not videos:
-        raise InputError(f"{source.place('unsafe', steps[0])}: no clips that are not held out")
-    return Rows(videos, torch.zeros(len(videos), 0))

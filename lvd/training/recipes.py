@@ -1,55 +1,151 @@
-"""How detectors are trained: named recipes, and settings with one precedence (recipe < YAML <
-flag)."""
+"""The settings of a training: typed, with their ranges, and the recipes that give them values.
+
+The precedence is: recipe < YAML < flag < `key=value` after the flags.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from lvd.detectors.calibration import check_operating_point
 from lvd.detectors.videomae import BASE_MODEL, SIZES
 from lvd.errors import InputError
-from lvd.utils.config import ROOT, check_keys, resolve
+from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
 from lvd.utils.files import load_yaml
 
 DEFAULT_CONFIG = ROOT / "train_mae.yaml"
 PRECISIONS = ("float32", "bf16")
-RECIPES = {
-    # The paper's: AdamW, linear decay, no warmup, a tenth for validation, as many normal clips as
-    # unsafe ones.
-    "released": {
-        "epoch": 10,
-        "batch_size": 4,
-        "lr": 1e-5,
-        "weight_decay": 0.01,
-        "warmup": 0.0,
-        "dropout": 0.0,
-        "noise": 0.0,
-        "flip": False,
-        "mask": 0.0,
-        "smoothing": 0.0,
-        "average": 0.0,
-        "select": "last",
-        "normals": "balanced",
-        "validation": 0.1,
-        "false_positives": 0.05,
-    },
-    # For small networks from nothing: every normal clip is seen and the classes are balanced in
-    # each epoch, which is what brings most; hiding half of each clip's tokens saves a third of the
-    # time. docs/results/recipes.txt has each part.
+
+
+@dataclass
+class TrainSettings:
+    """What every training needs to know; the defaults are the paper's recipe.
+
+    Attributes:
+        size: the network, a key of `SIZES`.
+        base_model: folder or hub name that size base starts from, None for the other sizes.
+        precision: "float32", or "bf16" for mixed precision.
+        lr: the largest learning rate; warmup is the share of all optimiser steps in which it rises.
+        noise: standard deviation of added noise, in units of the channels' own.
+        flip: whether half of the clips are mirrored.
+        mask: share of a clip's tokens that are hidden.
+        average: share of the optimiser steps, the last ones, whose weights are averaged.
+    """
+
+    size: str = "base"
+    base_model: str | None = BASE_MODEL
+    seed: int = 2024
+    precision: str = "float32"
+    epoch: int = 10
+    batch_size: int = 4
+    lr: float = 1e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.0
+    dropout: float = 0.0
+    noise: float = 0.0
+    flip: bool = False
+    mask: float = 0.0
+    average: float = 0.0
+
+    def as_dict(self):
+        """Return {key: value} in the order in which train.yaml lists the keys."""
+        values = asdict(self)
+        return {key: values[key] for key in KEYS if key in values}
+
+    def identity(self):
+        """Return {key: value} of what decides the weights of the result."""
+        return {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
+
+
+@dataclass
+class PretrainSettings(TrainSettings):
+    """Pre-training (VideoMAE, Tong et al. 2022): most of each clip is hidden."""
+
+    batch_size: int = 256
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    flip: bool = True
+    mask: float = 0.75
+
+
+@dataclass
+class SharedSettings(TrainSettings):
+    """The shared detector.
+
+    It sees few videos at every step, so most of an epoch repeats them: epochs are few and the
+    regularisation is strong. Half of the patches are hidden, which works against overfitting and
+    halves the time.
+    """
+
+    epoch: int = 16
+    batch_size: int = 256
+    lr: float = 6e-3
+    weight_decay: float = 0.5
+    warmup: float = 0.1
+    flip: bool = True
+    mask: float = 0.5
+    average: float = 0.3
+    validation: float = 0.2
+    false_positives: float = 0.05
+
+
+@dataclass
+class GridSettings(TrainSettings):
+    """The grid of detectors, one per category and step.
+
+    Attributes:
+        recipe: a key of `RECIPES`; None: "released" for size base, else "scratch".
+        workers: processes that train at the same time.
+        together: small detectors of one category that are trained at once; None: as many as fit.
+        operating_point: how embed_model.py reads a score, as of `check_operating_point`.
+        smoothing: label smoothing.
+        select: "last" weights, or those of the "best" epoch by validation loss.
+        normals: "balanced" takes as many normal clips as unsafe ones, "all" takes all.
+        validation: share of the clips that is kept for validation.
+        false_positives: share of normal validation clips that the threshold may let through.
+    """
+
+    recipe: str | None = None
+    workers: int = 1
+    together: int | None = None
+    operating_point: Any = "argmax"
+    smoothing: float = 0.0
+    select: str = "last"
+    normals: str = "balanced"
+    validation: float = 0.1
+    false_positives: float = 0.05
+
+
+SCHEMAS = {"grid": GridSettings, "shared": SharedSettings, "pretrain": PretrainSettings}
+SECTIONS = ("shared", "pretrain")  # of a train_mae.yaml
+COMMON = ("size", "base_model", "seed", "precision")  # keys outside the sections that count there
+GRID_ONLY = ("together", "workers")
+NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change the weights
+KEYS = (
+    *("size", "recipe", "base_model", "seed", "workers", "together", "precision"),
+    *("operating_point", "epoch", "batch_size", "lr", "weight_decay", "warmup", "dropout"),
+    *("noise", "flip", "mask", "smoothing", "average", "select", "normals", "validation"),
+    "false_positives",
+)
+RECIPES = {  # of the grid: what differs from the defaults of GridSettings
+    "released": {},
+    # For small networks without trained weights: every normal clip is seen and the classes are
+    # balanced in each epoch, which helps most; hiding half of each clip's tokens saves a third of
+    # the time. docs/results/recipes.txt has the effect of each part.
     "scratch": {
         "epoch": 60,
         "batch_size": 12,
         "lr": 6e-3,
         "weight_decay": 0.2,
         "warmup": 0.1,
-        "dropout": 0.0,
-        "noise": 0.0,
         "flip": True,
         "mask": 0.5,
-        "smoothing": 0.0,
         "average": 0.3,
-        "select": "last",
         "normals": "all",
         "validation": 0.2,
-        "false_positives": 0.05,
     },
 }
+BASE_LR = 1e-4  # shared and pretrain runs of size base, which starts from trained weights
 CHOICES = {
     "size": tuple(SIZES),
     "recipe": tuple(RECIPES),
@@ -57,160 +153,134 @@ CHOICES = {
     "select": ("last", "best"),
     "precision": PRECISIONS,
 }
-# key: (type, smallest, largest)
-NUMBERS = {
-    "epoch": (int, 1, 100_000),
-    "batch_size": (int, 1, 100_000),
-    "lr": (float, 0, 1),
-    "weight_decay": (float, 0, 10),
-    "warmup": (float, 0, 0.9),
-    "dropout": (float, 0, 0.9),
-    "noise": (float, 0, 10),
-    "mask": (float, 0, 0.95),
-    "smoothing": (float, 0, 0.5),
-    "average": (float, 0, 1),
-    "validation": (float, 0, 0.5),
-    "false_positives": (float, 0, 0.5),
-    "seed": (int, 0, 2**32 - 1),
-    "workers": (int, 1, 256),
-    "together": (int, 1, 10_000),
+RANGES = {  # key: (smallest, largest)
+    "epoch": (1, 100_000),
+    "batch_size": (1, 100_000),
+    "lr": (0, 1),
+    "weight_decay": (0, 10),
+    "warmup": (0, 0.9),
+    "dropout": (0, 0.9),
+    "noise": (0, 10),
+    "mask": (0, 0.95),
+    "smoothing": (0, 0.5),
+    "average": (0, 1),
+    "validation": (0, 0.5),
+    "false_positives": (0, 0.5),
+    "seed": (0, 2**32 - 1),
+    "workers": (1, 256),
+    "together": (1, 10_000),
 }
-DEFAULTS = {
-    "size": "base",
-    "recipe": None,
-    "base_model": BASE_MODEL,
-    "seed": 2024,
-    "workers": 1,
-    "together": None,
-    "precision": "float32",
-    "operating_point": "argmax",
-    **dict.fromkeys(RECIPES["released"]),
-}
-SECTIONS = (
-    "shared",
-    "pretrain",
-)  # of a train_mae.yaml, for the networks that see all steps: lvd.training.recipes
-NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change what is trained
-RUN_RECIPES = {
-    # Few videos, seen at every step: most of an epoch repeats them, so epochs are few and the
-    # regularisation is strong. Half of the patches are hidden while it learns, which works against
-    # overfitting and halves the time.
-    "shared": {
-        "epoch": 16,
-        "batch_size": 256,
-        "lr": 6e-3,
-        "weight_decay": 0.5,
-        "warmup": 0.1,
-        "dropout": 0.0,
-        "noise": 0.0,
-        "flip": True,
-        "mask": 0.5,
-        "average": 0.3,
-        "validation": 0.2,
-        "false_positives": 0.05,
-    },
-    "pretrain": {
-        "epoch": 10,
-        "batch_size": 256,
-        "lr": 3e-3,
-        "weight_decay": 0.05,
-        "warmup": 0.1,
-        "dropout": 0.0,
-        "noise": 0.0,
-        "flip": True,
-        "mask": 0.75,
-        "average": 0.0,
-    },
-}
-BASE_LR = 1e-4  # of size base, which starts from trained weights
-COMMON = ("size", "base_model", "seed", "precision")
+OVERRIDES = "key=value"  # what messages call the words after the flags
 
 
-def read_settings(config, args):
-    """All settings {key of DEFAULTS: value} of a train_mae.yaml (None: built-in ones) and the flags
-    in `args`."""
-    found, _ = read_sections(config)
-    chosen = resolve(DEFAULTS, found, args)
-    recipe = chosen["recipe"] or ("released" if chosen["size"] == "base" else "scratch")
-    if recipe not in RECIPES:
-        raise InputError(f"recipe {recipe!r}: one of {', '.join(RECIPES)} is needed")
-    settings = {
-        **chosen,
-        "recipe": recipe,
-        **{k: v for k, v in RECIPES[recipe].items() if chosen[k] is None},
-    }
-    for key, value in settings.items():
-        settings[key] = check_setting(key, value)
-    if settings["size"] != "base":
-        settings["base_model"] = None
+def read_settings(config, args, kind="grid"):
+    """Read the settings of a training.
+
+    Args:
+        config: path of a train_mae.yaml; None: no file, the recipe alone.
+        args: the parsed flags; those that are settings count, and `overrides`.
+        kind: "grid", "shared" or "pretrain".
+
+    Returns:
+        GridSettings, SharedSettings or PretrainSettings.
+
+    Raises:
+        InputError: an unknown key, a value of another type or out of range.
+    """
+    schema = SCHEMAS[kind]
+    layers = _layers(kind, config, args)
+    chosen = merged(schema, layers)
+    settings = merged(schema, [_recipe(kind, chosen), *layers])
+    _check(kind, settings)
+    if settings.size != "base":
+        settings.base_model = None
     return settings
 
 
-def read_sections(config):
-    """({key: value} of the grid and of all, {section: {key: value}}) of a train_mae.yaml (None: all
-    empty), keys checked."""
-    found = (load_yaml(config) or {}) if config is not None else {}
-    check_keys(found, (*DEFAULTS, *SECTIONS), (), config)
-    sections = {name: found[name] or {} for name in SECTIONS if name in found}
+def _recipe(kind, chosen):
+    """The weakest layer, which depends on the size and the recipe that the others choose."""
+    if kind != "grid":
+        return "recipe", {"lr": BASE_LR} if chosen.size == "base" else {}
+    name = chosen.recipe or ("released" if chosen.size == "base" else "scratch")
+    _check_choice("recipe", name)
+    return "recipe", {"recipe": name, **RECIPES[name]}
+
+
+def _layers(kind, config, args):
+    """[(where, {key: value})] of YAML, flags and overrides, the weakest first."""
+    from_yaml = (load_yaml(config) or {}) if config is not None else {}
+    yaml_keys, yaml_section = _parts(kind, config, from_yaml)
+    override_keys, override_section = _parts(
+        kind, OVERRIDES, parse_overrides(getattr(args, "overrides", None))
+    )
+    if kind != "grid":
+        yaml_keys = {key: value for key, value in yaml_keys.items() if key in COMMON}
+        _refuse_grid_keys(kind, args, override_keys)
+    layers = [
+        (config, yaml_keys),
+        (f"{config}: {kind}", yaml_section),
+        ("flags", flags_of(args, SCHEMAS[kind])),
+        (OVERRIDES, override_keys),
+        (f"{OVERRIDES}: {kind}", override_section),
+    ]
+    for where, values in layers:
+        _need_exact(where, values)
+    return layers
+
+
+def _parts(kind, where, values):
+    """Return ({key: value} outside the sections, those of the section `kind`), keys checked."""
+    check_keys(values, (*KEYS, *SECTIONS), (), where)
+    sections = {name: values[name] or {} for name in SECTIONS if name in values}
     for name, section in sections.items():
-        check_keys(section, DEFAULTS, (), f"{config}: {name}")
-    return {key: value for key, value in found.items() if key not in SECTIONS}, sections
+        check_keys(section, [field.name for field in fields(SCHEMAS[name])], (), f"{where}: {name}")
+    keys = {key: value for key, value in values.items() if key not in SECTIONS}
+    return keys, sections.get(kind, {})
 
 
-def check_setting(key, value):
-    if key in CHOICES and value not in CHOICES[key]:
-        raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")
-    if key == "operating_point":
-        return check_operating_point(value)
-    if key == "flip" and not isinstance(value, bool):
-        raise InputError(f"flip {value!r}: true or false is needed")
-    if key == "base_model" and not isinstance(value, str):
-        raise InputError(f"base_model {value!r}: a folder or hub name is needed")
-    if key not in NUMBERS or (key == "together" and value is None):  # None: as many as fit
-        return value
-    kind, low, high = NUMBERS[key]
-    try:
-        number = kind(value)  # YAML reads 1e-5 as text
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{key} {value!r}: a number is needed") from error
-    if isinstance(value, bool) or number != float(value) or not low <= number <= high:
-        what = "a whole number" if kind is int else "a number"
-        raise InputError(f"{key} {value!r}: {what} from {low} to {high} is needed")
-    return number
+def _refuse_grid_keys(kind, args, overrides):
+    """InputError for what only the grid of detectors has, given for a run of one network."""
+    for key in (*GRID_ONLY, "recipe"):
+        flag = getattr(args, key, None)
+        if flag is None and key not in overrides:
+            continue
+        asked = f"--{key} {flag}" if flag is not None else f"{key}={overrides[key]}"
+        reason = f"a {kind} run trains one network"
+        if key == "recipe":
+            reason = f"a {kind} run has its own, whose numbers flags and --config change"
+        raise InputError(f"{asked}: for the grid of detectors; {reason}")
 
 
-def run_settings(kind, config, args):
-    """All settings {key: value} of a "shared" or "pretrain" run: recipe < YAML < its section there
-    < flag.
+def _need_exact(where, values):
+    """InputError where omegaconf would convert: 1 to true, or 5 to the name "5"."""
+    for key, kind, what in (
+        ("flip", bool, "true or false"),
+        ("base_model", str, "a folder or hub name"),
+    ):
+        value = values.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{where}: {key} {value!r}: {what} is needed")
 
-    config: a train_mae.yaml (None: built-in ones), of whose other keys, which are the grid's, those
-    in COMMON count here too; args: the flags.
-    """
-    found, sections = read_sections(config)
-    for flag in ("together", "workers"):
-        if getattr(args, flag, None) is not None:
-            raise InputError(
-                f"--{flag} {getattr(args, flag)}: for the grid of detectors; a {kind} run trains "
-                "one network"
-            )
-    recipe = RUN_RECIPES[kind]
-    if getattr(args, "recipe", None) is not None:
-        raise InputError(
-            f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose "
-            "numbers flags and --config change"
-        )
-    known = {**{key: DEFAULTS[key] for key in COMMON}, **dict.fromkeys(recipe)}
-    own = {key: value for key, value in sections.get(kind, {}).items() if value is not None}
-    check_keys(own, known, (), f"{config}: {kind}")
-    settings = resolve(known, {**{key: found.get(key) for key in COMMON}, **own}, args)
-    size = settings["size"]
-    recipe = {**recipe, "lr": BASE_LR} if size == "base" else recipe
-    settings |= {key: value for key, value in recipe.items() if settings[key] is None}
-    settings = {key: check_setting(key, value) for key, value in settings.items()}
-    if kind == "pretrain" and not settings["mask"]:
+
+def _check(kind, settings):
+    """InputError for a value that is not among the choices or out of its range."""
+    for key, value in settings.as_dict().items():
+        if key in CHOICES:
+            _check_choice(key, value)
+        if key in RANGES and value is not None:
+            smallest, largest = RANGES[key]
+            if not smallest <= value <= largest:
+                what = "a whole number" if isinstance(value, int) else "a number"
+                raise InputError(f"{key} {value!r}: {what} from {smallest} to {largest} is needed")
+    if kind == "grid":
+        settings.operating_point = check_operating_point(settings.operating_point)
+    if kind == "pretrain" and not settings.mask:
         raise InputError(
             "mask 0: pre-training learns to fill in hidden patches; a number above 0 and up to "
             "0.95 is needed"
         )
-    settings["base_model"] = (settings["base_model"] or BASE_MODEL) if size == "base" else None
-    return settings
+
+
+def _check_choice(key, value):
+    if value not in CHOICES[key]:
+        raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")

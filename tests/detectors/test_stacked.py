@@ -1,6 +1,7 @@
-"""Detectors trained together are those trained one by one: the network, the loop and the command."""
+"""Detectors trained together equal those trained one by one: network, loop and command."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from torch.nn.functional import cross_entropy
 
 import train_mae
 from lvd.detectors.detector import build_detector, load_detector, predict
-from lvd.detectors.stacked import StackedDetectors
+from lvd.detectors.stacked import SingleDetector, StackedDetectors
 from lvd.detectors.videomae import token_count
 from lvd.evaluation.metrics import batched_auroc
 from lvd.training.augment import Draws
-from lvd.training.grid_run import Job, chunks_of, clip_bytes, training_bytes
-from lvd.training.loop import Average, SingleDetector, fit
+from lvd.training.chunks import chunks_of, clip_bytes, training_bytes
+from lvd.training.grid import lerp_mean, train_network
+from lvd.training.job import Job
+from lvd.training.loop import Training
 from lvd.training.recipes import read_settings
 from lvd.training.watch import Watch
 from lvd.utils.files import load_torch, load_yaml
@@ -35,7 +38,7 @@ MASKED = {
 
 def settings_of(**changes):
     args = train_mae.build_parser().parse_args(["--size", "nano", "--recipe", "scratch"])
-    return {**read_settings(None, args), **changes}
+    return replace(read_settings(None, args), **changes)
 
 
 def detectors(count, shape=LATENT, size="nano"):
@@ -79,8 +82,9 @@ def test_the_stack_computes_what_the_librarys_model_computes(size, shape, masked
 
 
 def trained(settings, seeds, together, watch=False, draws=None):
-    """(models, losses, watch) after `fit` of as many detectors as there are seeds, which choose
-    clips and first weights.
+    """Return (models, losses, watch) after `train_network` of a detector for each seed.
+
+    A seed chooses clips and first weights.
 
     draws: the seeds of order, masks and noise, by default other ones for each detector.
     """
@@ -105,7 +109,7 @@ def trained(settings, seeds, together, watch=False, draws=None):
             if watch
             else None
         )
-        losses += fit(
+        losses += train_network(
             network,
             inputs_of,
             labels,
@@ -161,7 +165,7 @@ def test_one_diverged_detector_leaves_the_others_alone():
     for clips in (data, broken):
         found = detectors(2)
         network = StackedDetectors([detector.model for detector in found], "cpu")
-        losses = fit(
+        losses = train_network(
             network,
             lambda places, clips=clips: clips[torch.arange(2)[:, None], places],
             labels,
@@ -178,7 +182,7 @@ def test_one_diverged_detector_leaves_the_others_alone():
 def test_released_recipe_is_a_plain_loop():
     """AdamW, linear decay, no augmentation, written out."""
     released = read_settings(None, train_mae.build_parser().parse_args(["--recipe", "released"]))
-    settings = {**released, "epoch": 2, "lr": 1e-3}
+    settings = replace(released, epoch=2, lr=1e-3)
     data, labels = made_up(1)
     one, _, _ = trained(settings, [0], together=False)
     model = detectors(1)[0].model.train()
@@ -227,19 +231,28 @@ def test_draws_are_what_the_recipe_says():
     assert plain.mirrored is None and plain.kept is None and plain.noise is None
 
 
-def test_average_and_auroc_against_plain_means():
-    weights = [torch.zeros(3), torch.zeros(2, 2)]
-    average, seen = Average(weights), []
-    for k in range(5):
-        for weight in weights:
-            weight.fill_(k * k)
-        average.add()
-        seen.append(k * k)
-    average.take()
-    assert all(
-        torch.allclose(weight, torch.tensor(np.mean(seen), dtype=torch.float32))
-        for weight in weights
-    )
+@pytest.mark.parametrize("mean", [None, lerp_mean])
+def test_the_mean_of_the_last_weights(mean):
+    """Of six optimiser steps the last three; without one the weights stay."""
+    module, seen = torch.nn.Linear(3, 2), []
+    training = Training(module, settings_of(epoch=2, average=0.5), per_epoch=3, mean=mean)
+    before = [weight.detach().clone() for weight in module.parameters()]
+    training.take_average()  # of nothing yet
+    assert all(map(torch.equal, before, module.parameters()))
+    for k in range(6):
+        training.step((module(torch.full((1, 3), float(k))) ** 2).sum())
+        seen.append([weight.detach().clone() for weight in module.parameters()])
+    with training.with_average():
+        averaged = [weight.detach().clone() for weight in module.parameters()]
+    for weight, last in zip(module.parameters(), seen[-1], strict=True):
+        assert torch.equal(weight, last)
+    training.take_average()
+    for place, weight in enumerate(module.parameters()):
+        wanted = torch.stack([weights[place] for weights in seen[3:]]).mean(0)
+        assert torch.allclose(weight, wanted, atol=1e-7) and torch.equal(weight, averaged[place])
+
+
+def test_auroc_against_scikit_learn():
     scores, labels = torch.rand(4, 25).mul(8).round(), torch.arange(25) % 3 // 2
     assert batched_auroc(scores, labels).tolist() == pytest.approx(
         [roc_auc_score(labels, row) for row in scores], abs=1e-6
@@ -275,7 +288,7 @@ def test_best_epoch_is_taken():
 )
 def test_chunks_are_even_and_keep_the_order(steps, together, workers, expected):
     jobs = [
-        Job(None, None, step, {}, None, "", settings_of(together=together), "cpu")
+        Job(None, None, [step], {}, None, "", settings_of(together=together))
         for step in range(steps)
     ]
     chunks = chunks_of(jobs, workers)
@@ -286,7 +299,7 @@ def test_chunks_are_even_and_keep_the_order(steps, together, workers, expected):
 def test_what_cannot_be_stacked_is_trained_step_by_step():
     for changes in ({"size": "base"}, {"dropout": 0.1}):
         jobs = [
-            Job(None, None, step, {}, None, "", settings_of(together=8, **changes), "cpu")
+            Job(None, None, [step], {}, None, "", settings_of(together=8, **changes))
             for step in range(3)
         ]
         assert [len(chunk) for chunk in chunks_of(jobs)] == [1, 1, 1]
@@ -445,7 +458,7 @@ def test_memory_grows_with_what_is_held(world):
     from lvd.data.sources import FolderClips
 
     config = build_detector("nano", (4, 4, 4, 4), "latent", 0).model.config
-    job = Job(FolderClips(world.data), None, 0, {}, None, "", {}, "cpu")
+    job = Job(FolderClips(world.data), None, [0], {}, None, "", None)
     assert clip_bytes(job, config) == 4 * (22 + 24) * 4**4
     small, large = (
         training_bytes(build_detector("nano", shape, "latent", 0).model.config, settings_of())

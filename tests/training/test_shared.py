@@ -1,4 +1,4 @@
-"""The shared detector through the real scripts: trained, resumed, refused, and used as the grid is."""
+"""The shared detector by the real scripts: trained, resumed, refused and used like the grid."""
 
 import csv
 import os
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,11 @@ from lvd.detectors.bank import load_bank
 from lvd.detectors.shared import build_shared, load_shared, predict_shared
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold
-from lvd.training.shared import SharedRun, loss_weights, rows_for_all, split_rows, weighted_loss
+from lvd.training.job import Job
+from lvd.training.recipes import read_settings
+from lvd.training.resumable import ResumableRun, epoch_order
+from lvd.training.rows import rows_for_all, split_rows
+from lvd.training.shared import SharedTask, loss_weights, weighted_loss
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_torch, sha256
 from tests.worlds.detector_world import (
@@ -87,24 +92,21 @@ def embed(world, *flags, save=None):
 
 
 def settings(**changes):
-    from argparse import Namespace
-
-    from lvd.training.recipes import run_settings
-
-    return run_settings(
-        "shared", None, Namespace(**{"size": "nano", "epoch": 2, "batch_size": 16, **changes})
-    )
+    flags = {"size": "nano", "epoch": 2, "batch_size": 16, **changes}
+    return read_settings(None, Namespace(**flags), "shared")
 
 
 def start(world, save, **changes):
-    return SharedRun(
-        FolderClips(world.data),
-        load_split(world.eval),
-        settings(**changes),
-        range(STEPS),
-        sha256(world.eval),
-        save,
+    job = Job(
+        source=FolderClips(world.data),
+        save_dir=save,
+        steps=list(range(STEPS)),
+        categories=dict(enumerate(CATEGORIES, 1)),
+        split=load_split(world.eval),
+        eval_sha256=sha256(world.eval),
+        settings=settings(**changes),
     )
+    return ResumableRun(job, SharedTask(job))
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +269,7 @@ def test_a_resumed_run_is_that_of_an_unbroken_one_to_the_bit(world, tmp_path, st
     whole = start(world, tmp_path / "whole")
     assert len(list(whole)) == whole.total == 2 * whole.per_epoch == 12
     broken = start(world, tmp_path / "broken")
-    broken.save_every = 0
+    broken.checkpoint.save_every = 0
     steps = iter(broken)
     for _ in range(
         stop + 1
@@ -290,13 +292,15 @@ def test_a_resumed_run_is_that_of_an_unbroken_one_to_the_bit(world, tmp_path, st
 
 def test_a_checkpoint_of_something_else_is_refused(world, tmp_path):
     run = start(world, tmp_path)
-    run.save_every = 0
+    run.checkpoint.save_every = 0
     steps = iter(run)
     next(steps), next(steps)
     steps.close()
     with pytest.raises(InputError, match="another settings .epoch: 2 there, 3 now"):
         start(world, tmp_path, epoch=3)
     state = load_torch(tmp_path / "shared.training.pth")
+    parts = ("format", "identity", "done", "curve", "losses", "seconds", "data_sha256")
+    assert set(state) == {*parts, "net", "optimizer", "averaged"}  # as in earlier versions
     save_torch({**state, "data_sha256": "0" * 64}, tmp_path / "shared.training.pth")
     with pytest.raises(InputError, match="the clips have changed"):
         list(start(world, tmp_path))
@@ -306,8 +310,8 @@ def test_a_checkpoint_of_something_else_is_refused(world, tmp_path):
 def test_killed_it_goes_on(world, tmp_path):
     """kill -9 of the real script, once it has saved its state."""
     program = (
-        "import sys, train_mae; from lvd.training.shared import SharedRun; "
-        "SharedRun.__init__.__defaults__ = ('cpu', None, 0); "
+        "import sys, train_mae; from lvd.training.resumable import ResumableRun; "
+        "ResumableRun.__init__.__defaults__ = (0,); "
         "sys.exit(train_mae.main(sys.argv[1:]))  # saves after every mini-batch"
     )
     argv = [
@@ -372,13 +376,17 @@ def test_clips_beyond_the_memory_are_read_as_needed(world):
 
 def test_a_video_is_trained_on_or_validated_at_all_steps(world):
     run = start(world, world.root / "unused")
-    assert not set(run.train.tolist()) & set(run.validation.tolist())
-    assert len(run.train) + len(run.validation) == len(run.rows.videos)
+    task = run.task
+    assert not set(task.train.tolist()) & set(task.validation.tolist())
+    assert len(task.train) + len(task.validation) == len(task.rows.videos)
     for column in (0, 1):
-        assert run.rows.labels[run.validation, column].sum() >= 1
-    seen = torch.cat([videos * STEPS + at for videos, at in run._order(0)]).sort()[0]
-    assert torch.equal(seen, (run.train[:, None] * STEPS + torch.arange(STEPS)).flatten().sort()[0])
-    assert not torch.equal(run._order(0)[0][0], run._order(1)[0][0])
+        assert task.rows.labels[task.validation, column].sum() >= 1
+    orders = [epoch_order(run.job, task.train, epoch) for epoch in (0, 1)]
+    seen = torch.cat([videos * STEPS + at for videos, at in orders[0]]).sort()[0]
+    assert torch.equal(
+        seen, (task.train[:, None] * STEPS + torch.arange(STEPS)).flatten().sort()[0]
+    )
+    assert not torch.equal(orders[0][0][0], orders[1][0][0])
 
 
 def test_a_rare_category_is_in_both_parts():
@@ -395,7 +403,7 @@ def test_a_rare_category_is_in_both_parts():
 
 
 def test_categories_that_share_videos_are_in_both_parts():
-    """With some first draws the third one's videos would all be held out, or none of them could be."""
+    """With some draws all videos of the third one would be held out, or none of them could be."""
     labels = torch.zeros(8, 3)
     for column, members in enumerate(([0, 2], [1, 3], [0, 1])):
         labels[members, column] = 1
@@ -412,7 +420,7 @@ def test_categories_that_share_videos_are_in_both_parts():
 
 
 def test_loss_of_a_category_is_of_its_own_videos_and_normal_ones():
-    """By hand: other categories' videos count nothing, its own together as much as the normal ones."""
+    """By hand: other categories' videos count nothing, its own as much as the normal ones."""
     labels = torch.tensor([[1.0, 0], [1, 1], [0, 1], [0, 1], [0, 0], [0, 0]])
     weights = loss_weights(labels, torch.arange(6))
     assert weights[2, 0] == weights[3, 0] == weights[0, 1] == 0
@@ -452,15 +460,15 @@ def test_false_positives_that_no_threshold_avoids_are_said(world):
     run = start(world, world.root / "two", epoch=1)
     list(run)
     assert all(row["val_false_positives_met"] for row in run.about["metrics"])
-    rows = run._choose(torch.ones(len(run.validation), STEPS, 2))
-    assert run.detector.thresholds == [[1.0, 1.0]] * STEPS
+    rows = run.task.choose(torch.ones(len(run.task.validation), STEPS, 2), 0.5)
+    assert run.task.detector.thresholds == [[1.0, 1.0]] * STEPS
     assert not any(row["val_false_positives_met"] for row in rows)
 
 
 def test_a_run_that_breaks_off_at_its_end_is_not_finished(world, tmp_path, capsys):
     """The result comes last, so what belongs beside it is there, too."""
     run = start(world, tmp_path)
-    run.save_every = 0
+    run.checkpoint.save_every = 0
     (tmp_path / "shared_curve.png").mkdir()
     with pytest.raises(OSError):
         list(run)
@@ -491,7 +499,7 @@ def test_mixed_precision_learns_alike(world, tmp_path):
     full, mixed = (start(world, tmp_path / name, precision=name) for name in ("float32", "bf16"))
     one, two = list(full), list(mixed)
     assert one != two and one == pytest.approx(two, abs=0.02)
-    assert all(weight.dtype == torch.float32 for weight in mixed.net.parameters())
+    assert all(weight.dtype == torch.float32 for weight in mixed.task.detector.net.parameters())
 
 
 def test_statistics_of_many_clips_are_those_of_one_pass():

@@ -1,4 +1,4 @@
-"""train_mae.py on several processes of one `accelerate launch` makes the detectors of one process."""
+"""train_mae.py in several processes of one `accelerate launch` trains what one process trains."""
 
 import csv
 import os
@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import train_mae
-from lvd.training.grid_run import Job, part_of
+from lvd.training.grid_run import part_of
+from lvd.training.job import Job
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch
 from lvd.utils.processes import Processes
@@ -238,8 +239,7 @@ def test_saved_detectors_are_evaluated_once(world, tmp_path):
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_parts_are_even_and_share_few_steps(count, steps):
     jobs = [
-        Job(None, None, step, {1: "a", 2: "b", 3: "c"}, None, "", {}, "cpu")
-        for step in range(steps)
+        Job(None, None, [step], {1: "a", 2: "b", 3: "c"}, None, "", None) for step in range(steps)
     ]
     pairs = [
         (job, group) for job in jobs for group in job.categories if (group, job.step) != (2, 0)
