@@ -108,7 +108,7 @@ def work(args):
         source,
         split,
         sha256(eval_path),
-        settings["operating_point"],
+        settings.operating_point,
         device,
         args.allow_other_eval,
     )

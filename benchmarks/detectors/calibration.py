@@ -20,11 +20,10 @@ from benchmarks.common.report import Report
 from lvd.data.config import DEFAULT_CONFIG
 from lvd.data.split import load_split
 from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds
-from lvd.detectors.detector import load_detector, predict
+from lvd.detectors.detector import detector_path, load_detector, predict
 from lvd.errors import InputError
-from lvd.evaluation.reliability import balanced_weights, calibration_errors
-from lvd.training.grid import stratified
-from lvd.training.grid_run import detector_path
+from lvd.evaluation.metrics import balanced_weights, calibration_errors
+from lvd.training.rows import stratified
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.progress import progress

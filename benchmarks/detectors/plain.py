@@ -95,7 +95,7 @@ def work(args):
     needed = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
     settings = vars(read_data_config(args.config, args, required=needed))
     x0 = open_x0_file(settings["pred_x0"])
-    args.size = args.size or read_settings(args.train_config, Namespace())["size"]
+    args.size = args.size or read_settings(args.train_config, Namespace()).size
     ways = (
         list(WAYS) if args.ways == "all" else [] if args.ways == "none" else args.ways.split("; ")
     )
@@ -158,7 +158,7 @@ class Benchmark:
         pairs = [(group, step) for step in self.steps for group in range(1, self.groups + 1)]
         device = pick_device(self.args.gpu_num)
         lr = self.args.lr or RATES[self.args.size]
-        base = read_settings(self.args.train_config, Namespace())["base_model"] or BASE_MODEL
+        base = read_settings(self.args.train_config, Namespace()).base_model or BASE_MODEL
         network = (models, self.args.size, base, device)
         began = clock()
         for _ in progress(
@@ -296,7 +296,7 @@ class Benchmark:
                 "seconds",
                 f"the plain way's from {self.detectors}, in proportion; embed: votes of all on "
                 f"{len(self.split.unsafe)} unsafe and {len(self.split.normal)} normal videos; "
-                f"the project's trained by {known['workers']} processes",
+                f"the project's trained by {known.workers} processes",
             ),
             ("CPU seconds", "the same, of all processes together"),
             (
@@ -308,7 +308,7 @@ class Benchmark:
                 "accuracy",
                 f"mean of steps: of the vote of each of the steps {self.args.steps} alone; "
                 f"lambda {LAMBDA}: of the verdict; the plain way reads by argmax, the project's "
-                f"by {known['operating_point']} but where it says argmax",
+                f"by {known.operating_point} but where it says argmax",
             ),
         ):
             self.report.add(part, note, [(way, found[part]) for way, found in self.found.items()])

@@ -21,9 +21,10 @@ from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
 from lvd.errors import InputError
 from lvd.evaluation.metrics import batched_auroc
-from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors
-from lvd.training.grid_run import PAYS
-from lvd.training.recipes import DEFAULTS, RECIPES
+from lvd.training.chunks import PAYS
+from lvd.training.grid import detector_seed, stackable, step_reader, train_detectors
+from lvd.training.recipes import RECIPES, GridSettings
+from lvd.training.rows import rows_to_train
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import ROOT
 from lvd.utils.files import atomic, load_torch, save_torch, sha256
@@ -128,14 +129,7 @@ class Ablation:
                 else f"{len(self.steps)}_steps"
             )
             path = self.args.work_dir / f"{name.replace(' ', '_')}.{kind}.{seed}.{steps}.pth"
-            settings = {
-                **DEFAULTS,
-                **RECIPES["scratch"],
-                "size": "nano",
-                "base_model": None,
-                "seed": seed,
-                **VARIANTS[name],
-            }
+            settings = settings_of(name, seed)
             made_of = self._made_of(settings, split)
             if not path.exists() or load_torch(path).get("made_of") != made_of:
                 save_torch({**self._train(settings, split, seed), "made_of": made_of}, path)
@@ -145,7 +139,7 @@ class Ablation:
     def _made_of(self, settings, split):
         """What finished scores depend on."""
         return {
-            "settings": settings,
+            "settings": settings.as_dict(),
             "held_out": [split.unsafe, split.normal],
             "dataset": self.source.made_by,
             "reported": sha256(split_path(self.args.data_dir)),
@@ -241,6 +235,12 @@ class Ablation:
                 said = votes[:eta].sum(0, keepdim=True) >= votes_needed(LAMBDA, eta)
                 accuracies[eta].append(float(balanced(said, len(split.unsafe))[0]))
         return accuracies
+
+
+def settings_of(name, seed):
+    """Return the GridSettings of a variant of the recipe "scratch"."""
+    changes = {**RECIPES["scratch"], **VARIANTS[name]}
+    return GridSettings(size="nano", base_model=None, seed=seed, **changes)
 
 
 def balanced(said, unsafe):

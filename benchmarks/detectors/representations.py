@@ -30,6 +30,7 @@ from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.split import NAME, split_path
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
+from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
 from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import atomic, load_json, save_json, save_yaml, sha256
@@ -65,10 +66,7 @@ def build_parser():
         "--eval_dir", type=Path, default=ROOT / "MagicTime" / NAME, help="eval.pth or its folder"
     )
     parser.add_argument(
-        "--train_config",
-        type=Path,
-        default=train_mae.DEFAULT_CONFIG,
-        help="(default: train_mae.yaml)",
+        "--train_config", type=Path, default=TRAIN_CONFIG, help="(default: train_mae.yaml)"
     )
     parser.add_argument("--size", choices=SIZES, default="nano", help="the network (default: nano)")
     parser.add_argument("--epoch", type=int, help="(default: the recipe's)")

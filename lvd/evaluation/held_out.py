@@ -25,21 +25,20 @@ class HeldOutRun:
     `table` and `save` give the whole.
 
     Args:
-        job: as of train_mae.py (source, save_dir, split, eval_sha256, categories, device).
-        steps: the denoising steps to evaluate.
+        job: as of train_mae.py (source, save_dir, steps, split, eval_sha256, categories, device).
 
     Raises:
         InputError: clips or detectors are missing, or do not belong together.
     """
 
-    def __init__(self, job, steps):
-        self.source = job["source"]
-        self.split = job["split"]
-        self.categories = job["categories"]
-        self.steps = steps
-        self.bank = _bank(job["save_dir"], job["categories"], steps, job["device"])
-        self.bank.check(self.source.representation, job["eval_sha256"], self.source.made_by)
-        for step in steps:
+    def __init__(self, job):
+        self.source = job.source
+        self.split = job.split
+        self.categories = job.categories
+        self.steps = job.steps
+        self.bank = _bank(job.save_dir, job.categories, job.steps, job.device)
+        self.bank.check(self.source.representation, job.eval_sha256, self.source.made_by)
+        for step in job.steps:
             for kind in KINDS:
                 self.source.need_rows(kind, getattr(self.split, kind), step)
         self._lines = []

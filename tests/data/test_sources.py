@@ -150,26 +150,26 @@ def test_the_next_is_loaded_while_one_is_worked_with():
 
 
 def test_detectors_of_clips_read_ahead_are_the_same(world, tmp_path):
-    from lvd.training import grid_run as train_run
-    from lvd.training.recipes import read_settings
+    from lvd.training.chunks import load_readers, train_chunk
+    from lvd.training.job import Job
+    from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 
-    settings = read_settings(train_mae.DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
+    settings = read_settings(DEFAULT_CONFIG, train_mae.build_parser().parse_args(FAST))
     jobs = [
-        train_run.Job(
+        Job(
             world.recorded(),
             tmp_path,
-            step,
+            [step],
             {1: "first", 2: "second"},
             world.split,
             sha256(world.eval),
             settings,
-            "cpu",
         )
         for step in (0, 1)
     ]
     chunks = [[job] for job in jobs]
-    for chunk, readers in zip(chunks, read_ahead(train_run._loaded, chunks), strict=True):
-        assert [row["group"] for row in train_run._train_chunk(chunk, readers)] == [1, 2]
+    for chunk, readers in zip(chunks, read_ahead(load_readers, chunks), strict=True):
+        assert [row["group"] for row in train_chunk(chunk, readers)] == [1, 2]
     for name in ("1/0.pth", "2/0.pth", "1/1.pth", "2/1.pth"):
         assert same_weights(tmp_path / name, world.grid / name)
 

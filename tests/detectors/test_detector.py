@@ -17,7 +17,7 @@ from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
 from lvd.training.augment import epoch_order
-from lvd.training.grid import stratified
+from lvd.training.rows import stratified
 
 LATENT = (4, 8, 8, 8)
 

@@ -222,7 +222,7 @@ def test_released_recipe(world, tmp_path):
         "average": 0,
         "operating_point": "argmax",
     }
-    assert {key: settings[key] for key in known} == known
+    assert {key: settings.as_dict()[key] for key in known} == known
     assert (
         train(
             world,
@@ -251,12 +251,8 @@ def test_flag_beats_yaml_beats_recipe(tmp_path):
     settings = read_settings(
         tmp_path / "c.yaml", train_mae.build_parser().parse_args(["--epoch", "9"])
     )
-    assert (settings["epoch"], settings["lr"], settings["recipe"], settings["batch_size"]) == (
-        9,
-        2e-3,
-        "scratch",
-        12,
-    )
+    assert (settings.epoch, settings.lr, settings.recipe) == (9, 2e-3, "scratch")
+    assert settings.batch_size == 12
 
 
 def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
