@@ -6,7 +6,6 @@ in the paper. `SharedBank` has one step-conditioned model for all of them, share
 (lvd.detectors.shared).
 """
 
-import copy
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +16,7 @@ from lvd.data.transforms import input_size, normalise, resize_clips
 from lvd.detectors.calibration import raw_threshold
 from lvd.detectors.detector import detector_path, detector_paths, load_detector, predict
 from lvd.detectors.member import Member, check_detector, read_member
+from lvd.detectors.stacked import StackedDetectors, can_be_stacked
 from lvd.errors import InputError
 from lvd.utils.files import sha256
 from lvd.utils.processes import one_thread
@@ -236,53 +236,23 @@ class _Step:
         models = [detector.model for detector in self.detectors]
         if len(models) == 1 or (self.device.type == "cpu" and clips > FEW):
             return False
-        alike = (
-            len(
-                {
-                    json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-                    for model in models
-                }
-            )
-            == 1
-        )
-        return alike and _small(models[0])
+        configs = {
+            json.dumps(model.config.to_dict(), sort_keys=True, default=str) for model in models
+        }
+        return len(configs) == 1 and _small(models[0]) and can_be_stacked(models[0].config)
 
     @torch.inference_mode()
     def _score_together(self, clips, batch_size=64):
-        model, weights, mean, std = self._stacked()
-        found = []
-        for part in clips.split(batch_size):
-            resized = resize_clips(part.to(self.device), model.config)
-            inputs = normalise(resized, mean, std).transpose(2, 3)  # [G, N, F, C, H, W]
-            found.append(
-                torch.vmap(lambda w, x: torch.func.functional_call(model, w, (x,)).logits)(
-                    weights, inputs
-                )
-            )
-        return torch.cat(found, 1).float().softmax(-1)[..., 1].T.cpu()
-
-    def _stacked(self):
-        """(a model without its own weights, all weights [G, ...], means and standard deviations [G,
-        1, C])"""
         if self._stack is None:
-            weights = torch.func.stack_module_state(
-                [detector.model for detector in self.detectors]
-            )[0]
-            model = copy.deepcopy(self.detectors[0].model).to("meta")
-            model.set_attn_implementation(
-                "eager"
-            )  # the CPU's fused attention cannot be batched over weights
-            self._stack = (
-                model,
-                {key: value.detach() for key, value in weights.items()},
-                *(
-                    torch.tensor([getattr(d, key) for d in self.detectors], device=self.device)[
-                        :, None
-                    ]
-                    for key in ("mean", "std")
-                ),
-            )
-        return self._stack
+            models = [detector.model for detector in self.detectors]
+            self._stack = StackedDetectors(models, self.device)
+        mean = torch.tensor([detector.mean for detector in self.detectors])[:, None]  # [G, 1, C]
+        std = torch.tensor([detector.std for detector in self.detectors])[:, None]
+        logits = []
+        for part in clips.split(batch_size):
+            resized = resize_clips(part.to(self.device), self._stack.config)
+            logits.append(self._stack.logits(normalise(resized, mean, std)))
+        return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
 
 
 class SharedBank(Bank):

@@ -28,14 +28,13 @@ class StackedDetectors:
     def __init__(self, models, device):
         """
         Args:
-            models: [K] VideoMAEForVideoClassification without dropout, whose masks would be drawn
-                for all at once. They are read here and written by `store` alone.
+            models: [K] VideoMAEForVideoClassification; their dropout is left out. They are read
+                here and written by `store` alone.
             device: of the stacked weights.
         """
         self.models, self.config = models, models[0].config
-        dropout = self.config.hidden_dropout_prob or self.config.attention_probs_dropout_prob
-        if self.config.hidden_act != "gelu" or dropout:
-            raise ValueError("only networks with GELU and without dropout can be stacked")
+        if not can_be_stacked(self.config):
+            raise ValueError("only networks with GELU can be stacked")
         self.weights = {}
         for name, _ in models[0].named_parameters():
             stack = torch.stack([model.get_parameter(name).detach() for model in models])
@@ -112,6 +111,11 @@ class StackedDetectors:
         weight = self.weights[f"{name}.weight"][:, None, None]
         bias = self.weights[f"{name}.bias"][:, None, None]
         return torch.addcmul(bias, F.layer_norm(hidden, hidden.shape[-1:], eps=eps), weight)
+
+
+def can_be_stacked(config):
+    """Whether StackedDetectors computes what the models of this VideoMAEConfig compute."""
+    return config.hidden_act == "gelu"
 
 
 class SingleDetector:
