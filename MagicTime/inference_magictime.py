@@ -13,19 +13,6 @@ import sys
 
 from lvd.utils.cli import Parser, run_command, summary
 
-OVERRIDES = (
-    "file_path",
-    "batch_size",
-    "seed",
-    "dtype",
-    "attention",
-    "cpu_offload",
-    "vae_slicing",
-    "vae_tiling",
-    "compile",
-    "safe_guidance",
-    "safety_concept",
-)
 GUARD_DEFAULTS = {
     "lambda_": "0.6",
     "eta": 5,
@@ -138,13 +125,15 @@ def build_parser():
         action="store_true",
         help="accept detectors that do not say from what sampling they learned",
     )
+    parser.add_overrides()
     return parser
 
 
 def work(args):
     from lvd.errors import InputError
+    from lvd.utils.config import flags_of, parse_overrides
     from lvd.utils.processes import processes
-    from MagicTime.utils.config import read_config
+    from MagicTime.utils.config import SamplingSettings, read_config
     from MagicTime.utils.prompts import read_source
     from MagicTime.utils.run import Run, output_folder
 
@@ -153,10 +142,9 @@ def work(args):
             raise InputError(f"--{flag} {getattr(args, flag)}: too small")
     team = processes()
     with team.main_first():
-        config = read_config(
-            args.config,
-            {key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None},
-        )
+        flags = flags_of(args, SamplingSettings)
+        flags.pop("save_path", None)  # this one is not looked up under MagicTime/, as the YAML's is
+        config = read_config(args.config, flags, parse_overrides(args.overrides))
         out = output_folder(config, args.save_path)
         if not args.human:
             prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)

@@ -1,130 +1,139 @@
-"""A sampling YAML: two blocks, as in MagicTime. The first says which weights, prompts and sizes;
-the second how the UNet is extended and the noise scheduled. YAML files of the original work
-unchanged."""
+"""A sampling YAML: two blocks, as in MagicTime, whose own files load unchanged.
 
-import inspect
+The first block says which weights, prompts and sizes (SamplingSettings); the second how the UNet is
+extended and the noise scheduled (MagicTime.utils.model_config).
+"""
+
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from lvd.errors import InputError
-from lvd.utils.config import ROOT, check_keys
+from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
-from MagicTime.utils import hardware
+from MagicTime.utils.hardware import ATTENTION
+from MagicTime.utils.model_config import UnetSettings, make_scheduler, read_second_block
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
 from MagicTime.utils.safe_guidance import NONE, safe_guidance_of
 
 MAGICTIME = ROOT / "MagicTime"
 LOOKED = "(looked in the current folder, MagicTime/ and the repository root)"
 DOWNLOAD = "python MagicTime/prepare_weights/download.py fetches the full-size weights"
-WEIGHTS = (
-    "pretrained_model_path",
-    "motion_module",
-    "dreambooth_path",
-    "magic_adapter_s_path",
-    "magic_adapter_t_path",
-    "magic_text_encoder_path",
-)
-DEFAULTS = {
-    **dict.fromkeys(WEIGHTS, ""),
-    "H": None,
-    "W": None,
-    "L": None,
-    "steps": None,
-    "guidance_scale": None,
-    "file_path": "",
-    "prompt": [],
-    "n_prompt": [""],
-    "seed": [-1],
-    "seed_per_prompt": False,
-    "save_predx_0": True,
-    "save_predx_t": False,
-    "x0_mode": "true",
-    "x0_dtype": "float16",
-    "batch_size": 1,
-    "dtype": "float32",
-    "save_path": "",
-    "fps": 8,
-    "format": "mp4",
-    "safe_guidance": NONE,
-    "safety_concept": "",
-    **hardware.DEFAULTS,
-}
+OVERRIDES = "after the flags"  # what messages call the place of key=value
+
+
+@dataclass
+class SamplingSettings:
+    """The first block of a sampling YAML.
+
+    The fields stand in the order in which config.yaml lists them beside the videos. H, W and L are
+    a video's height and width in pixels and its frames, as in MagicTime.
+    """
+
+    pretrained_model_path: str = ""
+    motion_module: str = ""
+    dreambooth_path: str = ""
+    magic_adapter_s_path: str = ""
+    magic_adapter_t_path: str = ""
+    magic_text_encoder_path: str = ""
+    H: int | None = None
+    W: int | None = None
+    L: int | None = None
+    steps: int | None = None
+    guidance_scale: int | float | None = None
+    file_path: str = ""
+    prompt: Any = field(default_factory=list)  # a text or a list of texts
+    n_prompt: Any = field(default_factory=lambda: [""])  # one for all, or one a prompt
+    seed: Any = field(default_factory=lambda: [-1])  # -1 draws one
+    seed_per_prompt: bool = False
+    save_predx_0: bool = True
+    save_predx_t: bool = False
+    x0_mode: str = "true"
+    x0_dtype: str = "float16"
+    batch_size: int = 1
+    dtype: str = "float32"
+    save_path: str = ""
+    fps: int = 8
+    format: str = "mp4"
+    safe_guidance: str = NONE
+    safety_concept: str = ""
+    attention: str = "auto"
+    cpu_offload: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    compile: bool = False
+
+
+KEYS = tuple(each.name for each in fields(SamplingSettings))
+WEIGHTS = KEYS[:6]
 REQUIRED = ("pretrained_model_path", "H", "W", "L", "steps", "guidance_scale")
 CHOICES = {
     "x0_mode": ("true", "released"),
     "x0_dtype": ("float16", "bfloat16", "float32"),
     "dtype": ("float16", "bfloat16", "float32"),
     "format": ("mp4", "gif", "both"),
-    "attention": tuple(hardware.ATTENTION),
+    "attention": tuple(ATTENTION),
     "safe_guidance": SAFE_GUIDANCE,
 }
 COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
-SWITCHES = ("save_predx_0", "save_predx_t", "seed_per_prompt", *hardware.SWITCHES)
-# What MagicTime's own configs say about the UNet; the sampler is exactly this model, so nothing
-# else is accepted.
-UNET_FIXED = {
-    "use_inflated_groupnorm": True,
-    "motion_module_type": "Vanilla",
-    "unet_use_cross_frame_attention": False,
-    "unet_use_temporal_attention": False,
-    "motion_module_decoder_only": False,
-}
-MOTION_FIXED = {
-    "num_transformer_block": 1,
-    "attention_block_types": ["Temporal_Self", "Temporal_Self"],
-    "temporal_position_encoding": True,
-    "temporal_attention_dim_div": 1,
-}
-UNET_KEYS = (
-    *UNET_FIXED,
-    "use_motion_module",
-    "motion_module_resolutions",
-    "motion_module_mid_block",
-    "motion_module_kwargs",
-)
-MOTION_KEYS = (
-    *MOTION_FIXED,
-    "num_attention_heads",
-    "temporal_position_encoding_max_len",
-    "zero_initialize",
-)
+SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
+PATHS = (*WEIGHTS, "file_path", "save_path")
+LISTS = ("prompt", "n_prompt", "seed")
 
 
 @dataclass
 class Config:
-    """A checked YAML. settings: the first block over DEFAULTS; unet: {heads, max_length,
-    mid_block}, None when the YAML leaves them to the motion module's file; unet_kwargs and
-    scheduler: the second block as it stands."""
+    """A checked sampling YAML.
+
+    Attributes:
+        path: of the YAML.
+        settings: its first block, under the flags and the key=value overrides.
+        unet: its second block's unet_additional_kwargs.
+        scheduler: its second block's noise_scheduler_kwargs as they stand.
+        places: {key: what a message calls the place} of settings that are not from the YAML.
+    """
 
     path: Path
-    settings: dict
-    unet: dict
-    unet_kwargs: dict
+    settings: SamplingSettings
+    unet: UnetSettings
     scheduler: dict
-    flags: tuple = ()
+    places: dict = field(default_factory=dict)
 
     def where(self, key):
-        """What to call the place of a setting in a message."""
-        return f"--{key}" if key in self.flags else self.path
+        """Return what a message calls the place of a setting: the YAML's path or a flag."""
+        return self.places.get(key, self.path)
 
 
 def find(path):
-    """An existing file or folder by a path relative to the current folder, MagicTime/ or the
-    repository root."""
-    tried = (
-        [Path(path)]
-        if Path(path).is_absolute()
-        else [Path.cwd() / path, MAGICTIME / path, ROOT / path]
-    )
-    for candidate in tried:
-        if candidate.exists():
-            return candidate
-    return tried[0]  # the reader's error will name it
+    """Find an existing file or folder.
+
+    Args:
+        path: relative to the current folder, MagicTime/ or the repository root, or absolute.
+
+    Returns:
+        The first Path that exists; else the first that was tried, which the reader's error names.
+    """
+    if Path(path).is_absolute():
+        return Path(path)
+    tried = [Path.cwd() / path, MAGICTIME / path, ROOT / path]
+    return next((candidate for candidate in tried if candidate.exists()), tried[0])
 
 
-def read_config(path, changes=None):
-    """Config of the YAML at `path`; `changes`: settings from flags, which win."""
+def read_config(path, flags=None, overrides=None):
+    """Read and check a sampling YAML.
+
+    Args:
+        path: of the YAML, looked up by `find`.
+        flags: {key: value} of the command line, which win over the YAML; None values are not given.
+        overrides: {key: value} of the key=value words, which win over both.
+
+    Returns:
+        Config.
+
+    Raises:
+        InputError: an unknown or missing key, or a value out of its range.
+    """
     asked, path = path, find(path)
     if not path.exists():
         raise InputError(
@@ -136,35 +145,37 @@ def read_config(path, changes=None):
         raise InputError(
             f"{path}: a list of two blocks is needed (model and prompts; UNet and scheduler)"
         )
-    check_keys(blocks[0], DEFAULTS, REQUIRED, f"{path} (first block)")
-    settings = {
-        **DEFAULTS,
-        **{k: v for k, v in blocks[0].items() if v is not None},
-        **(changes or {}),
-    }
-    if settings["x0_mode"] is True:  # YAML reads an unquoted `true` as a truth value
-        settings["x0_mode"] = "true"
-    for key, value in settings.items():
-        _check_value(key, value, f"--{key}" if key in (changes or {}) else path)
-    if not safe_guidance_of(settings, path) and (changes or {}).get("safety_concept") is not None:
+    check_keys(blocks[0], KEYS, REQUIRED, f"{path} (first block)")
+    flags = {key: value for key, value in (flags or {}).items() if value is not None}
+    places = {key: f"--{key}" for key in flags} | {key: f"{key}=..." for key in overrides or {}}
+    settings = _settings(path, blocks[0], flags, overrides or {})
+    if not safe_guidance_of(settings, path) and "safety_concept" in places:
         raise InputError(
-            "--safety_concept: belongs to --safe_guidance, which says how strongly; without it, "
-            "or with none, nothing is kept out"
+            f"{places['safety_concept']}: belongs to --safe_guidance, which says how strongly; "
+            "without it, or with none, nothing is kept out"
         )
-    second = blocks[1]
-    known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
-    check_keys(second, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
-    unet_kwargs = second.get("unet_additional_kwargs") or {}
-    scheduler = second["noise_scheduler_kwargs"]
-    make_scheduler(scheduler, path, settings["steps"])
-    return Config(
-        path,
-        settings,
-        _unet_options(unet_kwargs, path),
-        unet_kwargs,
-        scheduler,
-        tuple(changes or {}),
-    )
+    unet, scheduler = read_second_block(blocks[1], path)
+    make_scheduler(scheduler, path, settings.steps)
+    return Config(path, settings, unet, scheduler, places)
+
+
+def _settings(path, first_block, flags, overrides):
+    """Merge the three layers of settings, each of whose values is checked where it stands."""
+    layers = [(path, first_block), *((f"--{key}", {key: flags[key]}) for key in flags)]
+    layers = [(where, _texts(values)) for where, values in [*layers, (OVERRIDES, overrides)]]
+    for where, values in layers:
+        for key, value in values.items():
+            if value is not None and "${" not in str(value):
+                _check_value(key, value, where)
+    settings = merged(SamplingSettings, layers)
+    for key, value in vars(settings).items():  # those that referred to another key, too
+        _check_value(key, value, path)
+    return settings
+
+
+def _texts(values):
+    """YAML reads an unquoted `x0_mode: true` as a truth value."""
+    return {**values, "x0_mode": "true"} if values.get("x0_mode") is True else values
 
 
 def _check_value(key, value, where):
@@ -180,86 +191,7 @@ def _check_value(key, value, where):
         raise InputError(f"{where}: guidance_scale={value!r}, a number of at least 0 is needed")
     if key == "safety_concept" and not isinstance(value, str):
         raise InputError(f"{where}: safety_concept={value!r}, a text is needed")
-    if key in (*WEIGHTS, "file_path", "save_path") and not isinstance(value, str):
+    if key in PATHS and not isinstance(value, str):
         raise InputError(f"{where}: {key}={value!r}, a path is needed")
-
-
-def _unet_options(kwargs, path):
-    where = f"{path} (unet_additional_kwargs)"
-    check_keys(kwargs, UNET_KEYS, (), where)
-    motion = kwargs.get("motion_module_kwargs") or {}
-    check_keys(motion, MOTION_KEYS, (), f"{path} (motion_module_kwargs)")
-    for key, value in [*UNET_FIXED.items(), *MOTION_FIXED.items()]:
-        found = {**kwargs, **motion}.get(key, value)
-        if found != value:
-            raise InputError(f"{where}: {key}={found!r} is not supported, MagicTime has {value!r}")
-    for key in ("use_motion_module", "motion_module_mid_block"):
-        if type(kwargs.get(key, True)) is not bool:
-            raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
-    options = {
-        "heads": motion.get("num_attention_heads"),
-        "max_length": motion.get("temporal_position_encoding_max_len"),
-        "mid_block": kwargs.get("motion_module_mid_block"),
-    }
-    for key in ("heads", "max_length"):
-        if options[key] is not None and (type(options[key]) is not int or options[key] < 1):
-            raise InputError(
-                f"{where}: {key}={options[key]!r}, a whole number of at least 1 is needed"
-            )
-    return options
-
-
-def check_resolutions(config, unet_config):
-    """The original puts motion modules at listed down-scalings only; this sampler has them at every
-    level of the UNet."""
-    listed = config.unet_kwargs.get("motion_module_resolutions")
-    needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
-    if listed is not None and not (isinstance(listed, list) and set(needed) <= set(listed)):
-        raise InputError(
-            f"{config.path}: motion_module_resolutions={listed}, all of {needed} are needed for "
-            "this UNet"
-        )
-
-
-def make_scheduler(kwargs, path, steps):
-    """DDIMScheduler from the YAML alone: the base folder's scheduler file is not read, as in
-    MagicTime."""
-    from diffusers import DDIMScheduler
-
-    known = list(inspect.signature(DDIMScheduler).parameters)
-    check_keys(kwargs, known, (), f"{path} (noise_scheduler_kwargs)")
-    try:
-        scheduler = DDIMScheduler(**kwargs)
-        scheduler.set_timesteps(steps)
-    except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{path} (noise_scheduler_kwargs): {' '.join(str(error).split())[:160]}"
-        ) from error
-    last = scheduler.config.num_train_timesteps - 1
-    if int(scheduler.timesteps.max()) > last:
-        raise InputError(
-            f"{path}: steps={steps} reach timestep {int(scheduler.timesteps.max())}, the noise "
-            f"schedule ends at {last}; fewer steps are needed"
-        )
-    return scheduler
-
-
-def check_sizes(settings, unet_config, vae_config, max_length, path):
-    """InputError unless the video fits the models: whole latents at every level, within the motion
-    module's reach."""
-    factor = 2 ** (len(vae_config["block_out_channels"]) - 1) * 2 ** (
-        len(unet_config["block_out_channels"]) - 1
-    )
-    for key in ("H", "W"):
-        if settings[key] % factor:
-            raise InputError(f"{path}: {key}={settings[key]}, a multiple of {factor} is needed")
-    check_length(settings, max_length, path)
-
-
-def check_length(settings, max_length, path):
-    """`max_length`: frames within the motion module's reach; None: not known yet."""
-    if max_length and settings["L"] > max_length:
-        raise InputError(
-            f"{path}: L={settings['L']} frames, the motion module reaches {max_length} (its "
-            "position table)"
-        )
+    if key in LISTS and isinstance(value, dict):
+        raise InputError(f"{where}: {key}={value!r}, one value or a list is needed")

@@ -17,6 +17,7 @@ from lvd.guard.session import STOPPED
 from lvd.voting import exact
 from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils import config as cfg
+from MagicTime.utils.model_config import make_scheduler
 from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import write_filmstrip
 
@@ -66,12 +67,12 @@ class Guarding:
     def check(self, config, latent_shape):
         """InputError unless the detectors know this sampling. latent_shape: (C, F, h, w)."""
         settings = config.settings
-        scheduler = cfg.make_scheduler(config.scheduler, config.path, settings["steps"])
+        scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
         self.guard.check(
             {
-                "steps": settings["steps"],
+                "steps": settings.steps,
                 "timesteps": scheduler.timesteps.tolist(),
-                "x0_mode": settings["x0_mode"],
+                "x0_mode": settings.x0_mode,
                 "scheduler": describe_scheduler(scheduler),
                 "latent_shape": list(latent_shape),
             }

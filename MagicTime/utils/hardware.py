@@ -27,31 +27,23 @@ ATTENTION = {
     "cudnn": [CUDNN, FLASH, EFFICIENT, MATH],
     "math": [MATH],
 }
-# YAML keys and their defaults.
-DEFAULTS = {
-    "attention": "auto",
-    "cpu_offload": False,
-    "vae_slicing": False,
-    "vae_tiling": False,
-    "compile": False,
-}
-SWITCHES = tuple(key for key, value in DEFAULTS.items() if value is False)
-HARMLESS = tuple(key for key in DEFAULTS if key != "vae_tiling")  # change no video beyond rounding
+# Settings that change no video beyond rounding.
+HARMLESS = ("attention", "cpu_offload", "vae_slicing", "compile")
 
 
 def fit(model, device, settings):
-    """Put the MagicTime `model` on `device` as `settings` say (dtype and the keys of DEFAULTS).
+    """Put the MagicTime `model` on `device` as `settings` say (its dtype and the hardware keys).
     Returns `model`."""
-    dtype = getattr(torch, settings["dtype"])
-    offload = settings["cpu_offload"] and device.type != "cpu"
+    dtype = getattr(torch, settings.dtype)
+    offload = settings.cpu_offload and device.type != "cpu"
     model.to(torch.device("cpu") if offload else device, dtype)
     if offload:
         _offload(model, device)
-    if settings["vae_slicing"]:
+    if settings.vae_slicing:
         model.vae.enable_slicing()
-    if settings["vae_tiling"]:
+    if settings.vae_tiling:
         model.vae.enable_tiling()
-    if settings["compile"]:
+    if settings.compile:
         model.unet.compile()
     return model
 
@@ -74,7 +66,7 @@ def kernels(settings):
     cannot work."""
     from torch._dynamo.exc import TorchDynamoException
 
-    wanted = ATTENTION[settings["attention"]]
+    wanted = ATTENTION[settings.attention]
     try:
         with sdpa_kernel(wanted, set_priority=True) if wanted else nullcontext():
             yield

@@ -19,19 +19,18 @@ QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 def config_of(config, number):
     """The Config of prompt `number` alone, with its seed. InputError where the YAML has several
     seeds or negative prompts: how many prompts will come is not known."""
-    s = config.settings
+    settings = config.settings
     for key in ("seed", "n_prompt"):
-        if isinstance(s[key], list) and len(s[key]) > 1:
+        values = getattr(settings, key)
+        if isinstance(values, list) and len(values) > 1:
             raise InputError(
-                f"{config.path}: {key} has {len(s[key])} entries, with --human one serves all "
+                f"{config.path}: {key} has {len(values)} entries, with --human one serves all "
                 f"prompts{' (--seed gives one)' if key == 'seed' else ''}"
             )
-    seed = seeds_of(s, number + 1, config.path, fresh=lambda: -1)[number]
-    negatives_of(s, 1, config.path)
-    return replace(
-        config,
-        settings={**s, "seed": [seed], "seed_per_prompt": False, "file_path": "", "prompt": []},
-    )
+    seed = seeds_of(settings, number + 1, config.path, fresh=lambda: -1)[number]
+    negatives_of(settings, 1, config.path)
+    one = replace(settings, seed=[seed], seed_per_prompt=False, file_path="", prompt=[])
+    return replace(config, settings=one)
 
 
 def converse(model, out, sample_one):

@@ -42,9 +42,9 @@ def read_source(settings, path, run_csv=None, run_json=None):
         return read_csv(cfg.find(run_csv))
     if run_json:
         return read_json(cfg.find(run_json))
-    if settings["file_path"]:
-        return numbered(read_prompts(cfg.find(settings["file_path"])))
-    prompts = settings["prompt"]
+    if settings.file_path:
+        return numbered(read_prompts(cfg.find(settings.file_path)))
+    prompts = settings.prompt
     prompts = [prompts] if isinstance(prompts, str) else prompts
     if (
         not isinstance(prompts, list)
@@ -178,7 +178,7 @@ def words_cut(model, text):
 
 def negatives_of(settings, count, path):
     """One negative prompt per prompt; a single one serves all."""
-    negatives = settings["n_prompt"]
+    negatives = settings.n_prompt
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
         raise InputError(f"{path}: n_prompt={negatives!r}, a text or a list of texts is needed")
@@ -188,14 +188,14 @@ def negatives_of(settings, count, path):
 def seeds_of(settings, count, path, fresh):
     """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws
     one with fresh()."""
-    seeds = settings["seed"]
+    seeds = settings.seed
     seeds = seeds if isinstance(seeds, list) else [seeds]
     for seed in seeds:
         if type(seed) is not int or not -1 <= seed < 2**63:
             raise InputError(
                 f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one"
             )
-    if settings["seed_per_prompt"]:
+    if settings.seed_per_prompt:
         if len(seeds) != 1 or seeds[0] < 0:
             raise InputError(f"{path}: seed_per_prompt needs one seed of at least 0, found {seeds}")
         return [seeds[0] + row for row in range(count)]

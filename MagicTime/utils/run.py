@@ -19,6 +19,12 @@ from lvd.x0.file import create_x0_file
 from MagicTime.utils import config as cfg
 from MagicTime.utils import hardware
 from MagicTime.utils.batch_recording import BatchRecording
+from MagicTime.utils.model_config import (
+    check_length,
+    check_resolutions,
+    check_sizes,
+    make_scheduler,
+)
 from MagicTime.utils.pipeline import decode, sample, to_bytes
 from MagicTime.utils.prompts import digest, negatives_of, seeds_of, words_cut
 from MagicTime.utils.safe_guidance import safe_guidance_of
@@ -50,7 +56,7 @@ class Run:
         self._seeds_with(fresh=lambda: 0)  # checked before the long part
         self.paths = weight_paths(config)
         self.latent_shape = self._latent_shape()
-        self.kinds = video_kinds(self.settings["format"])
+        self.kinds = video_kinds(self.settings.format)
         self.safe_guidance = safe_guidance_of(self.settings)
         self.guarding, self.verdicts, self._told = guarding, Verdicts(self.out), {}
         if guarding:
@@ -89,7 +95,7 @@ class Run:
         how many were made, by all processes together."""
         count = min(limit or len(self.prompts), len(self.prompts))
         try:
-            return self._fill(count, self.settings["batch_size"])
+            return self._fill(count, self.settings.batch_size)
         finally:
             self._leave()
 
@@ -136,18 +142,13 @@ class Run:
         them whole, then the guard's verdicts, which say that a row is done."""
         s, timesteps, here = self.settings, [], list(rows)  # here: those that are being sampled
         recording = BatchRecording(
-            writers,
-            wanted,
-            s["steps"],
-            self.latent_shape,
-            getattr(torch, s["x0_dtype"]),
-            self.device,
+            writers, wanted, s.steps, self.latent_shape, getattr(torch, s.x0_dtype), self.device
         )
-        guarded = self.guarding.batch(rows, wanted, s["steps"]) if self.guarding else None
+        guarded = self.guarding.batch(rows, wanted, s.steps) if self.guarding else None
 
         def on_step(step, timestep, x0, latents):
             timesteps.append(timestep)
-            bar.set_postfix_str(f"step {step + 1}/{s['steps']}", refresh=False)
+            bar.set_postfix_str(f"step {step + 1}/{s.steps}", refresh=False)
             bar.update(0)
             recording.step(step, {"save_predx_0": x0, "save_predx_t": latents}, here)
             keep = guarded.step(step, x0) if guarded else None
@@ -162,12 +163,12 @@ class Run:
                     [self.prompts[r].text for r in rows],
                     [self.negatives[r] for r in rows],
                     [self.seeds[r] for r in rows],
-                    s["L"],
-                    s["H"],
-                    s["W"],
-                    s["steps"],
-                    s["guidance_scale"],
-                    s["x0_mode"],
+                    s.L,
+                    s.H,
+                    s.W,
+                    s.steps,
+                    s.guidance_scale,
+                    s.x0_mode,
                     on_step,
                     self.safe_guidance,
                 )
@@ -177,7 +178,7 @@ class Run:
                     write_video(
                         self._video(row),
                         self._frames(row, latents[here.index(row)]),
-                        s["fps"],
+                        s.fps,
                         self.kinds,
                     )
         except torch.OutOfMemoryError as error:
@@ -227,7 +228,7 @@ class Run:
             if not torch.isfinite(found).all():
                 raise InputError(
                     f"row {row} ({self.prompts[row].name}): {what} that are not finite in dtype "
-                    f"{self.settings['dtype']}; bfloat16 or float32, or a smaller guidance_scale, "
+                    f"{self.settings.dtype}; bfloat16 or float32, or a smaller guidance_scale, "
                     "is needed"
                 )
         return to_bytes(pixels)
@@ -237,7 +238,7 @@ class Run:
         folder, if any."""
         from MagicTime.utils.filmstrips import draw_filmstrips
 
-        if not self.settings["save_predx_0"]:
+        if not self.settings.save_predx_0:
             raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")
         return draw_filmstrips(self.out, self.model.vae, count, self.device)
 
@@ -269,39 +270,36 @@ class Run:
         ]
 
     def describe_x0(self):
-        if not self.settings["save_predx_0"]:
+        if not self.settings.save_predx_0:
             return "not recorded"
-        return (
-            f"{self.settings['x0_mode']}, {self.settings['steps']} steps, "
-            f"{self.settings['x0_dtype']}"
-        )
+        return f"{self.settings.x0_mode}, {self.settings.steps} steps, {self.settings.x0_dtype}"
 
     def plan(self):
         """What a run will write, as {fact: text}, from what was checked so far."""
-        shape = [len(self.prompts), self.settings["steps"], *self.latent_shape]
+        shape = [len(self.prompts), self.settings.steps, *self.latent_shape]
         size, free = self._need_space()
         return {
             "prompts": len(self.prompts),
-            "videos": f"{self.settings['L']} frames of {self.settings['W']} x "
-            f"{self.settings['H']} pixels, {self.settings['steps']} steps",
+            "videos": f"{self.settings.L} frames of {self.settings.W} x "
+            f"{self.settings.H} pixels, {self.settings.steps} steps",
             "x0": self.describe_x0(),
             "recording": f"{' and '.join(RECORDINGS[key] for key in self._recorded()) or 'none'} {shape}, "
             f"{size / 2**30:.2f} GiB in all ({free / 2**30:.1f} GiB free)",
-            "batch_size": self.settings["batch_size"],
+            "batch_size": self.settings.batch_size,
             "processes": self.processes.count,
             "folder": self.out,
             **({"guard": self.guarding.describe()} if self.guarding else {}),
         }
 
     def _recorded(self):
-        return [key for key in RECORDINGS if self.settings[key]]
+        return [key for key in RECORDINGS if getattr(self.settings, key)]
 
     def _recordings(self, stack, processes=None):
         """{key: X0Writer}, closed by `stack`. The main process makes the files, the others join."""
         processes = processes or self.processes
         meta = {
             "config": {k: v for k, v in self.identity.items() if k not in NOT_IDENTITY},
-            "x0_mode": self.settings["x0_mode"],
+            "x0_mode": self.settings.x0_mode,
             "scaling_factor": self.model.vae.config.scaling_factor,
             "prompts_sha256": self.identity["prompts_sha256"],
             "versions": versions(),
@@ -313,9 +311,9 @@ class Run:
                     create_x0_file(
                         self.out / RECORDINGS[key],
                         len(self.prompts),
-                        self.settings["steps"],
+                        self.settings.steps,
                         self.latent_shape,
-                        getattr(torch, self.settings["x0_dtype"]),
+                        getattr(torch, self.settings.x0_dtype),
                         meta,
                         member=(processes.rank, processes.count),
                     )
@@ -344,10 +342,10 @@ class Run:
         written does not fit."""
         size = (
             len(self.prompts)
-            * self.settings["steps"]
+            * self.settings.steps
             * prod(self.latent_shape)
             * len(self._recorded())
-            * getattr(torch, self.settings["x0_dtype"]).itemsize
+            * getattr(torch, self.settings.x0_dtype).itemsize
         )
         paths = [self.out / RECORDINGS[key] for key in self._recorded()]
         there = sum(path.stat().st_blocks * 512 for path in paths if path.exists())
@@ -437,10 +435,10 @@ class Run:
         """(C, F, h, w) of one video; InputError unless the sizes fit the models."""
         s, base = self.settings, self.paths["pretrained_model_path"]
         unet, vae = part_config(base, "unet"), part_config(base, "vae")
-        cfg.check_resolutions(self.config, unet)
-        cfg.check_sizes(s, unet, vae, self.config.unet["max_length"], self.config.path)
+        check_resolutions(self.config, unet)
+        check_sizes(self.config, unet, vae)
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        return unet.get("in_channels", 4), s["L"], s["H"] // factor, s["W"] // factor
+        return unet.get("in_channels", 4), s.L, s.H // factor, s.W // factor
 
     def _claim(self):
         claim_output(self.out, self.identity, ignore=NOT_IDENTITY)
@@ -457,7 +455,7 @@ class Run:
         }
         rest = {
             key: value
-            for key, value in self.settings.items()
+            for key, value in vars(self.settings).items()
             if key not in (*cfg.WEIGHTS, "prompt")
         }
         # Said only where they matter: folders from before they existed can be resumed.
@@ -471,7 +469,7 @@ class Run:
             "prompts": len(self.prompts),
             "prompts_sha256": digest(self.prompts),
             "device": self.device.type,
-            "unet": self.config.unet,
+            "unet": self.config.unet.motion,
             "noise_scheduler_kwargs": self.config.scheduler,
             **({"guard": self.guarding.identity} if self.guarding else {}),
             "versions": versions(),
@@ -480,13 +478,13 @@ class Run:
 
 def load_model(config, paths, device, tell=True):
     """MagicTime of a Config on `device`, fitted to the hardware; `paths`: of weight_paths."""
-    scheduler = cfg.make_scheduler(config.scheduler, config.path, config.settings["steps"])
+    scheduler = make_scheduler(config.scheduler, config.path, config.settings.steps)
     model = load_magictime(
-        paths, scheduler, **config.unet, dtype=getattr(torch, config.settings["dtype"])
+        paths, scheduler, **config.unet.motion, dtype=getattr(torch, config.settings.dtype)
     )
     for key, what in model.report.items() if tell else ():
         print(f"{key}: {what} ({paths[key]})")
-    cfg.check_length(config.settings, model.unet.config.motion_max_seq_length, config.path)
+    check_length(config, model.unet.config.motion_max_seq_length)
     return hardware.fit(model, device, config.settings)
 
 
@@ -494,7 +492,7 @@ def weight_paths(config):
     """{YAML key: Path or ""}; InputError for a file that is not there."""
     paths = {}
     for key in cfg.WEIGHTS:
-        value = config.settings[key]
+        value = getattr(config.settings, key)
         path = cfg.find(value) if value else ""
         if value and not path.exists():
             raise InputError(
@@ -505,7 +503,7 @@ def weight_paths(config):
         raise InputError(
             f"{config.path}: pretrained_model_path is empty, the base folder is needed"
         )
-    if not config.unet_kwargs.get("use_motion_module", True):
+    if not config.unet.use_motion_module:
         paths["motion_module"] = ""
     return paths
 
@@ -527,7 +525,7 @@ def output_folder(config, save_path):
     """--save-path as given; else the YAML's save_path, or outputs/{its name}, under MagicTime/."""
     if save_path:
         return Path(save_path)
-    return cfg.MAGICTIME / (config.settings["save_path"] or Path("outputs") / config.path.stem)
+    return cfg.MAGICTIME / (config.settings.save_path or Path("outputs") / config.path.stem)
 
 
 def _short(path):
@@ -538,13 +536,13 @@ def _short(path):
 
 def _too_large(settings, device):
     """What to say when a batch does not fit in the device's memory."""
-    if settings["batch_size"] > 1:
+    if settings.batch_size > 1:
         return (
-            f"batch_size={settings['batch_size']}: does not fit on {device}; a smaller one "
+            f"batch_size={settings.batch_size}: does not fit on {device}; a smaller one "
             "gives the same videos"
         )
-    half = "" if settings["dtype"] != "float32" else "dtype float16, "
+    half = "" if settings.dtype != "float32" else "dtype float16, "
     return (
-        f"H={settings['H']}, W={settings['W']}, L={settings['L']}: one video does not fit on "
+        f"H={settings.H}, W={settings.W}, L={settings.L}: one video does not fit on "
         f"{device}; {half}a smaller size or a larger device is needed"
     )

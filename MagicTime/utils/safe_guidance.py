@@ -56,7 +56,7 @@ CHOICES = (NONE, *SETTINGS)
 def safe_guidance_of(settings, where=""):
     """SafeGuidance of a sampling YAML's keys safe_guidance and safety_concept, or None. InputError
     where they do not fit."""
-    name, concept = settings["safe_guidance"], settings["safety_concept"]
+    name, concept = settings.safe_guidance, settings.safety_concept
     if name == NONE:
         return None
     if not concept.strip():
@@ -64,9 +64,9 @@ def safe_guidance_of(settings, where=""):
             f"{where}: safe_guidance={name} needs safety_concept, the words of what videos shall "
             "not show"
         )
-    if settings["guidance_scale"] <= 1:
+    if settings.guidance_scale <= 1:
         raise InputError(
             f"{where}: safe_guidance={name} bends the guidance, guidance_scale above 1 is needed, "
-            f"found {settings['guidance_scale']}"
+            f"found {settings.guidance_scale}"
         )
     return SafeGuidance(**{**vars(SETTINGS[name]), "concept": concept})

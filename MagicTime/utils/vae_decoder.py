@@ -105,7 +105,7 @@ def model_paths(sample_config):
     elif sample_config is None:
         model = None
     else:
-        model = read_config(sample_config).settings
+        model = vars(read_config(sample_config).settings)
     if model is None:
         raise InputError("key 'sample_config' is missing; its VAE decodes the clips")
     keys = ("pretrained_model_path", "dreambooth_path")

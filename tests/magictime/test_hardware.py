@@ -12,10 +12,10 @@ import torch
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import hardware, pipeline
+from MagicTime.utils.config import SamplingSettings
 from tests.worlds import magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
-SETTINGS = {**hardware.DEFAULTS, "dtype": "float32"}
 
 
 def sample(config, out, *flags):
@@ -59,13 +59,13 @@ def test_attention_kernels_are_the_ones_asked_for(monkeypatch):
     """math alone is exclusive; the others are tried first."""
     from torch.backends import cuda
 
-    with hardware.kernels({"attention": "math"}):
+    with hardware.kernels(SamplingSettings(attention="math")):
         assert (
             cuda.math_sdp_enabled()
             and not cuda.flash_sdp_enabled()
             and not cuda.mem_efficient_sdp_enabled()
         )
-    with hardware.kernels({"attention": "flash"}):
+    with hardware.kernels(SamplingSettings(attention="flash")):
         assert cuda.flash_sdp_enabled() and cuda.math_sdp_enabled() and not cuda.cudnn_sdp_enabled()
     assert cuda.flash_sdp_enabled() and cuda.mem_efficient_sdp_enabled()
 
@@ -137,11 +137,11 @@ def test_sliced_and_tiled_decoding(model):
         lambda module, inputs, output: seen.append(tuple(inputs[0].shape))
     )
     try:
-        hardware.fit(model, torch.device("cpu"), {**SETTINGS, "vae_slicing": True})
+        hardware.fit(model, torch.device("cpu"), SamplingSettings(vae_slicing=True))
         torch.testing.assert_close(pipeline.decode(model.vae, latents), plain, rtol=1e-4, atol=1e-5)
         assert seen == [(1, 4, 12, 12)] * 3
         seen.clear()
-        hardware.fit(model, torch.device("cpu"), {**SETTINGS, "vae_tiling": True})
+        hardware.fit(model, torch.device("cpu"), SamplingSettings(vae_tiling=True))
         model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 8, 64
         assert pipeline.decode(model.vae, latents).shape == plain.shape
         assert max(shape[-1] for shape in seen) == 8

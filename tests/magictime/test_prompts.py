@@ -15,6 +15,7 @@ from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import prompts
+from MagicTime.utils.config import SamplingSettings
 from MagicTime.utils.prompts import Prompt
 from tests.worlds import magictime_world
 
@@ -144,7 +145,7 @@ def test_the_flag_wins_over_file_path_and_that_over_the_list(tmp_path):
     (tmp_path / "p.csv").write_text(CSV)
     (tmp_path / "p.json").write_text(json.dumps(ITEMS))
     (tmp_path / "p.txt").write_text("from the file\n")
-    settings = {"file_path": str(tmp_path / "p.txt"), "prompt": "from the list"}
+    settings = SamplingSettings(file_path=str(tmp_path / "p.txt"), prompt="from the list")
     assert prompts.read_source(settings, "c.yaml", run_csv=tmp_path / "p.csv")[1] == Prompt(
         "two dots", "Z 2"
     )
@@ -152,9 +153,8 @@ def test_the_flag_wins_over_file_path_and_that_over_the_list(tmp_path):
         "two dots", "video7-12"
     )
     assert prompts.read_source(settings, "c.yaml") == [Prompt("from the file", "0000")]
-    assert prompts.read_source(settings | {"file_path": ""}, "c.yaml") == [
-        Prompt("from the list", "0000")
-    ]
+    settings.file_path = ""
+    assert prompts.read_source(settings, "c.yaml") == [Prompt("from the list", "0000")]
 
 
 def test_the_digest_tells_texts_order_and_names_apart():
