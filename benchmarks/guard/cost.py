@@ -151,7 +151,7 @@ class Tiny:
 
     def _latent_shape(self):
         s, factor = self.configs["unsafe"].settings, self.model.latent_factor
-        return self.model.unet.config.in_channels, s["L"], s["H"] // factor, s["W"] // factor
+        return self.model.unet.config.in_channels, s.L, s.H // factor, s.W // factor
 
     def step_rows(self, batch):
         """Milliseconds of a denoising step of a batch, and of what each guard does there: medians
@@ -186,11 +186,11 @@ class Tiny:
                 texts,
                 [""] * batch,
                 list(range(batch)),
-                s["L"],
-                s["H"],
-                s["W"],
-                s["steps"],
-                s["guidance_scale"],
+                s.L,
+                s.H,
+                s.W,
+                s.steps,
+                s.guidance_scale,
                 on_step=on_step,
             )
         whole = statistics.median(times["sampling"]), statistics.median(cpu["sampling"])

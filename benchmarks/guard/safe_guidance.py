@@ -75,7 +75,7 @@ class Strengths:
         self.guarding = Guarding(
             args.model_dir, args.lambda_, args.eta, self.device, dry_run=True, allow_unknown=True
         )
-        last = config.settings["steps"] - 1
+        last = config.settings.steps - 1
         if last not in self.guarding.guard.bank.steps:
             raise InputError(f"--model_dir {args.model_dir}: no detectors of the last step, {last}")
         self.model, self.plain = (

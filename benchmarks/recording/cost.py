@@ -135,7 +135,7 @@ def whole_runs(args, folder):
             ),
             (f"{kind}ratio of the fastest", {"min": min(taken[True]) / min(taken[False])}),
         ]
-    batches = -(-args.videos // first.settings["batch_size"])
+    batches = -(-args.videos // first.settings.batch_size)
     return rows, statistics.median(seconds[False]) / batches, first
 
 
@@ -233,7 +233,7 @@ def memory_part(args):
                     f"{args.memory_part}, {count} videos",
                     {
                         "recorded_mib": size * count * recorded,
-                        "held_mib": size * run.settings["batch_size"] * recorded,
+                        "held_mib": size * run.settings.batch_size * recorded,
                         "peak_rss_mib": status("VmHWM"),
                         "peak_anonymous_mib": anonymous.mib,
                         "anonymous_mib": status("RssAnon"),
@@ -337,25 +337,25 @@ def measure_tiny(args, report):
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         rows, batch_seconds, run = whole_runs(args, Path(folder))
         s = run.settings
-        batch = min(s["batch_size"], args.videos)
+        batch = min(s.batch_size, args.videos)
         report.add(
             "whole runs",
             f"seconds of {args.videos} videos of {Path(args.config).name}, batches of "
-            f"{s['batch_size']}, {s['steps']} steps, decoded and written as {s['format']}",
+            f"{s.batch_size}, {s.steps} steps, decoded and written as {s.format}",
             rows,
         )
         copies, writes = recording_alone(
             Path(folder),
             batch,
-            s["steps"],
+            s.steps,
             run.latent_shape,
-            getattr(torch, s["x0_dtype"]),
+            getattr(torch, s.x0_dtype),
             run.device,
             args.repeats * 4,
         )
         report.add(
             "recording alone",
-            f"of a batch of {batch} in {s['x0_dtype']}; percent of a batch's "
+            f"of a batch of {batch} in {s.x0_dtype}; percent of a batch's "
             f"{batch_seconds:.2f} s without recording",
             shares(copies, writes, batch_seconds),
         )
