@@ -134,8 +134,10 @@ def work(args):
     from lvd.utils.config import flags_of, parse_overrides
     from lvd.utils.processes import processes
     from MagicTime.utils.config import SamplingSettings, read_config
+    from MagicTime.utils.output_folder import output_folder
     from MagicTime.utils.prompts import read_source
-    from MagicTime.utils.run import Run, output_folder
+    from MagicTime.utils.run import Run
+    from MagicTime.utils.run_summary import planned_facts, sampled_facts, written_paths
 
     for flag in ("limit", "filmstrips"):
         if getattr(args, flag) is not None and getattr(args, flag) < (flag == "limit"):
@@ -153,22 +155,13 @@ def work(args):
     if args.human:
         return talk(config, out, args, team)
     if args.dry_run:
-        return summary("would sample", run.plan(), []) if team.is_main else None
+        return summary("would sample", planned_facts(run.plan, team), []) if team.is_main else None
     run.load()
     made = run.sample(args.limit)
     if not team.is_main:
         return None
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []
-    return summary(
-        "sampled",
-        {
-            "videos": f"{made} new, {run.count_done()} of {len(run.prompts)} prompts done",
-            **run.guard_facts(),
-            "device": run.device,
-            "x0": run.describe_x0(),
-        },
-        [*run.outputs(), *strips],
-    )
+    return summary("sampled", sampled_facts(run, made), [*written_paths(run.plan), *strips])
 
 
 def guarding_of(args, device):
@@ -210,16 +203,16 @@ def talk(config, out, args, team):
     from MagicTime.utils.human import config_of, converse
     from MagicTime.utils.prompts import Prompt
     from MagicTime.utils.run import Run, load_model
+    from MagicTime.utils.run_summary import guard_facts, written_paths
+    from MagicTime.utils.sampling_plan import make_plan
 
     if team.count > 1 or args.dry_run or args.limit:
         raise InputError("--human: one process, without --dry-run and --limit, is needed")
     device = team.device(args.gpu_num)
     guarding = guarding_of(args, device)
-    # Made for its checks, which come before the weights; its folder is never made.
-    paths = Run(
-        config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding=guarding
-    ).paths
-    model = load_model(config, paths, device)
+    # Checked before the weights are loaded, with a prompt that is never sampled.
+    first = make_plan(config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding)
+    model = load_model(config, first.weights, device)
 
     def sample_one(text, folder, number):
         run = Run(
@@ -232,9 +225,9 @@ def talk(config, out, args, team):
         )
         run.load()
         run.sample()
-        for fact, text in run.guard_facts().items():
+        for fact, text in guard_facts(run).items():
             print(f"  {fact}: {text}", flush=True)
-        return [*run.outputs(), *(run.filmstrips(1) if args.filmstrips else [])]
+        return [*written_paths(run.plan), *(run.filmstrips(1) if args.filmstrips else [])]
 
     converse(model, out, sample_one)
 

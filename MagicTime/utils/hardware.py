@@ -31,7 +31,7 @@ ATTENTION = {
 HARMLESS = ("attention", "cpu_offload", "vae_slicing", "compile")
 
 
-def fit(model, device, settings):
+def place_on_device(model, device, settings):
     """Put the MagicTime `model` on `device` as `settings` say (its dtype and the hardware keys).
     Returns `model`."""
     dtype = getattr(torch, settings.dtype)

@@ -11,7 +11,8 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.cli import summary
 from lvd.utils.files import atomic
-from MagicTime.utils.prompts import clean, negatives_of, seeds_of, words_cut
+from MagicTime.utils.prompts import clean, negatives_of, words_cut
+from MagicTime.utils.seeds import seeds_of
 
 QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 
@@ -27,7 +28,7 @@ def config_of(config, number):
                 f"{config.path}: {key} has {len(values)} entries, with --human one serves all "
                 f"prompts{' (--seed gives one)' if key == 'seed' else ''}"
             )
-    seed = seeds_of(settings, number + 1, config.path, fresh=lambda: -1)[number]
+    seed = seeds_of(settings, number + 1, config.path)[number]
     negatives_of(settings, 1, config.path)
     one = replace(settings, seed=[seed], seed_per_prompt=False, file_path="", prompt=[])
     return replace(config, settings=one)

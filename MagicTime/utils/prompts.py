@@ -1,4 +1,4 @@
-"""Which prompts, which negative prompts, which seeds, and what the videos are called.
+"""Which prompts, which negative prompts, and what the videos are called.
 
 Sources, the first that is given: a CSV (columns name = the prompt, videoid = the video's name), a
 JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
@@ -182,27 +182,10 @@ def negatives_of(settings, count, path):
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
         raise InputError(f"{path}: n_prompt={negatives!r}, a text or a list of texts is needed")
-    return _one_or_each(negatives or [""], count, "n_prompt", path)
+    return one_or_each(negatives or [""], count, "n_prompt", path)
 
 
-def seeds_of(settings, count, path, fresh):
-    """One seed per prompt: a single one serves all (plus the row with seed_per_prompt), -1 draws
-    one with fresh()."""
-    seeds = settings.seed
-    seeds = seeds if isinstance(seeds, list) else [seeds]
-    for seed in seeds:
-        if type(seed) is not int or not -1 <= seed < 2**63:
-            raise InputError(
-                f"{path}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one"
-            )
-    if settings.seed_per_prompt:
-        if len(seeds) != 1 or seeds[0] < 0:
-            raise InputError(f"{path}: seed_per_prompt needs one seed of at least 0, found {seeds}")
-        return [seeds[0] + row for row in range(count)]
-    return [fresh() if seed == -1 else seed for seed in _one_or_each(seeds, count, "seed", path)]
-
-
-def _one_or_each(values, count, key, path):
+def one_or_each(values, count, key, path):
     if len(values) not in (1, count):
         raise InputError(
             f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed"

@@ -27,6 +27,7 @@ from MagicTime.utils.config import read_config
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.prompts import read_source
 from MagicTime.utils.run import Run
+from MagicTime.utils.run_summary import guard_facts
 from MagicTime.utils.verdicts import Verdicts
 from tests.worlds import magictime_world
 from tests.worlds.guard_world import (
@@ -209,7 +210,7 @@ def test_a_stopped_video_is_never_decoded(home, tmp_path, monkeypatch):
         decoded.append(1)
         return pipeline.decode(vae, latents, **where)
 
-    monkeypatch.setattr("MagicTime.utils.run.decode", counted)
+    monkeypatch.setattr("MagicTime.utils.batch.decode", counted)
     assert sample(home.config, tmp_path / "out", *guard_flags(home)) == 0
     assert len(decoded) == sum(not unsafe for unsafe in home.unsafe.values())
 
@@ -359,7 +360,7 @@ def test_a_video_that_is_not_finite_is_stopped_as_unchecked(home, tmp_path, caps
         and lines[row]["steps_saved"] == 1
     )
     assert not (tmp_path / "out" / "videos" / f"{row:04d}.mp4").exists()
-    assert "1 unchecked stopped" in run.guard_facts()["guard"]
+    assert "1 unchecked stopped" in guard_facts(run)["guard"]
     assert (tmp_path / "out" / "previews" / f"{row:04d}.png").exists()
 
 

@@ -137,11 +137,11 @@ def test_sliced_and_tiled_decoding(model):
         lambda module, inputs, output: seen.append(tuple(inputs[0].shape))
     )
     try:
-        hardware.fit(model, torch.device("cpu"), SamplingSettings(vae_slicing=True))
+        hardware.place_on_device(model, torch.device("cpu"), SamplingSettings(vae_slicing=True))
         torch.testing.assert_close(pipeline.decode(model.vae, latents), plain, rtol=1e-4, atol=1e-5)
         assert seen == [(1, 4, 12, 12)] * 3
         seen.clear()
-        hardware.fit(model, torch.device("cpu"), SamplingSettings(vae_tiling=True))
+        hardware.place_on_device(model, torch.device("cpu"), SamplingSettings(vae_tiling=True))
         model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 8, 64
         assert pipeline.decode(model.vae, latents).shape == plain.shape
         assert max(shape[-1] for shape in seen) == 8

@@ -14,8 +14,9 @@ from lvd.utils.files import load_torch
 from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
-from MagicTime.utils.run import load_model, weight_paths
+from MagicTime.utils.run import load_model
 from MagicTime.utils.safe_guidance import SETTINGS
+from MagicTime.utils.sampling_plan import weight_paths
 from tests.worlds import magictime_world
 
 PUBLISHED = {

@@ -1,0 +1,101 @@
+"""The folder that a run fills: where it lies, who writes into it, and whose results it holds."""
+
+import os
+import shutil
+from pathlib import Path
+
+from lvd.errors import InputError
+from lvd.utils.config import claim_output
+from lvd.utils.files import sweep_partials
+from lvd.utils.locks import try_lock
+from MagicTime.utils.config import MAGICTIME
+from MagicTime.utils.hardware import HARMLESS
+
+# What two runs into one folder may differ in: none of it changes a video (a batch or a kernel only
+# to float tolerance).
+NOT_IDENTITY = ("batch_size", "save_path", "file_path", "format", "versions", *HARMLESS)
+GIB = 2**30
+
+
+def output_folder(config, save_path):
+    """Return where a run writes.
+
+    Args:
+        config: MagicTime.utils.config.Config; its save_path lies under MagicTime/.
+        save_path: --save-path, which lies under the current folder and wins; or None.
+
+    Returns:
+        Path. Without either: MagicTime/outputs/{the YAML's name}.
+    """
+    if save_path:
+        return Path(save_path)
+    return MAGICTIME / (config.settings.save_path or Path("outputs") / config.path.stem)
+
+
+class OutputFolder:
+    """An output folder. One run at a time writes into it, and all its runs have one config."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.videos = self.path / "videos"
+        self.config = self.path / "config.yaml"
+        self._lock = None
+
+    def video(self, prompt):
+        """Return the path of a prompt's video, without its suffix."""
+        return self.videos / prompt.name
+
+    def need_writable(self):
+        """Refuse a folder that cannot be made or written."""
+        there = self._nearest()
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise InputError(
+                f"{self.path}: cannot be made, {there} is not a folder that may be written "
+                "(--save-path)"
+            )
+
+    def free_bytes(self):
+        """Return how many bytes are free on the folder's disk."""
+        return shutil.disk_usage(self._nearest()).free
+
+    def need_space(self, planned, files):
+        """Refuse recordings that do not fit on the disk.
+
+        Args:
+            planned: bytes of the complete recordings.
+            files: their paths; what they take already is not needed again.
+        """
+        written = sum(path.stat().st_blocks * 512 for path in files if path.exists())
+        needed, free = planned - written, self.free_bytes()
+        if needed > free:
+            raise InputError(
+                f"{self.path}: the recordings need {needed / GIB:.1f} GiB more disk, "
+                f"{free / GIB:.1f} GiB are free; fewer prompts, x0_dtype float16 or another disk"
+            )
+
+    def lock(self):
+        """Make the folder and keep other runs out of it until `unlock`, or this process's end."""
+        self.videos.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.videos, os.O_RDONLY)
+        if try_lock(self._lock) is False:
+            self.unlock()
+            raise InputError(
+                f"{self.path}: another running process is writing into this folder; wait for it "
+                "or stop it"
+            )
+        sweep_partials(self.videos)
+
+    def unlock(self):
+        """Let other runs into the folder. Does nothing where this one has no lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def claim(self, identity):
+        """Save the config as config.yaml, or refuse another one than the folder was made with."""
+        claim_output(self.path, identity, ignore=NOT_IDENTITY)
+
+    def _nearest(self):
+        """Return the folder, or the nearest one above it that exists."""
+        above = (self.path.absolute(), *self.path.absolute().parents)
+        return next(path for path in above if path.exists())

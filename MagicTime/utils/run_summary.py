@@ -1,0 +1,62 @@
+"""What is said of a run: before it, as its plan, and after it, as its summary."""
+
+from MagicTime.utils.output_folder import GIB
+from MagicTime.utils.verdicts import PREVIEWS, VERDICTS, tell
+
+
+def planned_facts(plan, processes):
+    """Return {fact: text} of what a run will write."""
+    settings = plan.settings
+    plan.need_space()
+    names = " and ".join(path.name for path in plan.recordings.values()) or "none"
+    shape = [len(plan.prompts), settings.steps, *plan.latent_shape]
+    size = f"{plan.recorded_bytes / GIB:.2f} GiB in all"
+    free = f"{plan.folder.free_bytes() / GIB:.1f} GiB free"
+    pixels = f"{settings.W} x {settings.H} pixels"
+    facts = {
+        "prompts": len(plan.prompts),
+        "videos": f"{settings.L} frames of {pixels}, {settings.steps} steps",
+        "x0": recorded_fact(settings),
+        "recording": f"{names} {shape}, {size} ({free})",
+        "batch_size": settings.batch_size,
+        "processes": processes.count,
+        "folder": plan.folder.path,
+    }
+    if plan.guarding:
+        facts["guard"] = plan.guarding.describe()
+    return facts
+
+
+def sampled_facts(run, made):
+    """Return {fact: text} of a run that ended, which made `made` videos."""
+    return {
+        "videos": f"{made} new, {run.count_done()} of {len(run.plan.prompts)} prompts done",
+        **guard_facts(run),
+        "device": run.plan.device,
+        "x0": recorded_fact(run.plan.settings),
+    }
+
+
+def guard_facts(run):
+    """Return {fact: text} of what the guard did to all videos that are done; {} without one."""
+    return tell(list(run.verdicts.read().values())) if run.plan.guarding else {}
+
+
+def recorded_fact(settings):
+    """Return what is recorded, in words."""
+    if not settings.save_predx_0:
+        return "not recorded"
+    return f"{settings.x0_mode}, {settings.steps} steps, {settings.x0_dtype}"
+
+
+def written_paths(plan):
+    """Return the paths that a run has written."""
+    folder = plan.folder
+    paths = []
+    if folder.videos.is_dir() and any(folder.videos.iterdir()):  # the guard may let none pass
+        paths.append(folder.videos)
+    paths += plan.recordings.values()
+    if plan.guarding:
+        told = (folder.path / VERDICTS, folder.path / PREVIEWS)
+        paths += [path for path in told if path.exists()]
+    return [*paths, folder.config]

@@ -1,0 +1,184 @@
+"""What a sampling run will do, checked before the weights are loaded."""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+
+from lvd.errors import InputError
+from lvd.utils.config import ROOT, versions
+from lvd.utils.files import fingerprint
+from MagicTime.utils.batch_recording import RECORDINGS
+from MagicTime.utils.config import DOWNLOAD, LOOKED, WEIGHTS, Config, find
+from MagicTime.utils.model_config import check_resolutions, check_sizes
+from MagicTime.utils.output_folder import OutputFolder
+from MagicTime.utils.prompts import digest, negatives_of
+from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
+from MagicTime.utils.seeds import seeds_of
+from MagicTime.utils.weights.base import part_config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked sampling run.
+
+    Attributes:
+        config: MagicTime.utils.config.Config.
+        prompts: [Prompt], one a row of the recording.
+        negatives: [negative prompt], one a row.
+        seeds: [seed], one a row; -1 where it is to be drawn.
+        weights: {YAML key: path of a weight file or folder, "" for none}.
+        latent_shape: (C, F, h, w) of one video.
+        safe_guidance: SafeGuidance, or None.
+        guarding: MagicTime.utils.guarded.Guarding, or None.
+        device: torch.device that samples.
+        folder: OutputFolder.
+        identity: {key: value} saved as config.yaml: what makes the videos.
+    """
+
+    config: Config
+    prompts: list
+    negatives: list
+    seeds: list
+    weights: dict
+    latent_shape: tuple
+    safe_guidance: SafeGuidance | None
+    guarding: object
+    device: torch.device
+    folder: OutputFolder
+    identity: dict
+
+    @property
+    def settings(self):
+        """Return the SamplingSettings."""
+        return self.config.settings
+
+    @property
+    def recordings(self):
+        """Return {setting: path} of the files that are recorded."""
+        wanted = [key for key in RECORDINGS if getattr(self.settings, key)]
+        return {key: self.folder.path / RECORDINGS[key] for key in wanted}
+
+    @property
+    def recorded_bytes(self):
+        """Return the size of the complete recordings, in bytes."""
+        values = len(self.prompts) * self.settings.steps * prod(self.latent_shape)
+        itemsize = getattr(torch, self.settings.x0_dtype).itemsize
+        return values * itemsize * len(self.recordings)
+
+    def need_space(self):
+        """Refuse recordings that do not fit on the disk."""
+        self.folder.need_space(self.recorded_bytes, self.recordings.values())
+
+
+def make_plan(config, prompts, out, device, guarding=None):
+    """Check a run as far as this is possible without its weights.
+
+    Args:
+        config: MagicTime.utils.config.Config.
+        prompts: [Prompt].
+        out: path of the output folder, which is not made yet.
+        device: torch.device.
+        guarding: MagicTime.utils.guarded.Guarding, or None.
+
+    Returns:
+        Plan.
+
+    Raises:
+        InputError: what the YAML, the files that it names or the folder lack.
+    """
+    settings, count = config.settings, len(prompts)
+    negatives = negatives_of(settings, count, config.where("n_prompt"))
+    seeds = seeds_of(settings, count, config.where("seed"))
+    weights = weight_paths(config)
+    latent_shape = _latent_shape(config, weights["pretrained_model_path"])
+    if guarding:
+        guarding.check(config, latent_shape)
+    plan = Plan(
+        config=config,
+        prompts=prompts,
+        negatives=negatives,
+        seeds=seeds,
+        weights=weights,
+        latent_shape=latent_shape,
+        safe_guidance=safe_guidance_of(settings),
+        guarding=guarding,
+        device=device,
+        folder=OutputFolder(out),
+        identity=_identity(config, prompts, weights, device, guarding),
+    )
+    plan.folder.need_writable()
+    if plan.folder.config.exists():
+        plan.folder.claim(plan.identity)  # refuses the folder of another config
+    return plan
+
+
+def weight_paths(config):
+    """Find the weight files that a config names.
+
+    Returns:
+        {YAML key: Path, or "" for none}.
+
+    Raises:
+        InputError: a file that is not there, or no base folder.
+    """
+    paths = {}
+    for key in WEIGHTS:
+        value = getattr(config.settings, key)
+        paths[key] = find(value) if value else ""
+        if value and not paths[key].exists():
+            raise InputError(f"{config.path}: {key}={value}: not there {LOOKED}; {DOWNLOAD}")
+    if not paths["pretrained_model_path"]:
+        raise InputError(
+            f"{config.path}: pretrained_model_path is empty, the base folder is needed"
+        )
+    if not config.unet.use_motion_module:
+        paths["motion_module"] = ""
+    return paths
+
+
+def _latent_shape(config, base):
+    """Return (C, F, h, w) of one video, whose size is checked against the base folder's models."""
+    settings = config.settings
+    unet = part_config(base, "unet")
+    vae = part_config(base, "vae")
+    check_resolutions(config, unet)
+    check_sizes(config, unet, vae)
+    pixels_per_latent = 2 ** (len(vae["block_out_channels"]) - 1)
+    height = settings.H // pixels_per_latent
+    width = settings.W // pixels_per_latent
+    return unet.get("in_channels", 4), settings.L, height, width
+
+
+def _identity(config, prompts, weights, device, guarding):
+    """Return what makes the videos; weights and prompts are told by their hashes.
+
+    The kind of device belongs to it: the same seed gives other noise on a GPU than on a CPU.
+    """
+    identity = {}
+    for key, path in weights.items():
+        identity[key] = f"{_short(path)} ({fingerprint(path)[:16]})" if path else ""
+    for key, value in vars(config.settings).items():
+        if key not in (*WEIGHTS, "prompt"):
+            identity[key] = value
+    # Said only where they matter: folders from before they existed can be resumed.
+    if not config.settings.vae_tiling:
+        del identity["vae_tiling"]
+    if config.settings.safe_guidance == NONE:
+        del identity["safe_guidance"], identity["safety_concept"]
+    identity["prompts"] = len(prompts)
+    identity["prompts_sha256"] = digest(prompts)
+    identity["device"] = device.type
+    identity["unet"] = config.unet.motion
+    identity["noise_scheduler_kwargs"] = config.scheduler
+    if guarding:
+        identity["guard"] = guarding.identity
+    identity["versions"] = versions()
+    return identity
+
+
+def _short(path):
+    """Return a path that stays the same when the repository moves."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
