@@ -98,7 +98,8 @@ class Tiny:
     def __init__(self, args):
         from MagicTime.utils.config import read_config
         from MagicTime.utils.prompts import read_source
-        from MagicTime.utils.run import load_model, weight_paths
+        from MagicTime.utils.run import load_model
+        from MagicTime.utils.sampling_plan import weight_paths
 
         self.args, self.device = args, pick_device(args.gpu_num)
         self.configs = {

@@ -68,7 +68,8 @@ class Strengths:
 
     def __init__(self, args):
         from MagicTime.utils.guarded import Guarding
-        from MagicTime.utils.run import load_model, weight_paths
+        from MagicTime.utils.run import load_model
+        from MagicTime.utils.sampling_plan import weight_paths
 
         self.args, self.device = args, pick_device(args.gpu_num)
         config = self._config("none")

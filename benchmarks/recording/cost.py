@@ -135,7 +135,7 @@ def whole_runs(args, folder):
             ),
             (f"{kind}ratio of the fastest", {"min": min(taken[True]) / min(taken[False])}),
         ]
-    batches = -(-args.videos // first.settings.batch_size)
+    batches = -(-args.videos // first.plan.settings.batch_size)
     return rows, statistics.median(seconds[False]) / batches, first
 
 
@@ -222,7 +222,7 @@ def memory_part(args):
         )
         size = (
             args.memory_steps
-            * torch.Size(run.latent_shape).numel()
+            * torch.Size(run.plan.latent_shape).numel()
             * torch.float32.itemsize
             / 2**20
         )
@@ -233,7 +233,7 @@ def memory_part(args):
                     f"{args.memory_part}, {count} videos",
                     {
                         "recorded_mib": size * count * recorded,
-                        "held_mib": size * run.settings.batch_size * recorded,
+                        "held_mib": size * run.plan.settings.batch_size * recorded,
                         "peak_rss_mib": status("VmHWM"),
                         "peak_anonymous_mib": anonymous.mib,
                         "anonymous_mib": status("RssAnon"),
@@ -336,7 +336,7 @@ def measure_full(args, report):
 def measure_tiny(args, report):
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         rows, batch_seconds, run = whole_runs(args, Path(folder))
-        s = run.settings
+        s = run.plan.settings
         batch = min(s.batch_size, args.videos)
         report.add(
             "whole runs",
@@ -348,9 +348,9 @@ def measure_tiny(args, report):
             Path(folder),
             batch,
             s.steps,
-            run.latent_shape,
+            run.plan.latent_shape,
             getattr(torch, s.x0_dtype),
-            run.device,
+            run.plan.device,
             args.repeats * 4,
         )
         report.add(
