@@ -1,14 +1,14 @@
 """verdicts.jsonl: what the guard said of each video, and what that saved."""
 
 import json
-import os
+from collections import Counter
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
 from lvd.errors import InputError, plural
 from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
-from lvd.utils.files import read_text
+from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
 
 NAMED = 8  # stopped videos that the summary of a run names
@@ -17,67 +17,73 @@ PATIENCE = 600  # seconds to wait for another process's line
 
 
 class Verdicts:
-    """verdicts.jsonl: one line of JSON a video, appended whole, by one process or several.
-
-    A line that a killed process left half-written does not count, and the next line takes its
-    place.
-    """
+    """verdicts.jsonl of a folder: one line of JSON a video, written by one process or several."""
 
     def __init__(self, folder):
         self.path = Path(folder) / VERDICTS
 
     def read(self):
-        """{row: line} of all there are; of two about one row the later. InputError for a damaged
-        line."""
+        """Read all lines.
+
+        Returns:
+            {row: dict of its line}; of two lines about one row the later.
+
+        Raises:
+            InputError: a damaged line.
+        """
         if not self.path.exists():
             return {}
-        found, text = {}, read_text(self.path)
-        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                row, verdict = entry["row"], entry["verdict"]
-                known = (
-                    type(row) is int
-                    and verdict in (UNSAFE, SAFE, UNCHECKED)
-                    and type(entry["stopped"]) is bool
-                )
-            except (ValueError, TypeError, KeyError):
-                known = False
-            if not known:
+        lines, _ = read_lines(self.path)
+        verdicts = {}
+        for number, line in enumerate(lines, 1):
+            entry = _parsed(line)
+            if entry is None:
                 raise InputError(
                     f"{self.path}: line {number} is damaged; delete it, and its video will be "
                     "sampled again"
                 )
-            found[row] = entry
-        return found
+            verdicts[entry["row"]] = entry
+        return verdicts
 
     def count(self):
-        """How many lines there are."""
-        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
+        """Return how many lines there are."""
+        return len(read_lines(self.path)[0]) if self.path.exists() else 0
 
     def append(self, lines):
-        """Dicts, on the disk when this returns."""
-        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        with open(self.path, "a+b", buffering=0) as file:
+        """Append lines (dicts), which are on the disk when this returns."""
+        with open_lines(self.path) as file:
             if try_lock(file, patience=PATIENCE) is False:
                 raise InputError(
                     f"{self.path}: locked by another process for {PATIENCE} s; stop it, and run "
                     "the same command again"
                 )
-            file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
-            try:
-                while data:
-                    data = data[file.write(data) :]
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(whole)
-                raise
+            cut_half_line(file)
+            append_lines(file, lines)
+
+
+def _parsed(line):
+    """Return the dict of a line of verdicts.jsonl; None for a damaged one."""
+    try:
+        entry = json.loads(line)
+        row, verdict, stopped = entry["row"], entry["verdict"], entry["stopped"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    known = verdict in (UNSAFE, SAFE, UNCHECKED)
+    return entry if type(row) is int and known and type(stopped) is bool else None
 
 
 def verdict_line(row, prompt, result, dry_run):
-    """What verdicts.jsonl says of a video, plain JSON. prompt: prompts.Prompt; result: GuardResult."""
+    """Return what verdicts.jsonl says of a video.
+
+    Args:
+        row: of the prompt.
+        prompt: MagicTime.utils.prompts.Prompt.
+        result: lvd.guard.session's GuardResult.
+        dry_run: whether the guard stops nothing.
+
+    Returns:
+        A plain JSON dict.
+    """
     scores = {
         category: [score if isfinite(score) else None for score in steps]
         for category, steps in result.scores.items()
@@ -94,41 +100,42 @@ def verdict_line(row, prompt, result, dry_run):
 
 
 def tell(lines):
-    """{fact: text} for the summary of a run, of the lines of its verdicts."""
-    count = {
-        verdict: sum(line["verdict"] == verdict for line in lines)
-        for verdict in (UNSAFE, UNCHECKED, SAFE)
-    }
-    gone = [line for line in lines if line["verdict"] in STOPPED]
+    """Sum up verdicts for the summary of a run.
+
+    Args:
+        lines: [dict of verdicts.jsonl].
+
+    Returns:
+        {fact: text}.
+    """
+    count = Counter(line["verdict"] for line in lines)
+    stopped = [line for line in lines if line["verdict"] in STOPPED]
     would = "would have been " if any(line["dry_run"] for line in lines) else ""
-    steps, total = (
-        sum(line[key] for line in part)
-        for key, part in (("steps_saved", gone), ("steps_total", lines))
-    )
-    seconds = sum(line["seconds_saved"] for line in gone)
-    more = [f"and {len(gone) - NAMED} more"] if len(gone) > NAMED else []
-    names = {f"{would}stopped": "; ".join([*map(_stopped, gone[:NAMED]), *more])} if gone else {}
-    return {
-        "guard": (
-            f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, "
-            f"{count[SAFE]} passed"
-        ),
-        **names,
-        "saved": f"{steps} of {total} steps {would}saved, about {seconds:.1f} s; and "
-        f"{plural(len(gone), 'video')} not decoded",
+    facts = {
+        "guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, "
+        f"{count[SAFE]} passed"
     }
+    if stopped:
+        names = [_stopped(line) for line in stopped[:NAMED]]
+        if len(stopped) > NAMED:
+            names.append(f"and {len(stopped) - NAMED} more")
+        facts[f"{would}stopped"] = "; ".join(names)
+    saved = sum(line["steps_saved"] for line in stopped)
+    total = sum(line["steps_total"] for line in lines)
+    seconds = sum(line["seconds_saved"] for line in stopped)
+    facts["saved"] = (
+        f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and "
+        f"{plural(len(stopped), 'video')} not decoded"
+    )
+    return facts
 
 
 def _stopped(line):
-    """What one video was stopped for, and how soon: of its line."""
-    why = (
-        UNCHECKED
-        if line["verdict"] == UNCHECKED
-        else " and ".join(line.get("categories") or [UNSAFE])
-    )
-    when = (
-        "at the end"
-        if line["step"] is None
-        else f"after {line['step'] + 1} of {plural(line['steps_total'], 'step')}"
-    )
+    """Say what one video was stopped for, and how soon."""
+    why = UNCHECKED
+    if line["verdict"] != UNCHECKED:
+        why = " and ".join(line.get("categories") or [UNSAFE])
+    when = "at the end"
+    if line["step"] is not None:
+        when = f"after {line['step'] + 1} of {plural(line['steps_total'], 'step')}"
     return f"{line['video']} {why}, {when}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.config import first_difference, shorten
 from lvd.utils.files import atomic, load_json
+from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 
 FORMAT = 1
 KINDS = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
@@ -95,29 +96,15 @@ class Journal:
 
     def append(self, rows, infos):
         """One line per row, on the disk when this returns; a failure leaves the journal as it was."""
-        lines = "".join(
-            json.dumps({"row": row, "info": info}) + "\n"
-            for row, info in zip(rows, infos, strict=True)
-        )
-        self._file = self._file or self._open()
-        before = self._file.seek(0, os.SEEK_END)
-        try:
-            _write_all(self._file, lines.encode())
-            os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(before)
-            raise
+        entries = [{"row": row, "info": info} for row, info in zip(rows, infos, strict=True)]
+        if self._file is None:
+            self._file = open_lines(self.path)
+            cut_half_line(self._file)  # of a killed process of the same rank
+        append_lines(self._file, entries)
 
     def close(self):
         if self._file:
             self._file.close()
-
-    def _open(self):
-        """Without the half line that a killed process of the same rank may have left."""
-        file = open(self.path, "a+b", buffering=0)
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        return file
 
 
 class JournalReader:
@@ -132,18 +119,15 @@ class JournalReader:
         there yet, or never: its process was killed. InputError for a damaged one."""
         found = {}
         for journal in journals(self.path):
-            offset, lines = self._read.get(journal, (0, 0))
+            offset, count = self._read.get(journal, (0, 0))
             try:
-                with open(journal, "rb") as f:
-                    f.seek(offset)
-                    text = f.read()
+                lines, offset = read_lines(journal, offset)
             except FileNotFoundError:  # folded into the sidecar meanwhile
                 continue
-            whole = text[: text.rfind(b"\n") + 1]
-            for number, line in enumerate(whole.splitlines(), lines + 1):
+            for number, line in enumerate(lines, count + 1):
                 row, info = self._parse(journal, number, line)
                 found[row] = info
-            self._read[journal] = offset + len(whole), lines + whole.count(b"\n")
+            self._read[journal] = offset, count + len(lines)
         return found
 
     def _parse(self, journal, number, line):
@@ -186,8 +170,3 @@ def fold(path, meta):
         save_sidecar({**sidecar, "meta": meta, "rows": rows}, path)
         for journal in there:
             journal.unlink()
-
-
-def _write_all(file, data):
-    while data:
-        data = data[file.write(data) :]

@@ -1,0 +1,60 @@
+"""Files of JSON lines in which a line is whole or absent, whenever a process is killed.
+
+A line counts when its end is there. What a killed process left of one is no line: readers stop
+before it, and the next process to write takes it away.
+"""
+
+import json
+import os
+
+
+def open_lines(path):
+    """Open a file of lines for `append_lines`; makes it where there is none."""
+    return open(path, "a+b", buffering=0)
+
+
+def cut_half_line(file):
+    """Take away what a killed process left of a line. Only for the file's one writer."""
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def append_lines(file, entries):
+    """Append lines, which are on the disk when this returns.
+
+    Args:
+        file: of `open_lines`, without half a line at its end.
+        entries: [what json.dumps takes], one a line.
+
+    Raises:
+        OSError: a full disk, for example. The file is then as it was.
+    """
+    data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+    before = file.seek(0, os.SEEK_END)
+    try:
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(before)
+        raise
+
+
+def read_lines(path, offset=0):
+    """Read the whole lines of a file from a place on.
+
+    Args:
+        path: of the file.
+        offset: bytes that were read before.
+
+    Returns:
+        ([line as bytes, not parsed], bytes read now and before).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return whole.split(b"\n")[:-1], offset + len(whole)
