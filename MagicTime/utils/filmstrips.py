@@ -9,8 +9,17 @@ from MagicTime.utils.video import strip_steps, write_filmstrip
 
 
 def draw_filmstrips(folder, vae, count, device=None):
-    """folder/filmstrips/0000.png ... (named as the videos) of the first `count` recorded rows,
-    skipping those drawn. Returns [their folder]."""
+    """Draw the filmstrips that are missing, named as the videos: filmstrips/0000.png, ...
+
+    Args:
+        folder: of the run.
+        vae: AutoencoderKL that decodes x0.
+        count: how many recorded rows, from the first.
+        device: where to decode, if the VAE visits it only when called.
+
+    Returns:
+        [their folder], or [] where nothing is recorded yet.
+    """
     folder = Path(folder)
     x0 = open_x0_file(folder / "pred_x0.pth")
     for row in x0.rows[:count]:

@@ -27,9 +27,16 @@ PREVIEW_ROWS = 8  # steps that a preview shows at most
 class Guarding:
     """A Guard and what to do with its verdicts.
 
-    folder: of the detectors; dry_run: nothing is stopped, the verdicts tell what would have been;
-    preview: None, or the rgb matrix (a file of fit_rgb.py; "": the detectors' own, else Stable
-    Diffusion's) of the pictures to draw.
+    Args:
+        folder: of the detectors, or a shared.pth.
+        lambda_: the rule's lambda, as text: exact.
+        eta: the rule's eta, in steps.
+        device: torch.device of the detectors.
+        operating_point: how detectors are read, as in embed_model.py.
+        dry_run: stop nothing; the verdicts tell what would have been stopped.
+        preview: None draws no pictures; else the file of fit_rgb.py whose matrix draws them (""
+            for the detectors' own, else Stable Diffusion's).
+        allow_unknown: accept detectors that do not say from what sampling they learned.
     """
 
     def __init__(
@@ -53,7 +60,8 @@ class Guarding:
             allow_unknown,
             "--guard ",
         )
-        self.dry_run, self.vae = dry_run, None
+        self.dry_run = dry_run
+        self.vae = None  # given when the model is loaded
         self.rgb = None if preview is None else self._matrix(preview)
         # What two runs into one folder must have alike.
         self.identity = {
@@ -65,7 +73,12 @@ class Guarding:
         }
 
     def check(self, config, latent_shape):
-        """InputError unless the detectors know this sampling. latent_shape: (C, F, h, w)."""
+        """Refuse a sampling that the detectors do not know.
+
+        Args:
+            config: MagicTime.utils.config.Config.
+            latent_shape: (C, F, h, w) of one video.
+        """
         settings = config.settings
         scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
         self.guard.check(
@@ -81,107 +94,127 @@ class Guarding:
             self.rgb.need_channels(latent_shape[0])
 
     def describe(self):
-        found = self.identity
-        return (
-            f"{len(self.guard.bank.groups)} categories, lambda {found['lambda']}, eta "
-            f"{found['eta']}{', dry run: nothing is stopped' if self.dry_run else ''}"
-        )
+        """Return the guard in words, for the plan of a run."""
+        categories = len(self.guard.bank.groups)
+        rule = f"lambda {self.identity['lambda']}, eta {self.guard.eta}"
+        dry_run = ", dry run: nothing is stopped" if self.dry_run else ""
+        return f"{categories} categories, {rule}{dry_run}"
 
     def batch(self, rows, wanted, steps):
-        """GuardedBatch of the videos `rows`, of which only the `wanted` ones are made for keeps."""
+        """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written."""
         return GuardedBatch(self, rows, wanted, steps)
 
     def _matrix(self, path):
         if path:
             return load_rgb(cfg.find(path))
         numbers = self.guard.members[0].about.get("dataset", {}).get("rgb_matrix")
-        return (
-            LatentToRGB(tuple(map(tuple, numbers[:-1])), tuple(numbers[-1]))
-            if numbers
-            else load_rgb()
-        )
+        if not numbers:
+            return load_rgb()
+        *matrix, bias = map(tuple, numbers)
+        return LatentToRGB(tuple(matrix), bias)
 
     def _decode(self, latents):
-        """Pixels for detectors of decoded videos, clip by clip, as recorded clips are decoded."""
-        return torch.cat(
-            [decode(self.vae, clip, device=latents.device) for clip in latents.split(1)]
-        )
+        """Decode clips for detectors of decoded videos: latents [n, C, F, h, w] → [n, 3, F, H, W].
+
+        Each clip is decoded alone, as recorded clips are: so the pixels are the same bits.
+        """
+        clips = [decode(self.vae, clip, device=latents.device) for clip in latents.split(1)]
+        return torch.cat(clips)
 
 
 class GuardedBatch:
-    """One batch while it is sampled."""
+    """The guard of one batch while it is sampled.
+
+    Args:
+        guarding: Guarding.
+        rows: the batch's rows, in order.
+        wanted: those whose videos are written. The others are sampled only so that the batch, and
+            with it every bit of the wanted videos, is the same as in an unbroken run.
+        steps: denoising steps of the sampling.
+    """
 
     def __init__(self, guarding, rows, wanted, steps):
-        self.dry_run, self.rgb, self.rows, self._wanted = (
-            guarding.dry_run,
-            guarding.rgb,
-            rows,
-            set(wanted),
-        )
+        self.dry_run = guarding.dry_run
+        self.rgb = guarding.rgb
+        self.rows = rows
+        self._wanted = set(wanted)
         self._session = guarding.guard.session(steps, len(rows))
         self._eta = guarding.guard.eta
-        self._watched = list(
-            range(len(rows))
-        )  # places, in `rows`, of those that the guard has not stopped
+        self._watched = list(range(len(rows)))  # places, in `rows`, of those not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)
         self._waiting = time.monotonic()  # since when the sampler is at work
 
     def step(self, step, x0):
-        """The places in x0 [n, C, F, h, w] to go on with, None for all: an on_step of the sampler."""
+        """Judge one step: an on_step of MagicTime.utils.pipeline.sample.
+
+        Args:
+            step: its number, from 0.
+            x0: predicted x0 [n, C, F, h, w] of the videos that are still sampled.
+
+        Returns:
+            [places in x0 to go on with], or None for all.
+        """
         self._times.append((time.monotonic() - self._waiting, len(x0)))
         keep = self._decide(step, x0)
         self._waiting = time.monotonic()
         return keep
 
     def _decide(self, step, x0):
-        mine = x0[self._watched] if self.dry_run else x0
+        watched = x0[self._watched] if self.dry_run else x0  # a dry run drops no video
         if self.rgb and step < self._eta:
-            self._seen.append(
-                {
-                    self.rows[place]: clip
-                    for place, clip in zip(self._watched, mine.to("cpu", torch.float16))
-                    if self.rows[place] in self._wanted
-                }
-            )
-        states = self._session.observe(step, mine, self._watched)
+            self._remember(watched)
+        states = self._session.observe(step, watched, self._watched)
         keep = [k for k, state in enumerate(states) if state not in STOPPED]
         self._watched = [self._watched[k] for k in keep]
         if self.dry_run:
             return None
-        # Others than the wanted ones are there to make the batch what it was; without those they
-        # serve nothing.
-        return keep if any(self.rows[place] in self._wanted for place in self._watched) else []
+        # When every wanted video is stopped, nothing of this batch will be written: it ends here.
+        wanted_left = any(self.rows[place] in self._wanted for place in self._watched)
+        return keep if wanted_left else []
+
+    def _remember(self, x0):
+        """Keep the x0 of this step's wanted videos for the previews."""
+        seen = {}
+        for place, clip in zip(self._watched, x0.to("cpu", torch.float16), strict=True):
+            if self.rows[place] in self._wanted:
+                seen[self.rows[place]] = clip
+        self._seen.append(seen)
 
     def allowed(self, rows):
-        """Those of `rows`, which were sampled to the last step, whose videos may be made."""
+        """Return those of `rows`, all sampled to the last step, whose videos may be written."""
         return [row for row in rows if self.dry_run or not self.results[row].stopped]
 
     @cached_property
     def results(self):
         """{row: GuardResult} of all rows; to be asked for when sampling is over."""
-        found = self._session.results()
         times = self._times[1:] or self._times  # the first has encoded the prompts, too
-        each = sum(seconds for seconds, _ in times) / max(
-            1, sum(videos for _, videos in times)
-        )  # of a video's step
+        seconds = sum(seconds for seconds, _ in times)
+        video_steps = sum(videos for _, videos in times)
+        each = seconds / max(1, video_steps)
         return {
             row: replace(result, seconds_saved=each * result.steps_saved)
-            for row, result in zip(self.rows, found)
+            for row, result in zip(self.rows, self._session.results(), strict=True)
         }
 
     def preview(self, path, row, caption):
-        """Draw what the guard saw of a video until it was decided: small frames, by the linear rgb
-        matrix."""
+        """Draw what the guard saw of a video until it was decided, as small frames.
+
+        Args:
+            path: PNG to write.
+            row: of the video.
+            caption: text above the frames.
+        """
         looked = len(self.results[row].votes) or 1
         steps = [step for step, seen in enumerate(self._seen[:looked]) if row in seen]
-        steps = sorted(
-            {steps[round(i * (len(steps) - 1) / (PREVIEW_ROWS - 1))] for i in range(PREVIEW_ROWS)}
-        )
-        strips = [(f"step {step}", self._frames(self._seen[step][row])) for step in steps]
+        last = len(steps) - 1
+        shown = {round(i * last / (PREVIEW_ROWS - 1)) for i in range(PREVIEW_ROWS)}
+        strips = []
+        for step in (steps[k] for k in sorted(shown)):
+            strips.append((f"step {step}", self._frames(self._seen[step][row])))
         write_filmstrip(path, strips, caption)
 
     def _frames(self, x0):
-        """uint8 [F, h, w, 3]"""
+        """Draw x0 [C, F, h, w] by the rgb matrix: uint8 [F, h, w, 3]."""
         rgb = self.rgb(x0.float().nan_to_num(0.0, 0.0, 0.0))
         return to_bytes((rgb / 2 + 0.5).clamp(0, 1))

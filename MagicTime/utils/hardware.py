@@ -1,8 +1,7 @@
-"""Fitting the sampler to the machine: precision, offloading, the VAE's slices and tiles, attention
-kernels, compilation.
+"""The sampler on this machine: precision, offloading, VAE slices and tiles, kernels, compilation.
 
-None of it changes a video beyond rounding, but for dtype and for vae_tiling, whose tiles are
-blended at their edges.
+None of it changes a video beyond rounding, except dtype and vae_tiling, whose tiles are blended at
+their edges.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -32,8 +31,16 @@ HARMLESS = ("attention", "cpu_offload", "vae_slicing", "compile")
 
 
 def place_on_device(model, device, settings):
-    """Put the MagicTime `model` on `device` as `settings` say (its dtype and the hardware keys).
-    Returns `model`."""
+    """Put a model on a device as the settings say.
+
+    Args:
+        model: MagicTime.utils.weights.load.MagicTime.
+        device: torch.device.
+        settings: SamplingSettings; its dtype and hardware keys count.
+
+    Returns:
+        `model`.
+    """
     dtype = getattr(torch, settings.dtype)
     offload = settings.cpu_offload and device.type != "cpu"
     model.to(torch.device("cpu") if offload else device, dtype)
@@ -49,8 +56,7 @@ def place_on_device(model, device, settings):
 
 
 def _offload(model, device):
-    """Each part comes to `device` when it is called and goes back when the next one is; after the
-    last comes the first."""
+    """Let each part visit `device` while it is called, from one part's call to the next one's."""
     from accelerate import cpu_offload_with_hook
 
     hooks = []
@@ -62,8 +68,11 @@ def _offload(model, device):
 
 @contextmanager
 def kernels(settings):
-    """The attention kernels of `settings` in a block that samples; InputError where torch.compile
-    cannot work."""
+    """Use the attention kernels of `settings` in a block that samples.
+
+    Raises:
+        InputError: torch.compile does not work on this machine.
+    """
     from torch._dynamo.exc import TorchDynamoException
 
     wanted = ATTENTION[settings.attention]

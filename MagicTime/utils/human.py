@@ -1,5 +1,4 @@
-"""--human: prompts typed one by one (or piped in), each sampled at once into a numbered folder of
-its own."""
+"""--human: prompts are typed one by one (or piped in); each is sampled at once into a folder."""
 
 import io
 import shutil
@@ -18,8 +17,15 @@ QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "
 
 
 def config_of(config, number):
-    """The Config of prompt `number` alone, with its seed. InputError where the YAML has several
-    seeds or negative prompts: how many prompts will come is not known."""
+    """Make the Config of one prompt.
+
+    Args:
+        config: Config of the session.
+        number: of the prompt, from 0; it decides the seed.
+
+    Raises:
+        InputError: several seeds or negative prompts. How many prompts will come is not known.
+    """
     settings = config.settings
     for key in ("seed", "n_prompt"):
         values = getattr(settings, key)
@@ -35,13 +41,19 @@ def config_of(config, number):
 
 
 def converse(model, out, sample_one):
-    """Ask for prompts until there are no more; each goes to out/0000, out/0001, ...: the first
-    number that is free.
+    """Ask for prompts until there are no more, and sample each of them.
 
-    sample_one(text, folder, number) makes the video in that empty folder and returns the paths to
-    show. What it refuses (InputError, OSError) is told and its folder removed, and so it is when it
-    is interrupted; the session goes on. InputError at the end if any prompt failed. One whose video
-    the guard stopped has no folder videos/ among its paths.
+    A prompt that fails is told, its folder is removed, and the session goes on; the folder of an
+    interrupted one is removed as well.
+
+    Args:
+        model: the loaded MagicTime.
+        out: folder of the session. A prompt goes to out/0000, out/0001, ...: the first free number.
+        sample_one: function (text, folder, number) that samples a prompt into its empty folder and
+            returns the paths that it wrote; without videos/ where the guard stopped the video.
+
+    Raises:
+        InputError: at the end, when a prompt failed.
     """
     made, stopped, failed, number = 0, 0, 0, 0
     for line in _lines():
@@ -76,13 +88,12 @@ def converse(model, out, sample_one):
 
 
 def _lines():
-    """What the user types, line by line."""
+    """Yield what the user types, line by line, until an empty line, exit or the end."""
     if sys.stdin is None:
         raise InputError("--human: there is no standard input to read prompts from")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(
-            errors="replace"
-        )  # odd bytes make one bad prompt, not the end of the session
+        # Odd bytes make one bad prompt, not the end of the session.
+        sys.stdin.reconfigure(errors="replace")
     typed = sys.stdin.isatty()
     if typed:
         with suppress(ImportError):  # not on every platform
@@ -101,7 +112,7 @@ def _lines():
 
 
 def _free_folder(out, number):
-    """(n, out/n as a new empty folder) for the first free n from `number` on."""
+    """Make the first free folder from `number` on: (its number, its path)."""
     while True:
         folder = out / f"{number:04d}"
         try:
@@ -112,6 +123,6 @@ def _free_folder(out, number):
 
 
 def _tell(error):
-    """One line about a prompt that gave no video."""
+    """Say that a prompt gave no video; returns 1, for the count."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     return 1

@@ -1,9 +1,8 @@
-"""The sampler: prompts → latents of videos, with the predicted x0 of every step handed out on the
-way.
+"""The sampler: from prompts to latents of videos, handing out the predicted x0 of every step.
 
-Names: latents = x_t, noise = the guided epsilon, x0 = the finished video that the sampler predicts
-at a step: x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), all [B, C, F, h, w] (video, channel,
-frame, height, width).
+Names: latents is x_t; noise is the guided epsilon; x0 is the finished video that the sampler
+predicts at a step: x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t). All are [B, C, F, h, w]
+(video, channel, frame, height, width).
 """
 
 import torch
@@ -24,16 +23,28 @@ def sample(
     on_step=None,
     safe_guidance=None,
 ):
-    """Latents [B, C, F, h, w] of one batch of prompts (height, width in pixels).
+    """Sample one batch of prompts by DDIM with classifier-free guidance.
 
     Each prompt has its own noise, from its own seed, so a batch gives what its prompts give alone
-    (to float tolerance). on_step(step, timestep, x0, latents) is called after every step with x0
-    and latents [B, C, F, h, w]. It may return the positions in this batch to go on with, in order:
-    the others are dropped, later steps and the result have the remaining videos only, and with none
-    left sampling ends. safe_guidance: a SafeGuidance or None.
+    (to float tolerance).
+
+    Args:
+        model: MagicTime.utils.weights.load.MagicTime.
+        prompts, negatives, seeds: lists of length B.
+        frames, height, width: of the videos; height and width in pixels.
+        steps: denoising steps.
+        guidance_scale: w; guidance is off up to 1.
+        x0_mode: "true", or "released" for what the paper's code recorded (`released_x0`).
+        on_step: function (step, timestep, x0, latents), called after every step. It may return the
+            places in this batch to go on with, in order: the others are dropped, and with none left
+            sampling ends.
+        safe_guidance: MagicTime.utils.safe_guidance.SafeGuidance, or None.
+
+    Returns:
+        Latents [B, C, F, h, w] of the videos that were not dropped.
     """
-    # 1. Words → embeddings [passes, B, tokens, width]: of the negatives, the prompts, the concept
-    # to keep away from
+    # 1. Words → embeddings [passes, B, tokens, width]: of the negatives, the prompts and the
+    # concept to keep away from
     guided = guidance_scale > 1
     texts = [negatives, prompts] if guided else [prompts]
     if safe_guidance:
@@ -47,13 +58,11 @@ def sample(
     # 3. Noise → latents
     model.scheduler.set_timesteps(steps, device=model.device)
     on_device = model.scheduler.timesteps
-    for step, timestep in enumerate(
-        on_device.tolist()
-    ):  # numbers for the scheduler: no wait for the GPU at every step
+    # The scheduler takes numbers: so no step waits for the GPU.
+    for step, timestep in enumerate(on_device.tolist()):
         passes = torch.cat([latents] * len(text))
-        words = text.flatten(0, 1).repeat_interleave(
-            frames, dim=0
-        )  # one text a frame: [passes * B * F, tokens, width]
+        # one text a frame: [passes * B * F, tokens, width]
+        words = text.flatten(0, 1).repeat_interleave(frames, dim=0)
         noise = model.unet(passes, on_device[step], encoder_hidden_states=words).sample
         if guided:
             unconditional, conditional, *concept = noise.chunk(len(text))
@@ -75,15 +84,29 @@ def sample(
 
 
 def released_x0(scheduler, noise, timestep, latents):
-    """What the paper's released code recorded as x0: the prediction of a second scheduler call on
-    the latents that the step has already updated. Kept for people with old recordings; the usual
-    way is the step's own pred_original_sample."""
+    """Predict x0 as the paper's released code recorded it.
+
+    It called the scheduler a second time, on latents that the step has already updated. Kept for
+    people with old recordings; the usual x0 is the step's own pred_original_sample.
+
+    Args:
+        scheduler: DDIMScheduler.
+        noise: [B, C, F, h, w].
+        timestep: of the step.
+        latents: [B, C, F, h, w] after the step.
+
+    Returns:
+        x0 [B, C, F, h, w].
+    """
     return scheduler.step(noise, timestep, latents).pred_original_sample
 
 
 def encode(model, texts):
-    """[N, tokens, width] of a list of texts: cut or padded to the encoder's length, no attention
-    mask (as in SD 1.5)."""
+    """Encode N texts, cut or padded to the encoder's length, as Stable Diffusion 1.5 does.
+
+    Returns:
+        [N, tokens, width]. There is no attention mask.
+    """
     length = model.text_encoder.config.max_position_embeddings
     ids = model.tokenizer(
         texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -92,9 +115,19 @@ def encode(model, texts):
 
 
 def initial_noise(model, seeds, frames, height, width):
-    """[B, C, F, h, w]: one draw (1, C, F, h, w) per seed from a generator of the sampling device,
-    as the original makes it, so published seeds give the published noise. Drawn in float32 whatever
-    the model's dtype: the same video in all."""
+    """Draw the noise of B videos, each from its own seed.
+
+    It is drawn on the sampling device, as MagicTime does: published seeds give the published noise.
+    It is drawn in float32 whatever the model's dtype: a seed is the same video in all.
+
+    Args:
+        model: MagicTime.utils.weights.load.MagicTime.
+        seeds: [seed] of length B.
+        frames, height, width: of the videos; height and width in pixels.
+
+    Returns:
+        [B, C, F, h, w] in the model's dtype.
+    """
     shape = (
         1,
         model.unet.config.in_channels,
@@ -111,20 +144,28 @@ def initial_noise(model, seeds, frames, height, width):
 
 @torch.inference_mode()
 def decode(vae, latents, chunk=None, device=None):
-    """Latents [..., C, F, h, w] → pixels [..., 3, F, H, W] in [0, 1]; frame by frame, `chunk`
-    frames at a time (default: 16 up to 128 x 128 pixels, else 2, so that 512 x 512 fits modest
-    GPUs). `device`: where, if the VAE visits it only when called."""
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    chunk = chunk or (16 if max(latents.shape[-2:]) * factor <= 128 else 2)
-    frames = (
-        latents.movedim(-3, -4).flatten(0, -4).to(device or vae.device, vae.dtype)
-    )  # [N, C, h, w]
-    frames = frames / vae.config.scaling_factor
+    """Decode latents into pixels, each frame by itself.
+
+    Args:
+        vae: AutoencoderKL.
+        latents: [..., C, F, h, w].
+        chunk: frames decoded together. None: 16 up to 128 x 128 pixels, else 2, so that 512 x 512
+            pixels fit modest GPUs.
+        device: where to decode, if the VAE visits it only when called.
+
+    Returns:
+        Pixels [..., 3, F, H, W] in [0, 1].
+    """
+    if chunk is None:
+        pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
+        chunk = 16 if max(latents.shape[-2:]) * pixels_per_latent <= 128 else 2
+    frames = latents.movedim(-3, -4).flatten(0, -4)  # [N, C, h, w]
+    frames = frames.to(device or vae.device, vae.dtype) / vae.config.scaling_factor
     pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])
     pixels = (pixels / 2 + 0.5).clamp(0, 1)
     return pixels.unflatten(0, (*latents.shape[:-4], latents.shape[-3])).movedim(-4, -3)
 
 
 def to_bytes(pixels):
-    """Pixels [3, F, H, W] in [0, 1] → uint8 [F, H, W, 3] on the CPU, truncated as in the original."""
+    """Turn pixels [3, F, H, W] in [0, 1] into uint8 [F, H, W, 3], truncated as in MagicTime."""
     return (pixels * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()

@@ -1,9 +1,9 @@
 """Which prompts, which negative prompts, and what the videos are called.
 
-Sources, the first that is given: a CSV (columns name = the prompt, videoid = the video's name), a
-JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
+The first source that is given counts: a CSV (column name has the prompt, videoid the video's name),
+a JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
 file with one prompt a line, the YAML's own list (videos 0000, 0001, ...). A prompt's place in its
-source is its row in pred_x0.pth, so labels refer to it.
+source is its row in pred_x0.pth; labels refer to it.
 """
 
 import csv
@@ -24,17 +24,22 @@ MAX_NAME = 200  # bytes; file systems allow 255, with suffix and the mark of an 
 
 @dataclass(frozen=True)
 class Prompt:
-    """text: one line; name: the video's file name without suffix."""
+    """A prompt (one line of text) and its video's file name without suffix."""
 
     text: str
     name: str
 
 
 def read_source(settings, path, run_csv=None, run_json=None):
-    """The prompts, one per video, as a list of Prompt.
+    """Read the prompts of a run.
 
-    settings: of the YAML at `path`, where file_path may come from a flag; run_csv, run_json: files
-    that win over it.
+    Args:
+        settings: SamplingSettings (file_path, prompt).
+        path: of the YAML, for messages.
+        run_csv, run_json: files that win over the settings; one of them at most.
+
+    Returns:
+        [Prompt], one a video.
     """
     if run_csv and run_json:
         raise InputError("--run-csv and --run-json: one of them is needed, not both")
@@ -61,22 +66,24 @@ def read_source(settings, path, run_csv=None, run_json=None):
 
 
 def numbered(texts):
-    """Prompts whose videos are called by their row: 0000, 0001, ..."""
+    """Return Prompts whose videos are called by their row: 0000, 0001, ..."""
     return [Prompt(text, f"{row:04d}") for row, text in enumerate(texts)]
 
 
 def digest(prompts):
-    """Hex sha256 of the prompts in order, and of the videos' names where they are not just the row."""
-    lines = [
-        prompt.text if prompt == plain else f"{prompt.text}\0{prompt.name}"
-        for prompt, plain in zip(prompts, numbered([prompt.text for prompt in prompts]))
-    ]
+    """Return the hex sha256 of the prompts, and of the names that are not just the row."""
+    lines = []
+    for row, prompt in enumerate(prompts):
+        named = prompt.name != f"{row:04d}"
+        lines.append(f"{prompt.text}\0{prompt.name}" if named else prompt.text)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def read_prompts(path):
-    """Texts of a file, one a line; row i is line i + 1. A newline at the end is fine, a blank line
-    is not."""
+    """Read the texts of a file, one a line; row i is line i + 1.
+
+    A newline at the end is fine, a blank line is an InputError.
+    """
     lines = _read(path).rstrip("\r\n").split("\n")
     if lines == [""]:
         raise InputError(f"{path}: no prompts in this file, one a line is needed")
@@ -90,17 +97,19 @@ def read_prompts(path):
 
 
 def read_csv(path):
-    """Prompts of a CSV with a header; columns other than name (the prompt) and videoid (the video's
-    name) are ignored."""
+    """Read the Prompts of a CSV with a header.
+
+    Columns other than name (the prompt) and videoid (the video's name) are ignored.
+    """
     rows = _csv_rows(path)
     if not rows:
         raise InputError(f"{path}: empty, a header with the columns name and videoid is needed")
     header = [cell.strip() for cell in rows[0][1]]
     for column in ("name", "videoid"):
         if header.count(column) != 1:
-            found = "stands twice in" if column in header else "is missing from"
+            wrong = "stands twice in" if column in header else "is missing from"
             raise InputError(
-                f"{path}: column '{column}' {found} the header ({', '.join(header)[:120]})"
+                f"{path}: column '{column}' {wrong} the header ({', '.join(header)[:120]})"
             )
     prompts, places = [], []
     for line, cells in rows[1:]:
@@ -125,8 +134,10 @@ def read_csv(path):
 
 
 def read_json(path):
-    """Prompts of a JSON list of {"caption", "video_id", "sen_id"}, or of the list under "sentences"
-    (MSR-VTT's layout)."""
+    """Read the Prompts of a JSON list of {"caption", "video_id", "sen_id"}.
+
+    The list may stand under "sentences", as in MSR-VTT.
+    """
     _need_prompt_file(path)
     items = load_json(path)
     if isinstance(items, dict):
@@ -159,8 +170,11 @@ def read_json(path):
 
 
 def clean(text, where):
-    """A prompt as one line without space around it. InputError starting with `where` for one that
-    is blank or holds control characters or broken Unicode."""
+    """Return a prompt as one line without space around it.
+
+    Raises:
+        InputError: a blank prompt, control characters or broken Unicode; it begins with `where`.
+    """
     text = re.sub(r"[\r\n]+", " ", text.strip())
     if not text:
         raise InputError(f"{where}: blank, a prompt is needed")
@@ -169,15 +183,14 @@ def clean(text, where):
 
 
 def words_cut(model, text):
-    """The end of `text` that the text encoder's length leaves out, as the tokenizer spells it; ""
-    when all fits."""
+    """Return the end of `text` that the text encoder does not read; "" when it reads all."""
     ids = model.tokenizer(text, verbose=False).input_ids
     length = model.text_encoder.config.max_position_embeddings
     return model.tokenizer.decode(ids[length - 1 : -1]) if len(ids) > length else ""
 
 
 def negatives_of(settings, count, path):
-    """One negative prompt per prompt; a single one serves all."""
+    """Return [negative prompt] of `count` prompts; a single one serves all."""
     negatives = settings.n_prompt
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
@@ -208,7 +221,7 @@ def _read(path):
 
 
 def _csv_rows(path):
-    """[(line the row begins at, from 1; its cells)], blank lines at the end dropped."""
+    """Return [(line at which the row begins, its cells)], without blank lines at the end."""
     reader = csv.reader(io.StringIO(_read(path).rstrip("\r\n")), skipinitialspace=True, strict=True)
     rows, line = [], 1
     try:
@@ -221,17 +234,17 @@ def _csv_rows(path):
 
 
 def _value(item, key, kinds, where):
-    """item[key] as text, of one of `kinds`."""
+    """Return item[key] as text; its type must be one of `kinds`."""
     value = item.get(key)
     if type(value) not in kinds:
-        found = f"found {_shown(value)}" if key in item else "it is missing"
+        there = f"found {_shown(value)}" if key in item else "it is missing"
         needed = "a text" if kinds == (str,) else "a text or whole number"
-        raise InputError(f"{where}, key '{key}': {needed} is needed, {found}")
+        raise InputError(f"{where}, key '{key}': {needed} is needed, {there}")
     return str(value)
 
 
 def _file_name(name, where):
-    """`name` after checking that {name}.mp4 is a plain, visible file of the folder it is put in."""
+    """Return `name` if {name}.mp4 is a plain, visible file name."""
     if not name:
         raise InputError(f"{where}: blank, the video's name is needed")
     _need_printable(name, where)
@@ -249,7 +262,7 @@ def _file_name(name, where):
 
 
 def _need_printable(text, where):
-    """InputError for control characters other than tab, and for halves of surrogate pairs."""
+    """Refuse control characters other than tab, and halves of surrogate pairs."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character != "\t":
             raise InputError(
@@ -258,8 +271,7 @@ def _need_printable(text, where):
 
 
 def _all_different(prompts, places, path):
-    """`prompts` after checking that no video overwrites another, also where upper and lower case
-    are one."""
+    """Return `prompts` if no video overwrites another, even where upper and lower case are one."""
     if not prompts:
         raise InputError(f"{path}: no prompts in this file")
     first = {}

@@ -1,8 +1,8 @@
-"""Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): guidance away from a concept that
-is said in words.
+"""Safe Latent Diffusion (Schramowski et al., arXiv 2211.05105): guidance away from a concept.
 
-Beside the unconditional and the prompt's noise the UNet predicts the concept's. Where the prompt's
-noise lies on the concept's side, the direction of classifier-free guidance is bent away from it.
+The concept is said in words. Beside the unconditional noise and the prompt's noise the UNet
+predicts the concept's noise. Where the prompt's noise lies on the concept's side, the direction of
+classifier-free guidance is bent away from it.
 Nothing is detected, so it goes together with a guard.
 """
 
@@ -17,9 +17,16 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class SafeGuidance:
-    """The paper's hyperparameters. warmup: steps (delta) before anything is changed, while momentum
-    builds up already; scale: s_S; threshold: lambda; momentum_scale: s_m; momentum_beta: beta_m;
-    concept: the words S."""
+    """The hyperparameters of arXiv 2211.05105, section 3; called at every step.
+
+    Attributes:
+        warmup: steps before the guidance is changed (delta); momentum builds up from the first.
+        scale: s_S.
+        threshold: lambda.
+        momentum_scale: s_m.
+        momentum_beta: beta_m.
+        concept: the words of what videos shall not show (S).
+    """
 
     warmup: int
     scale: float
@@ -29,18 +36,27 @@ class SafeGuidance:
     concept: str = ""
 
     def __call__(self, step, unconditional, conditional, concept, momentum):
-        """(gamma to subtract from the guidance direction eps_p - eps_u, the next momentum), of the
-        shape of all arguments.
+        """Compute the safety guidance of one step.
 
-        The three noises are the UNet's at this step, momentum [B, C, F, h, w] begins as zeros.
-        |phi| is limited to 1 at most, as in diffusers' StableDiffusionPipelineSafe.
+        |phi| is limited to 1, as in diffusers' StableDiffusionPipelineSafe.
+
+        Args:
+            step: its number, from 0.
+            unconditional, conditional, concept: the UNet's noise [B, C, F, h, w] for the negative
+                prompt (eps_u), the prompt (eps_p) and the concept (eps_S).
+            momentum: [B, C, F, h, w], zeros at the first step (nu).
+
+        Returns:
+            (gamma, to subtract from the guidance direction eps_p - eps_u; the next momentum).
         """
         apart = conditional - concept
         factor = (self.scale * apart).abs().clamp(max=1)  # |phi|
         factor = torch.where(apart < self.threshold, factor, 0)  # mu
         gamma = factor * (concept - unconditional) + self.momentum_scale * momentum
         momentum = self.momentum_beta * momentum + (1 - self.momentum_beta) * gamma
-        return (gamma if step >= self.warmup else torch.zeros_like(gamma)), momentum
+        if step < self.warmup:
+            gamma = torch.zeros_like(gamma)
+        return gamma, momentum
 
 
 # As published: warm-up steps, guidance scale, threshold, momentum scale, momentum beta.
@@ -54,9 +70,20 @@ CHOICES = (NONE, *SETTINGS)
 
 
 def safe_guidance_of(settings, where=""):
-    """SafeGuidance of a sampling YAML's keys safe_guidance and safety_concept, or None. InputError
-    where they do not fit."""
-    name, concept = settings.safe_guidance, settings.safety_concept
+    """Make what the settings ask for.
+
+    Args:
+        settings: SamplingSettings (safe_guidance, safety_concept, guidance_scale).
+        where: the YAML's path, for messages.
+
+    Returns:
+        SafeGuidance, or None for "none".
+
+    Raises:
+        InputError: no concept, or no classifier-free guidance that could be bent.
+    """
+    name = settings.safe_guidance
+    concept = settings.safety_concept
     if name == NONE:
         return None
     if not concept.strip():

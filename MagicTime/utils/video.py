@@ -1,4 +1,4 @@
-"""Videos to look at: mp4 that plays everywhere, gif on request, filmstrips of the predicted x0."""
+"""Videos to look at: mp4 that plays everywhere, gif on request, filmstrips of predicted x0."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +11,14 @@ STRIP_STEPS = (0, 5, 10, 20, 35, 49)
 
 
 def write_video(path_without_suffix, frames, fps, kinds):
-    """uint8 [F, H, W, 3] → one file per suffix in `kinds`."""
+    """Write frames as one file per kind.
+
+    Args:
+        path_without_suffix: of the files.
+        frames: uint8 [F, H, W, 3].
+        fps: frames a second.
+        kinds: of "mp4", "gif".
+    """
     if "mp4" in kinds:
         write_mp4(f"{path_without_suffix}.mp4", frames, fps, CRF)
     if "gif" in kinds:
@@ -19,12 +26,12 @@ def write_video(path_without_suffix, frames, fps, kinds):
 
 
 def video_kinds(setting):
-    """The YAML's `format`: mp4, gif or both → file suffixes."""
+    """Return the file suffixes of the YAML's `format`: mp4, gif or both."""
     return ("mp4", "gif") if setting == "both" else (setting,)
 
 
 def write_gif(path, frames, fps):
-    """uint8 [F, H, W, 3] → an endless gif."""
+    """Write frames, uint8 [F, H, W, 3], as a gif that plays for ever."""
     images = [Image.fromarray(frame) for frame in frames]
     with atomic(path) as partial:
         images[0].save(
@@ -33,9 +40,16 @@ def write_gif(path, frames, fps):
 
 
 def write_filmstrip(path, rows, caption="", side=128, columns=8):
-    """PNG contact strip: one row of frames per (label, uint8 [F, H, W, 3]) of `rows`, `caption`
-    above."""
-    left, top = 76, 18
+    """Draw clips as rows of frames in one PNG.
+
+    Args:
+        path: of the PNG.
+        rows: [(label, uint8 [F, H, W, 3])].
+        caption: text above the rows.
+        side: pixels of a frame's longer side.
+        columns: the most frames of a row, spread evenly over the clip.
+    """
+    left, top = 76, 18  # pixels of the labels and of the caption
     count = min(columns, len(rows[0][1]))
     canvas = Image.new("RGB", (left + count * (side + 2), top + len(rows) * (side + 2)), "white")
     draw = ImageDraw.Draw(canvas)
@@ -57,8 +71,7 @@ def write_filmstrip(path, rows, caption="", side=128, columns=8):
 
 
 def strip_steps(count):
-    """The recorded steps that a filmstrip shows: STRIP_STEPS, or as many evenly spaced ones of a
-    shorter run."""
+    """Return the steps that a filmstrip shows of `count`: STRIP_STEPS, or evenly spaced ones."""
     if count > STRIP_STEPS[-1]:
         return list(STRIP_STEPS)
     return sorted({round(i * (count - 1) / 5) for i in range(6)})
