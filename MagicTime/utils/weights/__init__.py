@@ -1,1 +1,1 @@
-"""From weight files in their published layouts to a sampler: read, checked, renamed, merged."""
+"""From weight files in their published layouts to a model: read, check, rename, merge."""

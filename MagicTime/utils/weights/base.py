@@ -1,5 +1,7 @@
-"""The base folder (Stable Diffusion 1.5 in diffusers' layout): tokenizer, text encoder, VAE and 2D
-UNet."""
+"""The base folder, Stable Diffusion 1.5 in diffusers' layout.
+
+Its parts are the tokenizer, the text encoder, the VAE and the 2D UNet.
+"""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +42,7 @@ INDEX_FILES = tuple(f"{name}.index.json" for name in WEIGHT_FILES)
 
 
 def read_weights(folder):
-    """({name: tensor}, the file they come from) of a part's folder, in one file or in shards."""
+    """Read a part's folder, in one file or in shards: ({name: tensor}, the file they come from)."""
     folder = Path(folder)
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
@@ -52,7 +54,7 @@ def read_weights(folder):
 
 
 def _read_shards(index):
-    """The tensors of the files that an index names; what it says of each must be so."""
+    """Read the files that an index names; each tensor must be where the index says."""
     places = read_mapping(index).get("weight_map")
     if not isinstance(places, dict) or not all(map(_is_file_name, places.values())):
         raise InputError(f"{index}: weight_map is missing or names no files beside it")
@@ -70,12 +72,12 @@ def _read_shards(index):
 
 
 def _is_file_name(name):
-    """Whether it is one, without folders or control characters."""
+    """Tell whether `name` is a file name without folders or control characters."""
     return isinstance(name, str) and Path(name).name == name and name.isprintable()
 
 
 def part_config(base, part):
-    """config.json of `part` ("unet", "vae", "text_encoder") of the base folder: {key: value}."""
+    """Read config.json of a part ("unet", "vae", "text_encoder") of the base folder."""
     if not Path(base).is_dir():
         raise InputError(f"pretrained_model_path {base}: no such folder; {DOWNLOAD}")
     path = Path(base) / part / "config.json"
@@ -94,16 +96,16 @@ def part_config(base, part):
 
 
 def read_mapping(path):
-    """A JSON file's mapping."""
-    found = load_json(path)
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}, a mapping is needed")
-    return found
+    """Read a JSON file that holds a mapping."""
+    mapping = load_json(path)
+    if not isinstance(mapping, dict):
+        raise InputError(f"{path}: holds a {type(mapping).__name__}, a mapping is needed")
+    return mapping
 
 
 @contextmanager
 def _named(source):
-    """What the libraries raise at a config that they cannot use, as InputError naming `source`."""
+    """Turn what the libraries raise at a config into an InputError that names `source`."""
     try:
         yield
     except InputError as error:
@@ -115,8 +117,15 @@ def _named(source):
 
 
 def load_unet(base, heads=8, max_length=32, mid_block=False):
-    """(UNetMotionModel with the base's 2D weights, their number); its motion modules have no values
-    yet."""
+    """Make the UNet with the base's 2D weights; its motion modules have no values yet.
+
+    Args:
+        base: the base folder.
+        heads, max_length, mid_block: of the motion modules, as in `make_motion_unet`.
+
+    Returns:
+        (UNetMotionModel, the number of its 2D tensors).
+    """
     folder = Path(base) / "unet"
     config = part_config(base, "unet")
     with _named(folder / "config.json"), without_weights():
@@ -125,7 +134,7 @@ def load_unet(base, heads=8, max_length=32, mid_block=False):
 
 
 def load_vae(base):
-    """(AutoencoderKL, the number of its tensors)."""
+    """Load the base's VAE: (AutoencoderKL, the number of its tensors)."""
     from diffusers import AutoencoderKL
 
     folder, config = Path(base) / "vae", part_config(base, "vae")
@@ -141,6 +150,7 @@ def load_vae(base):
 
 
 def todays_vae_name(name):
+    """Turn an old name of a VAE's attention weight into today's."""
     if ".attentions." in name:
         for old, new in OLD_ATTENTION.items():
             name = name.replace("." + old, "." + new)
@@ -148,8 +158,10 @@ def todays_vae_name(name):
 
 
 def as_linear(tensors, module):
-    """Attention weights stored as 1x1 convolutions [out, in, 1(, 1)] reshaped where `module` has a
-    Linear [out, in]."""
+    """Reshape attention weights stored as 1x1 convolutions [out, in, 1(, 1)].
+
+    Only those for which `module` has a Linear [out, in].
+    """
     homes = module.state_dict()
     linear = {
         name
@@ -160,7 +172,7 @@ def as_linear(tensors, module):
 
 
 def load_text_encoder(base):
-    """(CLIPTextModel, the number of its tensors, those left out)."""
+    """Load the base's text encoder: (CLIPTextModel, its number of tensors, those left out)."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     folder, config = Path(base) / "text_encoder", part_config(base, "text_encoder")
@@ -170,8 +182,11 @@ def load_text_encoder(base):
 
 
 def load_text(encoder, tensors, source):
-    """Load CLIP text weights, with or without `text_model.`. Returns (their number, Counter of
-    those left out)."""
+    """Load CLIP text weights, whose names may begin with `text_model.`.
+
+    Returns:
+        (their number, Counter of those left out).
+    """
     kept, left = leave_out(tensors, TEXT_LEFT_OUT)
     homes = {name.removeprefix(TEXT_PREFIX): name for name in encoder.state_dict()}
     renamed = rename(kept, lambda name: homes.get(name.removeprefix(TEXT_PREFIX), name), source)
@@ -179,6 +194,7 @@ def load_text(encoder, tensors, source):
 
 
 def load_tokenizer(base):
+    """Load the base's CLIPTokenizer."""
     from transformers import CLIPTokenizer
 
     folder = Path(base) / "tokenizer"

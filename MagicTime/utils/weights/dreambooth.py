@@ -1,5 +1,7 @@
-"""The DreamBooth file: UNet, VAE and text encoder in one file with the original latent diffusion
-(LDM) names."""
+"""The DreamBooth file: UNet, VAE and text encoder in one file.
+
+Its names are those of the original latent diffusion code (LDM).
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,8 +25,8 @@ EMA = "model_ema."
 # "model_ema.diffusion_modelinput_blocks00weight"); MagicTime uses the ordinary.
 LEFT_OUT = {
     "EMA": r"model_ema\..+",
-    "noise schedule": r"betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|logvar|lvlb_weights"
-    r"|denoiser\.(log_)?sigmas",
+    "noise schedule": r"betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod"
+    r"|posterior_\w+|logvar|lvlb_weights|denoiser\.(log_)?sigmas",
     "VAE training": r"first_stage_model\.(loss|model_ema)\..+",
     "CLIP projection": r"cond_stage_model\.(logit_scale|text_projection(\.weight)?)",
 }
@@ -38,8 +40,14 @@ FOREIGN = {
 
 @dataclass
 class DreamBooth:
-    """A DreamBooth file's tensors under LDM names: unet and vae with their prefix, text without.
-    left: Counter of those left out."""
+    """A DreamBooth file's tensors.
+
+    Attributes:
+        path: of the file.
+        unet, vae: {LDM name with its prefix: tensor}.
+        text: {name without the prefix: tensor}.
+        left: Counter of the tensors left out.
+    """
 
     path: Path
     unet: dict
@@ -49,17 +57,22 @@ class DreamBooth:
 
 
 def read_dreambooth(path):
-    """DreamBooth of an LDM single file; InputError names a key that belongs to no Stable Diffusion
-    1.5 file."""
+    """Read an LDM single file.
+
+    Returns:
+        DreamBooth.
+
+    Raises:
+        InputError: names a key that belongs to no Stable Diffusion 1.5 file.
+    """
     tensors, left = leave_out(read_tensors(path), LEFT_OUT)
     for name in tensors:
-        if family := next(
-            (words for start, words in FOREIGN.items() if name.startswith(start)), None
-        ):
-            raise InputError(
-                f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 is "
-                "needed"
-            )
+        for start, family in FOREIGN.items():
+            if name.startswith(start):
+                raise InputError(
+                    f"{path}: key '{name}' is {family}'s, a file made from Stable Diffusion 1.5 "
+                    "is needed"
+                )
     if not any(name.startswith(UNET) for name in tensors):
         averages = f"; its EMA weights ({EMA}*) are not read" if left["EMA"] else ""
         raise InputError(
@@ -68,18 +81,20 @@ def read_dreambooth(path):
     for name in tensors:
         if not name.startswith((UNET, VAE, TEXT)):
             raise InputError(f"{path}: key '{name}' has no place in this model")
-    unet, vae, text = (
-        {name: t for name, t in tensors.items() if name.startswith(part)}
-        for part in (UNET, VAE, TEXT)
-    )
-    return DreamBooth(
-        path, unet, vae, {name.removeprefix(TEXT): t for name, t in text.items()}, left
-    )
+    unet = {name: tensor for name, tensor in tensors.items() if name.startswith(UNET)}
+    vae = {name: tensor for name, tensor in tensors.items() if name.startswith(VAE)}
+    text = {
+        name.removeprefix(TEXT): tensor for name, tensor in tensors.items() if name.startswith(TEXT)
+    }
+    return DreamBooth(path, unet, vae, text, left)
 
 
 def load_dreambooth(model, path):
-    """Replace the 2D UNet of `model`, and the VAE and text encoder if the file holds them. Returns
-    what went where."""
+    """Replace the 2D UNet of a model, and the VAE and text encoder if the file holds them.
+
+    Returns:
+        What went where, in words.
+    """
     file = read_dreambooth(path)
     unet = _renamed(file.unet, convert_ldm_unet_checkpoint, model.unet.config, path)
     counts = {
@@ -97,7 +112,7 @@ def load_dreambooth(model, path):
 
 
 def load_dreambooth_vae(vae, path):
-    """Replace the VAE's weights alone if the file holds one."""
+    """Replace the VAE's weights alone, if the file holds a VAE."""
     _load_vae(vae, read_dreambooth(path))
 
 
@@ -109,16 +124,15 @@ def _load_vae(vae, file):
 
 
 def _renamed(tensors, convert, config, path):
-    """`tensors` under diffusers' names. The library's converter drops what it does not know, so it
-    is given numbers in place of the tensors, to see which names it used."""
+    """Return `tensors` under diffusers' names.
+
+    The library's converter drops what it does not know. So it is given numbers in place of the
+    tensors, which show what names it used.
+    """
     config = {**config, "layers_per_block": _one_number(config["layers_per_block"])}
     names = list(tensors)
-    used = {
-        new: int(number)
-        for new, number in convert(
-            {n: torch.tensor(i) for i, n in enumerate(names)}, config
-        ).items()
-    }
+    numbers = {name: torch.tensor(number) for number, name in enumerate(names)}
+    used = {new: int(number) for new, number in convert(numbers, config).items()}
     unused = sorted(set(range(len(names))) - set(used.values()))
     if unused:
         raise InputError(f"{path}: key '{names[unused[0]]}' has no place in this model")
@@ -126,5 +140,5 @@ def _renamed(tensors, convert, config, path):
 
 
 def _one_number(layers):
-    """layers_per_block as the one number that the converters divide by."""
+    """Return layers_per_block as the one number that the converters divide by."""
     return layers if isinstance(layers, int) else layers[0]

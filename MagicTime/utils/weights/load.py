@@ -1,5 +1,7 @@
-"""All of MagicTime's weights, in the order that counts: base, motion module, DreamBooth, adapters
-S, T and text."""
+"""All of MagicTime's weights, in the order that counts.
+
+Base, motion module, DreamBooth, then the adapters S, T and text.
+"""
 
 from dataclasses import dataclass, field
 
@@ -18,8 +20,11 @@ from MagicTime.utils.weights.tensors import own, say_left_out
 
 @dataclass
 class MagicTime:
-    """The parts that the sampler needs. `report`: {weight file's key: what went where}; `run_on`:
-    the device that the parts visit when they are kept elsewhere (None: they stay where they are).
+    """The parts that the sampler needs.
+
+    Attributes:
+        report: {weight file's YAML key: what went where, in words}.
+        run_on: the device that the parts visit when they are kept elsewhere; None: they stay.
     """
 
     tokenizer: CLIPTokenizer
@@ -31,6 +36,7 @@ class MagicTime:
     run_on: torch.device | None = None
 
     def to(self, device, dtype=torch.float32):
+        """Move all parts to a device, as `dtype`. Returns the model."""
         for part in (self.text_encoder, self.vae, self.unet):
             if part.dtype != dtype:
                 own(part, dtype)
@@ -39,26 +45,36 @@ class MagicTime:
 
     @property
     def device(self):
-        """Where sampling happens."""
+        """Return the device that samples."""
         return self.run_on or self.unet.device
 
     @property
     def latent_factor(self):
-        """Pixels per latent along a side."""
+        """Return the pixels per latent along a side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
 def load_magictime(
     paths, scheduler, heads=None, max_length=None, mid_block=None, dtype=torch.float32
 ):
-    """MagicTime on the CPU from `paths`: {YAML key: path}; all but pretrained_model_path may be
-    empty.
+    """Load MagicTime onto the CPU.
 
-    `heads`, `max_length` (frames) and `mid_block` of the motion module: what the YAML says, None:
-    the motion file decides. Without a motion module the motion layers pass their input on. Adapters
-    are merged into the weights, in float32, which is exact and has none of the dropout that the
-    original leaves active in them. `scheduler`: a DDIMScheduler. `dtype`: of the result; float16
-    and bfloat16 take half the memory from the start. InputError names a file that does not fit.
+    Adapters are merged into the weights, in float32: this is exact and has none of the dropout that
+    the original leaves active in them. Without a motion module the motion layers pass their input
+    on.
+
+    Args:
+        paths: {YAML key: path}; all but pretrained_model_path may be empty.
+        scheduler: DDIMScheduler.
+        heads, max_length, mid_block: of the motion modules, as the YAML says (`max_length` in
+            frames); None: the motion file decides.
+        dtype: of the model; float16 and bfloat16 take half the memory from the start.
+
+    Returns:
+        MagicTime.
+
+    Raises:
+        InputError: names a file that does not go with the others.
     """
     if paths.get("magic_adapter_t_path") and not paths.get("motion_module"):
         raise InputError(
@@ -98,8 +114,11 @@ def _merge_adapters(model, paths):
 
 
 def load_sampling_vae(paths):
-    """The VAE alone that the sampler decodes with: the base's, or the DreamBooth file's if that
-    holds one."""
+    """Load the VAE that the sampler decodes with: the DreamBooth file's, or else the base's.
+
+    Args:
+        paths: {YAML key: path}.
+    """
     vae, _ = base.load_vae(paths["pretrained_model_path"])
     if path := paths.get("dreambooth_path"):
         load_dreambooth_vae(vae, path)

@@ -1,9 +1,8 @@
-"""The motion module: AnimateDiff's files of versions 1, 2 and 3 (MagicTime's is a 3), or a
-diffusers MotionAdapter.
+"""The motion module: an AnimateDiff file of version 1, 2 or 3, or a diffusers MotionAdapter.
 
-Versions differ in two ways, both seen in the file: 2 has a motion module in the mid block, and the
-position tables of 1 reach 24 frames, of 2 and 3 32. What the file is must agree with what the YAML
-says, where the YAML says anything.
+MagicTime's file is of version 3. The file itself shows the version: version 2 has a motion module
+in the mid block, and the position tables of version 1 reach 24 frames, those of 2 and 3 reach 32.
+The file must agree with what the YAML says, where the YAML says anything.
 """
 
 import re
@@ -24,10 +23,8 @@ from MagicTime.utils.weights.tensors import (
     say_left_out,
 )
 
-TABLES = (
-    ".pos_encoder.pe",
-    f".{TABLE}",
-)  # AnimateDiff has one sinusoidal table per attention, diffusers one per block
+# AnimateDiff has one sinusoidal position table per attention, diffusers one per block.
+TABLES = (".pos_encoder.pe", f".{TABLE}")
 # float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1
 TABLE_TOLERANCE = 3e-3
 DEFAULTS = {"heads": 8, "max_length": 32, "mid_block": False}  # MagicTime's
@@ -41,10 +38,11 @@ ADAPTER_KEYS = {
     "max_length": "motion_max_seq_length",
     "mid_block": "use_motion_mid_block",
 }
+# A MotionAdapter's keys and the UNet's.
 SHAPE_KEYS = {
     "block_out_channels": "block_out_channels",
     "motion_layers_per_block": "layers_per_block",
-}  # → the UNet's
+}
 SDXL = [320, 640, 1280]  # the block_out_channels of Stable Diffusion XL
 GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 
@@ -53,9 +51,13 @@ GROUPS = 32  # of the motion modules' norms, in every AnimateDiff version
 class MotionFile:
     """A motion module as its file has it, not yet in a model.
 
-    weights: {UNetMotionModel's name: tensor}; tables: {the file's name: position table [1, frames,
-    channels]}; others: the 2D weights of a whole UNet's file; kind: what is known of {heads,
-    max_length, mid_block}; config: of a MotionAdapter.
+    Attributes:
+        path: of the weight file.
+        weights: {UNetMotionModel's name: tensor}.
+        tables: {the file's name: position table [1, frames, channels]}.
+        others: {name: tensor}, the 2D weights of a whole UNet's file.
+        kind: what is known of {"heads", "max_length", "mid_block"}.
+        config: config.json of a MotionAdapter.
     """
 
     path: Path
@@ -67,14 +69,13 @@ class MotionFile:
 
 
 def todays_name(name):
-    """AnimateDiff's name of a motion parameter → UNetMotionModel's."""
-    return next(
-        iter(convert_animatediff_checkpoint_to_diffusers({name: None})), name
-    )  # it drops tables
+    """Turn AnimateDiff's name of a motion parameter into UNetMotionModel's."""
+    converted = convert_animatediff_checkpoint_to_diffusers({name: None})  # drops tables
+    return next(iter(converted), name)
 
 
 def animatediff_name(name):
-    """A motion layer's name in UNetMotionModel → AnimateDiff's: what adapters call it."""
+    """Turn UNetMotionModel's name of a motion layer into AnimateDiff's, which adapters use."""
     for today, then in (
         ("norm1", "norms.0"),
         ("norm2", "norms.1"),
@@ -87,37 +88,40 @@ def animatediff_name(name):
 
 
 def read_motion(path):
-    """MotionFile of an AnimateDiff file, of a MotionAdapter's folder or of its weight file alone."""
+    """Read an AnimateDiff file, a MotionAdapter's folder or its weight file: a MotionFile."""
     path = Path(path)
-    stated, config = {}, {}
+    stated = {}
+    config = {}
     if path.is_dir():
         config = read_mapping(path / "config.json")
         stated = _stated(config, path / "config.json")
         tensors, path = read_weights(path)
     else:
         tensors = read_tensors(path)
-    tables = {name: t for name, t in tensors.items() if MOTION in name and name.endswith(TABLES)}
-    weights = {name: t for name, t in tensors.items() if MOTION in name and name not in tables}
-    others = {name: t for name, t in tensors.items() if MOTION not in name}
+    weights, tables, others = {}, {}, {}
+    for name, tensor in tensors.items():
+        if MOTION not in name:
+            others[name] = tensor
+        elif name.endswith(TABLES):
+            tables[name] = tensor
+        else:
+            weights[name] = tensor
     if not weights:
         raise InputError(f"{path}: no key holds '{MOTION}', an AnimateDiff motion module is needed")
-    seen = {
-        "mid_block": any(name.startswith("mid_block.") for name in weights),
-        **_length(tables, path),
-    }
+    seen = {"mid_block": any(name.startswith("mid_block.") for name in weights)}
+    seen |= _length(tables, path)
     for key, value in stated.items():
         if seen.get(key, value) != value:
             raise InputError(
                 f"{path}: its weights have {key} {seen[key]}, config.json says "
                 f"{ADAPTER_KEYS[key]}={value}"
             )
-    return MotionFile(
-        path, rename(weights, todays_name, path), tables, others, {**stated, **seen}, config
-    )
+    renamed = rename(weights, todays_name, path)
+    return MotionFile(path, renamed, tables, others, {**stated, **seen}, config)
 
 
 def _length(tables, path):
-    """{"max_length": frames} of the position tables, {} if there are none."""
+    """Return {"max_length": frames} of the position tables, {} if there are none."""
     lengths = {}
     for name, table in tables.items():
         if table.dim() != 3:
@@ -126,22 +130,24 @@ def _length(tables, path):
             )
         lengths.setdefault(table.shape[1], name)
     if len(lengths) > 1:
-        found, name = " and ".join(map(str, lengths)), list(lengths.values())[1]
+        frames = " and ".join(map(str, lengths))
+        second = list(lengths.values())[1]
         raise InputError(
-            f"{path}: position tables of {found} frames ('{name}'), one length is needed"
+            f"{path}: position tables of {frames} frames ('{second}'), one length is needed"
         )
     return {"max_length": next(iter(lengths))} if lengths else {}
 
 
 def _stated(config, path):
-    """What a MotionAdapter's config.json says of {heads, max_length, mid_block}."""
+    """Return what a MotionAdapter's config.json says of {heads, max_length, mid_block}."""
     if config.get("motion_norm_num_groups", GROUPS) != GROUPS:
         raise InputError(
             f"{path}: motion_norm_num_groups={config['motion_norm_num_groups']!r}, AnimateDiff "
             f"has {GROUPS}"
         )
     stated = {key: config[name] for key, name in ADAPTER_KEYS.items() if name in config}
-    if isinstance(heads := stated.get("heads"), list) and len(set(map(str, heads))) == 1:
+    heads = stated.get("heads")
+    if isinstance(heads, list) and len(set(map(str, heads))) == 1:
         stated["heads"] = heads[0]
     for key, value in stated.items():
         if type(value) is not type(DEFAULTS[key]) or (key != "mid_block" and value < 1):
@@ -151,9 +157,18 @@ def _stated(config, path):
 
 
 def motion_options(motion, **wanted):
-    """{heads, max_length, mid_block} to build the UNet with: from the YAML (`wanted`, None:
-    silent), the MotionFile (None: there is none), MagicTime's own. InputError where YAML and file
-    disagree."""
+    """Decide how to build the motion modules.
+
+    Args:
+        motion: MotionFile, or None.
+        wanted: heads, max_length and mid_block as the YAML says; None where it says nothing.
+
+    Returns:
+        {"heads", "max_length", "mid_block"}: the YAML's, else the file's, else MagicTime's.
+
+    Raises:
+        InputError: the YAML and the file disagree.
+    """
     kind = motion.kind if motion else {}
     for key, value in wanted.items():
         if value is not None and kind.get(key, value) != value:
@@ -161,19 +176,16 @@ def motion_options(motion, **wanted):
                 f"{motion.path}: this motion module has {_words(key, kind[key])}, the YAML says "
                 f"{_yaml(value)}; set unet_additional_kwargs: {YAML_KEYS[key]}: {_yaml(kind[key])}"
             )
-    return {
-        **DEFAULTS,
-        **kind,
-        **{key: value for key, value in wanted.items() if value is not None},
-    }
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return {**DEFAULTS, **kind, **given}
 
 
 def _words(key, value):
     if key == "mid_block":
         return f"{'a' if value else 'no'} part in the mid block"
-    return (
-        f"position tables of {value} frames" if key == "max_length" else f"{value} attention heads"
-    )
+    if key == "max_length":
+        return f"position tables of {value} frames"
+    return f"{value} attention heads"
 
 
 def _yaml(value):
@@ -181,10 +193,13 @@ def _yaml(value):
 
 
 def load_motion(unet, motion):
-    """Put a MotionFile into the motion modules of `unet`. Returns what went where, in words.
+    """Put a MotionFile into the motion modules of a UNet.
 
     A whole UNet's file may hold the 2D weights too, under the 2D UNet's names: they are left out,
     as in MagicTime.
+
+    Returns:
+        What went where, in words.
     """
     _check_shape(unet, motion)
     homes = unet.state_dict()
@@ -204,16 +219,11 @@ def load_motion(unet, motion):
 
 
 def _check_shape(unet, motion):
-    """A MotionAdapter's config must tell of blocks like those of `unet`."""
+    """Refuse a MotionAdapter whose config tells of other blocks than those of `unet`."""
     for key, name in SHAPE_KEYS.items():
-        here = unet.config[name]
-        here = (
-            list(here)
-            if isinstance(here, (list, tuple))
-            else [here] * len(unet.config.block_out_channels)
-        )
-        there = motion.config.get(key, here)
-        there = there if isinstance(there, list) else [there] * len(here)
+        levels = len(unet.config.block_out_channels)
+        here = _one_per_level(unet.config[name], levels)
+        there = _one_per_level(motion.config.get(key, here), levels)
         if there != here:
             hint = "; Stable Diffusion XL?" if there == SDXL else ""
             raise InputError(
@@ -222,8 +232,13 @@ def _check_shape(unet, motion):
             )
 
 
+def _one_per_level(value, levels):
+    """Return the list of a value that may stand for all levels."""
+    return list(value) if isinstance(value, (list, tuple)) else [value] * levels
+
+
 def _check_tables(homes, motion):
-    """The file's position tables must be the ones that diffusers computes."""
+    """Refuse position tables other than those that diffusers computes."""
     for name, table in motion.tables.items():
         block = todays_name(name.removesuffix(TABLES[0]).removesuffix(TABLES[1]))
         home = f"{block.removesuffix('.attn1').removesuffix('.attn2')}.{TABLE}"

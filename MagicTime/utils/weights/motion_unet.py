@@ -17,16 +17,15 @@ from MagicTime.utils.weights.tensors import load_exactly
 
 MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
 TABLE = "pos_embed.pe"  # the end of a position table's name
-FIXED_2D = {
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "center_input_sample": False,
-}  # UNetMotionModel knows no other
+# UNetMotionModel knows no other values of these keys of a 2D UNet.
+FIXED_2D = {"flip_sin_to_cos": True, "freq_shift": 0, "center_input_sample": False}
 
 
 class PerFrameGroupNorm(nn.GroupNorm):
-    """GroupNorm of clips [B, C, F, H, W], each frame normalised by itself. Parameters as in
-    nn.GroupNorm."""
+    """GroupNorm of clips [B, C, F, H, W] that normalises each frame by itself.
+
+    Its parameters are nn.GroupNorm's.
+    """
 
     def forward(self, clips):
         batch, channels, frames, height, width = clips.shape
@@ -35,27 +34,31 @@ class PerFrameGroupNorm(nn.GroupNorm):
 
 
 def motion_transformers(unet):
-    """The motion modules of a UNetMotionModel."""
+    """Return the motion modules of a UNetMotionModel."""
     return [m for m in unet.modules() if isinstance(m, AnimateDiffTransformer3D)]
 
 
 def per_frame_norm(unet, groups=None):
-    """Make every motion module's norm of `unet` a PerFrameGroupNorm, in place; names and weights
-    stay.
+    """Make every motion module's norm a PerFrameGroupNorm, in place; names and weights stay.
 
-    `groups` replaces the number of groups, which diffusers takes from the 2D UNet. Returns `unet`.
+    Args:
+        unet: UNetMotionModel.
+        groups: number of groups in place of the one that diffusers takes from the 2D UNet.
+
+    Returns:
+        `unet`.
     """
     for module in motion_transformers(unet):
         old = module.norm
-        if (groups or old.num_groups) > old.num_channels or old.num_channels % (
-            groups or old.num_groups
-        ):
+        count = groups or old.num_groups
+        if old.num_channels % count:
             raise InputError(
-                f"motion module of {old.num_channels} channels: not divisible into {groups} norm "
+                f"motion module of {old.num_channels} channels: not divisible into {count} norm "
                 "groups"
             )
-        new = PerFrameGroupNorm(groups or old.num_groups, old.num_channels, eps=old.eps)
-        new.weight, new.bias = old.weight, old.bias
+        new = PerFrameGroupNorm(count, old.num_channels, eps=old.eps)
+        new.weight = old.weight
+        new.bias = old.bias
         module.norm = new
     return unet
 
@@ -63,14 +66,20 @@ def per_frame_norm(unet, groups=None):
 def make_motion_unet(
     unet2d_config, motion_heads=8, max_length=32, mid_block=False, motion_norm_groups=32
 ):
-    """UNetMotionModel around the 2D UNet of `unet2d_config` (the config.json of a
-    UNet2DConditionModel), random weights.
+    """Make a UNetMotionModel with random weights around a 2D UNet.
 
-    Its 2D part has the parameter names and shapes of UNet2DConditionModel; `attention_head_dim` of
-    such configs is the number of heads. Input and output: latents [B, 4, F, h, w]; text [B * F,
-    tokens, cross_attention_dim].
+    Its 2D part has the parameter names and shapes of UNet2DConditionModel. The model takes and
+    gives latents [B, 4, F, h, w], and takes text [B * F, tokens, cross_attention_dim].
+
+    Args:
+        unet2d_config: config.json of a UNet2DConditionModel; its `attention_head_dim` is the number
+            of heads, as in Stable Diffusion 1.5.
+        motion_heads: attention heads of a motion module.
+        max_length: the most frames that the motion modules reach.
+        mid_block: whether the mid block has a motion module.
+        motion_norm_groups: groups of the motion modules' norms.
     """
-    config = {k: v for k, v in unet2d_config.items() if not k.startswith("_")}
+    config = {key: value for key, value in unet2d_config.items() if not key.startswith("_")}
     for key, value in FIXED_2D.items():
         if config.get(key, value) != value:
             raise InputError(f"unet config: {key}={config[key]!r} is not supported, only {value!r}")
@@ -85,8 +94,10 @@ def make_motion_unet(
             use_motion_mid_block=mid_block,
         )
     unet = UNetMotionModel.from_unet2d(unet2d, adapter, load_weights=False)
-    shapes_2d = {k: v.shape for k, v in unet2d.state_dict().items()}
-    if shapes_2d != {k: v.shape for k, v in unet.state_dict().items() if MOTION not in k}:
+    wanted = {name: tensor.shape for name, tensor in unet2d.state_dict().items()}
+    states = unet.state_dict().items()
+    shapes = {name: tensor.shape for name, tensor in states if MOTION not in name}
+    if shapes != wanted:
         raise InputError(
             "unet config: this kind of 2D UNet is not supported, a Stable Diffusion 1.5 one is "
             "needed"
@@ -95,8 +106,7 @@ def make_motion_unet(
 
 
 def silence_motion(unet):
-    """Zero the output projections, so that the motion modules pass their input on unchanged.
-    Returns `unet`."""
+    """Zero the motion modules' output projections: they pass their input on. Returns `unet`."""
     for module in motion_transformers(unet):
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)
@@ -104,13 +114,15 @@ def silence_motion(unet):
 
 
 def is_motion(name):
-    """Whether a UNetMotionModel's state dict holds a weight of the motion modules under `name`
-    (tables are computed)."""
+    """Tell whether a name in a UNetMotionModel's state dict is a weight of a motion module.
+
+    Position tables are none: they are computed.
+    """
     return MOTION in name and not name.endswith(TABLE)
 
 
 def empty_motion(unet):
-    """Give motion modules without values zeros: they pass their input on unchanged. Returns `unet`."""
+    """Give motion modules without values zeros: they pass their input on. Returns `unet`."""
     zeros = {
         name: torch.zeros(1).expand(t.shape)
         for name, t in unet.state_dict().items()
@@ -121,6 +133,12 @@ def empty_motion(unet):
 
 
 def load_2d(unet, state_dict, source="2D UNet weights"):
-    """Load a UNet2DConditionModel's state dict into `unet`'s 2D part; InputError names the first
-    wrong key."""
+    """Load a UNet2DConditionModel's state dict into the 2D part of `unet`.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        InputError: names the first wrong key.
+    """
     return load_exactly(unet, state_dict, source, wanted=lambda name: MOTION not in name)

@@ -1,5 +1,8 @@
-"""Regular expressions out of files. A short one can keep Python's matcher busy for ever, which
-knows no time limit, so they are matched in a process of their own that has seconds."""
+"""Regular expressions out of files.
+
+A short one can keep Python's matcher busy for ever, and the matcher knows no time limit. So they
+are matched in a process of their own, which has some seconds.
+"""
 
 import json
 import re
@@ -13,13 +16,22 @@ SECONDS = 10  # for all patterns; honest ones take milliseconds
 MATCH = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
-json.dump([[name for name in names if re.fullmatch(pattern, name)] for pattern in patterns], sys.stdout)
+matches = [[name for name in names if re.fullmatch(pattern, name)] for pattern in patterns]
+json.dump(matches, sys.stdout)
 """
 
 
 def matched(patterns, names, source):
-    """For each of `patterns`, the set of those `names` that it matches as a whole; `source` names
-    its place in errors."""
+    """Match names as a whole.
+
+    Args:
+        patterns: regular expressions.
+        names: what they are matched with.
+        source: names the patterns' place in errors.
+
+    Returns:
+        [set of the names that a pattern matches], one for each pattern.
+    """
     if not patterns:
         return []
     for pattern in patterns:
@@ -40,7 +52,7 @@ def matched(patterns, names, source):
     if done.returncode:
         reason = " ".join(done.stderr.split())[-100:]
         raise InputError(f"{source}={_shown(patterns)}: cannot be matched ({reason})")
-    return [set(found) for found in json.loads(done.stdout)]
+    return [set(matches) for matches in json.loads(done.stdout)]
 
 
 def _check(pattern, source):

@@ -1,8 +1,8 @@
-"""Named tensors between weight files and modules: every key finds its home with the right shape, or
-InputError names it.
+"""Named tensors from weight files into modules.
 
-Files are memory-mapped and modules begin without values, so reading, checking and replacing weights
-costs no memory: a weight takes it once, when `own` copies it.
+Every key must have a place in the module, with the right shape; else an InputError names it. Files
+are memory-mapped and modules begin without values, so reading, checking and replacing weights costs
+no memory: a weight takes memory once, when `own` copies it.
 """
 
 import re
@@ -48,7 +48,7 @@ BESIDE = (
 
 
 class _Inert:
-    """What a pickle may name without getting it: takes any arguments, does nothing."""
+    """Stands in for a class that a pickle names: takes any arguments, does nothing."""
 
     def __new__(cls, *args):
         return super().__new__(cls)
@@ -61,11 +61,13 @@ class _Inert:
 
 
 def read_tensors(path):
-    """{name: tensor} of a .safetensors file or of a torch file (bare, or wrapped under
-    `state_dict`), memory-mapped.
+    """Read a .safetensors file or a torch file, memory-mapped. No pickled code is run.
 
-    What trainers keep beside tensors (epoch, optimizer states, ...) is left out; so is a `module.`
-    prefix that all names bear. No pickled code is run.
+    The tensors of a torch file may stand under `state_dict`. What trainers keep beside tensors
+    (epoch, optimizer states, ...) is left out; so is a `module.` prefix that all names have.
+
+    Returns:
+        {name: tensor}.
     """
     path = Path(path)
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -91,32 +93,31 @@ def _read_safetensors(path):
 
 def _read_torch(path):
     with torch.serialization.safe_globals([(_Inert, name) for name in BESIDE]):
-        found = load_torch(path, mmap=_can_be_mapped(path))
-    if not isinstance(found, dict):
+        content = load_torch(path, mmap=_can_be_mapped(path))
+    if not isinstance(content, dict):
         raise InputError(
-            f"{path}: holds a {type(found).__name__}, a dict of named tensors is needed"
+            f"{path}: holds a {type(content).__name__}, a dict of named tensors is needed"
         )
-    wrapped = found.get("state_dict")
-    if isinstance(wrapped, dict):
-        beside = _only_tensors(
-            {name: value for name, value in found.items() if name != "state_dict"}, path
-        )
-        if lost := [name for name, tensor in beside.items() if tensor.dim()]:
+    wrapped = content.get("state_dict")
+    if not isinstance(wrapped, dict):
+        return _only_tensors(content, path)
+    others = {name: value for name, value in content.items() if name != "state_dict"}
+    for name, tensor in _only_tensors(others, path).items():
+        if tensor.dim():
             raise InputError(
-                f"{path}: holds '{lost[0]}' beside 'state_dict', it has no place in this model"
+                f"{path}: holds '{name}' beside 'state_dict', it has no place in this model"
             )
-        found = wrapped
-    return _only_tensors(found, path)
+    return _only_tensors(wrapped, path)
 
 
-def _only_tensors(found, path):
-    """The tensors of a dict; InputError for what is neither a tensor nor a trainer's."""
+def _only_tensors(content, path):
+    """Return the tensors of a dict; what is neither a tensor nor a trainer's is an InputError."""
     tensors = {
-        name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)
+        name: value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)
     }
     if bad := [name for name in tensors if not isinstance(name, str)]:
         raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
-    for name, value in found.items():
+    for name, value in content.items():
         if (
             not isinstance(value, (torch.Tensor, str, bytes, int, float, type(None), _Inert))
             and name not in TRAINER
@@ -126,57 +127,65 @@ def _only_tensors(found, path):
 
 
 def _can_be_mapped(path):
-    """Torch maps its zip files, as it writes them (stored); it reads zipped-again ones and those of
-    torch < 1.6 whole."""
+    """Tell whether torch can map a file: a zip file whose entries are stored, as torch writes them.
+
+    Files that were compressed, and those of torch before 1.6, are read whole.
+    """
     if not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-    ):  # torch's own reader will say what is wrong
-        return False
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False  # torch's own reader will say what is wrong
 
 
 def leave_out(tensors, rules):
-    """(the other tensors, Counter {reason: how many}) for `rules` = {reason: regular expression of
-    whole names}."""
-    left, kept = Counter(), {}
+    """Leave out the tensors that the model does not use.
+
+    Args:
+        tensors: {name: tensor}.
+        rules: {reason: regular expression of whole names}.
+
+    Returns:
+        ({name: tensor} of the others, Counter {reason: how many}).
+    """
+    kept, left = {}, Counter()
     for name, tensor in tensors.items():
-        reason = next(
-            (reason for reason, pattern in rules.items() if re.fullmatch(pattern, name)), None
-        )
-        if reason is None:
-            kept[name] = tensor
+        reasons = [reason for reason, pattern in rules.items() if re.fullmatch(pattern, name)]
+        if reasons:
+            left[reasons[0]] += 1
         else:
-            left[reason] += 1
+            kept[name] = tensor
     return kept, left
 
 
 def say_left_out(left):
-    """'; 690 left out (686 EMA, 4 schedule)' for a Counter {reason: how many}, '' if it is empty."""
+    """Return a Counter of `leave_out` in words: '; 690 left out (686 EMA, 4 schedule)', or ''."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in left.items() if count)
     return f"; {sum(left.values())} left out ({reasons})" if reasons else ""
 
 
 def rename(tensors, new_name, source):
-    """{new_name(name): tensor}; InputError if two names become one."""
-    renamed, origin = {}, {}
+    """Return {new_name(name): tensor}; two names that become one are an InputError."""
+    renamed = {}
+    origin = {}
     for name, tensor in tensors.items():
         new = new_name(name)
         if new in renamed:
             raise InputError(f"{source}: keys '{origin[new]}' and '{name}' are two forms of one")
-        renamed[new], origin[new] = tensor, name
+        renamed[new] = tensor
+        origin[new] = name
     return renamed
 
 
 @contextmanager
 def without_weights():
-    """Modules made inside have parameters without values (meta device): nothing is drawn, no memory
-    is taken. Buffers that are computed, such as position tables, are real."""
+    """Make modules in this block without values for their parameters (on the meta device).
+
+    Nothing is drawn and no memory is taken. Buffers that are computed, such as position tables, are
+    real.
+    """
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -184,11 +193,20 @@ def without_weights():
 
 
 def load_exactly(module, tensors, source, wanted=lambda name: True):
-    """Put `tensors` in place of the parameters and buffers of `module` whose names `wanted`
-    accepts: all of them, nothing else. Nothing is copied or cast until `own`. Returns the number of
-    tensors. `source` names the file in errors.
+    """Put tensors in place of a module's parameters and buffers: all of them and nothing else.
+
+    Nothing is copied or cast until `own`.
+
+    Args:
+        module: torch module.
+        tensors: {name: tensor}.
+        source: names the file in errors.
+        wanted: function that tells of a name whether it belongs to those that are replaced.
+
+    Returns:
+        The number of tensors.
     """
-    homes = {name: t for name, t in module.state_dict().items() if wanted(name)}
+    homes = {name: tensor for name, tensor in module.state_dict().items() if wanted(name)}
     for name in tensors:
         if name not in homes:
             raise InputError(f"{source}: key '{name}' has no place in this model")
@@ -198,15 +216,13 @@ def load_exactly(module, tensors, source, wanted=lambda name: True):
     for name, tensor in tensors.items():
         check_tensor(name, tensor, homes[name].shape, source)
     module.load_state_dict(tensors, strict=False, assign=True)
-    module.weight_files = {
-        **getattr(module, "weight_files", {}),
-        **dict.fromkeys(tensors, source),
-    }  # for `own`
+    files = getattr(module, "weight_files", {})
+    module.weight_files = {**files, **dict.fromkeys(tensors, source)}  # for `own`
     return len(tensors)
 
 
 def check_tensor(name, tensor, shape, source):
-    """InputError unless `tensor` has that shape and holds plain floating point numbers."""
+    """Refuse a tensor of another shape, or of anything but plain floating point numbers."""
     if tuple(tensor.shape) != tuple(shape):
         raise InputError(
             f"{source}: '{name}' has shape {tuple(tensor.shape)}, needed {tuple(shape)}"
@@ -222,17 +238,18 @@ def check_tensor(name, tensor, shape, source):
 
 
 def need_finite(name, tensor, source):
-    """InputError if a value of `tensor` is infinite or not a number."""
-    if (
-        tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all()
-    ):  # many times faster than isfinite alone
+    """Refuse a tensor with a value that is infinite or not a number."""
+    # Of the smallest and the largest value this is many times faster than of all.
+    if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
         raise InputError(f"{source}: '{name}' holds values that are not finite in {tensor.dtype}")
 
 
 def _copied(mapped, dtype):
-    """(a copy as `dtype`, whether its sums are finite). Each block is summed while the processor's
-    cache still holds it: so a look at all values costs a tenth of copying them. Sums of finite
-    values may overflow; `need_finite` is exact."""
+    """Copy a tensor as `dtype`: (the copy, whether its sums are finite).
+
+    Each block is summed while the processor's cache still holds it: so a look at all values costs a
+    tenth of copying them. Sums of finite values may overflow; `need_finite` is exact.
+    """
     copied = torch.empty(mapped.shape, dtype=dtype, device=mapped.device)
     there, here = torch.atleast_1d(mapped), torch.atleast_1d(copied)
     rows = max(1, BLOCK * len(here) // max(1, here.numel()))
@@ -245,10 +262,13 @@ def _copied(mapped, dtype):
 
 @torch.no_grad()
 def own(module, dtype=torch.float32):
-    """Copy the weights of `module` out of their files into memory of its own, as `dtype`, one by
-    one. Returns `module`.
+    """Copy a module's weights out of their files into memory, as `dtype`, one by one.
 
-    InputError names a weight, and the file that it came from, with values that are not finite.
+    Returns:
+        `module`, in evaluation mode.
+
+    Raises:
+        InputError: names a weight with values that are not finite, and the file that it came from.
     """
     files = getattr(module, "weight_files", {})
     for place, part in module.named_modules():
