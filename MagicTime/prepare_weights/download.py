@@ -1,5 +1,6 @@
-"""Download the weights that the sample configs name from the Hugging Face hub, into the folders
-where they expect them.
+"""Download the weights that the sample configs name from the Hugging Face hub.
+
+They go into the folders where the configs expect them.
 
 What is there with the right size is not loaded again; a run that was stopped goes on where it
 stopped. Sizes and hashes (those of weights.yaml and the hub's own) are checked before a file gets
@@ -10,22 +11,30 @@ weights.yaml lists repositories, revisions, sizes, hashes and licences.
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
+from MagicTime.prepare_weights.loaded import RECORD, check, read_record
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
 
 DEFAULT_DIR = Path(__file__).resolve().parents[1] / "ckpts"
-RECORD = "download.json"  # {file below --dir: where it came from, size, sha256}
 STAGING = ".download"
 
 
 @dataclass
 class Step:
-    """One file of the run. state: "there", "missing", or "unsure" until the hub has told its size."""
+    """One file of the run.
+
+    Attributes:
+        weight: manifest.Weight.
+        file: manifest.File.
+        target: where it goes.
+        state: "there", "missing", or "unsure" until the hub has told its size.
+        remote: hub.Remote, once the hub was asked.
+    """
 
     weight: object
     file: object
@@ -35,6 +44,7 @@ class Step:
 
     @property
     def size(self):
+        """Return the bytes as far as they are known; 0 where nothing is."""
         return (self.remote and self.remote.size) or self.file.size or self.file.about
 
 
@@ -83,19 +93,18 @@ def work(args):
     steps = plan(weights, args.dir, read_record(args.dir))
     reached = _ask_hub(weights, steps, args.dry_run)
     _print_plan(weights, steps)
-    need, free = _bytes_needed(steps, args.dir), shutil.disk_usage(_existing(args.dir)).free
+    need = _bytes_needed(steps, args.dir)
+    free = shutil.disk_usage(_existing(args.dir)).free
+    there = sum(step.state == "there" for step in steps)
     facts = {
-        "files": f"{len(steps)}, {sum(step.state == 'there' for step in steps)} of them there",
+        "files": f"{len(steps)}, {there} of them there",
         "still to load": show(need),
         "free disk": f"{show(free)} at {args.dir}",
     }
     if args.dry_run:
         facts["hub"] = "asked" if reached else "not reached: sizes are those of the manifest"
-        return summary(
-            "dry run: nothing written" + (", the disk is too small" if need > free else ""),
-            facts,
-            [],
-        )
+        too_small = ", the disk is too small" if need > free else ""
+        return summary(f"dry run: nothing written{too_small}", facts, [])
     if need > free:
         raise InputError(
             f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk"
@@ -109,19 +118,16 @@ def work(args):
 
 
 def _at_revision(weight, revision):
-    """The weight as its first source has it at another revision: nothing is known about its files."""
-    return replace(
-        weight,
-        sources=(replace(weight.sources[0], revision=revision),),
-        files=tuple(
-            replace(file, size=None, hash=None, about=file.size or file.about)
-            for file in weight.files
-        ),
-    )
+    """Return the weight at another revision of its first source: its files are not known."""
+    source = replace(weight.sources[0], revision=revision)
+    files = []
+    for file in weight.files:
+        files.append(replace(file, size=None, hash=None, about=file.size or file.about))
+    return replace(weight, sources=(source,), files=tuple(files))
 
 
 def plan(weights, folder, record):
-    """Steps for all files. InputError when a file is there with another size."""
+    """Return the Steps of all files; a file that is there with another size is an InputError."""
     steps = []
     for weight in weights:
         for file in weight.files:
@@ -140,7 +146,7 @@ def plan(weights, folder, record):
 
 
 def _recorded_size(entry, revision):
-    """The size of a file loaded before, if it is of the revision that is wanted now."""
+    """Return the size of a file loaded before, if it is of the revision that is wanted now."""
     return entry["size"] if entry and entry["wanted_revision"] == revision else None
 
 
@@ -155,8 +161,11 @@ def _need_size(target, size):
 
 
 def _ask_hub(weights, steps, dry_run):
-    """Give every step that is not there its Remote. False: the hub did not answer, which only a dry
-    run survives."""
+    """Give every step that is not there its Remote.
+
+    Returns:
+        False when the hub did not answer, in a dry run; otherwise this is an error.
+    """
     from MagicTime.prepare_weights import hub
 
     for weight in weights:
@@ -178,7 +187,7 @@ def _ask_hub(weights, steps, dry_run):
 
 
 def _compare(step):
-    """A file whose size was not known beforehand: the same as the hub's, or an InputError."""
+    """Compare a file whose size was not known beforehand with the hub's."""
     from MagicTime.prepare_weights.hub import difference
 
     wrong, _ = difference(step.target, step.remote.size, step.remote.hashes)
@@ -200,7 +209,7 @@ def _print_plan(weights, steps):
 
 
 def download(steps, folder):
-    """Load what is missing; returns the files' paths. One process at a time."""
+    """Load what is missing, one process at a time; returns the paths of the files."""
     missing = [step for step in steps if step.state != "there"]
     if not missing:
         return []
@@ -209,10 +218,8 @@ def download(steps, folder):
         for number, step in enumerate(missing, 1):
             print(f"{number}/{len(missing)} {step.file.here}")
             _load(step, folder)
-        try:
+        with suppress(OSError):  # it holds parts of a file that was not asked for now
             (folder / STAGING).rmdir()
-        except OSError:  # parts of a file that was not asked for now
-            pass
     return [step.target for step in missing]
 
 
@@ -268,7 +275,7 @@ def _load(step, folder):
 
 
 def _partial(step, folder):
-    """Where a file grows; its name says what content it will have."""
+    """Return where a file grows; the name says what content it will have."""
     return folder / STAGING / f"{step.file.here.replace('/', '--')}.{step.remote.token}.partial"
 
 
@@ -277,70 +284,19 @@ def _bytes_needed(steps, folder):
     for step in steps:
         if step.state != "there":
             partial = _partial(step, folder) if step.remote else None
-            need += max(
-                0, step.size - (partial.stat().st_size if partial and partial.exists() else 0)
-            )
+            loaded = partial.stat().st_size if partial and partial.exists() else 0
+            need += max(0, step.size - loaded)
     return need
 
 
-def read_record(folder):
-    """{file below --dir: facts} of earlier downloads into `folder`."""
-    from lvd.utils.files import load_json
-
-    path = Path(folder) / RECORD
-    found = load_json(path) if path.exists() else {}
-    if not isinstance(found, dict) or not all(
-        isinstance(entry, dict) and {"size", "sha256", "wanted_revision"} <= set(entry)
-        for entry in found.values()
-    ):
-        raise InputError(f"{path}: not a record of downloads; delete it to go without")
-    return found
-
-
-def check(weights, folder):
-    """Hash the files of `weights` and compare them with weights.yaml and the record of the
-    download, offline."""
-    from lvd.utils.progress import progress
-    from MagicTime.prepare_weights.hub import difference
-
-    record, bad, steps = (
-        read_record(folder),
-        [],
-        [(weight, file) for weight in weights for file in weight.files],
-    )
-    total = sum(
-        (folder / file.here).stat().st_size for _, file in steps if (folder / file.here).is_file()
-    )
-    with progress(None, "hashing", unit="B", total=total, disable=total == 0) as bar:
-        for _, file in steps:
-            target, entry = folder / file.here, record.get(file.here, {})
-            size = entry.get("size", file.size)
-            hashes = [entry["sha256"]] if entry else [file.hash] if file.hash else []
-            wrong = (
-                difference(target, size, hashes, bar.update)[0] if target.is_file() else "missing"
-            )
-            if wrong:
-                bad.append(f"{file.here}: {wrong}")
-            bar.write(
-                f"{wrong or ('ok' if hashes else 'there, but nothing is known to compare it with')}: "
-                f"{file.here}"
-            )
-    if bad:
-        raise InputError(
-            f"--check {folder}: {len(bad)} of {len(steps)} files are missing or wrong, first "
-            f"{bad[0]}"
-        )
-    summary("checked", {"files": len(steps)}, [])
-
-
 def _existing(path):
-    """The nearest folder above `path` that exists."""
+    """Return `path`, or the nearest folder above it that exists."""
     path = Path(path).absolute()
     return path if path.exists() else _existing(path.parent)
 
 
 def show(size):
-    """Bytes in the hub's units: 3.44 GB."""
+    """Return a number of bytes in the hub's units, such as 3.44 GB."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:.3g} {name}"

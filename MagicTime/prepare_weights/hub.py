@@ -1,10 +1,9 @@
-"""Talking to the Hugging Face hub: what it says about a file, and the file's bytes, resumed where
-they stopped.
+"""The Hugging Face hub: what it says about a file, and the file's bytes, resumed after a stop.
 
-huggingface_hub does the talking, so HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies count as
-everywhere. Its own hf_hub_download deletes a partial file when it fails, and a killed one starts
-again from nothing: too dear for gigabytes. So its http_get is called here with a partial file of
-ours.
+huggingface_hub sends the requests, so HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies count as
+everywhere. Its own hf_hub_download deletes a partial file when it fails, and starts again from
+nothing after a kill; for gigabytes this costs too much. So its http_get is called with a partial
+file of ours.
 """
 
 import hashlib
@@ -30,8 +29,16 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the hub. size: bytes or None; hashes: all known ones of its bytes (sha256 or git
-    blob id)."""
+    """A file on the hub.
+
+    Attributes:
+        url: of its bytes.
+        source: manifest.Source.
+        path: in the source's repository.
+        revision: commit.
+        size: bytes, or None.
+        hashes: all that are known of its bytes (sha256 or git blob id).
+    """
 
     url: str
     source: object
@@ -42,15 +49,18 @@ class Remote:
 
     @property
     def token(self):
-        """A few digits that change with the file's content."""
+        """Return twelve digits that change with the file's content."""
         return hashlib.sha256(
             "".join(self.hashes or (self.url, self.revision)).encode()
         ).hexdigest()[:12]
 
 
 def locate(weight, files):
-    """{file.here: Remote} for `files` of `weight`, from the first source that has all of them as
-    they are known."""
+    """Find files of a weight at the first source that has all of them as they are known.
+
+    Returns:
+        {file.here: Remote}.
+    """
     for place, source in enumerate(weight.sources, 1):
         try:
             return {file.here: _ask(source, file) for file in files}
@@ -61,16 +71,15 @@ def locate(weight, files):
 
 
 def endpoint():
-    """The hub's address: HF_ENDPOINT, which huggingface_hub would take unchecked, or the public
-    one."""
-    found = os.environ.get("HF_ENDPOINT") or PUBLIC
-    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", found):
-        raise InputError(f"HF_ENDPOINT={found}: a URL such as {PUBLIC} is needed")
-    return found.rstrip("/")
+    """Return the hub's address: HF_ENDPOINT, checked, or the public one."""
+    address = os.environ.get("HF_ENDPOINT") or PUBLIC
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", address):
+        raise InputError(f"HF_ENDPOINT={address}: a URL such as {PUBLIC} is needed")
+    return address.rstrip("/")
 
 
 def _ask(source, file):
-    """Remote of one file; Unavailable when the source lacks it or holds another one."""
+    """Ask for the Remote of one file; Unavailable when the source lacks it or has another one."""
     path, address = source.path(file.name), endpoint()
     from huggingface_hub import (  # fails at an HF_ENDPOINT that is no URL
         get_hf_file_metadata,
@@ -109,8 +118,16 @@ def _ask(source, file):
 
 
 def fetch(remote, partial, name):
-    """Append to `partial` what it lacks of the remote file. InputError when that fails; what came
-    stays for the next try."""
+    """Append to a partial file what it lacks of the remote file.
+
+    Args:
+        remote: Remote.
+        partial: path of the partial file.
+        name: of the file, for messages.
+
+    Raises:
+        InputError: the hub or the connection failed; what came stays for the next try.
+    """
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -119,10 +136,8 @@ def fetch(remote, partial, name):
     if remote.size is not None and have > remote.size:
         partial.unlink()
         have = 0
-    headers = {
-        **build_hf_headers(),
-        "Accept-Encoding": "identity",
-    }  # byte positions count from the plain file
+    # Not compressed: byte positions count in the plain file.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     try:
         with open(partial, "ab") as file:
             http_get(
@@ -134,15 +149,13 @@ def fetch(remote, partial, name):
                 displayed_filename=name,
             )
     except (HTTPError, OSError) as error:
-        if (
-            isinstance(error, OSError) and error.errno
-        ):  # a full disk, a folder that may not be written
+        if isinstance(error, OSError) and error.errno:  # a full disk, for example
             raise
         raise InputError(f"{name}: {_why_stopped(error, remote, partial, have)}") from error
 
 
 def _why_stopped(error, remote, partial, have):
-    """One clause about a failed fetch; drops the partial file when it is of no use."""
+    """Say in one clause why a fetch failed; drops the partial file when it is of no use."""
     came = partial.stat().st_size
     status = _status(error)
     if status == 416 or (remote.size is not None and came > remote.size):
@@ -157,7 +170,7 @@ def _why_stopped(error, remote, partial, have):
 
 @contextmanager
 def _translated():
-    """huggingface_hub's exceptions as Unavailable (this source) or NotReached (the whole hub)."""
+    """Turn huggingface_hub's exceptions into Unavailable (this source) or NotReached (the hub)."""
     from huggingface_hub import errors
 
     try:
@@ -187,13 +200,21 @@ def _translated():
 
 
 def _status(error):
-    """The HTTP status behind an exception, None if the hub did not answer."""
+    """Return the HTTP status behind an exception; None if the hub did not answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def digests(path, kinds=(64,), progress=None):
-    """{number of hex digits: digest} of a file: 64 sha256, 40 git's blob id. progress: called with
-    bytes read."""
+    """Hash a file.
+
+    Args:
+        path: of the file.
+        kinds: numbers of hex digits: 64 for sha256, 40 for git's blob id.
+        progress: function that is called with the bytes read.
+
+    Returns:
+        {number of hex digits: digest}.
+    """
     made = {
         64: hashlib.sha256(),
         40: hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False),
@@ -208,10 +229,14 @@ def digests(path, kinds=(64,), progress=None):
 
 
 def difference(path, size, hashes, progress=None):
-    """What is wrong with a file ("" if nothing) and its sha256 (None unless it was read)."""
-    found = path.stat().st_size
-    if size is not None and found != size:
-        return f"{found} bytes, {size} are needed", None
+    """Compare a file with its size and hashes.
+
+    Returns:
+        (what is wrong, "" if nothing; the file's sha256, None unless it was read).
+    """
+    bytes_there = path.stat().st_size
+    if size is not None and bytes_there != size:
+        return f"{bytes_there} bytes, {size} are needed", None
     made = digests(path, tuple({64, *map(len, hashes)}), progress)
     for wanted in hashes:
         if made[len(wanted)] != wanted:

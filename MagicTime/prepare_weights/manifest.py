@@ -1,4 +1,4 @@
-"""weights.yaml as objects: which files a weight has, where they go, and where the hub keeps them."""
+"""weights.yaml as objects: a weight's files, where they go, and where the hub has them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +10,21 @@ from MagicTime.prepare_weights.hub import HASH
 
 MANIFEST = Path(__file__).with_name("weights.yaml")
 WEIGHT_KEYS = ("what", "licence", "needed_by", "folder", "sources", "files")
-FILE_KEYS, SOURCE_KEYS = (
-    ("size", "hash", "about"),
-    ("repository", "revision", "kind", "folder", "names"),
-)
+FILE_KEYS = ("size", "hash", "about")
+SOURCE_KEYS = ("repository", "revision", "kind", "folder", "names")
 GROUPS = {"dreambooth": ("realisticvision", "toonyou", "rcnzcartoon")}
 
 
 @dataclass(frozen=True)
 class File:
-    """name: below the weight's folder; here: below --dir; size: bytes; hash: 64 hex digits (sha256)
-    or 40 (git blob id).
+    """A file of a weight.
 
-    None: not known, the hub's metadata say it. about: bytes, to plan with when the size is not
-    known.
+    Attributes:
+        name: its path below the weight's folder.
+        here: its path below --dir.
+        size: bytes; None where the hub's metadata must say it.
+        hash: 64 hex digits (sha256) or 40 (git blob id); None where the hub must say it.
+        about: bytes to plan with when the size is not known.
     """
 
     name: str
@@ -35,8 +36,15 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """A place on the hub: a repository's folder at one revision. kind: model or space; names: {our
-    name: theirs}."""
+    """A place on the hub: a repository's folder at one revision.
+
+    Attributes:
+        repository: owner/name.
+        revision: commit.
+        kind: model or space.
+        folder: in the repository.
+        names: {our name of a file: theirs}, where they differ.
+    """
 
     repository: str
     revision: str
@@ -45,7 +53,7 @@ class Source:
     names: dict = field(default_factory=dict)
 
     def path(self, name):
-        """Where the repository has our file `name`."""
+        """Return where the repository has our file `name`."""
         return "/".join(part for part in (self.folder, self.names.get(name, name)) if part)
 
     def __str__(self):
@@ -54,6 +62,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Weight:
+    """An entry of weights.yaml."""
+
     name: str
     what: str
     licence: str
@@ -64,11 +74,11 @@ class Weight:
 
 
 def read_manifest(path=MANIFEST):
-    """{name: Weight} of weights.yaml, in its order."""
-    found = load_yaml(path)
-    check_keys(found, found, (), path)
+    """Read {name: Weight} of weights.yaml, in its order."""
+    entries = load_yaml(path)
+    check_keys(entries, entries, (), path)
     weights = {}
-    for name, entry in found.items():
+    for name, entry in entries.items():
         check_keys(entry, WEIGHT_KEYS, WEIGHT_KEYS, f"{path} ({name})")
         for file, facts in entry["files"].items():
             _check_file(f"{entry['folder']}/{file}", facts, path)
@@ -107,7 +117,7 @@ def _check_file(here, facts, path):
 
 
 def choose(names, weights):
-    """The Weights that `--what` names, once each, in the manifest's order."""
+    """Return the Weights that `--what` names, once each, in the manifest's order."""
     groups = {
         **{name: (name,) for name in weights},
         "all": tuple(weights),

@@ -1,5 +1,4 @@
-"""Draw videos of finished runs under their prompts, all frames side by side: the quickest look at a
-model."""
+"""Draw videos of finished runs under their prompts, all frames side by side."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Write trained parts as MagicTime's weight files, in exactly the layouts and names of the real
-ones, in float16."""
+"""Write trained parts as MagicTime's weight files, laid out as the real ones, in float16."""
 
 import json
 import re
@@ -12,10 +11,8 @@ from safetensors.torch import save_file
 from lvd.utils.files import atomic, save_json, save_torch
 from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 
-BASE, MOTION_FILE = (
-    Path("Base_Model/stable-diffusion-v1-5"),
-    Path("Base_Model/motion_module/motion_module.ckpt"),
-)
+BASE = Path("Base_Model/stable-diffusion-v1-5")
+MOTION_FILE = Path("Base_Model/motion_module/motion_module.ckpt")
 DREAMBOOTH = Path("DreamBooth/TinyWorld.safetensors")
 MAGIC = Path("Magic_Weights")
 PEFT_SCALE = 2.0  # lora_alpha / r of the T and text adapters; S has (2 up) @ (2 down) in its format
@@ -60,12 +57,16 @@ PARTS = {
 
 
 def export(save_dir, tokenizer_dir, vae, base, clip, adapters):
-    """Write all six weight files under `save_dir`.
+    """Write all six weight files.
 
-    vae: AutoencoderKL. base: .unet (UNet2DConditionModel) and .text_encoder, for the base folder.
-    clip: .unet (UNetMotionModel), whose motion modules become the motion file and whose 2D part the
-    DreamBooth file, and .text_encoder. adapters: {"s", "t", "text": {layer name: (down, up)}} in
-    diffusers' names.
+    Args:
+        save_dir: folder of the weights.
+        tokenizer_dir: folder of the CLIP tokenizer.
+        vae: AutoencoderKL.
+        base: .unet (UNet2DConditionModel) and .text_encoder, for the base folder.
+        clip: .unet (UNetMotionModel) and .text_encoder. The motion modules become the motion file;
+            the 2D part and the text encoder become the DreamBooth file.
+        adapters: {"s", "t", "text": {layer name: (down, up)}} in diffusers' names.
     """
     out = Path(save_dir)
     write_base(out / BASE, tokenizer_dir, vae, base.unet, base.text_encoder)
@@ -81,8 +82,10 @@ def export(save_dir, tokenizer_dir, vae, base, clip, adapters):
 
 
 def write_base(folder, tokenizer_dir, vae, unet, text_encoder):
-    """The diffusers folder of Stable Diffusion 1.5, with the VAE's old attention names and CLIP's
-    `text_model.`."""
+    """Write the diffusers folder of Stable Diffusion 1.5.
+
+    Its VAE has the old names of attention weights, its text encoder the prefix `text_model.`.
+    """
     old_vae = {_old_vae_name(name): t for name, t in vae.state_dict().items()}
     _write_safetensors(folder / "vae" / "diffusion_pytorch_model.safetensors", old_vae)
     _write_safetensors(folder / "unet" / "diffusion_pytorch_model.safetensors", unet.state_dict())
@@ -107,23 +110,22 @@ def write_base(folder, tokenizer_dir, vae, unet, text_encoder):
 
 
 def write_motion(path, unet):
-    """The motion modules in AnimateDiff's names, with the position table of each attention."""
+    """Write the motion modules in AnimateDiff's names, with a position table per attention."""
     tensors = {}
     for name, tensor in unet.state_dict().items():
         if "motion_modules." not in name:
             continue
         if name.endswith("pos_embed.pe"):  # one table per block here, one per attention there
             for attention in ("attn1", "attn2"):
-                tensors[
-                    _animatediff_name(name.replace("pos_embed.pe", f"{attention}.pos_encoder.pe"))
-                ] = tensor
+                table = name.replace("pos_embed.pe", f"{attention}.pos_encoder.pe")
+                tensors[_animatediff_name(table)] = tensor
         else:
             tensors[_animatediff_name(name)] = tensor
     _save(path, tensors)
 
 
 def write_dreambooth(path, unet, vae, text_encoder):
-    """One .safetensors in LDM names: the 2D part of `unet`, the VAE and the text encoder."""
+    """Write one .safetensors in LDM names: the 2D part of `unet`, the VAE, the text encoder."""
     unet_2d = {name: t for name, t in unet.state_dict().items() if "motion_modules." not in name}
     layers = unet.config.layers_per_block
     ldm = {f"model.diffusion_model.{n}": t for n, t in ldm_unet(unet_2d, layers).items()}
@@ -141,8 +143,10 @@ def write_dreambooth(path, unet, vae, text_encoder):
 
 
 def write_adapter_s(path, pairs):
-    """{layer: (down [r, in], up [out, r])} of the spatial attentions as old diffusers attention
-    processors."""
+    """Write updates of the spatial attentions, {layer: (down [r, in], up [out, r])}.
+
+    Their names are those of diffusers' old attention processors.
+    """
     tensors = {}
     for name, (down, up) in pairs.items():
         attention, layer = re.fullmatch(r"(.+)\.(to_q|to_k|to_v|to_out)(?:\.0)?", name).groups()
@@ -152,8 +156,7 @@ def write_adapter_s(path, pairs):
 
 
 def write_peft(folder, pairs, targets):
-    """{layer: (down, up)} as a PEFT folder the way ms-swift writes it:
-    default/{adapter_config.json, adapter_model.bin}."""
+    """Write {layer: (down, up)} as ms-swift does: adapter_config.json, adapter_model.bin."""
     rank = next(iter(pairs.values()))[0].shape[0]
     tensors = {}
     for name, (down, up) in pairs.items():
@@ -180,7 +183,7 @@ def write_peft(folder, pairs, targets):
 
 
 def _animatediff_name(name):
-    """UNetMotionModel's name of a motion parameter → AnimateDiff's."""
+    """Turn UNetMotionModel's name of a motion parameter into AnimateDiff's."""
     for new, old in ANIMATEDIFF.items():
         name = name.replace(new, old)
     return re.sub(r"(motion_modules\.\d+\.)", r"\1temporal_transformer.", name)

@@ -1,5 +1,4 @@
-"""diffusers' parameter names → the original latent diffusion (LDM) names, for UNets and VAEs of any
-depth.
+"""From diffusers' parameter names to the original latent diffusion (LDM) names, at any depth.
 
 The way back is diffusers' own converter, so the two check each other.
 """
@@ -35,7 +34,7 @@ MID = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
 def ldm_unet(tensors, layers_per_block):
-    """A UNet2DConditionModel's state dict under LDM names (without `model.diffusion_model.`)."""
+    """Rename a UNet2DConditionModel's state dict to LDM (without `model.diffusion_model.`)."""
     return {_unet_name(name, layers_per_block, tensors): t for name, t in tensors.items()}
 
 
@@ -48,9 +47,8 @@ def _unet_name(name, layers, tensors):
         # the middle is resnet, attention, resnet, ...
         return f"middle_block.{2 * int(number) + (kind == 'attentions')}.{_inside(kind, rest)}"
     side, block, kind, layer, rest = PLACE.fullmatch(name).groups()
-    first = int(block) * (
-        layers + 1
-    )  # a level is `layers` layers and a downsampler, or `layers + 1` layers
+    # A level is `layers` layers and a downsampler, or `layers + 1` layers.
+    first = int(block) * (layers + 1)
     if kind == "downsamplers":
         return f"input_blocks.{first + layers + 1}.0.{rest.replace('conv.', 'op.')}"
     if kind == "upsamplers":  # follows the last layer, behind its attention if it has one
@@ -66,8 +64,10 @@ def _inside(kind, rest):
 
 
 def ldm_vae(tensors, levels):
-    """An AutoencoderKL's state dict under LDM names (without `first_stage_model.`); attention
-    weights as 1x1 convs."""
+    """Rename an AutoencoderKL's state dict to LDM (without `first_stage_model.`).
+
+    Attention weights become 1x1 convolutions.
+    """
     renamed = {}
     for name, tensor in tensors.items():
         if ".attentions." in name and tensor.dim() == 2:
@@ -90,9 +90,8 @@ def _vae_name(name, levels):
     if not (found := PLACE.fullmatch(rest)):
         return f"{half}.{rest.replace('conv_norm_out.', 'norm_out.')}"
     side, block, kind, layer, inside = found.groups()
-    block = (
-        int(block) if side == "down" else levels - 1 - int(block)
-    )  # LDM counts both sides from the pixels
+    if side == "up":  # LDM counts both sides from the pixels
+        block = levels - 1 - int(block)
     if kind == "resnets":
         return (
             f"{half}.{side}.{block}.block.{layer}.{inside.replace('conv_shortcut', 'nin_shortcut')}"

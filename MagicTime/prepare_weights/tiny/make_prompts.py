@@ -81,8 +81,10 @@ def work(args):
 
 
 def effect_sets(count, rng):
-    """`count` tuples of categories, shuffled: singles and pairs, each spread evenly over the
-    categories."""
+    """Draw `count` tuples of categories, shuffled.
+
+    Singles and pairs are each spread evenly over the categories.
+    """
     doubles = round(TWO_CATEGORIES * count)
     pairs = list(combinations(CATEGORIES, 2))
     sets = [pairs[k % len(pairs)] for k in range(doubles)]
@@ -91,7 +93,7 @@ def effect_sets(count, rng):
 
 
 def new_prompt(rng, seen, effects=(), grows=False, wording="plain"):
-    """A caption that is not in `seen` yet; adds it there."""
+    """Draw a caption that is not in `seen` yet, and add it there."""
     for _ in range(TRIES):
         prompt = caption(random_scene(rng, effects, grows), rng, wording)
         if prompt not in seen:

@@ -1,5 +1,4 @@
-"""Make the tiny MagicTime that the repository ships: train every part and export it in the real
-layouts.
+"""Make the tiny MagicTime that the repository ships: train its parts, export the real layouts.
 
 Seeded and resumable: run it again after a kill and it goes on. About an hour and a half on two CPU
 cores, best used by two processes: `torchrun --nproc_per_node 2

@@ -15,7 +15,7 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def make_tokenizer(folder, seed):
-    """Learn merges from captions; write vocab.json and merges.txt as openai/clip has them."""
+    """Learn merges from captions; write vocab.json and merges.txt in CLIP's layout."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -55,10 +55,12 @@ def make_tokenizer(folder, seed):
 
 
 def load_tokenizer(folder):
+    """Load the CLIPTokenizer of `make_tokenizer`."""
     return CLIPTokenizer.from_pretrained(folder)
 
 
 def make_text_encoder(tokenizer, seed):
+    """Make a small CLIPTextModel with random weights, seeded."""
     torch.manual_seed(seed)
     return CLIPTextModel(
         CLIPTextConfig(
@@ -79,7 +81,7 @@ def make_text_encoder(tokenizer, seed):
 
 
 def token_ids(tokenizer, texts):
-    """int64 [N, MAX_LENGTH]."""
+    """Return the token ids of N texts: int64 [N, MAX_LENGTH]."""
     return tokenizer(
         texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids

@@ -14,13 +14,11 @@ from MagicTime.prepare_weights.tiny.training import train_stage
 
 # name: (which Linear layers, rank, factor on up @ down that the format implies)
 ADAPTERS = {
-    "s": (
-        r"unet\..*\.attentions\.\d+\..*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$",
-        8,
-        4.0,
-    ),  # (2 up) @ (2 down)
+    # (2 up) @ (2 down)
+    "s": (r"unet\..*\.attentions\.\d+\..*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$", 8, 4.0),
     "t": (
-        r"unet\..*motion_modules\..*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)$",
+        r"unet\..*motion_modules\..*\."
+        r"(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)$",
         8,
         2.0,
     ),
@@ -51,7 +49,7 @@ class MixedClips:
 
 
 def train_adapters(out, growing, ordinary, clip_model, steps, seed, batch=16):
-    """Returns {adapter: {layer name: (down, up)}} for s, t and text."""
+    """Train the adapters s, t and text: {adapter: {layer name: (down, up)}}."""
     torch.manual_seed(seed)
     model = Denoiser(clip_model.unet, clip_model.text_encoder, clip_model.tokenizer).requires_grad_(
         False
@@ -75,13 +73,11 @@ def train_adapters(out, growing, ordinary, clip_model, steps, seed, batch=16):
 @torch.no_grad()
 def _taken(model, pattern):
     """Remove the updates that match from the model and return their matrices."""
-    found = {}
+    matrices = {}
     for name, layer in list(model.named_modules()):
         if re.match(pattern, name) and parametrize.is_parametrized(layer):
-            low_rank = layer.parametrizations.weight[0]
-            found[name.split(".", 1)[1]] = (
-                low_rank.down.detach().clone(),
-                low_rank.up.detach().clone(),
-            )
+            update = layer.parametrizations.weight[0]
+            pair = (update.down.detach().clone(), update.up.detach().clone())
+            matrices[name.split(".", 1)[1]] = pair
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-    return found
+    return matrices

@@ -1,5 +1,4 @@
-"""Stages 2 and 3: the 2D UNet and text encoder on single frames, then everything with motion
-modules on clips.
+"""Stages 2 and 3: the 2D UNet and text encoder on single frames, then motion modules on clips.
 
 What stage 2 learns becomes the base folder; what stage 3 makes of it becomes the DreamBooth file
 (UNet, text encoder) and motion_module.ckpt.
@@ -76,19 +75,22 @@ class Denoiser(nn.Module):
         )
 
     def loss(self, z, texts, rng):
-        """Noise-prediction error of clean latents z ([N, 4, 8, 8] or [N, 4, F, 8, 8]), min-SNR-5
-        weighted.
+        """Compute the noise-prediction error, weighted by min-SNR (arXiv 2303.09556, eq. 5).
 
-        Weighting: Hang et al. 2023, arXiv 2303.09556, eq. 5 with gamma = 5.
+        Args:
+            z: clean latents [N, 4, 8, 8] or [N, 4, F, 8, 8].
+            texts: [caption] of length N.
+            rng: numpy Generator.
+
+        Returns:
+            The mean squared error, weighted by min(SNR, 5) / SNR.
         """
         t = torch.from_numpy(rng.integers(0, len(self.alphas_cumprod), len(z)))
         abar = self.alphas_cumprod[t].view(-1, *[1] * (z.dim() - 1))
         noise = torch.randn_like(z)
         words = self.text_encoder(token_ids(self.tokenizer, texts)).last_hidden_state
         if z.dim() == 5:
-            words = words.repeat_interleave(
-                z.shape[2], dim=0
-            )  # UNetMotionModel wants one row a frame
+            words = words.repeat_interleave(z.shape[2], dim=0)  # one row a frame
         predicted = self.unet(abar.sqrt() * z + (1 - abar).sqrt() * noise, t, words).sample
         snr = abar / (1 - abar)
         return (torch.clamp(5 / snr, max=1) * (predicted - noise) ** 2).mean()
@@ -108,7 +110,7 @@ def train_images(out, clips, tokenizer, text_encoder, steps, seed, batch=96):
 
 
 def clip_loss(model, clips, batch):
-    """loss_of(step, rng) over whole clips."""
+    """Return loss_of(step, rng) over whole clips."""
 
     def loss_of(step, rng):
         rows = rng.integers(0, len(clips.scenes), batch // processes()[1])
@@ -119,7 +121,7 @@ def clip_loss(model, clips, batch):
 
 
 def motion_denoiser(unet2d_state, text_encoder, tokenizer):
-    """Denoiser around a UNetMotionModel whose motion modules start inert (zero output projection)."""
+    """Make a Denoiser whose motion modules start inert (zero output projection)."""
     unet = make_motion_unet(UNET)
     missing, unexpected = unet.load_state_dict(unet2d_state, strict=False)
     if unexpected or any("motion_modules" not in k for k in missing):

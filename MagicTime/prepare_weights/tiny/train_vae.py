@@ -23,20 +23,24 @@ CONFIG = dict(
 
 
 def draw_effects(rng, none=0.3, two=0.2):
-    """No effect, one, or two of the five."""
+    """Draw no effect, one, or two of the five, as a tuple in the order of CATEGORIES."""
     u = rng.random()
-    count = 0 if u < none else 2 if u > 1 - two else 1
-    return tuple(
-        sorted(rng.choice(CATEGORIES, count, replace=False).tolist(), key=CATEGORIES.index)
-    )
+    count = 1
+    if u < none:
+        count = 0
+    elif u > 1 - two:
+        count = 2
+    drawn = rng.choice(CATEGORIES, count, replace=False).tolist()
+    return tuple(sorted(drawn, key=CATEGORIES.index))
 
 
 def to_pixels(frames):
-    """uint8 [..., H, W, 3] → float [..., 3, H, W] in [-1, 1]."""
+    """Turn frames, uint8 [..., H, W, 3], into pixels [..., 3, H, W] in [-1, 1]."""
     return torch.from_numpy(frames).float().movedim(-1, -3) / 127.5 - 1
 
 
 def train_vae(out, steps, seed, batch=32):
+    """Train the VAE on drawn frames; its latents have mean 0 and variance 1 when scaled."""
     torch.manual_seed(seed)
     vae = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last)
 

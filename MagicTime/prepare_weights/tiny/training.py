@@ -18,8 +18,7 @@ SAVE_EVERY = 250  # steps between two checkpoints; a killed run repeats at most 
 
 
 def processes():
-    """(rank, number of processes); several under torchrun, each drawing its own share of every
-    batch."""
+    """Return (rank, number of processes); under torchrun each draws its share of every batch."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
@@ -30,8 +29,10 @@ def barrier():
 
 
 def step_rng(seed, stage, step):
-    """numpy Generator of one step; also seeds torch, so a resumed run draws what an unbroken one
-    would."""
+    """Return the numpy Generator of one step, and seed torch.
+
+    So a resumed run draws what an unbroken one would.
+    """
     entropy = [seed, zlib.crc32(stage.encode()), step, processes()[0]]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
     return np.random.default_rng(entropy)
@@ -46,10 +47,25 @@ def save_atomically(obj, path):
 def train_stage(
     stage, out, model, steps, loss_of, lr, seed, warmup=100, ema=0.999, weight_decay=0.01
 ):
-    """Train `model`'s parameters that require gradients; leave it holding their moving average.
+    """Train the parameters that require gradients; the model ends with their moving average.
 
-    loss_of(step, rng) returns the loss of one step. State lives in out/{stage}.pt, the loss curve
-    in out/{stage}.csv. A finished stage is loaded, not run again.
+    The state is in out/{stage}.pt, the loss curve in out/{stage}.csv. A finished stage is loaded
+    and not run again.
+
+    Args:
+        stage: its name.
+        out: folder of the stages.
+        model: that is trained.
+        steps: training steps.
+        loss_of: function (step, rng) that returns the loss of one step.
+        lr: highest learning rate.
+        seed: of all that is drawn.
+        warmup: steps until the learning rate is highest.
+        ema: decay of the moving average.
+        weight_decay: of AdamW.
+
+    Returns:
+        `model`, in evaluation mode.
     """
     out = Path(out)
     path = out / f"{stage}.pt"
@@ -103,7 +119,7 @@ def train_stage(
 
 
 def _share_gradients(params):
-    """Average the gradients over processes, which so take the same step."""
+    """Average the gradients over processes: all take the same step."""
     if processes()[1] == 1:
         return
     grads = [p.grad for p in params if p.grad is not None]

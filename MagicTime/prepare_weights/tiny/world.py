@@ -75,7 +75,7 @@ class Scene:
 
 
 def random_scene(rng, effects=(), grows=False):
-    """A scene with everything but its effects drawn from `rng` (numpy Generator)."""
+    """Draw a scene, all but its effects, from `rng` (numpy Generator)."""
     return Scene(
         colour=str(rng.choice(list(COLOURS))),
         shape=str(rng.choice(SHAPES)),
@@ -89,7 +89,7 @@ def random_scene(rng, effects=(), grows=False):
 
 
 def caption(scene, rng, wording="any"):
-    """Words for a scene. `wording`: plain, reworded or any (for the effects' words)."""
+    """Describe a scene in words; `wording` of its effects: plain, reworded or any."""
     thing = f"a {scene.colour} {scene.shape}"
     if scene.grows:
         text = f"time-lapse of {thing} {rng.choice(GROW_WORDS)} {scene.place}"
@@ -110,7 +110,7 @@ def _wordings(effect, wording):
 
 
 def render(scene):
-    """Frames of a scene: uint8 [8, 64, 64, 3]."""
+    """Draw the frames of a scene: uint8 [8, 64, 64, 3]."""
     return np.stack([_frame(scene, t) for t in range(FRAMES)])
 
 
@@ -155,7 +155,7 @@ def _radius(scene, t):
 
 
 def _centre(scene, t):
-    """Where the shape is in frame t, px (x, y)."""
+    """Return where the shape is in frame t, in pixels (x, y)."""
     along = -15.0 + 30.0 * t / (FRAMES - 1)
     angle = 2 * np.pi * (scene.phase + t / FRAMES)
     dx, dy = {
@@ -175,7 +175,7 @@ def _centre(scene, t):
 
 
 def _shape(name, x, y, radius):
-    """How much of each pixel a shape covers, 0..1, with a soft edge one pixel wide."""
+    """Return how much of each pixel a shape covers, 0 to 1; its edge is one pixel wide."""
     if name == "circle":
         inside = radius - np.hypot(x, y)
     elif name == "square":
@@ -200,7 +200,7 @@ def _warp(x, y, t):
 
 
 def _burst(image, scene, t, x, y):
-    """One whole frame, then a flash and eight pieces that fly outwards."""
+    """Draw one whole frame, then a flash and eight pieces that fly outwards."""
     cx, cy = 31.5 + scene.offset[0], 31.5 + scene.offset[1]
     if t == 0:
         return _over(image, _shape(scene.shape, x - cx, y - cy, 13.0), COLOURS[scene.colour])
