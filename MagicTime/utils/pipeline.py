@@ -6,6 +6,7 @@ predicts at a step: x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t). All are [B
 """
 
 import torch
+from einops import pack, rearrange, repeat, unpack
 
 
 @torch.inference_mode()
@@ -61,8 +62,8 @@ def sample(
     # The scheduler takes numbers: so no step waits for the GPU.
     for step, timestep in enumerate(on_device.tolist()):
         passes = torch.cat([latents] * len(text))
-        # one text a frame: [passes * B * F, tokens, width]
-        words = text.flatten(0, 1).repeat_interleave(frames, dim=0)
+        # one text a frame
+        words = repeat(text, "passes b tokens width -> (passes b f) tokens width", f=frames)
         noise = model.unet(passes, on_device[step], encoder_hidden_states=words).sample
         if guided:
             unconditional, conditional, *concept = noise.chunk(len(text))
@@ -159,13 +160,16 @@ def decode(vae, latents, chunk=None, device=None):
     if chunk is None:
         pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         chunk = 16 if max(latents.shape[-2:]) * pixels_per_latent <= 128 else 2
-    frames = latents.movedim(-3, -4).flatten(0, -4)  # [N, C, h, w]
+    clips, batch_shape = pack([latents], "* c f h w")
+    frames = rearrange(clips, "n c f h w -> (n f) c h w")
     frames = frames.to(device or vae.device, vae.dtype) / vae.config.scaling_factor
     pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])
     pixels = (pixels / 2 + 0.5).clamp(0, 1)
-    return pixels.unflatten(0, (*latents.shape[:-4], latents.shape[-3])).movedim(-4, -3)
+    pixels = rearrange(pixels, "(n f) c h w -> n c f h w", f=clips.shape[2])
+    (pixels,) = unpack(pixels, batch_shape, "* c f h w")
+    return pixels
 
 
 def to_bytes(pixels):
     """Turn pixels [3, F, H, W] in [0, 1] into uint8 [F, H, W, 3], truncated as in MagicTime."""
-    return (pixels * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+    return rearrange((pixels * 255).to(torch.uint8), "c f h w -> f h w c").cpu().numpy()

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from einops import rearrange
 
 from MagicTime.prepare_weights.tiny.training import train_stage
 from MagicTime.prepare_weights.tiny.world import CATEGORIES, FRAMES, random_scene, render
@@ -36,7 +37,8 @@ def draw_effects(rng, none=0.3, two=0.2):
 
 def to_pixels(frames):
     """Turn frames, uint8 [..., H, W, 3], into pixels [..., 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(frames).float().movedim(-1, -3) / 127.5 - 1
+    pixels = rearrange(torch.from_numpy(frames).float(), "... h w c -> ... c h w")
+    return pixels / 127.5 - 1
 
 
 def train_vae(out, steps, seed, batch=32):

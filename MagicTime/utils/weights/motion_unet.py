@@ -10,6 +10,7 @@ in the mid block.
 import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from einops import rearrange
 from torch import nn
 
 from lvd.errors import InputError
@@ -28,9 +29,9 @@ class PerFrameGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, clips):
-        batch, channels, frames, height, width = clips.shape
-        flat = clips.transpose(1, 2).reshape(batch * frames, channels, height, width)
-        return super().forward(flat).view(batch, frames, channels, height, width).transpose(1, 2)
+        frames = rearrange(clips, "b c f h w -> (b f) c h w")
+        normed = super().forward(frames)
+        return rearrange(normed, "(b f) c h w -> b c f h w", b=len(clips))
 
 
 def motion_transformers(unet):
