@@ -11,13 +11,8 @@ MagicTime/, --save-path under the current folder. Prompts: --file_path, --run-cs
 import argparse
 import sys
 
+from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
-
-GUARD_DEFAULTS = {
-    "lambda_": "0.6",
-    "eta": 5,
-    "operating_point": "validation",
-}  # not the parser's: alone they are refused
 
 
 def build_parser():
@@ -26,22 +21,7 @@ def build_parser():
         "python MagicTime/inference_magictime.py --config sample_configs/Tiny.yaml --limit 8",
     )
     parser.add_argument("--config", required=True, help="sampling YAML")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--file_path", "--file-path", help="text file, one prompt a line")
-    source.add_argument(
-        "--run-csv",
-        "--run_csv",
-        metavar="FILE",
-        help="CSV: columns name (the prompt) and videoid (the file name)",
-    )
-    source.add_argument(
-        "--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}"
-    )
-    source.add_argument(
-        "--human",
-        action="store_true",
-        help="ask for prompts, one video at a time, until an empty line",
-    )
+    _add_sources(parser)
     parser.add_argument("--save-path", "--save_path", dest="save_path", help="output folder")
     parser.add_argument(
         "--seed", type=int, help="one seed instead of the YAML's; with seed_per_prompt, row 0's"
@@ -65,12 +45,39 @@ def build_parser():
         action="store_true",
         help="check everything but the weights, say what would be made",
     )
-    fit = parser.add_argument_group(
-        "fitting the hardware (each overrides the YAML's key of that name)"
+    _add_hardware(parser)
+    _add_safe_guidance(parser)
+    _add_guard(parser)
+    parser.add_overrides()
+    return parser
+
+
+def _add_sources(parser):
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--file_path", "--file-path", help="text file, one prompt a line")
+    source.add_argument(
+        "--run-csv",
+        "--run_csv",
+        metavar="FILE",
+        help="CSV: columns name (the prompt) and videoid (the file name)",
     )
-    fit.add_argument("--batch_size", type=int, help="prompts sampled together")
-    fit.add_argument("--dtype", help="float32, float16 or bfloat16")
-    fit.add_argument(
+    source.add_argument(
+        "--run-json", "--run_json", metavar="FILE", help="JSON list of {caption, video_id, sen_id}"
+    )
+    source.add_argument(
+        "--human",
+        action="store_true",
+        help="ask for prompts, one video at a time, until an empty line",
+    )
+
+
+def _add_hardware(parser):
+    hardware = parser.add_argument_group(
+        "the hardware (each overrides the YAML's key of that name)"
+    )
+    hardware.add_argument("--batch_size", type=int, help="prompts sampled together")
+    hardware.add_argument("--dtype", help="float32, float16 or bfloat16")
+    hardware.add_argument(
         "--attention",
         help="kernel of scaled_dot_product_attention: auto, flash, efficient, cudnn or math",
     )
@@ -80,9 +87,12 @@ def build_parser():
         ("vae_tiling", "decode large frames in overlapping tiles"),
         ("compile", "torch.compile the UNet: minutes at the start, faster steps"),
     ):
-        fit.add_argument(
+        hardware.add_argument(
             f"--{flag}", action=argparse.BooleanOptionalAction, default=None, help=text
         )
+
+
+def _add_safe_guidance(parser):
     safe = parser.add_argument_group(
         "Safe Latent Diffusion: guidance away from a concept (overrides the YAML's keys)"
     )
@@ -92,6 +102,10 @@ def build_parser():
     safe.add_argument(
         "--safety_concept", "--safety-concept", metavar="WORDS", help="what videos shall not show"
     )
+
+
+def _add_guard(parser):
+    """Flags of the guard. None stands for "not given": without --guard each of them is refused."""
     guard = parser.add_argument_group(
         "the guard: stop unsafe videos while they are sampled (docs: README)"
     )
@@ -110,6 +124,7 @@ def build_parser():
     guard.add_argument(
         "--guard-dry-run",
         action="store_true",
+        default=None,
         help="stop nothing, say what would have been stopped",
     )
     guard.add_argument(
@@ -117,20 +132,19 @@ def build_parser():
         nargs="?",
         const="",
         metavar="MATRIX",
-        help="draw what the guard saw: small frames, by the rgb matrix of a file of fit_rgb.py (default: the "
-        "detectors' own, else Stable Diffusion's)",
+        help="draw what the guard saw: small frames, by the rgb matrix of a file of fit_rgb.py "
+        "(default: the detectors' own, else Stable Diffusion's)",
     )
     guard.add_argument(
         "--guard-allow-unknown",
         action="store_true",
+        default=None,
         help="accept detectors that do not say from what sampling they learned",
     )
-    parser.add_overrides()
-    return parser
 
 
 def work(args):
-    from lvd.errors import InputError
+    # Imported here: with torch and diffusers --help would take seconds.
     from lvd.utils.config import flags_of, parse_overrides
     from lvd.utils.processes import processes
     from MagicTime.utils.config import SamplingSettings, read_config
@@ -139,19 +153,18 @@ def work(args):
     from MagicTime.utils.run import Run
     from MagicTime.utils.run_summary import planned_facts, sampled_facts, written_paths
 
-    for flag in ("limit", "filmstrips"):
-        if getattr(args, flag) is not None and getattr(args, flag) < (flag == "limit"):
-            raise InputError(f"--{flag} {getattr(args, flag)}: too small")
+    _need_at_least(args.limit, 1, "--limit")
+    _need_at_least(args.filmstrips, 0, "--filmstrips")
     team = processes()
     with team.main_first():
         flags = flags_of(args, SamplingSettings)
-        flags.pop("save_path", None)  # this one is not looked up under MagicTime/, as the YAML's is
+        flags.pop("save_path", None)  # below the current folder; the YAML's is below MagicTime/
         config = read_config(args.config, flags, parse_overrides(args.overrides))
         out = output_folder(config, args.save_path)
         if not args.human:
             prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)
             device = team.device(args.gpu_num)
-            run = Run(config, prompts, out, device, team, guarding=guarding_of(args, device))
+            run = Run(config, prompts, out, device, team, guarding=make_guarding(args, device))
     if args.human:
         return talk(config, out, args, team)
     if args.dry_run:
@@ -164,42 +177,42 @@ def work(args):
     return summary("sampled", sampled_facts(run, made), [*written_paths(run.plan), *strips])
 
 
-def guarding_of(args, device):
-    """The Guarding that the flags ask for, or None."""
-    from lvd.errors import InputError
+def _need_at_least(value, least, flag):
+    if value is not None and value < least:
+        raise InputError(f"{flag} {value}: too small")
 
+
+def make_guarding(args, device):
+    """Make the Guarding that the flags ask for, or None without --guard."""
+    flags = {
+        "--lambda": args.lambda_,
+        "--eta": args.eta,
+        "--operating_point": args.operating_point,
+        "--guard-dry-run": args.guard_dry_run,
+        "--guard-preview": args.guard_preview,
+        "--guard-allow-unknown": args.guard_allow_unknown,
+    }
     if args.guard is None:
-        for flag in (
-            "lambda",
-            "eta",
-            "operating_point",
-            "guard-dry-run",
-            "guard-preview",
-            "guard-allow-unknown",
-        ):
-            given = getattr(args, {"lambda": "lambda_"}.get(flag, flag.replace("-", "_")))
-            if given is not None and given is not False:  # a 0 is given, too
-                raise InputError(f"--{flag}: belongs to --guard, which names the detectors")
+        for flag, value in flags.items():
+            if value is not None:
+                raise InputError(f"{flag}: belongs to --guard, which names the detectors")
         return None
     from MagicTime.utils.guarded import Guarding
 
-    rule = {
-        key: default if getattr(args, key) is None else getattr(args, key)
-        for key, default in GUARD_DEFAULTS.items()
-    }
     return Guarding(
         args.guard,
-        **rule,
+        lambda_="0.6" if args.lambda_ is None else args.lambda_,
+        eta=5 if args.eta is None else args.eta,
+        operating_point="validation" if args.operating_point is None else args.operating_point,
         device=device,
-        dry_run=args.guard_dry_run,
+        dry_run=bool(args.guard_dry_run),
         preview=args.guard_preview,
-        allow_unknown=args.guard_allow_unknown,
+        allow_unknown=bool(args.guard_allow_unknown),
     )
 
 
 def talk(config, out, args, team):
     """--human: each prompt is a run of its own in a numbered folder; the model is loaded once."""
-    from lvd.errors import InputError
     from MagicTime.utils.human import config_of, converse
     from MagicTime.utils.prompts import Prompt
     from MagicTime.utils.run import Run, load_model
@@ -209,25 +222,21 @@ def talk(config, out, args, team):
     if team.count > 1 or args.dry_run or args.limit:
         raise InputError("--human: one process, without --dry-run and --limit, is needed")
     device = team.device(args.gpu_num)
-    guarding = guarding_of(args, device)
+    guarding = make_guarding(args, device)
     # Checked before the weights are loaded, with a prompt that is never sampled.
     first = make_plan(config_of(config, 0), [Prompt("-", "0000")], out / "next", device, guarding)
     model = load_model(config, first.weights, device)
 
     def sample_one(text, folder, number):
-        run = Run(
-            config_of(config, number),
-            [Prompt(text, "0000")],
-            folder,
-            device,
-            model=model,
-            guarding=guarding,
-        )
+        prompts = [Prompt(text, "0000")]
+        one = config_of(config, number)
+        run = Run(one, prompts, folder, device, model=model, guarding=guarding)
         run.load()
         run.sample()
-        for fact, text in guard_facts(run).items():
-            print(f"  {fact}: {text}", flush=True)
-        return [*written_paths(run.plan), *(run.filmstrips(1) if args.filmstrips else [])]
+        for fact, told in guard_facts(run).items():
+            print(f"  {fact}: {told}", flush=True)
+        strips = run.filmstrips(1) if args.filmstrips else []
+        return [*written_paths(run.plan), *strips]
 
     converse(model, out, sample_one)
 
