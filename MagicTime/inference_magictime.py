@@ -14,6 +14,11 @@ import sys
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 
+# The guard's; the parser does not know them, as its flags are refused without --guard.
+DEFAULT_LAMBDA = "0.6"
+DEFAULT_ETA = 5
+DEFAULT_OPERATING_POINT = "validation"
+
 
 def build_parser():
     parser = Parser(
@@ -201,14 +206,18 @@ def make_guarding(args, device):
 
     return Guarding(
         args.guard,
-        lambda_="0.6" if args.lambda_ is None else args.lambda_,
-        eta=5 if args.eta is None else args.eta,
-        operating_point="validation" if args.operating_point is None else args.operating_point,
+        lambda_=_given(args.lambda_, DEFAULT_LAMBDA),
+        eta=_given(args.eta, DEFAULT_ETA),
+        operating_point=_given(args.operating_point, DEFAULT_OPERATING_POINT),
         device=device,
         dry_run=bool(args.guard_dry_run),
         preview=args.guard_preview,
         allow_unknown=bool(args.guard_allow_unknown),
     )
+
+
+def _given(value, default):
+    return default if value is None else value
 
 
 def talk(config, out, args, team):

@@ -11,15 +11,8 @@ import torch
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.verdicts import Verdicts
 from tests.worlds import launcher, magictime_world
-from tests.worlds.guard_world import (
-    SCRIPT,
-    command,
-    facts,
-    guard_flags,
-    lines_of,
-    make_home,
-    sample,
-)
+from tests.worlds.guard_world import SCRIPT, facts, guard_flags, lines_of, make_home
+from tests.worlds.sampler_command import command, sample
 
 
 @pytest.fixture(scope="module")

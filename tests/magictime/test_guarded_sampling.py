@@ -42,9 +42,9 @@ from tests.worlds.guard_world import (
     guard_flags,
     lines_of,
     make_home,
-    sample,
     write_detectors,
 )
+from tests.worlds.sampler_command import refused, sample
 
 
 @pytest.fixture(scope="module")
@@ -383,12 +383,6 @@ def test_a_failing_detector_stops_what_it_cannot_check(home, tmp_path, monkeypat
     assert not list((tmp_path / "out" / "videos").iterdir())
 
 
-def refused(capsys, code):
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1
-    return lines[0]
-
-
 @pytest.mark.parametrize(
     "change, said",
     [
@@ -456,9 +450,9 @@ def test_a_folder_of_another_guard_is_refused(home, capsys, flags, said):
 def test_what_a_guard_is_unless_told(home):
     flags = ["--config", "c.yaml", "--guard", str(home.detectors), "--eta", "3"]
     args = inference_magictime.build_parser().parse_args(flags)
-    found = inference_magictime.guarding_of(args, torch.device("cpu")).identity
+    found = inference_magictime.make_guarding(args, torch.device("cpu")).identity
     assert (found["lambda"], found["eta"], found["operating_point"]) == (0.6, 3, "validation")
-    assert inference_magictime.GUARD_DEFAULTS["eta"] == 5
+    assert inference_magictime.DEFAULT_ETA == 5
 
 
 def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):

@@ -10,18 +10,12 @@ import pytest
 import torch
 
 from lvd.x0.file import open_x0_file
-from MagicTime import inference_magictime
 from MagicTime.utils import hardware, pipeline
 from MagicTime.utils.config import SamplingSettings
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
-
-
-def sample(config, out, *flags):
-    return inference_magictime.main(
-        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
-    )
 
 
 def recorded(out):

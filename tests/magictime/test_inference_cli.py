@@ -22,14 +22,9 @@ from MagicTime.utils.config import WEIGHTS, read_config
 from MagicTime.utils.prompts import read_prompts, read_source
 from MagicTime.utils.run import Run
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import refused, sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
-
-
-def sample(config, out, *flags):
-    return inference_magictime.main(
-        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
-    )
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +80,7 @@ def test_a_repeated_command_makes_nothing_new(finished, capsys):
 
 
 def test_what_is_lost_is_made_again_bit_for_bit(finished, tmp_path):
-    """A video that is gone; a row that the sidecar does not call whole and whose data is garbage."""
+    """Gone: a video. Garbage: the data of a row that the sidecar does not call whole."""
     out, config = finished
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
@@ -109,7 +104,7 @@ def test_what_is_lost_is_made_again_bit_for_bit(finished, tmp_path):
 
 @pytest.mark.slow
 def test_resume_after_a_kill(world, tmp_path):
-    """SIGKILL when some videos are there; the same command then ends with what an unbroken run has."""
+    """Killed when some videos are there: the same command ends with what an unbroken run has."""
     config = magictime_world.write_config(
         tmp_path / "c.yaml", world[0], steps=12, prompt=[f"prompt {i}" for i in range(12)]
     )
@@ -272,13 +267,6 @@ def test_sample_configs_are_readable(name):
 
 
 # ---- bad input
-
-
-def refused(capsys, code):
-    """The one line of a refusal."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize(

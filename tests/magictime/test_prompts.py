@@ -13,11 +13,11 @@ import yaml
 
 from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
-from MagicTime import inference_magictime
 from MagicTime.utils import prompts
 from MagicTime.utils.config import SamplingSettings
 from MagicTime.utils.prompts import Prompt
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import refused, sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 EXAMPLES = magictime_world.ROOT / "MagicTime" / "sample_configs" / "examples"
@@ -26,19 +26,6 @@ ITEMS = [
     {"caption": "two dots", "video_id": "video7", "sen_id": 12, "more": 1},
     {"caption": " a wave\nat sea ", "video_id": 7, "sen_id": "b"},
 ]
-
-
-def sample(config, out, *flags):
-    return inference_magictime.main(
-        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
-    )
-
-
-def refused(capsys, code):
-    """The one line of a refusal."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import torch
 import yaml
 
 from lvd.utils.files import load_torch
-from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
 from MagicTime.utils.run import load_model
 from MagicTime.utils.safe_guidance import SETTINGS
 from MagicTime.utils.sampling_plan import weight_paths
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import sample as run_sampler
 
 PUBLISHED = {
     "weak": (15, 20, 0, 0, 0),
@@ -205,24 +205,23 @@ def test_it_keeps_away_from_the_concept():
 # ---- the command
 
 
-def run(config, out, *flags):
-    return inference_magictime.main(
-        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
-    )
-
-
 def test_flags_and_yaml_say_the_same(world, tmp_path):
     flags = ("--safe_guidance", "max", "--safety_concept", "a wave")
     assert (
-        run(magictime_world.write_config(tmp_path / "a.yaml", world[0]), tmp_path / "flags", *flags)
+        run_sampler(
+            magictime_world.write_config(tmp_path / "a.yaml", world[0]), tmp_path / "flags", *flags
+        )
         == 0
     )
     config = magictime_world.write_config(
         tmp_path / "b.yaml", world[0], safe_guidance="max", safety_concept="a wave"
     )
-    assert run(config, tmp_path / "yaml") == 0
+    assert run_sampler(config, tmp_path / "yaml") == 0
     assert (
-        run(magictime_world.write_config(tmp_path / "c.yaml", world[0]), tmp_path / "without") == 0
+        run_sampler(
+            magictime_world.write_config(tmp_path / "c.yaml", world[0]), tmp_path / "without"
+        )
+        == 0
     )
     x0 = {
         name: load_torch(tmp_path / name / "pred_x0.pth") for name in ("flags", "yaml", "without")
@@ -253,7 +252,7 @@ def test_flags_and_yaml_say_the_same(world, tmp_path):
 )
 def test_what_is_refused(world, tmp_path, capsys, changes, said):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **changes)
-    assert run(config, tmp_path / "out") == 2
+    assert run_sampler(config, tmp_path / "out") == 2
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
@@ -271,7 +270,7 @@ def test_a_concept_alone_is_refused(world, tmp_path, capsys, flags, changes):
     config = magictime_world.write_config(
         tmp_path / "c.yaml", world[0], **{"safety_concept": "a", **changes}
     )
-    assert run(config, tmp_path / "out", *flags, "--safety_concept", "a wave") == 2
+    assert run_sampler(config, tmp_path / "out", *flags, "--safety_concept", "a wave") == 2
     assert (
         "--safety_concept: belongs to --safe_guidance" in capsys.readouterr().err
         and not (tmp_path / "out").exists()
@@ -282,7 +281,7 @@ def test_a_concept_that_is_cut_is_told(world, tmp_path, capsys):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=1)
     words = "a b c d e f g h i j k l m"
     assert (
-        run(
+        run_sampler(
             config,
             tmp_path / "out",
             "--safe_guidance",
@@ -303,7 +302,7 @@ def test_a_concept_that_is_cut_is_told(world, tmp_path, capsys):
 def test_a_folder_of_another_strength_is_refused(world, tmp_path, capsys):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=1)
     assert (
-        run(
+        run_sampler(
             config,
             tmp_path / "out",
             "--safe_guidance",
@@ -315,5 +314,5 @@ def test_a_folder_of_another_strength_is_refused(world, tmp_path, capsys):
         )
         == 0
     )
-    assert run(config, tmp_path / "out") == 2
+    assert run_sampler(config, tmp_path / "out") == 2
     assert "made with safe_guidance='weak', now it is None" in capsys.readouterr().err

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from MagicTime import inference_magictime
 from MagicTime.utils.config import read_config
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import sample
 
 # What config.yaml said of this YAML's first block, in this order, before settings were typed: a
 # folder that was made then must go on.
@@ -48,12 +48,6 @@ noise_scheduler_kwargs:
   clip_sample: false
   steps_offset: 1
 """
-
-
-def sample(config, out, *words):
-    return inference_magictime.main(
-        ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, words)]
-    )
 
 
 def test_the_saved_config_is_the_one_of_earlier_versions(world, tmp_path):

@@ -165,7 +165,7 @@ TARGETS_T = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.
     ],
 )
 def test_target_modules_as_list_and_regex(copy, model, text, temporal):  # noqa: F811
-    """A list for T also names layers of the 2D UNet, which no adapter T has: they are not expected."""
+    """A list for T also names layers of the 2D UNet; no adapter T has them."""
     change_config(copy / "ckpts" / CONFIG_TEXT, target_modules=text)
     change_config(copy / "ckpts" / CONFIG_T, target_modules=temporal)
     loaded = magictime_world.load(copy)

@@ -17,6 +17,9 @@ TEXT = "cond_stage_model.transformer."
 COUNTS = "324 unet, 180 vae, 36 text_encoder tensors replaced"
 
 
+NORM = "transformer.text_model.final_layer_norm.bias"
+
+
 @pytest.fixture(scope="module")
 def tensors(world):
     return read(world[0] / "ckpts" / CKPTS["dreambooth"])
@@ -196,17 +199,7 @@ def test_callbacks_of_the_trainer_are_no_reason_to_refuse(
             "its EMA weights (model_ema.*) are not read",
         ),
         (lambda t: without(t, "model."), "no key begins with 'model.diffusion_model.'"),
-        (
-            lambda t: (
-                t
-                | {
-                    "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": torch.zeros(
-                        4
-                    )
-                }
-            ),
-            "Stable Diffusion XL",
-        ),
+        (lambda t: t | {f"conditioner.embedders.0.{NORM}": torch.zeros(4)}, "Stable Diffusion XL"),
         (
             lambda t: (
                 without(t, TEXT)

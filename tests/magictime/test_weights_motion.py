@@ -27,6 +27,9 @@ from tests.worlds.weight_files import (  # noqa: F401
 TABLES = "pos_encoder.pe"
 
 
+FIRST_NORM = "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight"
+
+
 @pytest.fixture(scope="session")
 def plain(world):
     """Base, motion module and DreamBooth."""
@@ -146,14 +149,7 @@ def test_whole_unet(world, tmp_path, plain):
             {"module.down_blocks.0.motion_modules.0.norm.weight": torch.zeros(32)},
             "are two forms of one",
         ),
-        (
-            {
-                "module.down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": torch.zeros(
-                    32, dtype=torch.int8
-                )
-            },
-            "torch.int8",
-        ),
+        ({f"module.{FIRST_NORM}": torch.zeros(32, dtype=torch.int8)}, "torch.int8"),
         ({"module.conv_in.weight": torch.zeros(32, 4, 3, 3, device="meta")}, "meta"),
     ],
 )

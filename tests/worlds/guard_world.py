@@ -10,8 +10,8 @@ from lvd.detectors.detector import build_detector, predict, save_detector
 from lvd.voting import step_votes, verdict
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
-from MagicTime import inference_magictime
 from tests.worlds import magictime_world
+from tests.worlds.sampler_command import sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 CATEGORIES, STEPS, ETA, LAMBDA = ["one", "two"], 4, 3, 0.6
@@ -27,14 +27,6 @@ FACTS = (
     "stopped",
     "reason",
 )
-
-
-def command(config, out, *flags):
-    return ["--config", str(config), "--save-path", str(out), "--gpu_num", "-1", *map(str, flags)]
-
-
-def sample(config, out, *flags):
-    return inference_magictime.main(command(config, out, *flags))
 
 
 def guard_flags(home):

@@ -52,7 +52,7 @@ def shake(model, generator, scale=0.05):
 
 
 def make_parts(seed=0):
-    """SimpleNamespace(vae, base, clip, adapters): the arguments of export.export, random, seeded."""
+    """The arguments of export.export, random, seeded: SimpleNamespace(vae, base, clip, adapters)."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -231,7 +231,7 @@ def inference_block(**scheduler):
 
 
 def write_config(path, folder, scheduler=None, **changes):
-    """A sampling YAML for the world in `folder`; a change to `...` drops the key. Returns the path."""
+    """Write a sampling YAML for the world in `folder`; a change to `...` drops the key."""
     path = Path(path)
     path.write_text(
         yaml.safe_dump([model_block(folder, **changes), inference_block(**(scheduler or {}))])
