@@ -52,7 +52,7 @@ def shake(model, generator, scale=0.05):
 
 
 def make_parts(seed=0):
-    """The arguments of export.export, random, seeded: SimpleNamespace(vae, base, clip, adapters)."""
+    """Random, seeded arguments of export.export: SimpleNamespace(vae, base, clip, adapters)."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
