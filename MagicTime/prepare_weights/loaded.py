@@ -24,8 +24,7 @@ def read_record(folder):
 
 def check(weights, folder):
     """Hash files and compare them with weights.yaml and the record of the download, offline."""
-    from tqdm import tqdm
-
+    from lvd.utils.progress import progress
     from MagicTime.prepare_weights.hub import difference
 
     record = read_record(folder)
@@ -33,7 +32,7 @@ def check(weights, folder):
     targets = [folder / file.here for file in files]
     total = sum(target.stat().st_size for target in targets if target.is_file())
     bad = []
-    with tqdm(total=total, unit="B", unit_scale=True, desc="hashing", disable=total == 0) as bar:
+    with progress(None, "hashing", unit="B", total=total, disable=total == 0) as bar:
         for file, target in zip(files, targets, strict=True):
             entry = record.get(file.here, {})
             size = entry.get("size", file.size)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
+from lvd.utils.progress import progress
 from MagicTime.utils.video import video_kinds
 
 
@@ -45,13 +44,8 @@ class Progress:
         elif writers:
             self._count = next(iter(writers.values())).count_whole
         self._before = self._count() if self._count else 0
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc="prompts",
-            unit="video",
-            disable=not run.processes.is_main,
-        )
+        hidden = not run.processes.is_main
+        self._bar = progress(None, "prompts", "video", total, initial=done, disable=hidden)
 
     def step(self, step, steps):
         """Show how far the batch is: `step` of `steps`, from 0."""
