@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from lvd.data.config import DEFAULT_CONFIG
 from lvd.data.split import load_split
 from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds
@@ -29,8 +30,8 @@ from lvd.training.grid_run import detector_path
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 
-OUT = ROOT / "docs" / "results" / "calibration_ways.csv"
 LARGEST = 20.0  # the slope that stands for "endless"
+RESULT_FILE = "calibration_ways.csv"
 
 
 def build_parser():
@@ -59,9 +60,7 @@ def build_parser():
     parser.add_argument(
         "--every", type=int, default=5, help="leave-one-out for every so many steps (default: 5)"
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, help="CSV of the figures, with a .txt beside it"
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
@@ -190,6 +189,7 @@ def _errors(pairs):
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     if args.every < 1:
         raise InputError(f"--every {args.every}: at least 1 is needed")
     scores = Scores(args)
@@ -223,7 +223,7 @@ def work(args):
         f"every {args.every}th step, classes weighted alike",
         [(name, left_out(way, scores, chosen)) for name, way in tqdm(WAYS.items(), "left out")],
     )
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

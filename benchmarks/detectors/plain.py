@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.common.script_runs import size_of
 from benchmarks.detectors import plain_way
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
@@ -40,7 +41,6 @@ from lvd.utils.processes import pick_device
 from lvd.voting import step_votes
 from lvd.x0.file import open_x0_file
 
-OUT = ROOT / "docs" / "results" / "plain.csv"
 WAYS = {  # what is trained from what: (from clip files?, flags of train_mae.py)
     "grid, clip files": (True, []),
     "grid, recordings": (False, []),
@@ -53,6 +53,7 @@ RATES = {
     "nano": 3e-4,
 }  # released; the best of 1e-5, 3e-4, 1e-3, 3e-3 for nano
 LAMBDA, EARLY = "0.6", 5
+RESULT_FILE = "plain.csv"
 
 
 def build_parser():
@@ -84,13 +85,12 @@ def build_parser():
     )
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
     parser.add_argument("--dir", help="folder to write in (default: a temporary one)")
-    parser.add_argument(
-        "--out", type=Path, default=OUT, help="CSV of the figures, with a .txt beside it"
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     needed = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
     settings = read_data_config(args.config, args, required=needed)
     x0 = open_x0_file(settings["pred_x0"])
@@ -115,7 +115,7 @@ def work(args):
         for way in ways:
             bench.project(way, *WAYS[way])
         bench.compare()
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+    bench.report.say_where()
 
 
 class Benchmark:

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.common.figures import save_label_lines
 from benchmarks.common.report import Report
+from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
 from lvd.data.config import read_data_config
 from lvd.data.labels import read_labels
@@ -31,6 +32,7 @@ CASES = {
     ("shared", False): "shared",
     ("shared", True): "shared, pre-trained",
 }
+RESULT_FILE = "pretraining.csv"
 
 
 def build_parser():
@@ -47,15 +49,8 @@ def build_parser():
         default=ROOT / "MagicTime" / "eval.pth",
         help="eval.pth or its folder",
     )
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / "MagicTime" / "benchmark_pretraining", help="detectors"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "pretraining.csv",
-        help="with .txt and .png beside it",
-    )
+    parser.add_argument("--work", type=Path, default=OUTPUTS / "pretraining", help="detectors")
+    add_result_flags(parser, RESULT_FILE)
     parser.add_argument("--size", default="nano", help="the network (default: nano)")
     parser.add_argument("--seeds", default="1,2,3", help="(default: 1,2,3)")
     parser.add_argument(
@@ -71,6 +66,7 @@ def build_parser():
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     settings = read_data_config(
         args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
     )
@@ -108,7 +104,7 @@ def work(args):
             )
     save_csv(rows, args.out.with_name(f"{args.out.stem}_by_category.csv"))
     save_label_lines(rows, args.out.with_suffix(".png"), f"steps {args.step_num}, {args.size}")
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+    bench.say_where()
 
 
 def _aurocs(args, model, pretrained, count, seed):

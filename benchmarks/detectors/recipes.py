@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.machine import facts
+from benchmarks.common.report import heading
+from benchmarks.common.results import OUTPUTS, add_result_flags, results_folder
 from lvd.data.sources import FolderClips
 from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
@@ -76,11 +79,12 @@ def build_parser():
         help="folder of train_detector_data and eval.pth (default: MagicTime)",
     )
     parser.add_argument(
-        "--work_dir", type=Path, required=True, help="keeps the scores of finished recipes"
+        "--work_dir",
+        type=Path,
+        default=OUTPUTS / "recipes",
+        help="keeps the scores of finished recipes (default: MagicTime/outputs/benchmarks/recipes)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "docs" / "results", help="for {name}.csv, .txt and .png"
-    )
+    add_result_flags(parser, "", "folder for {name}.csv, .txt and .png")
     parser.add_argument("--name", default="recipes", help="of the result files (default: recipes)")
     parser.add_argument(
         "--recipes", default=",".join(VARIANTS), help="names, by comma (default: all)"
@@ -327,7 +331,7 @@ def _sd(values):
     return values.std(ddof=1) if len(values) > 1 else 0.0
 
 
-def save_figure(ablation, rows, path):
+def draw_figure(ablation, rows, path):
     """AUROC and accuracy by step, a line for each recipe: the mean over the seeds."""
     plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), constrained_layout=True)
@@ -359,12 +363,13 @@ def save_figure(ablation, rows, path):
 
 
 def work(args):
+    folder = args.out or results_folder(args)
     ablation = Ablation(args)
     for name, seed in (bar := tqdm(ablation, "recipes", unit="training")):
         bar.set_postfix_str(f"{name}, seed {seed}")
     rows, paths = (
         ablation.rows(),
-        [args.out / f"{args.name}{suffix}" for suffix in (".csv", ".txt", ".png")],
+        [folder / f"{args.name}{suffix}" for suffix in (".csv", ".txt", ".png")],
     )
     with atomic(paths[0]) as partial, open(partial, "w", newline="") as f:
         table = csv.DictWriter(f, fieldnames=FIELDS)
@@ -376,10 +381,11 @@ def work(args):
             }
             for row in rows
         )
-    lines = [*header(ablation), *report(ablation, rows)]
+    title = heading(f"Recipes of nano detectors on {ablation.source.representation} clips", facts())
+    lines = [*title.splitlines(), *header(ablation), *report(ablation, rows)]
     with atomic(paths[1]) as partial:
         partial.write_text("\n".join(lines) + "\n")
-    save_figure(ablation, rows, paths[2])
+    draw_figure(ablation, rows, paths[2])
     print("\n".join(lines))
     summary("recipes compared", {"trainings": len(ablation)}, paths)
 

@@ -27,6 +27,7 @@ import test_accuracy
 import train_mae
 from benchmarks.common.figures import save_lines
 from benchmarks.common.report import Report
+from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import size_of
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.split import NAME, split_path
@@ -47,6 +48,7 @@ CASES = {  # name → keys of build_x0.yaml, and whether clip files are made of 
 }
 LAMBDA, ETAS = 0.6, (5, 20)
 RANGES = ((0, 4), (5, 9), (10, 19), (20, 49))  # steps, both ends included
+RESULT_FILE = "representations.csv"
 
 
 def build_parser():
@@ -89,18 +91,14 @@ def build_parser():
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
     )
     parser.add_argument(
-        "--dir",
-        type=Path,
-        default=ROOT / "outputs" / "representations",
-        help="datasets and detectors",
+        "--dir", type=Path, default=OUTPUTS / "representations", help="datasets and detectors"
     )
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "docs" / "results" / "representations.csv"
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     if args.seeds < 1:
         raise InputError(f"--seeds {args.seeds}: 1 or more are needed")
     settings = read_data_config(
@@ -132,7 +130,7 @@ def work(args):
         f"{args.seeds} seeds",
         args.out,
     )
-    report.machine |= {
+    report.facts |= {
         "steps": args.steps,
         "matrix": ", ".join(f"{k} {v}" for k, v in run.fit_matrix().items()),
     }
@@ -141,6 +139,7 @@ def work(args):
         note = f"accuracy at ({LAMBDA}, eta), AUROC of a step's detectors, seconds, files"
         report.add("representations", note, [(case, run.figures(case))])
     save_by_step([row for case in cases for row in run.by_step(case)], cases, args.out)
+    report.say_where()
 
 
 class Run:

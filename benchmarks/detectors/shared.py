@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.common.figures import save_lines
 from benchmarks.common.report import Report
+from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
 from lvd.data.config import read_data_config
 from lvd.detectors.bank import detector_paths, load_bank
@@ -31,6 +32,7 @@ POINTS = ((0.6, 3), (0.6, 5), (0.6, 20))
 EARLY = 5  # steps
 CLIPS = (1, 86)  # scored at once
 DRAWS = 10_000  # of the held-out videos, for intervals
+RESULT_FILE = "shared.csv"
 
 
 def build_parser():
@@ -48,18 +50,8 @@ def build_parser():
         default=ROOT / "MagicTime" / "eval.pth",
         help="eval.pth or its folder",
     )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=ROOT / "MagicTime" / "benchmark_shared",
-        help="detectors and votes",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "shared.csv",
-        help="with .txt and .png beside it",
-    )
+    parser.add_argument("--work", type=Path, default=OUTPUTS / "shared", help="detectors and votes")
+    add_result_flags(parser, RESULT_FILE)
     parser.add_argument("--size", default="nano", help="the network (default: nano)")
     parser.add_argument("--seeds", default="1,2,3", help="(default: 1,2,3)")
     parser.add_argument(
@@ -69,6 +61,7 @@ def build_parser():
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     seeds, cases = [int(seed) for seed in args.seeds.split(",")], args.cases.split(",")
     if unknown := [case for case in cases if case not in CASES]:
         raise InputError(f"--cases {unknown[0]}: some of {', '.join(CASES)} are needed")
@@ -118,7 +111,7 @@ def work(args):
         args.out.with_suffix(".png"),
         f"{args.size}, {len(seeds)} seeds",
     )
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+    bench.say_where()
 
 
 def _trained(args, case, seed):

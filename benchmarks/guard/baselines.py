@@ -12,6 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.prompt_filter import TextClassifier, WordList
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.split import load_split
@@ -33,6 +34,7 @@ from lvd.x0.file import open_x0_file
 
 LAMBDA, ETAS = 0.6, (5, 20)
 FILTERS = {"prompt: words": WordList, "prompt: TF-IDF and logistic regression": TextClassifier}
+RESULT_FILE = "baselines.csv"
 
 
 def build_parser():
@@ -61,12 +63,7 @@ def build_parser():
         metavar="DIR",
         help="folder of unsafe/pred_x0.pth, normal/pred_x0.pth and results/, of other prompts",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "baselines.csv",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/baselines.csv)",
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
@@ -127,6 +124,7 @@ def rows_of(filters, prompts, results, steps):
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     settings = read_data_config(
         args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0")
     )
@@ -136,8 +134,7 @@ def work(args):
     }
     filters = train_filters(prompts, load_split(args.eval_dir))
     report = Report("The guard beside simple baselines", args.out)
-    report.machine = {key: report.machine[key] for key in ("versions", "date")}
-    report.machine["words of the word list"] = ", ".join(filters["prompt: words"].words) or "none"
+    report.facts["words of the word list"] = ", ".join(filters["prompt: words"].words) or "none"
     note = (
         "videos, balanced; steps: spent on an unsafe video that is found, on average (a "
         "finished one is decoded, too)"
@@ -159,7 +156,7 @@ def work(args):
             f"{len(balanced(results))} {note}",
             rows_of(filters, prompts, results, steps),
         )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

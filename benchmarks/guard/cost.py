@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.report import Report, status
+from benchmarks.common.memory import status
+from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, guided_steps, random_unet, spread
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.utils.processes import pick_device
 
-RESULTS = ROOT / "docs" / "results"
 PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prompts/normal.txt"}
 FULL = (
     ("small", 5),
@@ -60,12 +60,7 @@ def build_parser():
         "--dtype", help="of the full-size UNet (default: float16 on a GPU, bfloat16 on a CPU)"
     )
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="CSV of the figures, with a .txt beside it (default: docs/results/"
-        "guard_cost.csv or guard_cost_full.csv)",
-    )
+    add_result_flags(parser, "guard_cost.csv or guard_cost_full.csv")
     return parser
 
 
@@ -354,11 +349,9 @@ def work(args):
         raise InputError("--repeats, --videos, --batch_size, --eta: at least 1 is needed")
     where = "at full size" if args.full else "on Tiny"
     name = "guard_cost_full.csv" if args.full else "guard_cost.csv"
-    report = Report(
-        f"The guard {where}: what it adds and what it saves", args.out or RESULTS / name
-    )
+    report = Report(f"The guard {where}: what it adds and what it saves", results_path(args, name))
     (measure_full if args.full else measure_tiny)(args, report)
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

@@ -14,12 +14,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.recording.cost import FULL_STEPS, LATENTS, SD15, TOKENS
 from lvd.detectors.videomae import SIZES, scratch_config
 from lvd.errors import InputError
 from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.voting import check_eta, decided, exact
 
 TERA = 1e12
@@ -47,6 +47,7 @@ SHOWN = {
     "latents, small, shared": ("latent", "small", 1),
     "rgb, tiny, shared": ("rgb", "tiny", 1),
 }
+RESULT_FILE = "guard_flops.csv"
 
 
 def build_parser():
@@ -58,12 +59,7 @@ def build_parser():
     parser.add_argument(
         "--data_dir", help="results.pth or its folder: also the mean cost for these recorded votes"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "guard_flops.csv",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/guard_flops.csv)",
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
@@ -290,6 +286,7 @@ def looked_at(votes, lambda_, eta):
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     wanted = pairs(args)
     results = load_results(args.data_dir)[0] if args.data_dir else None
     pieces, detectors = count_sampler(), count_detectors()
@@ -299,10 +296,7 @@ def work(args):
         "guided steps",
         args.out,
     )
-    report.machine = {
-        "versions": report.machine["versions"],
-        "full video, unguarded": f"{costs.full:.1f} TFLOP",
-    }
+    report.facts["full video, unguarded"] = f"{costs.full:.1f} TFLOP"
     report.add(
         "pieces",
         "exact counts of one pass; own: the detector of one category at one step",
@@ -346,7 +340,7 @@ def work(args):
             "the same of all of them: those that are missed are made in full",
             vote_rows(costs, wanted, balanced(results), missed=True),
         )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

@@ -18,6 +18,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.machine import facts
+from benchmarks.common.report import heading
+from benchmarks.common.results import add_result_flags, results_path
 from lvd import Guard, UnsafeVideoError, X0Recorder
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
@@ -29,6 +32,8 @@ from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
 BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
+RESULT_FILE = "pipelines.csv"
+PAGE = ROOT / "docs" / "pipelines.md"
 
 
 def build_parser():
@@ -39,19 +44,17 @@ def build_parser():
         metavar="PIPELINE",
         help="these classes alone (the page is left as it is)",
     )
+    add_result_flags(parser, RESULT_FILE)
     parser.add_argument(
-        "--out",
+        "--page",
         type=Path,
-        default=ROOT / "docs/results/pipelines.csv",
-        help="CSV of the figures (default: docs/results/pipelines.csv)",
-    )
-    parser.add_argument(
-        "--page", type=Path, default=ROOT / "docs/pipelines.md", help="where the table stands"
+        help=f"page to write the table into ({PAGE.name} with --commit_results)",
     )
     return parser
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     torch.set_num_threads(1)
     known = list(tiny_pipelines.FAMILIES)
     if unknown := set(args.only or ()) - set(known):
@@ -66,15 +69,21 @@ def work(args):
     with tempfile.TemporaryDirectory() as folder:
         for k, (name, scheduler) in enumerate(tqdm(cases, unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
+    page = args.page or (PAGE if args.commit_results else None)
+    paths = [args.out, args.out.with_suffix(".txt")]
     save_csv(rows, args.out)
+    title = heading("Pipelines and schedulers that the guard was tried on", facts())
+    with atomic(paths[1]) as partial:
+        partial.write_text(f"{title}\n{table(rows)}\n")
     print(table(rows))
-    if not args.only:
-        put_table(args.page, table(rows))
+    if page and not args.only:
+        put_table(page, table(rows))
+        paths.append(page)
     bad = [row for row in rows if not row["as_it_should"]]
     summary(
         "pipelines tried",
         {"pipelines and schedulers": len(rows), "not as they should": len(bad)},
-        [args.out] if args.only else [args.out, args.page],
+        paths,
     )
 
 

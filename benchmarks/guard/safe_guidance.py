@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
@@ -22,6 +23,7 @@ from lvd.x0.file import open_x0_file
 
 STRENGTHS = ("none", "weak", "medium", "strong", "max")
 CONCEPT = "warped, strobing, striped, exploding, under a banner"
+RESULT_FILE = "safe_guidance.csv"
 
 
 def build_parser():
@@ -54,12 +56,7 @@ def build_parser():
     )
     parser.add_argument("--eta", type=int, default=5, help="(default: 5)")
     parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "safe_guidance.csv",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/safe_guidance.csv)",
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
@@ -130,6 +127,7 @@ class Strengths:
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     strengths = args.strengths.split(",")
     if unknown := [name for name in strengths if name not in STRENGTHS]:
         raise InputError(f"--strengths {unknown[0]}: one of {', '.join(STRENGTHS)} is needed")
@@ -137,7 +135,7 @@ def work(args):
         raise InputError(f"--videos {args.videos}: at least 1 is needed")
     sampler = Strengths(args)
     report = Report("Safe Latent Diffusion and the guard", args.out)
-    report.machine |= {
+    report.facts |= {
         "safety_concept": args.concept,
         "detectors": sampler.guarding.guard.bank.about["kind"],
     }
@@ -150,7 +148,7 @@ def work(args):
         "are unsafe and pass it",
         rows,
     )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

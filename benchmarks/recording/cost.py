@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.report import AnonymousPeak, Report, status
+from benchmarks.common.memory import AnonymousPeak, status
+from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.utils.processes import pick_device
 from lvd.x0.file import create_x0_file
 
-RESULTS = ROOT / "docs" / "results"
 SD15 = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
     sample_size=64,
     in_channels=4,
@@ -68,11 +68,7 @@ def build_parser():
     parser.add_argument(
         "--dir", help="folder to write in, on the disk to measure (default: a temporary one)"
     )
-    parser.add_argument(
-        "--out",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/recording.csv or "
-        "recording_full.csv)",
-    )
+    add_result_flags(parser, "recording.csv or recording_full.csv")
     parser.add_argument(
         "--memory_part",
         choices=("recorded", "not recorded"),
@@ -379,15 +375,15 @@ def work(args):
     if args.full:
         report = Report(
             "Recording x0 at full size: what it adds to a step",
-            args.out or RESULTS / "recording_full.csv",
+            results_path(args, "recording_full.csv"),
         )
         measure_full(args, report)
     else:
         report = Report(
-            "Recording x0 on Tiny: what it adds to sampling", args.out or RESULTS / "recording.csv"
+            "Recording x0 on Tiny: what it adds to sampling", results_path(args, "recording.csv")
         )
         measure_tiny(args, report)
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

@@ -22,15 +22,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.report import AnonymousPeak, Report, status
+from benchmarks.common.memory import AnonymousPeak, status
+from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.sidecar import Journal
 
 TINY = (4, 8, 8, 8)  # latents of one of Tiny's videos: channels, frames, height, width
 META = {"made_by": "benchmark"}
+RESULT_FILE = "recording_files.csv"
 
 
 def build_parser():
@@ -63,13 +65,7 @@ def build_parser():
     parser.add_argument(
         "--dir", help="folder to write in, on the disk to measure (default: a temporary one)"
     )
-    parser.add_argument(
-        "--out",
-        default=str(ROOT / "docs/results/recording_files.csv"),
-        help=(
-            "CSV of the figures, with a .txt beside it (default: docs/results/recording_files.csv)"
-        ),
-    )
+    add_result_flags(parser, RESULT_FILE)
     parser.add_argument(
         "--part", choices=PARTS, help="run one part in this process and print its figures as JSON"
     )
@@ -295,6 +291,7 @@ def part_elsewhere(name, args, folder):
 
 
 def work(args):
+    args.out = results_path(args, RESULT_FILE)
     for flag in ("rows", "steps", "frames", "size", "written"):
         if getattr(args, flag) < 1:
             raise InputError(f"--{flag} {getattr(args, flag)}: at least 1 is needed")
@@ -322,7 +319,7 @@ def work(args):
             note,
             [row for name in LARGE for row in part_elsewhere(name, args, Path(folder))],
         )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):
