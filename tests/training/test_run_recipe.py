@@ -8,7 +8,7 @@ import pytest
 import pretrain_mae
 import train_mae
 from lvd.errors import InputError
-from lvd.training.recipes import BASE_LR, DEFAULT_CONFIG, RECIPES, read_settings, run_settings
+from lvd.training.recipes import BASE_LR, DEFAULT_CONFIG, RUN_RECIPES, read_settings, run_settings
 from lvd.utils.files import save_yaml
 
 GRID = {
@@ -33,7 +33,7 @@ def flags(*argv, script=train_mae):
 def test_the_grids_keys_are_the_grids(tmp_path, kind):
     save_yaml(GRID, tmp_path / "c.yaml")
     found = run_settings(kind, tmp_path / "c.yaml", Namespace())
-    assert {key: found[key] for key in RECIPES[kind]} == RECIPES[kind]
+    assert {key: found[key] for key in RUN_RECIPES[kind]} == RUN_RECIPES[kind]
     assert (found["size"], found["seed"], found["precision"], found["base_model"]) == (
         "nano",
         5,
