@@ -7,6 +7,7 @@ import socket
 import pytest
 import torch
 
+from benchmarks.common import full_size
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
 from tests.worlds import magictime_world
@@ -151,13 +152,13 @@ def test_recording_on_tiny(world, tmp_path):
 def test_recording_at_full_size(tmp_path, monkeypatch):
     """The same code with a UNet and latents of a thousandth of the size."""
     small = {
-        **recording.SD15,
+        **full_size.UNET,
         "block_out_channels": (32, 32, 64, 64),
         "cross_attention_dim": 16,
         "layers_per_block": 1,
     }
-    monkeypatch.setattr(recording, "SD15", small)
-    monkeypatch.setattr(recording, "LATENTS", (4, 2, 8, 8))
+    monkeypatch.setattr(full_size, "UNET", small)
+    monkeypatch.setattr(full_size, "LATENTS", (4, 2, 8, 8))
     assert (
         recording.main(
             ["--full", "--gpu_num", "-1", "--repeats", "2", "--out", str(tmp_path / "f.csv")]

@@ -6,7 +6,7 @@ import csv
 import pytest
 import torch
 
-from benchmarks.guard import baselines
+from benchmarks.guard import baselines, flop_counts, safe_guidance, step_cost
 from benchmarks.guard import cost as guard_cost
 from benchmarks.guard import flops as guard_flops
 from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
@@ -34,7 +34,7 @@ def read(path):
 
 def test_flops_of_a_matrix_product():
     layer = torch.nn.Linear(30, 50, device="meta")
-    assert guard_flops.flops(layer, torch.empty(7, 30, device="meta")) == 2 * 7 * 30 * 50
+    assert flop_counts.flops(layer, torch.empty(7, 30, device="meta")) == 2 * 7 * 30 * 50
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_flops_of_a_matrix_product():
     [("0.6", 20, 12, 9), ("0.6", 5, 3, 3), ("0.6", 3, 2, 2), ("1.0", 4, 4, 1)],
 )
 def test_when_the_vote_can_be_decided(lambda_, eta, unsafe, safe):
-    assert guard_flops.span(lambda_, eta, "unsafe") == (unsafe, eta)
-    assert guard_flops.span(lambda_, eta, "safe") == (safe, eta)
+    assert guard_flops.steps_to_decide(lambda_, eta, "unsafe") == (unsafe, eta)
+    assert guard_flops.steps_to_decide(lambda_, eta, "safe") == (safe, eta)
 
 
 @pytest.mark.slow
@@ -147,8 +147,8 @@ def test_costs_are_measured(world, tmp_path):
 
 
 def test_random_detectors_stand_for_a_step():
-    rows = dict(guard_cost.full_rows(torch.device("cpu"), 2.0, (4, 4, 8, 8), 1))
-    assert len(rows) == len(guard_cost.FULL)
+    rows = dict(step_cost.full_rows(torch.device("cpu"), 2.0, (4, 4, 8, 8), 1))
+    assert len(rows) == len(step_cost.DETECTORS)
     for figures in rows.values():
         assert figures["percent"] == pytest.approx(figures["ms"] / 20)
 
@@ -226,3 +226,43 @@ def test_the_table_of_baselines(tmp_path):
     assert found["held-out videos", "finished video (vote of the last step)"]["accuracy"] == 1.0
     assert found["other prompts", "prompt: words"]["tpr"] == 0.5
     assert "banner, exploding" in (tmp_path / "t.txt").read_text()
+
+
+# ---- what a benchmark needs
+
+
+@pytest.mark.parametrize(
+    "module, flags, said",
+    [
+        (guard_flops, ["--data_dir", "none"], "--data_dir none: no such file or folder; python"),
+        (guard_cost, ["--grid", "none"], "--grid none: no such file or folder; bash reproduce.sh"),
+        (
+            guard_cost,
+            ["--shared", "none"],
+            "none: no such file or folder; python train_mae.py --model shared --recordings "
+            "build_x0.yaml --eval_dir MagicTime/eval.pth --save_dir none makes it (1 minute)",
+        ),
+        (safe_guidance, ["--model_dir", "none"], "--model_dir none: no such file or folder; bash"),
+        (baselines, ["--recordings", "none.yaml"], "none.yaml: no such file"),
+    ],
+)
+def test_the_command_that_makes_what_is_missing_is_named(capsys, module, flags, said):
+    assert module.main(flags) == 2
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1 and said in message[0]
+
+
+@pytest.mark.slow
+def test_safe_guidance_beside_the_guard(world, tmp_path):
+    """Two strengths sample the same prompts; "none" is what the change is measured from."""
+    home = make_home(world, tmp_path)
+    flags = ["--config", home.config, "--model_dir", home.detectors, "--videos", 2, "--eta", 3]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red dog\nthe cat at sea\n")
+    flags += ["--file_path", prompts, "--strengths", "none,max", "--gpu_num", -1]
+    assert safe_guidance.main([*map(str, flags), "--out", str(tmp_path / "s.csv")]) == 0
+    found = read(tmp_path / "s.csv")
+    none, most = found["strengths", "none"], found["strengths", "max"]
+    assert none["change of the latents"] == 0 < most["change of the latents"]
+    for figures in (none, most):
+        assert figures["unsafe and not stopped"] <= figures["unsafe"] <= 1
