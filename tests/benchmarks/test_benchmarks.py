@@ -10,6 +10,7 @@ import torch
 from benchmarks.common import full_size
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
+from benchmarks.recording import large_file
 from tests.worlds import magictime_world
 
 
@@ -88,9 +89,7 @@ def test_reading_back_notices_a_wrong_value(tmp_path, capsys, spoil):
         str(tmp_path),
     ]
     assert recording_files.main([*flags, "--part", "write"]) == 0
-    with recording_files._large(
-        recording_files.build_parser().parse_args(flags), tmp_path
-    ) as writer:
+    with large_file.create(recording_files.build_parser().parse_args(flags), tmp_path) as writer:
         path, offset = writer.path, writer._offset
     values = torch.frombuffer(
         bytearray(path.read_bytes()),
