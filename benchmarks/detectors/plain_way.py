@@ -37,14 +37,14 @@ def train(data_dir, split, pairs, epochs, lr, folder, size, base_model=BASE_MODE
             held += [(path, label) for path in paths[:count]]
             clips += [(path, label) for path in paths[count:]]
         model = network(size, tuple(read_clip(clips[0][0]).shape), base_model).to(device)
-        fit(model, clips, epochs, lr, device)
+        train_network(model, clips, epochs, lr, device)
         right = sum(int((probability(model, path, device) >= 0.5) == label) for path, label in held)
         (folder / str(group)).mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), folder / str(group) / f"{step}.pth")
         yield right / len(held)
 
 
-def fit(model, clips, epochs, lr, device):
+def train_network(model, clips, epochs, lr, device):
     """clips: [(path, label)]. Decodes them once for every epoch."""
     model.train()
     steps = epochs * -(-len(clips) // BATCH)

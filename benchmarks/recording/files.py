@@ -91,7 +91,9 @@ def work(args):
         f"their seeded values; {MEMORY}"
     )
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        rows = [row for name in large_file.PARTS for row in part_elsewhere(name, args, Path(folder))]
+        rows = []
+        for name in large_file.PARTS:
+            rows += part_elsewhere(name, args, Path(folder))
         report.add("large", note, rows)
     report.say_where()
 

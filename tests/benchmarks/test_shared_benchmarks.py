@@ -85,7 +85,7 @@ def test_intervals_follow_the_videos(monkeypatch):
     videos = [(1, [1]), (1, [1]), (0, [0]), (0, [0])]
     worse = [(1, [1]), (1, [0]), (0, [0]), (0, [0])]
     monkeypatch.setattr(shared, "POINTS", ((0.5, 1),))
-    found = shared._differences([{"videos": videos}], [{"videos": worse}])
+    found = shared.difference_figures([{"videos": videos}], [{"videos": worse}])
     assert found == {"(0.5, 1)": -0.25, "(0.5, 1) from": -0.5, "(0.5, 1) to": 0.0}
 
 
