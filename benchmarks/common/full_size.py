@@ -7,6 +7,8 @@ does not hang on the values of the weights, so small random ones stand for the r
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.report import Report
+from benchmarks.common.results import results_path
 from benchmarks.common.timing import Clock
 
 UNET = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
@@ -44,6 +46,17 @@ def add_full_flags(parser):
     parser.add_argument(
         "--dtype", help="of the full-size UNet (default: float16 on a GPU, bfloat16 on a CPU)"
     )
+
+
+def measure_either(args, tiny, full):
+    """Measure Tiny, or with --full the full size, and save the figures.
+
+    tiny, full: (title, result file, function of (args, report)).
+    """
+    title, result_file, measure = full if args.full else tiny
+    report = Report(title, results_path(args, result_file))
+    measure(args, report)
+    report.say_where()
 
 
 def random_unet(config, device, dtype):

@@ -18,8 +18,7 @@ from pathlib import Path
 from benchmarks.common import full_size
 from benchmarks.common.flags import add_gpu, add_rule, add_sampling_config, need_positive
 from benchmarks.common.needs import REPRODUCE, need_path, shared_detector
-from benchmarks.common.report import Report
-from benchmarks.common.results import add_result_flags, results_path
+from benchmarks.common.results import add_result_flags
 from benchmarks.common.timing import spread
 from benchmarks.guard.step_cost import full_rows
 from benchmarks.guard.tiny_cost import Tiny
@@ -97,16 +96,12 @@ def need_detectors(args):
 
 def work(args):
     need_positive(args, "repeats", "videos", "batch_size", "eta")
-    if args.full:
-        title = "The guard at full size: what it adds and what it saves"
-        report = Report(title, results_path(args, FULL_RESULT_FILE))
-        measure_full(args, report)
-    else:
+    if not args.full:
         need_detectors(args)
-        title = "The guard on Tiny: what it adds and what it saves"
-        report = Report(title, results_path(args, RESULT_FILE))
-        measure_tiny(args, report)
-    report.say_where()
+    what = "what it adds and what it saves"
+    tiny = f"The guard on Tiny: {what}", RESULT_FILE, measure_tiny
+    full = f"The guard at full size: {what}", FULL_RESULT_FILE, measure_full
+    full_size.measure_either(args, tiny, full)
 
 
 def main(argv=None):

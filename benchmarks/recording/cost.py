@@ -21,8 +21,7 @@ from tqdm import tqdm
 from benchmarks.common import full_size
 from benchmarks.common.flags import add_gpu, add_sampling_config, need_positive
 from benchmarks.common.memory import AnonymousPeak, status
-from benchmarks.common.report import Report
-from benchmarks.common.results import add_result_flags, results_path
+from benchmarks.common.results import add_result_flags
 from benchmarks.common.timing import Clock, spread
 from benchmarks.recording.alone import recording_alone, shares
 from lvd.errors import InputError
@@ -210,15 +209,9 @@ def work(args):
     need_positive(args, "repeats", "videos")
     if args.dir:
         Path(args.dir).mkdir(parents=True, exist_ok=True)
-    if args.full:
-        title = "Recording x0 at full size: what it adds to a step"
-        report = Report(title, results_path(args, FULL_RESULT_FILE))
-        measure_full(args, report)
-    else:
-        title = "Recording x0 on Tiny: what it adds to sampling"
-        report = Report(title, results_path(args, RESULT_FILE))
-        measure_tiny(args, report)
-    report.say_where()
+    tiny = "Recording x0 on Tiny: what it adds to sampling", RESULT_FILE, measure_tiny
+    full = "Recording x0 at full size: what it adds to a step", FULL_RESULT_FILE, measure_full
+    full_size.measure_either(args, tiny, full)
 
 
 def main(argv=None):
