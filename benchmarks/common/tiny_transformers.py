@@ -1,5 +1,7 @@
 """Tiny pipelines around a transformer, two of a family, with random weights."""
 
+from functools import partial
+
 from benchmarks.common.tiny_inputs import TOKENS, WIDTH, Tiny, guided, guided_images, images, wide
 
 
@@ -75,32 +77,32 @@ def cogvideox_parts(in_channels):
     }
 
 
+LTX = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)  # arguments of a call
+LTX_LATENTS = (3, 2, 3)  # F, h, w
+
+
 def ltx():
     from diffusers import LTXPipeline
 
     pipe = LTXPipeline(text_encoder=None, tokenizer=None, **ltx_parts())
-    fixed = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)
-    return Tiny(
-        pipe,
-        (8, 3, 2, 3),
-        fixed,
-        lambda wanted: guided(wanted, mask=True),
-        lambda frames: pipe._unpack_latents(frames, 3, 2, 3),
-    )
+
+    def clips(frames):
+        return pipe._unpack_latents(frames, *LTX_LATENTS)
+
+    return Tiny(pipe, (8, 3, 2, 3), LTX, partial(guided, mask=True), clips)
 
 
 def ltx_image():
     """The scheduler steps all frames but the first, which is the image's."""
-    from diffusers import LTXImageToVideoPipeline
+    from diffusers import LTXImageToVideoPipeline as Pipeline
 
-    pipe = LTXImageToVideoPipeline(text_encoder=None, tokenizer=None, **ltx_parts())
-    fixed = dict(num_frames=17, height=64, width=96, guidance_scale=3.0)
+    pipe = Pipeline(text_encoder=None, tokenizer=None, **ltx_parts())
     return Tiny(
         pipe,
         (8, 2, 2, 3),
-        fixed,
-        lambda wanted: guided_images(wanted, mask=True),
-        lambda frames: pipe._unpack_latents(frames, 3, 2, 3)[:, :, 1:],
+        LTX,
+        partial(guided_images, mask=True),
+        lambda frames: pipe._unpack_latents(frames, *LTX_LATENTS)[:, :, 1:],
     )
 
 

@@ -216,20 +216,16 @@ def work(args):
         f"{title} on {validation_clips(scores)} validation clips each",
         results_path(args, RESULT_FILE),
     )
-    parts = {
-        "held-out clips": scores.steps,
-        "held-out clips, first ten steps": scores.steps[:EARLY],
-    }
-    for part, steps in parts.items():
-        rows = [(name, held_out(way, scores, steps)) for name, way in tqdm(WAYS.items(), part)]
-        report.add(part, "classes weighted alike", rows)
-    steps = scores.steps[:: args.every]
-    rows = [(name, left_out(way, scores, steps)) for name, way in tqdm(WAYS.items(), "left out")]
-    report.add(
-        "validation clips, each left out in turn",
-        f"every {args.every}th step, classes weighted alike",
-        rows,
-    )
+    weighted = "classes weighted alike"
+    every = f"every {args.every}th step, {weighted}"
+    parts = [
+        ("held-out clips", weighted, held_out, scores.steps),
+        ("held-out clips, first ten steps", weighted, held_out, scores.steps[:EARLY]),
+        ("validation clips, each left out in turn", every, left_out, scores.steps[:: args.every]),
+    ]
+    for part, note, errors_of, steps in parts:
+        rows = [(name, errors_of(way, scores, steps)) for name, way in tqdm(WAYS.items(), part)]
+        report.add(part, note, rows)
     report.say_where()
 
 

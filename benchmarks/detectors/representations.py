@@ -1,5 +1,5 @@
 """What the detectors should read: latents against rgb frames against decoded videos, on the same
-split, with the same network (1 hour).
+split, with the same network (45 minutes with --steps 0-4,10,19; hours with all).
 
 Builds each dataset, trains and evaluates the detectors with the project's own commands, several
 seeds each: accuracy, AUROC by steps, seconds, MiB. With --steps not all steps are looked at:

@@ -1,6 +1,6 @@
 """What the guard costs and saves: sampling with a guard against sampling without one.
 
-On Tiny (10 minutes), with the grid of detectors and with the shared one, all in one run. Memory:
+On Tiny (5 minutes), with the grid of detectors and with the shared one, all in one run. Memory:
 MiB that the detectors add. Step: milliseconds of the sampler, and of reading its x0. Videos:
 seconds of unsafe and normal prompts with and without guard, in turns. CPU seconds hardly feel what
 else the machine does; seconds do. With --full (5 minutes on a CPU): a step at the size of Stable

@@ -1,6 +1,6 @@
 """What recording x0 adds to sampling: time and memory, with recording against without it.
 
-On Tiny (5 minutes): seconds of whole runs in turns; what recording does alone, in percent of a
+On Tiny (10 minutes): seconds of whole runs in turns; what recording does alone, in percent of a
 batch; MiB of memory after more and more videos. With --full (5 minutes on a CPU): what recording
 does alone at the size of Stable Diffusion 1.5 (512 x 512 pixels, 16 frames), in percent of the
 guided steps of a UNet with random weights, several on a GPU, one on a CPU.

@@ -1,4 +1,4 @@
-"""What the x0 file costs in time and memory, without a sampler (10 minutes): thousands of videos,
+"""What the x0 file costs in time and memory, without a sampler (5 minutes): thousands of videos,
 and a file larger than the memory.
 
 1. Dry run: a recording filled to --rows videos, at Tiny's size (every row written) against full
