@@ -1,7 +1,6 @@
 """The benchmarks run, say what they were measured on, and what they show holds at tiny size too.
 Times are not checked."""
 
-import csv
 import socket
 
 import pytest
@@ -12,21 +11,15 @@ from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
 from benchmarks.recording import large_file
 from tests.worlds import magictime_world
+from tests.worlds.benchmark_figures import read_figures, read_machine
 
 
 def figures(path):
     """{part: {case: {quantity: number}}}, and what the machine is, after a look at both files."""
-    with open(path, newline="") as f:
-        rows = list(csv.DictReader(f))
-    machine = {row["quantity"]: row["value"] for row in rows if row["part"] == "machine"}
-    assert {"cpu", "gpu", "memory", "versions", "date"} <= set(machine)
+    machine = read_machine(path)
+    assert {"commit", "versions", "date", "cpu", "gpu", "memory"} <= set(machine)
     assert f"torch {torch.__version__}" in machine["versions"]
-    parts = {}
-    for row in rows:
-        if row["part"] != "machine":
-            parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(
-                row["value"]
-            )
+    parts = read_figures(path)
     for text in (path.read_text(), path.with_suffix(".txt").read_text()):
         assert str(path.parent) not in text and socket.gethostname() not in text
         assert all(part in text for part in parts)
