@@ -109,7 +109,7 @@ def guided_steps(unet, latent_shape, count):
     text = torch.randn(text_shape, device=device, dtype=dtype)
     latents = torch.randn(1, *latent_shape, device=device, dtype=dtype)
     seconds = []
-    for timestep in tqdm(scheduler.timesteps[:count], desc="steps"):
+    for timestep in tqdm(scheduler.timesteps[:count], "steps"):
         with Clock(device) as clock:
             both = unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample
             unconditional, conditional = both.chunk(2)

@@ -61,7 +61,7 @@ class Commands:
         self.args, self.settings, self.eval_path = args, settings, eval_path
         self.matrix = args.dir / "latent_rgb.json"
         self.times = args.dir / "seconds.json"
-        self.bar = tqdm(desc="commands", unit="command")
+        self.bar = tqdm(None, "commands", unit="command")
 
     def fit_matrix(self):
         """Fit the matrix of the model's autoencoder.

@@ -107,12 +107,12 @@ def run_plain(setup, lr):
     network = detectors, args.size, base, pick_device(args.gpu_num)
     began = clock()
     trained = plain_way.train(clips, setup.split, pairs, args.epoch, lr, *network)
-    for _ in tqdm(trained, "plain: train", len(pairs), unit="detector"):
+    for _ in tqdm(trained, "plain: train", total=len(pairs), unit="detector"):
         pass
     spent["train"] = clock() - began
     began = clock()
     embedded = plain_way.embed(clips, setup.split, pairs, *network)
-    said = list(tqdm(embedded, "plain: embed", len(pairs), unit="detector"))
+    said = list(tqdm(embedded, "plain: embed", total=len(pairs), unit="detector"))
     spent["embed"] = clock() - began
     disk = {"clips": size_of(clips), "detectors": size_of(detectors)}
     votes = together(setup, dict(zip(pairs, said)))

@@ -132,7 +132,7 @@ class Tiny:
         cases = [(kind, name) for kind in PROMPTS for name in (WITHOUT, *self.guards)]
         clocks = {case: [] for case in cases}
         stopped = {}
-        for repeat in tqdm(range(self.args.repeats), desc="runs"):
+        for repeat in tqdm(range(self.args.repeats), "runs"):
             for case in cases if repeat % 2 else cases[::-1]:  # neither always comes first
                 place = folder / f"{repeat}{'-'.join(case)}"
                 clock, stopped[case] = self._run(*case, place)

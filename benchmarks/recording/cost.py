@@ -90,7 +90,7 @@ def whole_runs(args, folder):
     first = make_run(args, folder / "warm", True, args.videos)
     first.sample()
     clocks = {True: [], False: []}
-    for repeat in tqdm(range(args.repeats), desc="runs"):
+    for repeat in tqdm(range(args.repeats), "runs"):
         order = (True, False) if repeat % 2 else (False, True)  # neither always comes first
         for recorded in order:
             place = folder / f"{repeat}{recorded}"

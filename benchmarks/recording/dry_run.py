@@ -89,7 +89,7 @@ def fill_rows(writer, other, shape, values, stride):
     points = {max(1, shape[0] * part // 20) for part in (1, 5, 10, 20)}
     batch, seconds, whole = len(values), [], 0
     starts = range(0, shape[0], batch)
-    for number, start in enumerate(tqdm(starts, desc="fill", mininterval=1)):
+    for number, start in enumerate(tqdm(starts, "fill")):
         rows = list(range(start, min(start + batch, shape[0])))
         if number % stride:
             other.append(rows, [info] * len(rows))
