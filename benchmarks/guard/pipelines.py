@@ -76,7 +76,7 @@ def work(args):
         ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for k, (name, scheduler) in enumerate(tqdm(cases, unit="pipeline")):
+        for k, (name, scheduler) in enumerate(tqdm(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
     bad = [row for row in rows if not row["as_it_should"]]
     counts = {"pipelines and schedulers": len(rows), "not as they should": len(bad)}
