@@ -185,8 +185,9 @@ def measure_tiny(args, report):
             rows,
         )
         batch, dtype = min(s["batch_size"], args.videos), getattr(torch, s["x0_dtype"])
+        latents, device = run.latent_shape, run.device
         copies, writes = recording_alone(
-            Path(folder), batch, s["steps"], run.latent_shape, dtype, run.device, args.repeats * 4
+            Path(folder), batch, s["steps"], latents, dtype, device, args.repeats * 4
         )
         report.add(
             "recording alone",
