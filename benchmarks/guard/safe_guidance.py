@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.flags import (
+    MAGICTIME,
     add_gpu,
     add_model_dir,
     add_rule,
@@ -23,7 +24,7 @@ from benchmarks.common.flags import (
     chosen,
     need_positive,
 )
-from benchmarks.common.needs import REPRODUCE, need_path
+from benchmarks.common.needs import REPRODUCE, need_path, shared_detector
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
@@ -131,7 +132,9 @@ class Strengths:
 def work(args):
     strengths = chosen(args.strengths, STRENGTHS, "--strengths")
     need_positive(args, "videos")
-    need_path("--model_dir", args.model_dir, REPRODUCE)
+    is_grid = args.model_dir == MAGICTIME / "detectors"
+    maker = REPRODUCE if is_grid else shared_detector(args.model_dir)
+    need_path("--model_dir", args.model_dir, maker)
     sampler = Strengths(args)
     report = Report("Safe Latent Diffusion and the guard", results_path(args, RESULT_FILE))
     report.facts["safety_concept"] = args.concept

@@ -228,7 +228,11 @@ def test_the_table_of_baselines(tmp_path):
             "none: no such file or folder; python train_mae.py --model shared --recordings "
             "build_x0.yaml --eval_dir MagicTime/eval.pth --save_dir none makes it (1 minute)",
         ),
-        (safe_guidance, ["--model_dir", "none"], "--model_dir none: no such file or folder; bash"),
+        (
+            safe_guidance,
+            ["--model_dir", "none"],
+            "--model_dir none: no such file or folder; python",
+        ),
         (baselines, ["--recordings", "none.yaml"], "none.yaml: no such file"),
     ],
 )
