@@ -1,7 +1,7 @@
-"""Run a command and append its wall seconds and peak memory (largest single process) to a CSV.
+"""Run a command and append its wall seconds and peak memory (MiB, largest single process) to a CSV.
 
-python benchmarks/common/measure.py --log steps.csv --name sample -- python
-MagicTime/inference_magictime.py ...
+example:
+  python benchmarks/common/measure.py --log steps.csv --name train -- python train_mae.py
 """
 
 import argparse
@@ -27,19 +27,21 @@ def main(argv=None):
         status = subprocess.run(command).returncode
     except KeyboardInterrupt:
         status = 130
-    seconds, peak = (
-        time.time() - began,
-        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-    )
-    log = Path(args.log)
+    seconds = time.time() - began
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    append(Path(args.log), [args.name, f"{seconds:.1f}", f"{peak:.0f}", status])
+    return status
+
+
+def append(log, row):
+    """Add a row to the CSV, after a header where it is new."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    new = not log.exists()
+    is_new = not log.exists()
     with open(log, "a", newline="") as f:
         rows = csv.writer(f)
-        if new:
+        if is_new:
             rows.writerow(["step", "seconds", "peak_mib", "exit_status"])
-        rows.writerow([args.name, f"{seconds:.1f}", f"{peak:.0f}", status])
-    return status
+        rows.writerow(row)
 
 
 if __name__ == "__main__":

@@ -16,55 +16,73 @@ from lvd.x0.file import open_x0_file
 
 
 def claim_work(folder, settings, eval_dir, **others):
-    """What a work folder's finished runs depend on; InputError when it holds those of other data or
-    settings.
+    """Claim a work folder for what its finished runs depend on.
 
-    settings: of the recordings' YAML (read_data_config).
+    Args:
+        folder: the work folder.
+        settings: of the recordings' YAML (read_recordings).
+        eval_dir: eval.pth or its folder.
+        others: more that the runs depend on.
+
+    Raises:
+        InputError: when the folder holds runs of other data or settings.
     """
-    made_by = {
-        key: open_x0_file(settings[key]).fingerprint for key in ("pred_x0", "normal_pred_x0")
+    fingerprints = {}
+    for key in ("pred_x0", "normal_pred_x0"):
+        fingerprints[key] = open_x0_file(settings[key]).fingerprint
+    known = {
+        "recordings": fingerprints,
+        "labels": sha256(settings["label_file_dir"]),
+        "eval_sha256": sha256(split_path(eval_dir)),
     }
-    claim_output(
-        folder,
-        {
-            "recordings": made_by,
-            "labels": sha256(settings["label_file_dir"]),
-            "eval_sha256": sha256(split_path(eval_dir)),
-            **others,
-        },
+    claim_output(folder, {**known, **others})
+
+
+def run_script(script, *flags, **environment):
+    """Run a script as a user does.
+
+    Args:
+        script: its name, from the repository's root.
+        flags: its flags.
+        environment: variables to set.
+
+    Raises:
+        InputError: with the last line that it said, when it fails.
+    """
+    command = [sys.executable, str(ROOT / script), *map(str, flags)]
+    ended = subprocess.run(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
+    if ended.returncode:
+        lines = [line for line in ended.stderr.splitlines() if line.strip()]
+        reason = lines[-1][:300] if lines else "nothing said"
+        raise InputError(f"{script}: exit status {ended.returncode} ({reason})")
 
 
 def run_once(folder, script, *flags):
-    """Run a script unless {folder}/times.json says that it is done there; what it took goes into
-    that file."""
+    """Run a script unless {folder}/times.json says that it is done there; its seconds and those of
+    the CPU go into that file."""
     path = Path(folder) / "times.json"
     times = load_json(path) if path.exists() else {}
     if script in times:
         return
     began, before = time.time(), _cpu()
-    ended = subprocess.run(
-        [sys.executable, ROOT / script, *map(str, flags)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    if ended.returncode:
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
-        raise InputError(
-            f"{script}: exit status {ended.returncode} "
-            f"({said[-1][:300] if said else 'nothing said'})"
-        )
+    run_script(script, *flags, OMP_NUM_THREADS="1")
     save_json({**times, script: {"wall": time.time() - began, "cpu": _cpu() - before}}, path)
 
 
 def size_of(folder):
-    """Bytes of the files below a folder, linked ones once."""
-    found = (
-        [p.stat() for p in Path(folder).rglob("*") if p.is_file()] if Path(folder).exists() else []
-    )
-    return sum({stat.st_ino: stat.st_size for stat in found}.values())
+    """Bytes of the files below a folder, linked ones once; 0 where there is none."""
+    sizes = {}
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            stat = path.stat()
+            sizes[stat.st_ino] = stat.st_size
+    return sum(sizes.values())
 
 
 def _cpu():

@@ -1,69 +1,52 @@
 """The project's way to train and use the whole grid of detectors against the plain way
-(plain_way.py), in one run.
+(plain_way.py), in one run (20 minutes).
 
-Takes the recordings of a finished reproduce.sh. The plain way trains and embeds the detectors of
-all categories at some steps, which is multiplied to the whole grid: it does the same for each
-detector. The project's ways run whole, by the commands that a user types, their start included. All
-hold out the same videos.
+The plain way trains and embeds the detectors of all categories at some steps, which is multiplied
+to the whole grid: it does the same for each detector. The project's ways run whole, by the commands
+that a user types, their start included. All hold out the same videos. Figures: seconds, CPU
+seconds, MB on disk, accuracy, and how many times less each of the project's ways takes.
+
+Needs bash reproduce.sh. Results: plain.csv and .txt.
 """
 
-import io
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from argparse import Namespace
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.common.flags import add_gpu, add_recordings, chosen, need_positive
+from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
-from benchmarks.common.script_runs import size_of
-from benchmarks.detectors import plain_way
-from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from benchmarks.common.results import add_result_flags, results_path
+from benchmarks.detectors.ways import Setup, run_plain, run_project
 from lvd.data.labels import read_labels
 from lvd.data.split import load_split
-from lvd.detectors.videomae import BASE_MODEL, SIZES
-from lvd.errors import InputError
-from lvd.evaluation.results import RESULTS, SCORES
+from lvd.detectors.videomae import SIZES
 from lvd.evaluation.vote_report import counts, verdicts
 from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
 from lvd.training.recipes import read_settings
 from lvd.utils.cli import Parser, parse_numbers, run_command
-from lvd.utils.config import ROOT
-from lvd.utils.files import load_torch, save_yaml
-from lvd.utils.processes import pick_device
-from lvd.utils.progress import progress
-from lvd.voting import step_votes
 from lvd.x0.file import open_x0_file
 
-OUT = ROOT / "docs" / "results" / "plain.csv"
 WAYS = {  # what is trained from what: (from clip files?, flags of train_mae.py)
     "grid, clip files": (True, []),
     "grid, recordings": (False, []),
     "shared, recordings": (False, ["--model", "shared"]),
 }
-RATES = {
-    "base": 1e-5,
-    "small": 3e-4,
-    "tiny": 3e-4,
-    "nano": 3e-4,
-}  # released; the best of 1e-5, 3e-4, 1e-3, 3e-3 for nano
-LAMBDA, EARLY = "0.6", 5
+PLAIN = "plain"
+# Learning rates: the released one; the best of 1e-5, 3e-4, 1e-3 and 3e-3 for nano.
+RATES = {"base": 1e-5, "small": 3e-4, "tiny": 3e-4, "nano": 3e-4}
+LAMBDA, ETAS = "0.6", (1, 5, 20)
+GOAL = {"train": 10, "embed": 10, "disk": 10, "accuracy": 0}
+RESULT_FILE = "plain.csv"
 
 
 def build_parser():
     parser = Parser(__doc__, "python benchmarks/detectors/plain.py")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_CONFIG,
-        help="recordings and labels (default: build_x0.yaml)",
-    )
+    add_recordings(parser, "--config")
     parser.add_argument(
         "--train_config",
         type=Path,
@@ -83,335 +66,130 @@ def build_parser():
     parser.add_argument(
         "--ways", default="all", help=f"the project's: all, none, or some of: {'; '.join(WAYS)}"
     )
-    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
+    add_gpu(parser)
     parser.add_argument("--dir", help="folder to write in (default: a temporary one)")
-    parser.add_argument(
-        "--out", type=Path, default=OUT, help="CSV of the figures, with a .txt beside it"
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
 def work(args):
-    needed = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
-    settings = vars(read_data_config(args.config, args, required=needed))
+    keys = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
+    settings = read_recordings(args.config, "--config", keys)
     x0 = open_x0_file(settings["pred_x0"])
-    args.size = args.size or read_settings(args.train_config, Namespace()).size
-    ways = (
-        list(WAYS) if args.ways == "all" else [] if args.ways == "none" else args.ways.split("; ")
-    )
-    if unknown := [way for way in ways if way not in WAYS]:
-        raise InputError(f"--ways {unknown[0]}: all, none or some of {'; '.join(WAYS)} are needed")
-    if args.epoch < 1:
-        raise InputError(f"--epoch {args.epoch}: at least 1 is needed")
+    args.size = args.size or read_settings(args.train_config, Namespace())["size"]
+    ways = [] if args.ways == "none" else chosen(args.ways, WAYS, "--ways", ";")
+    need_positive(args, "epoch")
     all_steps = x0.tensor.shape[1]
     steps = parse_numbers(args.steps, range(all_steps), "--steps")
+    groups = len(read_labels(settings["label_file_dir"]).columns)
     if args.size != "base":
-        torch.set_num_threads(
-            1
-        )  # small networks gain nothing by more, and lose much on a busy machine
+        # Small networks gain nothing by more threads, and lose much on a busy machine.
+        torch.set_num_threads(1)
+    model = settings["sample_config"]
+    of_model = f" of {model.stem}" if isinstance(model, Path) else ""
+    title = f"The project's way against the plain way: {args.size} detectors of recordings"
+    report = Report(f"{title}{of_model}", results_path(args, RESULT_FILE))
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        bench = Benchmark(args, settings, Path(folder), steps, all_steps)
-        bench.prepare()
-        bench.plain()
+        setup = Setup(args, settings, Path(folder), steps, all_steps, groups)
+        unused = setup.config("latent", "unused")
+        setup.script("gen_eval_set.py", "--save_path", setup.eval_path, config=unused)
+        setup.split = load_split(setup.eval_path)
+        figures = {PLAIN: figures_of_plain(setup, report)}
         for way in ways:
-            bench.project(way, *WAYS[way])
-        bench.compare()
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+            outcome = run_project(setup, way, *WAYS[way])
+            figures[way] = figures_of(setup, outcome)
+    add_tables(report, setup, figures)
+    report.say_where()
 
 
-class Benchmark:
-    """One run. steps: those of the plain way; found: {way: {part of the report: {quantity:
-    number}}}."""
-
-    def __init__(self, args, settings, folder, steps, all_steps):
-        self.args, self.settings, self.folder, self.steps, self.all_steps = (
-            args,
-            settings,
-            folder,
-            steps,
-            all_steps,
-        )
-        model = settings["sample_config"]
-        of = f" of {model.stem}" if isinstance(model, Path) else ""
-        self.report = Report(
-            f"The project's way against the plain way: {args.size} detectors of recordings{of}",
-            args.out,
-        )
-        self.found, self.groups = {}, len(read_labels(settings["label_file_dir"]).columns)
-        self.detectors = f"{self.groups * len(steps)} of {self.groups * all_steps} detectors"
-
-    def prepare(self):
-        self._script(
-            "gen_eval_set.py",
-            "--save_path",
-            self.folder / "eval.pth",
-            config=self._config("latent", "unused"),
-        )
-        self.split = load_split(self.folder / "eval.pth")
-
-    # ---- the plain way
-
-    def plain(self):
-        data, models = self.folder / "plain" / "clips", self.folder / "plain" / "detectors"
-        config = self._config("video", data)
-        spent = {"clips": self._plain_clips(config)}
-        pairs = [(group, step) for step in self.steps for group in range(1, self.groups + 1)]
-        device = pick_device(self.args.gpu_num)
-        lr = self.args.lr or RATES[self.args.size]
-        base = read_settings(self.args.train_config, Namespace()).base_model or BASE_MODEL
-        network = (models, self.args.size, base, device)
-        began = clock()
-        for _ in progress(
-            plain_way.train(data, self.split, pairs, self.args.epoch, lr, *network),
-            "plain: train",
-            unit="detector",
-            total=len(pairs),
-        ):
-            pass
-        trained = clock()
-        said = list(
-            progress(
-                plain_way.embed(data, self.split, pairs, *network),
-                "plain: embed",
-                unit="detector",
-                total=len(pairs),
-            )
-        )
-        spent |= {"train": trained - began, "embed": clock() - trained}
-        votes = {
-            label: {
-                row: step_votes(
-                    [
-                        [found[label][row] for (g, _), found in zip(pairs, said) if g == group]
-                        for group in range(1, self.groups + 1)
-                    ]
-                )
-                for row in map(str, rows)
-            }
-            for label, rows in (("1", self.split.unsafe), ("0", self.split.normal))
-        }
-        scale = self.all_steps / len(self.steps)
-        self._keep(
-            "plain",
-            {key: value * scale for key, value in spent.items()},
-            {"clips": size_of(data) * scale, "detectors": size_of(models) * scale},
-            votes,
-            self.steps,
-        )
-        megabytes = {"clips": size_of(data) / 1e6, "detectors": size_of(models) / 1e6}
-        self.report.add(
-            "plain way as measured",
-            f"{self.detectors} at steps {self.args.steps}, {self.args.epoch} epochs, "
-            f"learning rate {lr:g}, one process of {torch.get_num_threads()} thread(s)",
-            [("seconds", column(spent, 0)), ("CPU seconds", column(spent, 1)), ("MB", megabytes)],
-        )
-        shutil.rmtree(data)
-
-    def _plain_clips(self, config):
-        """Decode the clips; returns what it took but for the script's start, which must not be
-        multiplied."""
-        import build_x0
-        import MagicTime.utils.pipeline
-        import MagicTime.utils.weights  # noqa: F401
-
-        began = clock()
-        with redirect_stdout(io.StringIO()):
-            status = build_x0.main(
-                [
-                    "--config",
-                    str(config),
-                    "--steps",
-                    ",".join(map(str, self.steps)),
-                    "--gpu_num",
-                    str(self.args.gpu_num),
-                ]
-            )
-        if status:
-            raise InputError(f"--config {self.args.config}: its clips cannot be built, see above")
-        return clock() - began
-
-    # ---- the project's ways
-
-    def project(self, way, from_files, flags):
-        home = self.folder / way.replace(", ", "-").replace(" ", "_")
-        config = self._config("latent", home / "train_detector_data")
-        where, held_out, spent = (
-            ["--recordings", config],
-            ["--recordings", config],
-            {"clips": np.zeros(2)},
-        )
-        if from_files:
-            spent["clips"] = self._script("build_x0.py", config=config) + self._script(
-                "build_eval_set.py",
-                "--eval_dir",
-                self.folder / "eval.pth",
-                "--save_dir",
-                home,
-                config=config,
-            )
-            where, held_out = ["--data_dir", home / "train_detector_data"], ["--data_dir", home]
-        train = [
-            "--eval_dir",
-            self.folder / "eval.pth",
-            "--save_dir",
-            home / "detectors",
-            "--size",
-            self.args.size,
-        ]
-        spent["train"] = self._script(
-            "train_mae.py", *where, *train, *flags, config=self.args.train_config
-        )
-        embed = [
-            "--eval_dir",
-            self.folder / "eval.pth",
-            "--model_dir",
-            home / "detectors",
-            "--save_dir",
-            home / "results",
-        ]
-        spent["embed"] = self._script(
-            "embed_model.py", *held_out, *embed, config=self.args.train_config
-        )
-        self._keep(
-            way,
-            spent,
-            {
-                "clips": size_of(home) - size_of(home / "detectors") - size_of(home / "results"),
-                "detectors": size_of(home / "detectors"),
-            },
-            load_torch(home / "results" / RESULTS),
-            range(self.all_steps),
-        )
-        self.found[way]["accuracy"]["argmax, mean of steps"] = self._mean(
-            argmax_votes(home / "results" / SCORES)
-        )
-        shutil.rmtree(home)
-
-    # ---- what comes out
-
-    def compare(self):
-        known = read_settings(self.args.train_config, Namespace())
-        for part, note in (
-            (
-                "seconds",
-                f"the plain way's from {self.detectors}, in proportion; embed: votes of all on "
-                f"{len(self.split.unsafe)} unsafe and {len(self.split.normal)} normal videos; "
-                f"the project's trained by {known.workers} processes",
-            ),
-            ("CPU seconds", "the same, of all processes together"),
-            (
-                "MB",
-                "on the disk beside the recordings; the plain way's clips and detectors in "
-                "proportion",
-            ),
-            (
-                "accuracy",
-                f"mean of steps: of the vote of each of the steps {self.args.steps} alone; "
-                f"lambda {LAMBDA}: of the verdict; the plain way reads by argmax, the project's "
-                f"by {known.operating_point} but where it says argmax",
-            ),
-        ):
-            self.report.add(part, note, [(way, found[part]) for way, found in self.found.items()])
-        plain, rows = self.found["plain"], []
-        for way, found in list(self.found.items())[1:]:
-            rows.append(
-                (
-                    way,
-                    {
-                        "train": plain["seconds"]["train"] / found["seconds"]["train"],
-                        "embed": plain["seconds"]["embed"] / found["seconds"]["embed"],
-                        "clips, train and embed": sum(plain["seconds"].values())
-                        / sum(found["seconds"].values()),
-                        "train, CPU": plain["CPU seconds"]["train"] / found["CPU seconds"]["train"],
-                        "embed, CPU": plain["CPU seconds"]["embed"] / found["CPU seconds"]["embed"],
-                        "disk": plain["MB"]["together"] / found["MB"]["together"],
-                        "accuracy": found["accuracy"]["mean of steps"]
-                        - plain["accuracy"]["mean of steps"],
-                    },
-                )
-            )
-        if rows:
-            goal = ("goal, at least", {"train": 10, "embed": 10, "disk": 10, "accuracy": 0})
-            self.report.add(
-                "against the plain way",
-                "how many times faster, and smaller on the disk; accuracy: the "
-                "difference of the means of steps",
-                [goal, *rows],
-            )
-
-    def _keep(self, way, spent, taken, votes, steps):
-        megabytes = {key: value / 1e6 for key, value in taken.items()}
-        self.found[way] = {
-            "seconds": column(spent, 0),
-            "CPU seconds": column(spent, 1),
-            "MB": {**megabytes, "together": sum(megabytes.values())},
-            "accuracy": {"mean of steps": self._mean(votes, steps), **self._verdicts(votes, steps)},
-        }
-
-    def _mean(self, votes, steps=None):
-        """Mean accuracy of the votes of self.steps, each alone."""
-        steps = range(self.all_steps) if steps is None else steps
-        at = [list(steps).index(step) for step in self.steps]
-        unsafe, normal = (np.array(list(votes[label].values()))[:, at] for label in "10")
-        return float(np.mean(np.concatenate([unsafe, 1 - normal])))
-
-    def _verdicts(self, votes, steps):
-        """Accuracy after the first steps, where all of them voted."""
-        videos = [(int(label), found) for label in "10" for found in votes[label].values()]
-        etas = [eta for eta in (1, EARLY, 20) if list(steps)[:eta] == list(range(eta))]
-        return {
-            f"lambda {LAMBDA}, eta {eta}": counts(*verdicts(videos, LAMBDA, eta))["accuracy"]
-            for eta in etas
-        }
-
-    def _config(self, representation, out_dir):
-        """A build_x0.yaml of this run; returns its path."""
-        path = self.folder / f"{representation}_{Path(out_dir).parent.name}.yaml"
-        shown = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in self.settings.items()
-        }
-        save_yaml(
-            {**shown, "representation": representation, "out_dir": str(self.folder / out_dir)}, path
-        )
-        return path
-
-    def _script(self, name, *flags, config):
-        """Run a script as a user does; returns what it took."""
-        command = [sys.executable, ROOT / name, "--config", config, *flags]
-        if name in ("train_mae.py", "embed_model.py", "build_x0.py"):
-            command += ["--gpu_num", self.args.gpu_num]
-        print(f"{name} {' '.join(map(str, flags[-2:]))}", file=sys.stderr)
-        began = clock()
-        ended = subprocess.run(
-            list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        if ended.returncode:
-            raise InputError(
-                f"{name}: exit status {ended.returncode} "
-                f"({ended.stderr.strip().splitlines()[-1][:300]})"
-            )
-        return clock() - began
+# ---- figures
 
 
-def clock():
-    """[seconds, CPU seconds of this process and of all it has started and seen end]"""
-    return np.array([time.perf_counter(), sum(os.times()[:4])])
+def figures_of_plain(setup, report):
+    """The plain way's figures in proportion to the whole grid; what was measured is reported."""
+    lr = setup.args.lr or RATES[setup.args.size]
+    outcome = run_plain(setup, lr)
+    measured = figures_of(setup, outcome)
+    measured["MB"].pop("together")
+    report.add(
+        "plain way as measured",
+        f"{some_detectors(setup)} at steps {setup.args.steps}, {setup.args.epoch} epochs, "
+        f"learning rate {lr:g}, one process of {torch.get_num_threads()} thread(s)",
+        [(unit, measured[unit]) for unit in ("seconds", "CPU seconds", "MB")],
+    )
+    return figures_of(setup, outcome.scaled(setup.all_steps / len(setup.steps)))
 
 
-def column(spent, k):
-    return {key: float(value[k]) for key, value in spent.items()}
+def some_detectors(setup):
+    """How many detectors the plain way makes, in words."""
+    return f"{setup.groups * len(setup.steps)} of {setup.groups * setup.all_steps} detectors"
 
 
-def argmax_votes(path):
-    """The votes that a scores.pth gives by argmax, as in results.pth."""
-    scores = load_torch(path)["scores"]
+def figures_of(setup, outcome):
+    """{part of the report: {quantity: number}} of one way."""
+    megabytes = {part: size / 1e6 for part, size in outcome.disk.items()}
+    accuracy = {"mean of steps": mean_accuracy(setup, outcome.votes, outcome.steps)}
+    videos = [(int(label), votes) for label in "10" for votes in outcome.votes[label].values()]
+    for eta in ETAS:
+        if outcome.steps[:eta] == list(range(eta)):  # all of the first steps voted
+            right = counts(*verdicts(videos, LAMBDA, eta))["accuracy"]
+            accuracy[f"lambda {LAMBDA}, eta {eta}"] = right
+    if outcome.argmax:
+        mean = mean_accuracy(setup, outcome.argmax, outcome.steps)
+        accuracy["argmax, mean of steps"] = mean
     return {
-        label: {
-            row: step_votes([[int(p >= 0.5) for p in by_row[row]] for by_row in by_group.values()])
-            for row in next(iter(by_group.values()))
-        }
-        for label, by_group in scores.items()
+        "seconds": {part: float(value[0]) for part, value in outcome.spent.items()},
+        "CPU seconds": {part: float(value[1]) for part, value in outcome.spent.items()},
+        "MB": {**megabytes, "together": sum(megabytes.values())},
+        "accuracy": accuracy,
+    }
+
+
+def mean_accuracy(setup, votes, steps):
+    """Mean accuracy of the votes of the plain way's steps, each alone."""
+    at = [steps.index(step) for step in setup.steps]
+    unsafe, normal = (np.array(list(votes[label].values()))[:, at] for label in "10")
+    return float(np.mean(np.concatenate([unsafe, 1 - normal])))
+
+
+def add_tables(report, setup, figures):
+    """The ways side by side, and each of the project's against the plain one."""
+    known = read_settings(setup.args.train_config, Namespace())
+    notes = {
+        "seconds": f"the plain way's from {some_detectors(setup)}, in proportion; embed: votes of "
+        f"all on {len(setup.split.unsafe)} unsafe and {len(setup.split.normal)} normal videos; "
+        f"the project's trained by {known['workers']} processes",
+        "CPU seconds": "the same, of all processes together",
+        "MB": "on the disk beside the recordings; the plain way's clips and detectors in "
+        "proportion",
+        "accuracy": f"mean of steps: of the vote of each of the steps {setup.args.steps} alone; "
+        f"lambda {LAMBDA}: of the verdict; the plain way reads by argmax, the project's by "
+        f"{known['operating_point']} but where it says argmax",
+    }
+    for part, note in notes.items():
+        report.add(part, note, [(way, by_part[part]) for way, by_part in figures.items()])
+    rows = [(way, against(figures[PLAIN], figures[way])) for way in figures if way != PLAIN]
+    if rows:
+        report.add(
+            "against the plain way",
+            "how many times faster, and smaller on the disk; accuracy: the difference of the "
+            "means of steps",
+            [("goal, at least", GOAL), *rows],
+        )
+
+
+def against(plain, way):
+    """How many times less a way takes than the plain one."""
+    seconds, whole = way["seconds"], plain["seconds"]
+    cpu, cpu_whole = way["CPU seconds"], plain["CPU seconds"]
+    return {
+        "train": whole["train"] / seconds["train"],
+        "embed": whole["embed"] / seconds["embed"],
+        "clips, train and embed": sum(whole.values()) / sum(seconds.values()),
+        "train, CPU": cpu_whole["train"] / cpu["train"],
+        "embed, CPU": cpu_whole["embed"] / cpu["embed"],
+        "disk": plain["MB"]["together"] / way["MB"]["together"],
+        "accuracy": way["accuracy"]["mean of steps"] - plain["accuracy"]["mean of steps"],
     }
 
 

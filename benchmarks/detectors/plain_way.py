@@ -26,26 +26,33 @@ def train(data_dir, split, pairs, epochs, lr, folder, size, base_model=BASE_MODE
     """Train a detector for each (group, step) of `pairs`, save its state dict as
     {folder}/{group}/{step}.pth and yield its validation accuracy."""
     for group, step in pairs:
-        unsafe = _not_held_out(list_clips(data_dir / group_name(group) / str(step)), split.unsafe)
-        normal = _not_held_out(list_clips(data_dir / NORMAL / str(step)), split.normal)[
-            : len(unsafe)
-        ]
-        clips, held = [], []
-        for label, paths in ((1, unsafe), (0, normal)):
-            paths = random.Random(SEED).sample(paths, len(paths))
-            count = max(1, int(VALIDATION * len(paths) + 0.5))
-            held += [(path, label) for path in paths[:count]]
-            clips += [(path, label) for path in paths[count:]]
+        clips, validation = clips_of(data_dir, split, group, step)
         model = network(size, tuple(read_clip(clips[0][0]).shape), base_model).to(device)
-        fit(model, clips, epochs, lr, device)
-        right = sum(int((probability(model, path, device) >= 0.5) == label) for path, label in held)
+        train_network(model, clips, epochs, lr, device)
+        right = 0
+        for path, label in validation:
+            right += int((probability(model, path, device) >= 0.5) == label)
         (folder / str(group)).mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), folder / str(group) / f"{step}.pth")
-        yield right / len(held)
+        yield right / len(validation)
 
 
-def fit(model, clips, epochs, lr, device):
-    """clips: [(path, label)]. Decodes them once for every epoch."""
+def clips_of(data_dir, split, group, step):
+    """([(path, label)] to train on, [(path, label)] to validate by), as many normal clips as unsafe
+    ones."""
+    unsafe = _not_held_out(list_clips(data_dir / group_name(group) / str(step)), split.unsafe)
+    normal = _not_held_out(list_clips(data_dir / NORMAL / str(step)), split.normal)
+    clips, validation = [], []
+    for label, paths in ((1, unsafe), (0, normal[: len(unsafe)])):
+        shuffled = random.Random(SEED).sample(paths, len(paths))
+        count = max(1, int(VALIDATION * len(paths) + 0.5))
+        validation += [(path, label) for path in shuffled[:count]]
+        clips += [(path, label) for path in shuffled[count:]]
+    return clips, validation
+
+
+def train_network(model, clips, epochs, lr, device):
+    """Train on clips [(path, label)], each decoded once for every epoch."""
     model.train()
     steps = epochs * -(-len(clips) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
@@ -76,15 +83,19 @@ def embed(data_dir, split, pairs, folder, size, base_model=BASE_MODEL, device="c
         model = network(size, shape, base_model)
         model.load_state_dict(torch.load(folder / str(group) / f"{step}.pth", weights_only=True))
         model.to(device).eval()
-        yield {
-            label: {str(row): int(probability(model, paths[row], device) >= 0.5) for row in rows}
-            for label, (paths, rows) in clips.items()
-        }
+        votes = {}
+        for label, (paths, rows) in clips.items():
+            votes[label] = {}
+            for row in rows:
+                votes[label][str(row)] = int(probability(model, paths[row], device) >= 0.5)
+        yield votes
 
 
 @torch.no_grad()
 def probability(model, path, device):
-    return float(model(read(model, path)[None].to(device)).logits.float().softmax(-1)[0, 1])
+    """Probability of unsafe of one mp4."""
+    logits = model(read(model, path)[None].to(device)).logits
+    return float(logits.float().softmax(-1)[0, 1])
 
 
 def read(model, path):
@@ -94,6 +105,7 @@ def read(model, path):
 
 
 def network(size, shape, base_model):
+    """A new network for clips [3, F, H, W]."""
     return build_detector(size, shape, "video", SEED, base_model=base_model).model
 
 

@@ -1,36 +1,41 @@
-"""What pre-training without labels brings when few videos are labelled: held-out AUROC at the early
-steps.
+"""What pre-training without labels brings when few videos are labelled: detectors from a pretrained
+encoder against detectors from nothing (25 minutes).
 
 By the real scripts, for each number of labelled unsafe videos per category and each of several
 seeds (which choose those videos, too): detectors of the grid at some early steps, and the shared
-detector, from nothing and from a pretrained encoder. All normal videos are known to be normal. What
-is finished in --work is not done again.
+detector. Figures are held-out AUROC at the early steps. All normal videos are known to be normal.
+What is finished in --work is not done again.
+
+Needs bash reproduce.sh. Results: pretraining.csv, .txt and .png, and pretraining_by_category.csv.
 """
 
-import csv
 import sys
-from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.common.figures import save_label_lines
+from benchmarks.common.flags import add_eval_dir, add_recordings, add_size, add_work, chosen
+from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
+from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
-from lvd.data.config import read_data_config
-from lvd.data.labels import read_labels
+from benchmarks.common.seeds import mean_and_sd, parse_seeds
+from benchmarks.detectors.few_labels import write_few_labels
 from lvd.data.split import load_split, save_split
+from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
-from lvd.utils.files import atomic, save_csv, save_yaml
+from lvd.utils.files import save_csv
 
-CASES = {
-    ("grid", False): "grid",
-    ("grid", True): "grid, pre-trained",
-    ("shared", False): "shared",
-    ("shared", True): "shared, pre-trained",
+CASES = {  # name → (model, from a pretrained encoder?)
+    "grid": ("grid", False),
+    "grid, pre-trained": ("grid", True),
+    "shared": ("shared", False),
+    "shared, pre-trained": ("shared", True),
 }
+MODELS = ("grid", "shared")
+RESULT_FILE = "pretraining.csv"
 
 
 def build_parser():
@@ -38,25 +43,11 @@ def build_parser():
         __doc__,
         "python benchmarks/detectors/pretraining.py --eval_dir MagicTime/eval.pth --labels 5,20",
     )
-    parser.add_argument(
-        "--recordings", type=Path, default=ROOT / "build_x0.yaml", help="(default: build_x0.yaml)"
-    )
-    parser.add_argument(
-        "--eval_dir",
-        type=Path,
-        default=ROOT / "MagicTime" / "eval.pth",
-        help="eval.pth or its folder",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / "MagicTime" / "benchmark_pretraining", help="detectors"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "pretraining.csv",
-        help="with .txt and .png beside it",
-    )
-    parser.add_argument("--size", default="nano", help="the network (default: nano)")
+    add_recordings(parser)
+    add_eval_dir(parser)
+    add_work(parser, OUTPUTS / "pretraining", "detectors")
+    add_result_flags(parser, RESULT_FILE)
+    add_size(parser)
     parser.add_argument("--seeds", default="1,2,3", help="(default: 1,2,3)")
     parser.add_argument(
         "--labels", default="5,10,20,all", help="labelled unsafe videos per category"
@@ -70,154 +61,95 @@ def build_parser():
     return parser
 
 
+def parse_counts(text):
+    """[int or "all"] of "5,10,all"."""
+    counts = []
+    for word in text.split(","):
+        if word != "all" and not word.isdecimal():
+            raise InputError(f"--labels {text}: whole numbers or all, with commas, are needed")
+        counts.append(word if word == "all" else int(word))
+    return counts
+
+
 def work(args):
-    settings = vars(
-        read_data_config(
-            args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0", "label_file_dir")
-        )
+    counts, seeds = parse_counts(args.labels), parse_seeds(args.seeds)
+    models = chosen(args.models, MODELS, "--models")
+    settings = read_recordings(
+        args.recordings, keys=("pred_x0", "normal_pred_x0", "label_file_dir")
     )
     claim_work(args.work, settings, args.eval_dir, size=args.size, step_num=args.step_num)
-    args.eval_dir = _without_label_file(args)
-    bench = Report(
-        "Detectors from a pretrained encoder, by the number of labelled videos", args.out
-    )
-    counts, seeds = (
-        [None if word == "all" else int(word) for word in args.labels.split(",")],
-        args.seeds.split(","),
+    args.eval_dir = without_label_file(args)
+    title = "Detectors from a pretrained encoder, by the number of labelled videos"
+    report = Report(title, results_path(args, RESULT_FILE))
+    note = (
+        f"held-out AUROC against normal videos, mean over steps {args.step_num} and seeds "
+        f"{args.seeds}"
     )
     rows = []
     for count in counts:
-        for (model, pretrained), name in CASES.items():
-            if model not in args.models.split(","):
+        for case, (model, pretrained) in CASES.items():
+            if model not in models:
                 continue
-            found = [_aurocs(args, model, pretrained, count, int(seed)) for seed in seeds]
-            rows += _summary(name, count, found)
-            bench.add(
-                f"{count or 'all'} labelled videos per category",
-                f"held-out AUROC against normal videos, mean over steps {args.step_num} and "
-                f"seeds {args.seeds}",
-                [
-                    (
-                        name,
-                        {
-                            row["category"]: row["auroc"]
-                            for row in rows
-                            if (row["case"], row["labels"]) == (name, count or "all")
-                        }
-                        | {"sd": rows[-1]["auroc sd"]},
-                    )
-                ],
-            )
-    save_csv(rows, args.out.with_name(f"{args.out.stem}_by_category.csv"))
-    save_label_lines(rows, args.out.with_suffix(".png"), f"steps {args.step_num}, {args.size}")
-    print(f"wrote {args.out} and {args.out.with_suffix('.txt')}")
+            aurocs = [train(args, model, pretrained, count, seed) for seed in seeds]
+            summary = over_seeds(case, count, aurocs)
+            figures = {row["category"]: row["auroc"] for row in summary}
+            figures["sd"] = summary[-1]["auroc sd"]
+            report.add(f"{count} labelled videos per category", note, [(case, figures)])
+            rows += summary
+    out = report.out
+    save_csv(rows, out.with_name(f"{out.stem}_by_category.csv"))
+    save_label_lines(rows, out.with_suffix(".png"), f"steps {args.step_num}, {args.size}")
+    report.say_where()
 
 
-def _aurocs(args, model, pretrained, count, seed):
+def over_seeds(case, count, aurocs):
+    """Mean and standard deviation over seeds, by category and over all of them (last).
+
+    aurocs: {category: AUROC} of each seed.
+    """
+    rows = []
+    for category in [*aurocs[0], "all"]:
+        if category == "all":
+            values = [np.mean(list(by_category.values())) for by_category in aurocs]
+        else:
+            values = [by_category[category] for by_category in aurocs]
+        place = {"case": case, "labels": count, "category": category}
+        rows.append({**place, **mean_and_sd("auroc", values)})
+    return rows
+
+
+# ---- training, by the scripts
+
+
+def train(args, model, pretrained, count, seed):
     """{category: mean AUROC over the steps} of one training."""
-    folder = args.work / f"{model}{'-pretrained' * pretrained}" / str(count or "all") / str(seed)
+    folder = args.work / f"{model}{'-pretrained' * pretrained}" / str(count) / str(seed)
     if not (folder / "evaluation.csv").exists():
         common = ["--eval_dir", args.eval_dir, "--gpu_num", -1, "--size", args.size]
+        common += ["--seed", seed]
         flags = []
         if pretrained:
             before = args.work / "pretraining" / str(seed)
-            run_once(
-                before,
-                "pretrain_mae.py",
-                "--recordings",
-                args.recordings,
-                *common,
-                "--seed",
-                seed,
-                "--save_dir",
-                before,
-            )
+            all_rows = ["--recordings", args.recordings]
+            run_once(before, "pretrain_mae.py", *all_rows, *common, "--save_dir", before)
             flags = ["--init", before / "pretrained.pth"]
-        few = [
-            "--recordings",
-            _few(args, count, seed),
-            *common,
-            "--model",
-            model,
-            "--save_dir",
-            folder,
-            "--seed",
-            seed,
-        ]
-        run_once(
-            folder,
-            "train_mae.py",
-            *few,
-            *flags,
-            "--step_num",
-            "all" if model == "shared" else args.step_num,
-        )
-        run_once(
-            folder / "evaluated", "train_mae.py", *few, "--no-train", "--step_num", args.step_num
-        )
-    with open(folder / "evaluation.csv", newline="") as f:
-        rows = list(csv.DictReader(f))
-    return {
-        name: np.mean([float(row["auroc"]) for row in rows if row["category"] == name])
-        for name in dict.fromkeys(row["category"] for row in rows)
-    }
+        few = ["--recordings", write_few_labels(args, count, seed), *common]
+        few += ["--model", model, "--save_dir", folder]
+        steps = "all" if model == "shared" else args.step_num
+        run_once(folder, "train_mae.py", *few, *flags, "--step_num", steps)
+        judge = ["--no-train", "--step_num", args.step_num]
+        run_once(folder / "evaluated", "train_mae.py", *few, *judge)
+    table = pd.read_csv(folder / "evaluation.csv", dtype={"category": str})
+    return table.groupby("category", sort=False)["auroc"].mean().to_dict()
 
 
-def _without_label_file(args):
+def without_label_file(args):
     """An eval.pth of the same rows for the label files of fewer videos, which are not the one it
     was drawn from."""
     path = args.work / "eval.pth"
     if not path.exists():
         save_split(replace(load_split(args.eval_dir), label_sha256=None), path)
     return path
-
-
-def _few(args, count, seed):
-    """The recordings' YAML with another label file: of the videos that are not held out, `count`
-    per category."""
-    settings = vars(read_data_config(args.recordings, Namespace()))
-    labels, held = read_labels(settings["label_file_dir"]), set(load_split(args.eval_dir).unsafe)
-    columns = []
-    for group, column in enumerate(labels.columns):
-        free = np.random.default_rng([seed, group]).permutation(sorted(set(column) - held)).tolist()
-        columns.append(sorted(set(column) & held) + sorted(free[:count]))
-    folder = args.work / "labels" / f"{count or 'all'}-{seed}"
-    with atomic(folder / "label.csv") as partial, open(partial, "w", newline="") as f:
-        lines = csv.writer(f)
-        lines.writerow(labels.categories)
-        longest = max(map(len, columns))
-        lines.writerows(zip(*(column + [""] * (longest - len(column)) for column in columns)))
-    found = {
-        key: str(Path(value).resolve())
-        for key, value in settings.items()
-        if isinstance(value, Path)
-    }
-    found |= {
-        "representation": settings["representation"],
-        "label_file_dir": str((folder / "label.csv").resolve()),
-    }
-    save_yaml(found, folder / "build_x0.yaml")
-    return folder / "build_x0.yaml"
-
-
-def _summary(case, count, found):
-    """Mean and standard deviation over seeds, by category and over all of them (last)."""
-    rows = []
-    for name in [*found[0], "all"]:
-        values = [
-            np.mean(list(by_category.values())) if name == "all" else by_category[name]
-            for by_category in found
-        ]
-        rows.append(
-            {
-                "case": case,
-                "labels": count or "all",
-                "category": name,
-                "auroc": float(np.mean(values)),
-                "auroc sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-            }
-        )
-    return rows
 
 
 def main(argv=None):

@@ -1,52 +1,56 @@
-"""The guard beside simple baselines, on the same held-out videos: prompt filters, and a classifier
-of the finished video.
+"""The guard against simple baselines, on the same held-out videos (seconds).
 
-The filters are trained on the prompts of the rows that the detectors were trained on. The
-classifier of the finished video is the detectors of the last step, whose predicted x0 is the video.
-With --other the same filters and detectors are tried on other recordings, such as those of
-benchmarks/guard/reworded.sh, whose prompts say the same in other words.
+Baselines: prompt filters, and a classifier of the finished video. The filters are trained on the
+prompts of the rows that the detectors were trained on. The classifier of the finished video is the
+detectors of the last step, whose predicted x0 is the video. Figures are accuracy, true positive and
+true negative rate, and denoising steps. With --other the same filters and detectors are tried on
+other recordings, such as those of benchmarks/guard/reworded.sh, whose prompts say the same in other
+words.
+
+Needs bash reproduce.sh. Results: baselines.csv and .txt.
 """
 
 import sys
-from argparse import Namespace
 from pathlib import Path
 
+from benchmarks.common.flags import MAGICTIME, add_eval_dir, add_recordings
+from benchmarks.common.needs import REPRODUCE, REWORDED, need_path, read_recordings
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.prompt_filter import TextClassifier, WordList
-from lvd.data.config import DEFAULT_CONFIG, read_data_config
-from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from lvd.evaluation.results import load_results
-from lvd.evaluation.vote_report import balanced, counts, last_step, stopping_steps, verdicts
+from lvd.evaluation.vote_report import (
+    NORMAL,
+    UNSAFE,
+    balanced,
+    counts,
+    last_step,
+    load_results,
+    stopping_steps,
+    verdicts,
+)
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.voting import verdict
 from lvd.x0.file import open_x0_file
 
 LAMBDA, ETAS = 0.6, (5, 20)
-FILTERS = {"prompt: words": WordList, "prompt: TF-IDF and logistic regression": TextClassifier}
+WORDS, CLASSIFIER = "prompt: words", "prompt: TF-IDF and logistic regression"
+FILTERS = {WORDS: WordList, CLASSIFIER: TextClassifier}
+RESULT_FILE = "baselines.csv"
 
 
 def build_parser():
     parser = Parser(
         __doc__, "python benchmarks/guard/baselines.py --other MagicTime/outputs/Tiny/reworded"
     )
-    parser.add_argument(
-        "--recordings",
-        type=Path,
-        default=DEFAULT_CONFIG,
-        metavar="YAML",
-        help="(default: build_x0.yaml)",
-    )
-    parser.add_argument(
-        "--eval_dir", type=Path, default=ROOT / "MagicTime", help="eval.pth or its folder"
-    )
+    add_recordings(parser)
+    add_eval_dir(parser)
     parser.add_argument(
         "--results",
         type=Path,
-        default=ROOT / "MagicTime" / "results",
-        help="results.pth or its folder",
+        default=MAGICTIME / "results",
+        help="results.pth or its folder (default: MagicTime/results)",
     )
     parser.add_argument(
         "--other",
@@ -54,107 +58,112 @@ def build_parser():
         metavar="DIR",
         help="folder of unsafe/pred_x0.pth, normal/pred_x0.pth and results/, of other prompts",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "baselines.csv",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/baselines.csv)",
-    )
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
 def prompts_of(path):
     """{row: prompt} of a recording's whole rows."""
     x0 = open_x0_file(path)
-    if missing := [row for row in x0.rows if "prompt" not in x0.info.get(row, {})]:
-        raise InputError(
-            f"{path}: its sidecar says no prompt of row {missing[0]}; a recording of "
-            "inference_magictime.py is needed"
-        )
+    for row in x0.rows:
+        if "prompt" not in x0.info.get(row, {}):
+            raise InputError(
+                f"{path}: its sidecar says no prompt of row {row}; a recording of "
+                "inference_magictime.py is needed"
+            )
     return {row: x0.info[row]["prompt"] for row in x0.rows}
 
 
 def train_filters(prompts, split):
     """{name: filter} of the prompts {label: {row: text}} that are not held out."""
-    held = {LABEL_UNSAFE: set(split.unsafe), LABEL_NORMAL: set(split.normal)}
-    training = {
-        label: [text for row, text in prompts[label].items() if row not in held[label]]
-        for label in held
-    }
-    return {
-        name: kind(training[LABEL_UNSAFE], training[LABEL_NORMAL]) for name, kind in FILTERS.items()
-    }
+    held_out = {UNSAFE: set(split.unsafe), NORMAL: set(split.normal)}
+    training = {}
+    for label, rows in held_out.items():
+        training[label] = [text for row, text in prompts[label].items() if row not in rows]
+    return {name: kind(training[UNSAFE], training[NORMAL]) for name, kind in FILTERS.items()}
+
+
+def filter_results(filter_, prompts, results):
+    """What a filter says of each video, in the form of results.pth with one vote each, so that the
+    same videos are drawn to balance."""
+    said = {}
+    for label, votes in results.items():
+        texts = [prompts[label][int(row)] for row in votes]
+        said[label] = {row: [flag] for row, flag in zip(votes, filter_(texts))}
+    return said
+
+
+def either(flags, results, eta):
+    """Verdicts of the guard or a filter, in the same form: unsafe where one of them says so."""
+    both = {}
+    for label, part in results.items():
+        both[label] = {}
+        for row, votes in part.items():
+            both[label][row] = [max(flags[label][row][0], verdict(votes, LAMBDA, eta))]
+    return both
 
 
 def rows_of(filters, prompts, results, steps):
-    """[(case, figures)] of one set of videos. prompts: {label: {row: text}}; results: of
-    load_results."""
-    rows, flags = [], {}
-    for name, filter_ in filters.items():
-        flags[name] = {
-            label: {
-                row: [flag]
-                for row, flag in zip(votes, filter_([prompts[label][int(row)] for row in votes]))
-            }
-            for label, votes in results.items()
-        }  # as results, so that the same videos are drawn to balance
-        rows.append((name, {**counts(*last_step(balanced(flags[name]))), "steps": 0}))
+    """Figures of the baselines and the guard on one set of videos.
+
+    Args:
+        filters: of `train_filters`.
+        prompts: {label: {row: text}}.
+        results: of load_results, {label: {row: votes}}.
+        steps: denoising steps of a video.
+
+    Returns:
+        [(case, figures)].
+    """
+    flags = {name: filter_results(kind, prompts, results) for name, kind in filters.items()}
+    rows = []
+    for name, said in flags.items():
+        rows.append((name, {**counts(*last_step(balanced(said))), "steps": 0}))
     videos = balanced(results)
-    rows.append(
-        ("finished video (vote of the last step)", {**counts(*last_step(videos)), "steps": steps})
-    )
-    for eta in [eta for eta in ETAS if eta <= steps]:
-        found = {
-            **counts(*verdicts(videos, LAMBDA, eta)),
-            "steps": stopping_steps(videos, LAMBDA, eta),
-        }
-        rows.append((f"guard, lambda {LAMBDA}, eta {eta}", found))
-        name = list(filters)[-1]
-        both = {
-            label: {
-                row: [max(flags[name][label][row][0], verdict(votes, LAMBDA, eta))]
-                for row, votes in part.items()
-            }
-            for label, part in results.items()
-        }
-        rows.append((f"the same, or {name}", counts(*last_step(balanced(both)))))
+    finished = {**counts(*last_step(videos)), "steps": steps}
+    rows.append(("finished video (vote of the last step)", finished))
+    for eta in ETAS:
+        if eta > steps:
+            continue
+        guard = counts(*verdicts(videos, LAMBDA, eta))
+        guard["steps"] = stopping_steps(videos, LAMBDA, eta)
+        rows.append((f"guard, lambda {LAMBDA}, eta {eta}", guard))
+        both = either(flags[CLASSIFIER], results, eta)
+        rows.append((f"the same, or {CLASSIFIER}", counts(*last_step(balanced(both)))))
     return rows
 
 
-def work(args):
-    settings = vars(
-        read_data_config(args.recordings, Namespace(), required=("pred_x0", "normal_pred_x0"))
-    )
-    prompts = {
-        LABEL_UNSAFE: prompts_of(settings["pred_x0"]),
-        LABEL_NORMAL: prompts_of(settings["normal_pred_x0"]),
-    }
-    filters = train_filters(prompts, load_split(args.eval_dir))
-    report = Report("The guard beside simple baselines", args.out)
-    report.machine = {key: report.machine[key] for key in ("versions", "date")}
-    report.machine["words of the word list"] = ", ".join(filters["prompt: words"].words) or "none"
-    note = (
-        "videos, balanced; steps: spent on an unsafe video that is found, on average (a "
-        "finished one is decoded, too)"
-    )
-    results, steps = load_results(args.results)
+def add_videos(report, part, filters, prompts, results_dir):
+    """The table of one set of videos."""
+    results, steps = load_results(results_dir)
     report.add(
-        "held-out videos",
-        f"{len(balanced(results))} {note}",
+        part,
+        f"{len(balanced(results))} videos, balanced; steps: spent on an unsafe video that is "
+        "found, on average (a finished one is decoded, too)",
         rows_of(filters, prompts, results, steps),
     )
+
+
+def work(args):
+    settings = read_recordings(args.recordings)
+    need_path("--results", args.results, REPRODUCE)
     if args.other:
-        results, steps = load_results(args.other / "results")
-        prompts = {
-            label: prompts_of(args.other / kind / "pred_x0.pth")
-            for label, kind in ((LABEL_UNSAFE, "unsafe"), (LABEL_NORMAL, "normal"))
+        need_path("--other", args.other / "results", REWORDED)
+    prompts = {
+        UNSAFE: prompts_of(settings["pred_x0"]),
+        NORMAL: prompts_of(settings["normal_pred_x0"]),
+    }
+    filters = train_filters(prompts, load_split(args.eval_dir))
+    report = Report("The guard beside simple baselines", results_path(args, RESULT_FILE))
+    report.facts["words of the word list"] = ", ".join(filters[WORDS].words) or "none"
+    add_videos(report, "held-out videos", filters, prompts, args.results)
+    if args.other:
+        other = {
+            UNSAFE: prompts_of(args.other / "unsafe" / "pred_x0.pth"),
+            NORMAL: prompts_of(args.other / "normal" / "pred_x0.pth"),
         }
-        report.add(
-            "other prompts",
-            f"{len(balanced(results))} {note}",
-            rows_of(filters, prompts, results, steps),
-        )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+        add_videos(report, "other prompts", filters, other, args.other / "results")
+    report.say_where()
 
 
 def main(argv=None):

@@ -1,11 +1,14 @@
 """Which video pipelines of diffusers the recording and the guard were tried on, and with which
-schedulers.
+schedulers (5 minutes).
 
-Each is built with tiny random components (tests/tiny_pipelines.py; no downloads), and used as its
-user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a direction, or
-bright and dark images), build the dataset, train a nano detector for each of 3 steps, guard the
-pipeline (lambda 0.6, eta 3) on new prompts. The table goes into docs/pipelines.md and, with the
-figures, into a CSV.
+Each is built with tiny random components (benchmarks/common/tiny_pipelines.py; no downloads), and
+used as its user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a
+direction, or bright and dark images), build the dataset, train a nano detector for each of 3 steps,
+guard the pipeline (lambda 0.6, eta 3) on new prompts. Figures: how far the last x0 is from the
+video, in its standard deviations, and how many of 8 videos are stopped and passed.
+
+Needs nothing. Results: pipelines.csv and .txt; with --commit_results also the table of
+docs/pipelines.md.
 """
 
 import contextlib
@@ -16,19 +19,31 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
+from benchmarks.common import tiny_pipelines
+from benchmarks.common.machine import facts
+from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
+from benchmarks.common.report import heading
+from benchmarks.common.results import add_result_flags, results_path
 from lvd import Guard, UnsafeVideoError, X0Recorder
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import atomic, read_text, save_csv
-from lvd.utils.progress import progress
 from lvd.x0.layouts import can_interrupt, find_layout
-from tests.worlds import tiny_pipelines
-from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
+RIGHT = {
+    "unsafe_stopped": PROMPTS,
+    "normal_passed": PROMPTS,
+    "batch": "safe unsafe safe",
+    "others": "same bits",
+    "stopped": "is blank",
+}
 BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
+RESULT_FILE = "pipelines.csv"
+PAGE = ROOT / "docs" / "pipelines.md"
 
 
 def build_parser():
@@ -39,14 +54,11 @@ def build_parser():
         metavar="PIPELINE",
         help="these classes alone (the page is left as it is)",
     )
+    add_result_flags(parser, RESULT_FILE)
     parser.add_argument(
-        "--out",
+        "--page",
         type=Path,
-        default=ROOT / "docs/results/pipelines.csv",
-        help="CSV of the figures (default: docs/results/pipelines.csv)",
-    )
-    parser.add_argument(
-        "--page", type=Path, default=ROOT / "docs/pipelines.md", help="where the table stands"
+        help=f"page to write the table into ({PAGE.name} with --commit_results)",
     )
     return parser
 
@@ -56,26 +68,35 @@ def work(args):
     known = list(tiny_pipelines.FAMILIES)
     if unknown := set(args.only or ()) - set(known):
         raise InputError(f"--only {sorted(unknown)[0]}: one of {', '.join(known)} is needed")
-    others = tiny_pipelines.SCHEDULERS
-    cases = [
-        (name, scheduler)
-        for name in args.only or known
-        for scheduler in (None, *others.get(name, ()))
-    ]
+    cases = []
+    for name in args.only or known:
+        cases += [
+            (name, None),
+            *((name, other) for other in tiny_pipelines.SCHEDULERS.get(name, ())),
+        ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for k, (name, scheduler) in enumerate(progress(cases, "pipelines", unit="pipeline")):
+        for k, (name, scheduler) in enumerate(tqdm(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
-    save_csv(rows, args.out)
-    print(table(rows))
-    if not args.only:
-        put_table(args.page, table(rows))
     bad = [row for row in rows if not row["as_it_should"]]
-    summary(
-        "pipelines tried",
-        {"pipelines and schedulers": len(rows), "not as they should": len(bad)},
-        [args.out] if args.only else [args.out, args.page],
-    )
+    counts = {"pipelines and schedulers": len(rows), "not as they should": len(bad)}
+    summary("pipelines tried", counts, save(args, rows))
+
+
+def save(args, rows):
+    """Print the table and write the result files; returns their paths."""
+    out = results_path(args, RESULT_FILE)
+    paths = [out, out.with_suffix(".txt")]
+    save_csv(rows, out)
+    title = heading("Pipelines and schedulers that the guard was tried on", facts())
+    with atomic(paths[1]) as partial:
+        partial.write_text(f"{title}\n{table(rows)}\n")
+    print(table(rows))
+    page = args.page or (PAGE if args.commit_results else None)
+    if page and not args.only:
+        put_table(page, table(rows))
+        paths.append(page)
+    return paths
 
 
 def try_out(name, scheduler, folder):
@@ -86,10 +107,6 @@ def try_out(name, scheduler, folder):
         world = make_world(tiny, folder)
     guard = Guard(world.detectors, lambda_=0.6, eta=STEPS, device="cpu")
     layout, settings = find_layout(tiny.pipe), tiny.pipe.scheduler.config
-    stopped = [guarded(tiny, guard, [UNSAFE], FIRST + k)[1][0] for k in range(PROMPTS)]
-    passed = [guarded(tiny, guard, [NORMAL], FIRST + k)[1][0] for k in range(PROMPTS)]
-    kinds = [NORMAL, UNSAFE, NORMAL]
-    batch, (video, results) = run(tiny, kinds), guarded(tiny, guard, kinds)
     row = {
         "pipeline": name,
         "scheduler": type(tiny.pipe.scheduler).__name__,
@@ -97,28 +114,39 @@ def try_out(name, scheduler, folder):
         "axes": layout.axes,
         "latents": " x ".join(map(str, tiny.shape)),
         "x0_error": x0_error(tiny, layout),
-        "unsafe_stopped": sum(r.verdict == "unsafe" for r in stopped),
-        "steps_run": max(r.steps_run for r in stopped),
-        "normal_passed": sum(r.verdict == "safe" for r in passed),
-        "prompts": PROMPTS,
-        "batch": " ".join(r.verdict for r in results),
-        "others": "same bits"
-        if video is not None and torch.equal(video[[0, 2]], batch[[0, 2]])
-        else "differ",
-        "stopped": "is blank" if video is not None and not video[1].any() else "is not blank",
+        **figures_alone(tiny, guard),
+        **figures_of_a_batch(tiny, guard),
         "interrupt": "yes" if can_interrupt(tiny.pipe) else "no",
     }
-    right = {
-        "unsafe_stopped": PROMPTS,
-        "normal_passed": PROMPTS,
-        "batch": "safe unsafe safe",
-        "others": "same bits",
-        "stopped": "is blank",
-    }
+    row["as_it_should"] = all(row[key] == value for key, value in RIGHT.items())
+    row["seconds"] = round(time.monotonic() - began, 1)
+    return row
+
+
+def figures_alone(tiny, guard):
+    """What the guard says of new prompts of either kind, one video a call."""
+    rows = range(FIRST, FIRST + PROMPTS)
+    stopped = [guarded(tiny, guard, [UNSAFE], row)[1][0] for row in rows]
+    passed = [guarded(tiny, guard, [NORMAL], row)[1][0] for row in rows]
     return {
-        **row,
-        "as_it_should": all(row[key] == value for key, value in right.items()),
-        "seconds": round(time.monotonic() - began, 1),
+        "unsafe_stopped": sum(result.verdict == "unsafe" for result in stopped),
+        "steps_run": max(result.steps_run for result in stopped),
+        "normal_passed": sum(result.verdict == "safe" for result in passed),
+        "prompts": PROMPTS,
+    }
+
+
+def figures_of_a_batch(tiny, guard):
+    """What the guard does to a batch of three whose second video is unsafe."""
+    kinds = [NORMAL, UNSAFE, NORMAL]
+    plain = run(tiny, kinds)
+    video, results = guarded(tiny, guard, kinds)
+    others_same = video is not None and torch.equal(video[[0, 2]], plain[[0, 2]])
+    stopped_blank = video is not None and not video[1].any()
+    return {
+        "batch": " ".join(result.verdict for result in results),
+        "others": "same bits" if others_same else "differ",
+        "stopped": "is blank" if stopped_blank else "is not blank",
     }
 
 
@@ -146,41 +174,29 @@ def x0_error(tiny, layout):
 
 def table(rows):
     """Markdown, one line a pipeline and scheduler."""
-    head = (
-        "pipeline",
-        "scheduler",
-        "predicts",
-        "sample",
-        "latents",
-        "last x0 against the video",
-        "unsafe stopped",
-        "normal passed",
-        "others of a batch",
-        "`interrupt`",
-    )
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        stopped = (
-            f"{row['unsafe_stopped']} of {row['prompts']}, after step {row['steps_run']} of {STEPS}"
-        )
-        lines.append(
-            (
-                f"`{row['pipeline']}`",
-                f"`{row['scheduler']}`",
-                row["prediction"],
-                f"`{row['axes']}`",
-                row["latents"],
-                f"{row['x0_error']:.1g}",
-                stopped,
-                f"{row['normal_passed']} of {row['prompts']}",
-                row["others"],
-                row["interrupt"],
-            )
-        )
+    shown = [shown_row(row) for row in rows]
+    lines = [list(shown[0]), ["---"] * len(shown[0])]
+    lines += [list(row.values()) for row in shown]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     made = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return "\n".join(
-        [*("| " + " | ".join(line) + " |" for line in lines), "", f"Made with {made}, on the CPU."]
-    )
+    return f"{text}\n\nMade with {made}, on the CPU."
+
+
+def shown_row(row):
+    """{column: text} of one line of the table."""
+    stopped = f"{row['unsafe_stopped']} of {row['prompts']}, after step {row['steps_run']}"
+    return {
+        "pipeline": f"`{row['pipeline']}`",
+        "scheduler": f"`{row['scheduler']}`",
+        "predicts": row["prediction"],
+        "sample": f"`{row['axes']}`",
+        "latents": row["latents"],
+        "last x0 against the video": f"{row['x0_error']:.1g}",
+        "unsafe stopped": f"{stopped} of {STEPS}",
+        "normal passed": f"{row['normal_passed']} of {row['prompts']}",
+        "others of a batch": row["others"],
+        "`interrupt`": row["interrupt"],
+    }
 
 
 def put_table(page, text):

@@ -1,9 +1,12 @@
-"""Safe Latent Diffusion and the guard, alone and together, on unsafe prompts of the tiny world.
+"""Safe Latent Diffusion and the guard, alone and together, on unsafe prompts of the tiny world (5
+minutes).
 
-Each strength samples the same prompts and seeds; the guard runs dry beside it. A video counts as
-unsafe when the detectors of the last step, which see the finished latents, say so. The detectors
-learned from videos without safe guidance, and from other prompts than the reworded ones that are
-sampled here.
+Each strength samples the same prompts and seeds, against "none"; the guard runs dry beside it. A
+video counts as unsafe when the detectors of the last step, which see the finished latents, say so.
+Figures are shares of the videos. The detectors learned from videos without safe guidance, and from
+other prompts than the reworded ones that are sampled here.
+
+Needs bash reproduce.sh, or a shared detector. Results: safe_guidance.csv and .txt.
 """
 
 import sys
@@ -12,31 +15,35 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.flags import (
+    MAGICTIME,
+    add_gpu,
+    add_model_dir,
+    add_rule,
+    add_sampling_config,
+    chosen,
+    need_positive,
+)
+from benchmarks.common.needs import REPRODUCE, need_path, shared_detector
 from benchmarks.common.report import Report
+from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.utils.processes import pick_device
 from lvd.voting import says_unsafe, step_vote
 from lvd.x0.file import open_x0_file
 
 STRENGTHS = ("none", "weak", "medium", "strong", "max")
 CONCEPT = "warped, strobing, striped, exploding, under a banner"
+RESULT_FILE = "safe_guidance.csv"
 
 
 def build_parser():
     parser = Parser(
         __doc__, "python benchmarks/guard/safe_guidance.py --model_dir MagicTime/shared --videos 20"
     )
-    parser.add_argument(
-        "--config", default="sample_configs/Tiny.yaml", help="sampling YAML (default: Tiny)"
-    )
-    parser.add_argument(
-        "--model_dir",
-        type=Path,
-        default=ROOT / "MagicTime" / "detectors",
-        help="detectors of all steps",
-    )
+    add_sampling_config(parser)
+    add_model_dir(parser)
     parser.add_argument(
         "--file_path",
         default="ckpts/Tiny/prompts/reworded.txt",
@@ -49,56 +56,49 @@ def build_parser():
     parser.add_argument(
         "--videos", type=int, default=20, help="the first so many prompts (default: 20)"
     )
-    parser.add_argument(
-        "--lambda", dest="lambda_", default="0.6", metavar="L", help="(default: 0.6)"
-    )
-    parser.add_argument("--eta", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--gpu_num", type=int, default=0, help="CUDA device; -1: CPU (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "docs" / "results" / "safe_guidance.csv",
-        help="CSV of the figures, with a .txt beside it (default: docs/results/safe_guidance.csv)",
-    )
+    add_rule(parser)
+    add_gpu(parser)
+    add_result_flags(parser, RESULT_FILE)
     return parser
 
 
 class Strengths:
-    """Samples at each strength with one model and one guard."""
+    """Samples at each strength with one model and one guard.
+
+    Args:
+        args: of this script.
+    """
 
     def __init__(self, args):
         from MagicTime.utils.guarded import Guarding
-        from MagicTime.utils.run import load_model
-        from MagicTime.utils.sampling_plan import weight_paths
+        from MagicTime.utils.run import load_model, weight_paths
 
-        self.args, self.device = args, pick_device(args.gpu_num)
+        self.args = args
+        self.device = pick_device(args.gpu_num)
         config = self._config("none")
+        rule = args.lambda_, args.eta
         self.guarding = Guarding(
-            args.model_dir, args.lambda_, args.eta, self.device, dry_run=True, allow_unknown=True
+            args.model_dir, *rule, self.device, dry_run=True, allow_unknown=True
         )
-        last = config.settings.steps - 1
-        if last not in self.guarding.guard.bank.steps:
-            raise InputError(f"--model_dir {args.model_dir}: no detectors of the last step, {last}")
-        self.model, self.plain = (
-            load_model(config, weight_paths(config), self.device, tell=False),
-            None,
-        )
+        self.bank = self.guarding.guard.bank
+        self.last = config.settings["steps"] - 1
+        if self.last not in self.bank.steps:
+            raise InputError(
+                f"--model_dir {args.model_dir}: no detectors of the last step, {self.last}"
+            )
+        self.model = load_model(config, weight_paths(config), self.device, tell=False)
+        self.plain = None  # finished latents of the first strength
 
     def _config(self, strength):
         from MagicTime.utils.config import read_config
 
-        return read_config(
-            self.args.config,
-            {
-                "file_path": self.args.file_path,
-                "safe_guidance": strength,
-                "safety_concept": self.args.concept,
-                "save_predx_0": True,
-            },
-        )
+        flags = {"file_path": self.args.file_path, "save_predx_0": True}
+        if strength != "none":
+            flags |= {"safe_guidance": strength, "safety_concept": self.args.concept}
+        return read_config(self.args.config, flags)
 
     def figures(self, strength, folder):
-        """{quantity: number} of one strength: shares of the videos."""
+        """{quantity: share of the videos} of one strength."""
         from MagicTime.utils.prompts import read_source
         from MagicTime.utils.run import Run
 
@@ -107,11 +107,13 @@ class Strengths:
         run = Run(config, prompts, folder, self.device, model=self.model, guarding=self.guarding)
         run.load()
         run.sample()
-        told, x0 = run.verdicts.read(), open_x0_file(folder / "pred_x0.pth").tensor[:, -1].float()
-        self.plain = x0 if self.plain is None else self.plain
+        verdicts = run.verdicts.read()
+        stopped = [verdicts[row]["verdict"] != "safe" for row in range(len(prompts))]
+        x0 = open_x0_file(folder / "pred_x0.pth").tensor[:, -1].float()
+        if self.plain is None:
+            self.plain = x0
         unsafe = self._finished(x0)
-        stopped = [told[row]["verdict"] != "safe" for row in range(len(prompts))]
-        passed = [a and not b for a, b in zip(unsafe, stopped)]
+        passed = [is_unsafe and not stop for is_unsafe, stop in zip(unsafe, stopped)]
         return {
             "unsafe": sum(unsafe) / len(unsafe),
             "guard stops": sum(stopped) / len(stopped),
@@ -120,28 +122,23 @@ class Strengths:
         }
 
     def _finished(self, latents):
-        """[bool]: does the last step's vote say unsafe?"""
-        guard = self.guarding.guard
-        last = guard.bank.steps[-1]
-        thresholds, scores = (
-            guard.bank.thresholds(last),
-            guard.bank.score(last, guard.reader(last, latents)).tolist(),
-        )
+        """[bool] of latents [N, C, F, h, w]: does the last step's vote say unsafe?"""
+        clips = self.guarding.guard.reader(self.last, latents)
+        scores = self.bank.score(self.last, clips).tolist()
+        thresholds = self.bank.thresholds(self.last)
         return [bool(step_vote(map(says_unsafe, row, thresholds))) for row in scores]
 
 
 def work(args):
-    strengths = args.strengths.split(",")
-    if unknown := [name for name in strengths if name not in STRENGTHS]:
-        raise InputError(f"--strengths {unknown[0]}: one of {', '.join(STRENGTHS)} is needed")
-    if args.videos < 1:
-        raise InputError(f"--videos {args.videos}: at least 1 is needed")
+    strengths = chosen(args.strengths, STRENGTHS, "--strengths")
+    need_positive(args, "videos")
+    is_grid = args.model_dir == MAGICTIME / "detectors"
+    maker = REPRODUCE if is_grid else shared_detector(args.model_dir)
+    need_path("--model_dir", args.model_dir, maker)
     sampler = Strengths(args)
-    report = Report("Safe Latent Diffusion and the guard", args.out)
-    report.machine |= {
-        "safety_concept": args.concept,
-        "detectors": sampler.guarding.guard.bank.about["kind"],
-    }
+    report = Report("Safe Latent Diffusion and the guard", results_path(args, RESULT_FILE))
+    report.facts["safety_concept"] = args.concept
+    report.facts["detectors"] = sampler.bank.about["kind"]
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         rows = [(name, sampler.figures(name, Path(folder) / name)) for name in strengths]
     report.add(
@@ -151,7 +148,7 @@ def work(args):
         "are unsafe and pass it",
         rows,
     )
-    print(f"wrote {report.out} and {report.out.with_suffix('.txt')}")
+    report.say_where()
 
 
 def main(argv=None):

@@ -1,30 +1,25 @@
 """The benchmarks run, say what they were measured on, and what they show holds at tiny size too.
 Times are not checked."""
 
-import csv
 import socket
 
 import pytest
 import torch
 
+from benchmarks.common import full_size
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
+from benchmarks.recording import large_file
 from tests.worlds import magictime_world
+from tests.worlds.benchmark_figures import read_figures, read_machine
 
 
 def figures(path):
     """{part: {case: {quantity: number}}}, and what the machine is, after a look at both files."""
-    with open(path, newline="") as f:
-        rows = list(csv.DictReader(f))
-    machine = {row["quantity"]: row["value"] for row in rows if row["part"] == "machine"}
-    assert {"cpu", "gpu", "memory", "versions", "date"} <= set(machine)
+    machine = read_machine(path)
+    assert {"commit", "versions", "date", "cpu", "gpu", "memory"} <= set(machine)
     assert f"torch {torch.__version__}" in machine["versions"]
-    parts = {}
-    for row in rows:
-        if row["part"] != "machine":
-            parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = float(
-                row["value"]
-            )
+    parts = read_figures(path)
     for text in (path.read_text(), path.with_suffix(".txt").read_text()):
         assert str(path.parent) not in text and socket.gethostname() not in text
         assert all(part in text for part in parts)
@@ -87,9 +82,7 @@ def test_reading_back_notices_a_wrong_value(tmp_path, capsys, spoil):
         str(tmp_path),
     ]
     assert recording_files.main([*flags, "--part", "write"]) == 0
-    with recording_files._large(
-        recording_files.build_parser().parse_args(flags), tmp_path
-    ) as writer:
+    with large_file.create(recording_files.build_parser().parse_args(flags), tmp_path) as writer:
         path, offset = writer.path, writer._offset
     values = torch.frombuffer(
         bytearray(path.read_bytes()),
@@ -151,13 +144,13 @@ def test_recording_on_tiny(world, tmp_path):
 def test_recording_at_full_size(tmp_path, monkeypatch):
     """The same code with a UNet and latents of a thousandth of the size."""
     small = {
-        **recording.SD15,
+        **full_size.UNET,
         "block_out_channels": (32, 32, 64, 64),
         "cross_attention_dim": 16,
         "layers_per_block": 1,
     }
-    monkeypatch.setattr(recording, "SD15", small)
-    monkeypatch.setattr(recording, "LATENTS", (4, 2, 8, 8))
+    monkeypatch.setattr(full_size, "UNET", small)
+    monkeypatch.setattr(full_size, "LATENTS", (4, 2, 8, 8))
     assert (
         recording.main(
             ["--full", "--gpu_num", "-1", "--repeats", "2", "--out", str(tmp_path / "f.csv")]

@@ -1,8 +1,6 @@
 """Benchmarks of the detectors: the plain way does what it says, and the figures are those of what
 was run."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
@@ -15,8 +13,9 @@ from lvd.data.clip_file import clip_path, read_clip
 from lvd.data.split import load_split
 from lvd.detectors.detector import load_detector, predict
 from lvd.utils.files import load_torch
+from tests.data.test_build_data import record, write_labels
+from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
-from tests.worlds.recording_world import record, write_labels
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +102,6 @@ def test_the_plain_way_learns(world, tmp_path):
     assert off[1] < 0.15 < off[0], off
 
 
-def figures(path):
-    """{part: {case: {quantity: number}}}"""
-    parts = {}
-    with open(path, newline="") as f:
-        for row in csv.DictReader(f):
-            if row["part"] != "machine":
-                parts.setdefault(row["part"], {}).setdefault(row["case"], {})[row["quantity"]] = (
-                    float(row["value"])
-                )
-    return parts
-
-
 def recordings(root, each=6):
     """Two recordings of twice `each` videos and two steps, labels, and the build_x0.yaml that names
     them."""
@@ -154,7 +141,7 @@ def test_the_benchmark(tmp_path, capsys):
     ways = "grid, clip files; grid, recordings"
     assert plain.main(list(map(str, [*flags, "--steps", 0, "--epoch", 1, "--ways", ways]))) == 0
     assert not list((tmp_path / "disk").iterdir())
-    parts = figures(out)
+    parts = read_figures(out)
     measured, seconds, disk = parts["plain way as measured"], parts["seconds"], parts["MB"]
     assert list(seconds) == ["plain", *ways.split("; ")]
     for key in ("clips", "train", "embed"):  # one of two steps
@@ -243,7 +230,7 @@ def test_ways_to_calibrate(tmp_path):
         out,
     ]
     assert calibration.main(list(map(str, flags))) == 0
-    parts = figures(out)
+    parts = read_figures(out)
     assert len(parts) == 3 and all(
         list(found) == list(calibration.WAYS) for found in parts.values()
     )

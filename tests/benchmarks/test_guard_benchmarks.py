@@ -1,12 +1,10 @@
 """What the guard costs and saves, and the baselines beside it: exact counts, arithmetic of tables,
 that commands run."""
 
-import csv
-
 import pytest
 import torch
 
-from benchmarks.guard import baselines
+from benchmarks.guard import baselines, flop_counts, safe_guidance, step_cost
 from benchmarks.guard import cost as guard_cost
 from benchmarks.guard import flops as guard_flops
 from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
@@ -14,27 +12,15 @@ from lvd.data.split import Split, save_split
 from lvd.errors import InputError
 from lvd.utils.files import save_torch, save_yaml
 from lvd.x0.file import create_x0_file
+from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.guard_world import make_home
-
-
-def read(path):
-    """{(part, case): {quantity: number}}"""
-    found = {}
-    with open(path, newline="") as f:
-        for row in csv.DictReader(f):
-            if row["part"] != "machine":
-                found.setdefault((row["part"], row["case"]), {})[row["quantity"]] = float(
-                    row["value"] or "nan"
-                )
-    return found
-
 
 # ---- operations
 
 
 def test_flops_of_a_matrix_product():
     layer = torch.nn.Linear(30, 50, device="meta")
-    assert guard_flops.flops(layer, torch.empty(7, 30, device="meta")) == 2 * 7 * 30 * 50
+    assert flop_counts.flops(layer, torch.empty(7, 30, device="meta")) == 2 * 7 * 30 * 50
 
 
 @pytest.mark.parametrize(
@@ -42,8 +28,8 @@ def test_flops_of_a_matrix_product():
     [("0.6", 20, 12, 9), ("0.6", 5, 3, 3), ("0.6", 3, 2, 2), ("1.0", 4, 4, 1)],
 )
 def test_when_the_vote_can_be_decided(lambda_, eta, unsafe, safe):
-    assert guard_flops.span(lambda_, eta, "unsafe") == (unsafe, eta)
-    assert guard_flops.span(lambda_, eta, "safe") == (safe, eta)
+    assert guard_flops.steps_to_decide(lambda_, eta, "unsafe") == (unsafe, eta)
+    assert guard_flops.steps_to_decide(lambda_, eta, "safe") == (safe, eta)
 
 
 @pytest.mark.slow
@@ -64,33 +50,33 @@ def test_tables_at_full_size(tmp_path):
         str(tmp_path / "f.csv"),
     ]
     assert guard_flops.main(flags) == 0
-    found = read(tmp_path / "f.csv")
+    found = read_figures(tmp_path / "f.csv")
     unet, vae = (
-        found["pieces", name]["TFLOP"] for name in ("guided UNet step", "VAE decode of 16 frames")
+        found["pieces"][name]["TFLOP"] for name in ("guided UNet step", "VAE decode of 16 frames")
     )
     assert (unet, vae) == (pytest.approx(35.35, abs=0.005), pytest.approx(40.23, abs=0.005))
     base, latent = (
-        found["pieces", f"VideoMAE-base on {on}, own"]["TFLOP"] for on in ("pixels", "latent")
+        found["pieces"][f"VideoMAE-base on {on}, own"]["TFLOP"] for on in ("pixels", "latent")
     )
     assert (base, latent) == (pytest.approx(0.361, abs=5e-4), pytest.approx(0.097, abs=5e-4))
     full, paper, own = 50 * unet + vae, "pixels, base x 5 (the paper's)", "latents, base x 5"
     stopped, passed = (
-        found["unsafe video", "lambda 0.6, eta 20"],
-        found["safe video, latest", "lambda 0.6, eta 20"],
+        found["unsafe video"]["lambda 0.6, eta 20"],
+        found["safe video, latest"]["lambda 0.6, eta 20"],
     )
     assert stopped["steps"] == 12 and stopped[paper] == pytest.approx(
         full / (12 * (unet + vae + 5 * base))
     )
     assert stopped[own] == pytest.approx(full / (12 * (unet + 5 * latent)))
     assert passed[paper] == pytest.approx(100 * 20 * (vae + 5 * base) / full)
-    votes = found["recorded votes", "lambda 0.6, eta 5"]
+    votes = found["recorded votes"]["lambda 0.6, eta 5"]
     assert votes["accuracy"] == 0.5 and votes["steps until stopped"] == 5
     assert votes[own] == pytest.approx(full / (5 * (unet + 5 * latent)))
-    every = found[
-        "recorded votes, all unsafe videos", "lambda 0.6, eta 5"
+    every = found["recorded votes, all unsafe videos"][
+        "lambda 0.6, eta 5"
     ]  # the missed one is certain after three steps
     assert every[own] == pytest.approx(2 * full / (5 * (unet + 5 * latent) + full + 3 * 5 * latent))
-    assert ("recorded votes", "lambda 0.6, eta 20") not in found  # there are five votes only
+    assert "lambda 0.6, eta 20" not in found["recorded votes"]  # there are five votes only
 
 
 @pytest.mark.parametrize(
@@ -135,20 +121,20 @@ def test_costs_are_measured(world, tmp_path):
         )
         == 0
     )
-    found = read(tmp_path / "c.csv")
-    assert found["memory", "grid"]["files"] == 6
+    found = read_figures(tmp_path / "c.csv")
+    assert found["memory"]["grid"]["files"] == 6
     assert (
-        found["step", "sampling, batch of 2"]["percent"] == 100
-        and found["step", "grid, batch of 1"]["percent"] > 0
+        found["step"]["sampling, batch of 2"]["percent"] == 100
+        and found["step"]["grid, batch of 1"]["percent"] > 0
     )
-    assert found["videos", "unsafe, no guard"]["stopped"] == 0
-    guarded, without = found["videos", "normal, grid"], found["videos", "normal, no guard"]
+    assert found["videos"]["unsafe, no guard"]["stopped"] == 0
+    guarded, without = found["videos"]["normal, grid"], found["videos"]["normal, no guard"]
     assert guarded["times less"] == pytest.approx(without["seconds"] / guarded["seconds"])
 
 
 def test_random_detectors_stand_for_a_step():
-    rows = dict(guard_cost.full_rows(torch.device("cpu"), 2.0, (4, 4, 8, 8), 1))
-    assert len(rows) == len(guard_cost.FULL)
+    rows = dict(step_cost.full_rows(torch.device("cpu"), 2.0, (4, 4, 8, 8), 1))
+    assert len(rows) == len(step_cost.DETECTORS)
     for figures in rows.values():
         assert figures["percent"] == pytest.approx(figures["ms"] / 20)
 
@@ -216,13 +202,57 @@ def test_the_table_of_baselines(tmp_path):
         str(tmp_path / "t.csv"),
     ]
     assert baselines.main(flags) == 0
-    found = read(tmp_path / "t.csv")
-    assert found["held-out videos", "prompt: words"] == {
+    found = read_figures(tmp_path / "t.csv")
+    assert found["held-out videos"]["prompt: words"] == {
         "accuracy": 0.75,
         "tpr": 0.5,
         "tnr": 1.0,
         "steps": 0,
     }
-    assert found["held-out videos", "finished video (vote of the last step)"]["accuracy"] == 1.0
-    assert found["other prompts", "prompt: words"]["tpr"] == 0.5
+    assert found["held-out videos"]["finished video (vote of the last step)"]["accuracy"] == 1.0
+    assert found["other prompts"]["prompt: words"]["tpr"] == 0.5
     assert "banner, exploding" in (tmp_path / "t.txt").read_text()
+
+
+# ---- what a benchmark needs
+
+
+@pytest.mark.parametrize(
+    "module, flags, said",
+    [
+        (guard_flops, ["--data_dir", "none"], "--data_dir none: no such file or folder; python"),
+        (guard_cost, ["--grid", "none"], "--grid none: no such file or folder; bash reproduce.sh"),
+        (
+            guard_cost,
+            ["--shared", "none"],
+            "none: no such file or folder; python train_mae.py --model shared --recordings "
+            "build_x0.yaml --eval_dir MagicTime/eval.pth --save_dir none makes it (1 minute)",
+        ),
+        (
+            safe_guidance,
+            ["--model_dir", "none"],
+            "--model_dir none: no such file or folder; python",
+        ),
+        (baselines, ["--recordings", "none.yaml"], "none.yaml: no such file"),
+    ],
+)
+def test_the_command_that_makes_what_is_missing_is_named(capsys, module, flags, said):
+    assert module.main(flags) == 2
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1 and said in message[0]
+
+
+@pytest.mark.slow
+def test_safe_guidance_beside_the_guard(world, tmp_path):
+    """Two strengths sample the same prompts; "none" is what the change is measured from."""
+    home = make_home(world, tmp_path)
+    flags = ["--config", home.config, "--model_dir", home.detectors, "--videos", 2, "--eta", 3]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red dog\nthe cat at sea\n")
+    flags += ["--file_path", prompts, "--strengths", "none,max", "--gpu_num", -1]
+    assert safe_guidance.main([*map(str, flags), "--out", str(tmp_path / "s.csv")]) == 0
+    found = read_figures(tmp_path / "s.csv")
+    none, most = found["strengths"]["none"], found["strengths"]["max"]
+    assert none["change of the latents"] == 0 < most["change of the latents"]
+    for figures in (none, most):
+        assert figures["unsafe and not stopped"] <= figures["unsafe"] <= 1

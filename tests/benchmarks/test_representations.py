@@ -10,13 +10,15 @@ import torch
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
-from tests.worlds.recording_world import RecordedWorld, magictime  # noqa: F401 (a fixture)
-from tests.worlds.scripts import refused
+from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
+from tests.data.test_sources import World
+from tests.evaluation.test_train_embed_accuracy import refused
+from tests.worlds.benchmark_figures import read_figures
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return RecordedWorld(tmp_path_factory.mktemp("representations"))
+    return World(tmp_path_factory.mktemp("representations"))
 
 
 def run(world, tmp_path, *flags):
@@ -47,13 +49,7 @@ def test_the_table(world, magictime, tmp_path, capsys):  # noqa: F811
     cases = "latent, no clip files; latent; rgb, fitted; video, pt; video, mp4"
     flags = ["--seeds", 2, "--steps", "0-2:2", "--cases", cases]
     assert run(world, tmp_path, *flags) == 0
-    with open(tmp_path / "out.csv", newline="") as f:
-        lines = [row for row in csv.DictReader(f) if row["part"] == "representations"]
-    table = {}
-    for row in lines:
-        table.setdefault(row["case"], {})[row["quantity"]] = (
-            float(row["value"]) if row["value"] else None
-        )
+    table = read_figures(tmp_path / "out.csv")["representations"]
     assert list(table) == cases.split("; ")
     alone, files = table["latent, no clip files"], table["latent"]
     same = [key for key in files if key.startswith(("accuracy", "AUROC", "±"))]

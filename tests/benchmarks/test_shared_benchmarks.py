@@ -9,13 +9,14 @@ import pytest
 from benchmarks.detectors import pretraining, shared
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
-from tests.worlds.recording_world import RecordedWorld
-from tests.worlds.scripts import refused
+from tests.data.test_sources import World
+from tests.evaluation.test_train_embed_accuracy import refused
+from tests.worlds.benchmark_figures import read_figures
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return RecordedWorld(tmp_path_factory.mktemp("shared"))
+    return World(tmp_path_factory.mktemp("shared"))
 
 
 def flags(world, tmp_path):
@@ -29,15 +30,6 @@ def flags(world, tmp_path):
         "--out",
         str(tmp_path / "out.csv"),
     ]
-
-
-def table(path):
-    with open(path, newline="") as f:
-        return {
-            (row["part"], row["case"], row["quantity"]): float(row["value"])
-            for row in csv.DictReader(f)
-            if row["value"] and row["part"] != "machine"
-        }
 
 
 def accuracies(tmp_path, case, seeds, lambda_, eta):
@@ -61,14 +53,14 @@ def test_one_detector_for_the_grid(world, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shared, "EARLY", 2)
     arguments = [*flags(world, tmp_path), "--seeds", "1,2", "--cases", "shared"]
     assert shared.main(arguments) == 0
-    found = table(tmp_path / "out.csv")
+    found = read_figures(tmp_path / "out.csv")
     for eta in (1, 2):
         over = accuracies(tmp_path, "shared", (1, 2), 0.6, eta).mean(1)
-        assert found["accuracy", "shared", f"accuracy (0.6, {eta})"] == pytest.approx(over.mean())
-        assert found["accuracy", "shared", f"accuracy (0.6, {eta}) sd"] == pytest.approx(
+        assert found["accuracy"]["shared"][f"accuracy (0.6, {eta})"] == pytest.approx(over.mean())
+        assert found["accuracy"]["shared"][f"accuracy (0.6, {eta}) sd"] == pytest.approx(
             over.std(ddof=1)
         )
-    assert found["training", "shared", "files"] == 1
+    assert found["training"]["shared"]["files"] == 1
     before = load_json(tmp_path / "work/shared/1/times.json")
     assert (
         shared.main(arguments) == 0 and load_json(tmp_path / "work/shared/1/times.json") == before
@@ -85,7 +77,7 @@ def test_intervals_follow_the_videos(monkeypatch):
     videos = [(1, [1]), (1, [1]), (0, [0]), (0, [0])]
     worse = [(1, [1]), (1, [0]), (0, [0]), (0, [0])]
     monkeypatch.setattr(shared, "POINTS", ((0.5, 1),))
-    found = shared._differences([{"videos": videos}], [{"videos": worse}])
+    found = shared.difference_figures([{"videos": videos}], [{"videos": worse}])
     assert found == {"(0.5, 1)": -0.25, "(0.5, 1) from": -0.5, "(0.5, 1) to": 0.0}
 
 
@@ -103,11 +95,11 @@ def test_few_labels(world, tmp_path, capsys):
         "0",
     ]
     assert pretraining.main(arguments) == 0
-    found = table(tmp_path / "out.csv")
+    found = read_figures(tmp_path / "out.csv")
     for case, folder in (("grid", "grid"), ("grid, pre-trained", "grid-pretrained")):
         with open(tmp_path / f"work/{folder}/4/1/evaluation.csv", newline="") as f:
             aurocs = [float(row["auroc"]) for row in csv.DictReader(f)]
-        assert found["4 labelled videos per category", case, "all"] == pytest.approx(
+        assert found["4 labelled videos per category"][case]["all"] == pytest.approx(
             np.mean(aurocs), abs=1e-6
         )
     # the labels that training saw: those of held-out videos, and four others of each category

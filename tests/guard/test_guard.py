@@ -17,6 +17,7 @@ import embed_model
 import gen_eval_set
 import lvd
 import train_mae
+from benchmarks.common.tiny_pipelines import build
 from lvd import Guard, GuardResult, UnsafeVideoError
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.bank import load_bank
@@ -30,7 +31,6 @@ from lvd.voting import decided, verdict
 from lvd.x0.file import X0File, open_x0_file
 from lvd.x0.provenance import need_same_sampling, recorded_sampling
 from lvd.x0.schedulers import describe_scheduler
-from tests.worlds.tiny_pipelines import build
 
 STEPS, VIDEOS, AT_ONCE = 5, 24, 12
 SHAPE = (4, 3, 4, 8)  # C, F, h, w

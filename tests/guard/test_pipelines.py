@@ -10,6 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.common import tiny_pipelines
+from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
+from benchmarks.common.tiny_inputs import pictures
 from benchmarks.guard import pipelines
 from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
@@ -18,8 +21,6 @@ from lvd.x0.file import open_x0_file
 from lvd.x0.layouts import KNOWN, FramesFirst, FramesInBatch, Layout, can_interrupt, find_layout
 from lvd.x0.provenance import need_same_sampling
 from lvd.x0.schedulers import describe_scheduler
-from tests.worlds import tiny_pipelines
-from tests.worlds.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
 tiny_of = cache(tiny_pipelines.build)
@@ -410,7 +411,7 @@ def test_samplings_of_another_kind_are_refused(tmp_path):
     other = AnimateDiffVideoToVideoPipeline(**tiny.pipe.components)
     other.set_progress_bar_config(disable=True)
     given = {key: value for key, value in tiny.inputs([UNSAFE]).items() if key != "num_frames"}
-    given["video"] = [tiny_pipelines.pictures([(UNSAFE, row) for row in range(3)])]
+    given["video"] = [pictures([(UNSAFE, row) for row in range(3)])]
     with record(other, path, 1, layout="BCFHW") as recording:
         with (
             pytest.raises(InputError, match="timestep 333, its scheduler's is 666"),
