@@ -91,7 +91,7 @@ SECTIONS = (
     "pretrain",
 )  # of a train_mae.yaml, for the networks that see all steps: lvd.training.recipes
 NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change what is trained
-RECIPES = {
+RUN_RECIPES = {
     # Few videos, seen at every step: most of an epoch repeats them, so epochs are few and the
     # regularisation is strong. Half of the patches are hidden while it learns, which works against
     # overfitting and halves the time.
@@ -193,7 +193,7 @@ def run_settings(kind, config, args):
                 f"--{flag} {getattr(args, flag)}: for the grid of detectors; a {kind} run trains "
                 "one network"
             )
-    recipe = RECIPES[kind]
+    recipe = RUN_RECIPES[kind]
     if getattr(args, "recipe", None) is not None:
         raise InputError(
             f"--recipe {args.recipe}: for the grid of detectors; a {kind} run has its own, whose "
