@@ -41,7 +41,7 @@ fi
 SCALE="${SCALE:-quick}"
 case "$SCALE" in quick|full|own) ;; *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
-. ./setup_env.sh
+. tools/setup_env.sh
 setup_env requirements.txt
 
 TINY=MagicTime/ckpts/Tiny/prompts

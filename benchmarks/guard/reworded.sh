@@ -3,7 +3,7 @@
 # Samples the reworded prompts (kept out of everything else) and lets the trained detectors vote on them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. ./setup_env.sh
+. tools/setup_env.sh
 setup_env requirements.txt
 T=MagicTime/ckpts/Tiny/prompts R=MagicTime/outputs/Tiny/reworded
 [ -f MagicTime/detectors/metrics.csv ] || { echo "error: MagicTime/detectors is missing; run bash reproduce.sh first" >&2; exit 2; }
