@@ -8,7 +8,7 @@ usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompt
                          [--train_config train_mae.yaml] [--gpu_num N]
 
   no arguments      the tiny world that comes with the repository, on a CPU: 12 to 15 minutes on two idle cores
-  --scale full      four times as many prompts of the tiny world (build_x0_full.yaml), about an hour
+  --scale full      four times as many prompts of the tiny world (MagicTime/sample_configs/build_x0_full.yaml), about an hour
   --config FILE     another model: a file like build_x0.yaml; needs --prompts and --normal_prompts; its detectors are
                     trained by --train_config (default: train_mae.yaml, whose size suits the tiny world)
 
@@ -65,7 +65,7 @@ setup_env requirements.txt
 TINY=MagicTime/ckpts/Tiny/prompts
 case "$SCALE" in
   quick) PROMPTS="${PROMPTS:-$TINY/unsafe.txt}" NORMAL="${NORMAL:-$TINY/normal.txt}" ;;
-  full) CONFIG=build_x0_full.yaml PROMPTS=MagicTime/outputs/TinyFull/prompts/unsafe.txt
+  full) CONFIG=MagicTime/sample_configs/build_x0_full.yaml PROMPTS=MagicTime/outputs/TinyFull/prompts/unsafe.txt
         NORMAL=MagicTime/outputs/TinyFull/prompts/normal.txt
         "$PY" MagicTime/prepare_weights/tiny/make_prompts.py --scale full --out MagicTime/outputs/TinyFull/prompts ;;
   own) [ -n "$PROMPTS" ] && [ -n "$NORMAL" ] || { echo "error: --config needs --prompts and --normal_prompts" >&2; exit 2; } ;;
