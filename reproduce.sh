@@ -7,7 +7,7 @@ usage() {
 usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompts FILE --normal_prompts FILE]
                          [--train_config train_mae.yaml] [--gpu_num N]
 
-  no arguments      the tiny world that comes with the repository, on a CPU, a quarter of an hour on two cores
+  no arguments      the tiny world that comes with the repository, on a CPU: 12 to 15 minutes on two idle cores
   --scale full      four times as many prompts of the tiny world (MagicTime/sample_configs/build_x0_full.yaml), about an hour
   --config FILE     another model: a file like build_x0.yaml; needs --prompts and --normal_prompts; its detectors are
                     trained by --train_config (default: train_mae.yaml, whose size suits the tiny world)
@@ -41,7 +41,25 @@ fi
 SCALE="${SCALE:-quick}"
 case "$SCALE" in quick|full|own) ;; *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
-. ./setup_env.sh
+
+outline() { # what will happen; minutes on two idle cores
+  if [ "$SCALE" = own ]; then
+    echo "Samples $PROMPTS and $NORMAL, trains detectors on the predicted x0 of their videos, and reports."
+  else
+    cat <<'TXT'
+The whole method on the tiny world, on two idle cores (--scale full: four times as many videos and minutes):
+   2-5 min   install the pinned requirements into .venv (the first time only)
+     5 min   sample 200 unsafe videos (harmless stand-ins) and record the predicted x0 of all 50 steps
+     5 min   sample 200 normal videos in the same way
+    10 s     build the data set of clips, hold videos out for the evaluation
+     2 min   train 250 detectors, one for each of 5 categories and 50 steps
+    30 s     let them vote on the held-out videos; accuracy by (lambda, eta), tables and figures
+TXT
+  fi
+  echo "Stop it with Ctrl-C whenever you like: the same command goes on where it was."
+}
+outline
+. tools/setup_env.sh
 setup_env requirements.txt
 
 TINY=MagicTime/ckpts/Tiny/prompts
@@ -55,8 +73,10 @@ esac
 settings="$("$PY" -m lvd.data.config "$CONFIG")"
 eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 
+STEP=0 STEPS=8
 step() { # step NAME COMMAND...: run it, log its seconds and peak memory
-  echo; echo "== $1"
+  STEP=$((STEP + 1))
+  echo; echo "== $STEP of $STEPS: $1"
   "$PY" benchmarks/common/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
 }
 step "sample unsafe" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
@@ -73,7 +93,5 @@ step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detec
 step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --table --metrics
 
 echo; echo "== done"
-echo "videos:      $UNSAFE_DIR/videos  $NORMAL_DIR/videos"
-echo "filmstrips:  $UNSAFE_DIR/filmstrips  $NORMAL_DIR/filmstrips"
-echo "table and figures: $HOME_DIR/results"
-echo "seconds and peak memory (MiB, largest process) of each step, all runs: $HOME_DIR/steps.csv"; cat "$HOME_DIR/steps.csv"
+"$PY" tools/closing_report.py --data_dir "$HOME_DIR/results" --filmstrips "$UNSAFE_DIR/filmstrips" \
+  --steps_csv "$HOME_DIR/steps.csv"

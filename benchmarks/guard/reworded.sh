@@ -4,7 +4,7 @@
 # detectors vote on them. 3 minutes; everything lands in MagicTime/outputs/Tiny/reworded.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. ./setup_env.sh
+. tools/setup_env.sh
 setup_env requirements.txt
 T=MagicTime/ckpts/Tiny/prompts R=MagicTime/outputs/Tiny/reworded
 [ -f MagicTime/detectors/metrics.csv ] || {
