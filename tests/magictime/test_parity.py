@@ -6,6 +6,7 @@ uses. The numbers are absolute float32 tolerances on a CPU; mistakes are far lar
 """
 
 import json
+import math
 from collections import namedtuple
 
 import pytest
@@ -248,10 +249,14 @@ def token_ids(model, texts):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_published_seed_gives_the_originals_initial_noise(models, case):
+    """But for the last bits, in which CPUs differ: sqrt(-2 log u) cos(2 pi v) of random u and v.
+
+    The cosine's argument, up to 2 pi, is rounded by 2**-24 of itself, and the root is 6 at most.
+    """
     found = initial_noise(
         models(case), [INPUTS["seed"]], INPUTS["video_length"], INPUTS["height"], INPUTS["width"]
     )
-    assert found.equal(expected(case)["latents"])
+    near(found, expected(case)["latents"], 6 * 2 * math.pi * 2**-23)
 
 
 @pytest.mark.parametrize("key", sorted(load_file(PARITY / "expected_weights.safetensors")))

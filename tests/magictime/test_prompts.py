@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lvd.errors import InputError
+from lvd.utils.processes import one_thread
 from lvd.x0.file import open_x0_file
 from MagicTime.utils import prompts
 from MagicTime.utils.config import SamplingSettings
@@ -336,7 +337,8 @@ def test_a_session_and_its_continuation(world, tmp_path):
     alone = magictime_world.write_config(
         tmp_path / "alone.yaml", world[0], steps=2, seed=[32], prompt=["a wave"]
     )
-    assert sample(alone, tmp_path / "alone") == 0
+    with one_thread():  # as the session: sums of other numbers of threads differ in the last bits
+        assert sample(alone, tmp_path / "alone") == 0
     for name in ("pred_x0.pth", "videos/0000.mp4"):
         assert (tmp_path / "alone" / name).read_bytes() == (out / "0002" / name).read_bytes()
 
