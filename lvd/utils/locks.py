@@ -1,32 +1,35 @@
-"""Locks of open files, between processes (flock). They end with the process, however it ends."""
+"""Locks of open files between processes (flock). A lock ends with its process, also when killed."""
 
 import errno
 import fcntl
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)
-UNSUPPORTED = (
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOLCK,
-    errno.ENOSYS,
-)  # some network file systems
+# Some network file systems have no locks.
+UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 PAUSE = 0.05  # seconds between two tries
 
 
 def try_lock(file, shared=False, patience=0.0):
-    """Lock an open file, or change the lock it has: True; False when others hold it for `patience`
-    seconds.
+    """Lock an open file, or change the lock that it has.
 
-    None: this file system has no locks. A lock that could not be changed is gone.
+    Args:
+        file: an open file or its descriptor.
+        shared: others may hold a shared lock too; else nobody else may hold one.
+        patience: seconds to wait for others that hold it.
+
+    Returns:
+        True: the file is locked. False: others hold it; a lock that was to be changed is lost.
+        None: this file system has no locks.
     """
     until = time.monotonic() + patience
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except OSError as error:
             if error.errno in UNSUPPORTED:
@@ -39,6 +42,7 @@ def try_lock(file, shared=False, patience=0.0):
 
 
 def warn_unlocked(path):
+    """Say on stderr that nothing keeps other runs away from this file."""
     print(
         f"{path}: this file system has no file locks; make sure that only one run at a time "
         "writes here",
@@ -48,13 +52,14 @@ def warn_unlocked(path):
 
 @contextmanager
 def folder_lock(folder):
-    """One process at a time in this block, for a moment: where the file to lock has yet to be made."""
+    """Let one process at a time run the block.
+
+    It locks the folder, for a short time: while the file that will be locked does not exist yet.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
+        with suppress(OSError):  # no locks of folders here: the file's own lock must be enough
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # not for folders here: the file's own lock has to do
-            pass
         yield
     finally:
         os.close(handle)

@@ -1,2 +1,1 @@
-"""Predicted x0: how it follows from a scheduler's step, how a sampler is watched, and the file that
-keeps it."""
+"""Predicted x0: its formula for each scheduler, how a sampler is watched, and the file of it."""

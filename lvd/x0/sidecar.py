@@ -1,11 +1,10 @@
-"""What is known about an x0 file: its sidecar pred_x0.json, and the journals of the processes that
-are filling it.
+"""What is known about an x0 file: its sidecar, and the journals of the processes that fill it.
 
-The sidecar says what made the file and which rows are whole. A running process does not touch it:
-it appends a line for each row it finished to a journal of its own, pred_x0.rows.{rank}.jsonl, so
-that a row costs the same whatever the number of rows. The last process to leave folds the journals
-into the sidecar; what a killed run left is folded by the next one. A row counts as whole when
-either names it.
+The sidecar pred_x0.json says what made the file and which rows are whole (completely written). A
+running process does not touch it. It has a journal of its own, pred_x0.rows.{rank}.jsonl, and
+appends a line for each row that it finished, so a row costs the same however many rows there are.
+The last process of a run moves the lines of all journals into the sidecar; after a killed run, the
+next run does so. A row is whole if the sidecar or a journal names it.
 """
 
 import glob
@@ -19,16 +18,22 @@ from lvd.utils.files import atomic, load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 
 FORMAT = 1
-KINDS = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
+KEY_TYPES = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
 
 
 def sidecar_path(path):
-    """pred_x0.pth → pred_x0.json"""
+    """Return the path of a recording's sidecar: pred_x0.pth → pred_x0.json."""
     return Path(path).with_suffix(".json")
 
 
 def new_sidecar(shape, dtype, meta):
-    """shape [N, S, C, F, h, w]; meta: plain JSON dict that says what makes the file."""
+    """Return the sidecar of a recording without rows.
+
+    Args:
+        shape: [N, S, C, F, h, w].
+        dtype: torch dtype of the file.
+        meta: plain JSON dict that says what makes the file.
+    """
     return {
         "format": FORMAT,
         "shape": list(shape),
@@ -39,14 +44,19 @@ def new_sidecar(shape, dtype, meta):
 
 
 def load_sidecar(path):
-    """{"format", "shape", "dtype", "meta", "rows": {"row": info}} of the recording `path`, checked."""
+    """Read and check the sidecar of the recording `path`.
+
+    Returns:
+        {"format", "shape", "dtype", "meta", "rows": {"row": info}}.
+
+    Raises:
+        InputError: it is missing, damaged, of another format, or names a row that cannot exist.
+    """
     where = sidecar_path(path)
     sidecar = load_json(where)
-    if not isinstance(sidecar, dict) or any(
-        not isinstance(sidecar.get(k), kind) for k, kind in KINDS.items()
-    ):
+    if not _has_keys(sidecar):
         raise InputError(
-            f"{where}: not the sidecar of an x0 file (keys {', '.join(KINDS)} are needed)"
+            f"{where}: not the sidecar of an x0 file (keys {', '.join(KEY_TYPES)} are needed)"
         )
     if sidecar["format"] != FORMAT:
         raise InputError(f"{where}: format {sidecar['format']}, this version reads {FORMAT}")
@@ -58,8 +68,14 @@ def load_sidecar(path):
     return sidecar
 
 
+def _has_keys(sidecar):
+    if not isinstance(sidecar, dict):
+        return False
+    return all(isinstance(sidecar.get(key), kind) for key, kind in KEY_TYPES.items())
+
+
 def save_sidecar(sidecar, path):
-    """Atomically, one line per row, in their order."""
+    """Write the sidecar of the recording `path` atomically, with one line for each row in order."""
     head = json.dumps({k: v for k, v in sidecar.items() if k != "rows"}, indent=1)
     rows = sorted(sidecar["rows"].items(), key=lambda item: int(item[0]))
     lines = ",\n".join(f"  {json.dumps(row)}: {json.dumps(info)}" for row, info in rows)
@@ -70,8 +86,16 @@ def save_sidecar(sidecar, path):
 
 
 def need_same_recording(path, planned, ignore):
-    """InputError unless the file that is there was made as the `planned` sidecar says (keys in
-    `ignore` aside)."""
+    """Check that an existing recording was made as the `planned` sidecar says.
+
+    Args:
+        path: the recording.
+        planned: a sidecar; its rows do not matter.
+        ignore: keys of meta that may differ.
+
+    Raises:
+        InputError: the recording has no sidecar, or differs; the first difference is named.
+    """
     if not sidecar_path(path).exists():
         raise InputError(
             f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it "
@@ -89,13 +113,22 @@ def need_same_recording(path, planned, ignore):
 
 
 class Journal:
-    """One process's list of the rows it finished. Made with the first of them."""
+    """The rows that one process finished, one JSON line each. The file is made with the first row.
+
+    Args:
+        path: the recording.
+        rank: number of the process in its run.
+    """
 
     def __init__(self, path, rank):
-        self.path, self._file = Path(path).with_suffix(f".rows.{rank}.jsonl"), None
+        self.path = Path(path).with_suffix(f".rows.{rank}.jsonl")
+        self._file = None
 
     def append(self, rows, infos):
-        """One line per row, on the disk when this returns; a failure leaves the journal as it was."""
+        """Add a line for each row. The lines are on the disk when this returns.
+
+        A failure leaves the journal as it was.
+        """
         entries = [{"row": row, "info": info} for row, info in zip(rows, infos, strict=True)]
         if self._file is None:
             self._file = open_lines(self.path)
@@ -108,27 +141,38 @@ class Journal:
 
 
 class JournalReader:
-    """What the journals of a recording of `count` rows say, read on from where the last look ended."""
+    """Reads the journals of a recording, each time only the lines that are new.
+
+    Args:
+        path: the recording.
+        count: its number of rows.
+    """
 
     def __init__(self, path, count):
-        self.path, self.count = Path(path), count
-        self._read = {}  # journal → bytes and lines read
+        self.path = Path(path)
+        self.count = count
+        self._read = {}  # journal → (bytes, lines) that were read
 
     def new(self):
-        """{row: info} of the lines that came since the last look. A line without its end is not
-        there yet, or never: its process was killed. InputError for a damaged one."""
-        found = {}
+        """Return {row: info} of the lines that were added since the last call.
+
+        A line without a newline is left out: it is still being written, or its process was killed.
+
+        Raises:
+            InputError: a line is damaged.
+        """
+        rows = {}
         for journal in journals(self.path):
             offset, count = self._read.get(journal, (0, 0))
             try:
                 lines, offset = read_lines(journal, offset)
-            except FileNotFoundError:  # folded into the sidecar meanwhile
+            except FileNotFoundError:  # its lines were moved into the sidecar meanwhile
                 continue
             for number, line in enumerate(lines, count + 1):
                 row, info = self._parse(journal, number, line)
-                found[row] = info
+                rows[row] = info
             self._read[journal] = offset, count + len(lines)
-        return found
+        return rows
 
     def _parse(self, journal, number, line):
         try:
@@ -146,27 +190,28 @@ class JournalReader:
 
 
 def journals(path):
-    """The journals that are there, by rank."""
+    """Return the paths of a recording's journals, in the order of their ranks."""
     path = Path(path)
-    found = [
-        p
-        for p in path.parent.glob(f"{glob.escape(path.stem)}.rows.*.jsonl")
-        if p.name.split(".")[-2].isdecimal()
-    ]
-    return sorted(found, key=lambda journal: int(journal.name.split(".")[-2]))
+    by_rank = {}
+    for journal in path.parent.glob(f"{glob.escape(path.stem)}.rows.*.jsonl"):
+        rank = journal.name.split(".")[-2]
+        if rank.isdecimal():
+            by_rank[int(rank), journal.name] = journal
+    return [by_rank[key] for key in sorted(by_rank)]
 
 
 def fold(path, meta):
-    """Move what the journals say into the sidecar, whose meta becomes `meta`. For the file's only
-    owner.
+    """Move the lines of the journals into the sidecar, whose meta becomes `meta`.
 
-    Stopped between the two, rows stand in both, which does no harm.
+    Only for a process that no other one shares the file with. When it is killed in the middle,
+    rows stand in both places, which does no harm.
     """
-    there = journals(path)
-    if there:
-        sidecar = load_sidecar(path)
-        found = JournalReader(path, sidecar["shape"][0]).new()
-        rows = sidecar["rows"] | {str(row): info for row, info in found.items()}
-        save_sidecar({**sidecar, "meta": meta, "rows": rows}, path)
-        for journal in there:
-            journal.unlink()
+    existing = journals(path)
+    if not existing:
+        return
+    sidecar = load_sidecar(path)
+    finished = JournalReader(path, sidecar["shape"][0]).new()
+    rows = sidecar["rows"] | {str(row): info for row, info in finished.items()}
+    save_sidecar({**sidecar, "meta": meta, "rows": rows}, path)
+    for journal in existing:
+        journal.unlink()
