@@ -1,2 +1,3 @@
-"""Plumbing that any project could use: files, locks, videos, the command line, configs, processes,
-plots."""
+"""What any project could use: files, locks, videos, plots, the command line, settings, processes,
+progress.
+"""

@@ -1,4 +1,7 @@
-"""What every command shares: one-line errors, exit statuses, lists of numbers, the closing summary."""
+"""What all scripts share on the command line.
+
+A parser with one-line errors, exit statuses, lists of numbers such as "0-9,20", the last summary.
+"""
 
 import argparse
 import re
@@ -8,8 +11,12 @@ from lvd.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are one line (InputError) and whose help keeps the example's
-    layout."""
+    """An ArgumentParser whose errors are InputErrors of one line.
+
+    Args:
+        description: what the script does.
+        example: a command line, shown at the end of --help as it is.
+    """
 
     def __init__(self, description, example):
         super().__init__(
@@ -20,34 +27,43 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_overrides(self):
-        """Take `key=value` words after the flags: settings that win over YAML and flags."""
+        """Accept `key=value` words after the flags: settings that win over YAML and flags."""
         self.add_argument(
             "overrides", nargs="*", metavar="key=value", help="settings of the config, these win"
         )
 
     def error(self, message):
+        """Called by argparse for a bad flag."""
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def run_command(parser, work, argv=None):
-    """Parse argv, call work(args) and return an exit status: 0, 2 for bad input, files that cannot
-    be written or too little memory, 130 when interrupted."""
+    """Parse argv and call work(args). What goes wrong is told in one line on stderr.
+
+    Args:
+        parser: a Parser.
+        work: function of the parsed arguments.
+        argv: list of words; None: those of the command line.
+
+    Returns:
+        The exit status: 0; 2 for bad input, files that cannot be written or too little memory;
+        130 when interrupted.
+    """
     try:
         work(parser.parse_args(argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (
-        OSError
-    ) as error:  # a full disk, a folder that may not be written, a file where a folder should be
+    except OSError as error:  # a full disk, a folder without permission, a file in its place
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
+        reason = " ".join(str(error).split())[:160]
         print(
-            f"error: out of memory ({' '.join(str(error).split())[:160]}); a smaller batch, "
-            "fewer workers or another device is needed",
+            f"error: out of memory ({reason}); a smaller batch, fewer workers or another device "
+            "is needed",
             file=sys.stderr,
         )
         return 2
@@ -58,7 +74,7 @@ def run_command(parser, work, argv=None):
 
 
 def _out_of_memory(error):
-    """Torch raises OutOfMemoryError on a GPU, a bare RuntimeError of its allocator on the CPU."""
+    """Torch raises OutOfMemoryError on a GPU, and a bare RuntimeError on the CPU."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -67,7 +83,13 @@ def _out_of_memory(error):
 
 
 def summary(title, facts, paths):
-    """Print what was done: `facts` as {name: value}, then the paths that were written."""
+    """Print what was done.
+
+    Args:
+        title: such as "dataset built".
+        facts: {name: value}.
+        paths: the files that were written.
+    """
     print(f"\n{title}")
     for name, value in facts.items():
         print(f"  {name}: {value}")
@@ -76,10 +98,18 @@ def summary(title, facts, paths):
 
 
 def parse_numbers(text, available, flag):
-    """The sorted numbers that `text` names out of `available` (groups or steps that exist).
+    """Read a list of groups or steps.
 
-    `text`: a number, a list "0,5,10", a range "1-5" (both ends belong to it), a mixture, or "all".
-    InputError naming `flag` for anything else and for a number that does not exist.
+    Args:
+        text: a number, a list "0,5,10", a range "1-5" with both ends, a mixture, or "all".
+        available: the numbers that exist.
+        flag: what a message calls the text, such as "--step_num".
+
+    Returns:
+        The numbers, sorted. Of a range, those that exist.
+
+    Raises:
+        InputError: the text is no such list, or a number in it does not exist.
     """
     available = sorted(available)
     exist = f"{available[0]} to {available[-1]}" if available else "none"
@@ -87,12 +117,13 @@ def parse_numbers(text, available, flag):
         return available
     numbers = set()
     for part in str(text).split(","):
-        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
-        if not found:
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        if not match:
             raise InputError(
                 f"{flag} {text}: '{part.strip()}' is not a number, a range such as 0-9, or all"
             )
-        first, last = int(found[1]), int(found[2] or found[1])
+        first = int(match[1])
+        last = int(match[2] or match[1])
         if last < first:
             raise InputError(f"{flag} {text}: the range {part.strip()} runs backwards")
         for number in (first, last):

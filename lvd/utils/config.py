@@ -19,19 +19,29 @@ from lvd.utils.files import load_yaml, parse_yaml, save_yaml
 ROOT = Path(__file__).resolve().parents[2]  # the repository
 
 
-def check_keys(found, known, required, where):
-    """InputError when the mapping `found` has an unknown key or lacks a required one."""
-    if not isinstance(found, dict):
+def check_keys(settings, known, required, where):
+    """Check the keys of a mapping.
+
+    Args:
+        settings: what was read, hopefully {key: value}.
+        known: the keys that may be there.
+        required: the keys that must be there, with a value.
+        where: what a message calls the mapping, such as the path of its file.
+
+    Raises:
+        InputError: it is no mapping, has an unknown key or lacks a required one.
+    """
+    if not isinstance(settings, dict):
         raise InputError(
-            f"{where}: a mapping of keys to values is needed, found {type(found).__name__}"
+            f"{where}: a mapping of keys to values is needed, found {type(settings).__name__}"
         )
-    for key in found:
+    for key in settings:
         if key not in known:
             raise InputError(
                 f"{where}: unknown key '{key}'; known keys: {', '.join(sorted(known))}"
             )
     for key in required:
-        if found.get(key) is None:
+        if settings.get(key) is None:
             raise InputError(f"{where}: key '{key}' is missing")
 
 
@@ -102,7 +112,10 @@ def parse_overrides(texts):
 
 
 def _refuse_resolvers(value, where):
-    """A config comes from outside: `${oc.env:HOME}` would copy the environment into results."""
+    """InputError for a value such as `${oc.env:HOME}`.
+
+    A config comes from outside, and this would copy the environment into results.
+    """
     if isinstance(value, dict):
         for part in value.values():
             _refuse_resolvers(part, where)
@@ -124,42 +137,52 @@ def _wanted(schema, key, error):
 
 
 def resolve(defaults, from_yaml, args):
-    """One dict of settings. A flag that was not given (None) never undoes the YAML."""
-    flags = {k: v for k, v in vars(args).items() if k in defaults and v is not None}
-    return {**defaults, **{k: v for k, v in from_yaml.items() if v is not None}, **flags}
+    """Return one dict of settings: defaults < YAML < flags. None never undoes a weaker layer."""
+    settings = dict(defaults)
+    settings |= {key: value for key, value in from_yaml.items() if value is not None}
+    for key, value in vars(args).items():
+        if key in defaults and value is not None:
+            settings[key] = value
+    return settings
 
 
 def versions():
-    """Versions that shape results, for provenance."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "diffusers", "transformers")},
-    }
+    """Return {name: version} of Python and of the libraries that shape results, for provenance."""
+    libraries = ("torch", "diffusers", "transformers")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def claim_output(folder, config, name="config.yaml", ignore=()):
-    """Save the resolved `config` as folder/name, or check that the one there is the same.
+    """Save the config beside an output, or check that the one there is the same.
 
-    Keys in `ignore` (device, batch size, ...) may differ. InputError names the first key that does
-    not agree: an output folder holds the results of one config only.
+    An output folder holds the results of one config only.
+
+    Args:
+        folder: of the output.
+        config: {key: value}, resolved.
+        name: of the YAML file in it.
+        ignore: keys that may differ, such as the device.
+
+    Raises:
+        InputError: the folder was made with another config; the first difference is named.
     """
     path = Path(folder) / name
-    if path.exists():
-        before = load_yaml(path)
-        if not isinstance(before, dict):
-            raise InputError(
-                f"{path}: not the config that made this folder (a {type(before).__name__}); use "
-                "another folder or delete this one"
-            )
-        difference = first_difference(before, config, ignore)
-        if difference:
-            key, there, now = difference
-            raise InputError(
-                f"{path}: this folder was made with {key}={there!r}, now it is {now!r}; use "
-                "another folder or delete this one"
-            )
+    if not path.exists():
+        save_yaml(config, path)
         return
-    save_yaml(config, path)
+    before = load_yaml(path)
+    if not isinstance(before, dict):
+        raise InputError(
+            f"{path}: not the config that made this folder (a {type(before).__name__}); use "
+            "another folder or delete this one"
+        )
+    difference = first_difference(before, config, ignore)
+    if difference:
+        key, there, now = difference
+        raise InputError(
+            f"{path}: this folder was made with {key}={there!r}, now it is {now!r}; use "
+            "another folder or delete this one"
+        )
 
 
 def first_difference(before, now, ignore=()):

@@ -1,4 +1,7 @@
-"""Reading and writing files: whole or not at all, never unpickling code, errors that name the file."""
+"""Reading and writing files.
+
+A file is written whole or not at all. No pickled code is run. Errors name the file.
+"""
 
 import csv
 import hashlib
@@ -16,11 +19,13 @@ import yaml
 
 from lvd.errors import InputError
 
-SMALL, BLOCK, SAMPLES = 64 << 20, 1 << 20, 64  # bytes, bytes, blocks: how `fingerprint` reads files
-PARTIAL = re.compile(
-    r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?"
-)  # of `atomic`
-DAY = 86_400  # seconds; no partial file is left unwritten for so long while its process lives
+# How `fingerprint` reads a file: whole up to SMALL bytes, else SAMPLES blocks of BLOCK bytes.
+SMALL = 64 << 20
+BLOCK = 1 << 20
+SAMPLES = 64
+# The temporary files of `atomic`: .name.{machine}-{process}.partial.suffix
+PARTIAL = re.compile(r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?")
+DAY = 86_400  # seconds; a living process writes to its partial file more often than that
 
 
 @contextmanager
@@ -37,75 +42,85 @@ def atomic(path):
 
 
 def sweep_partials(folder):
-    """Delete what killed processes left half-written by `atomic` in `folder` (not below it).
+    """Delete the temporary files that killed processes left in `folder`, not in its subfolders.
 
-    A process that was started here (this machine, since it was booted, this container) can be
-    looked up; what another one left, on a disk that is shared or before a reboot, goes a day after
-    it was last written to.
+    Whether a process still runs can be looked up only here: on this machine, since its boot, in
+    this container. A file of another process is deleted a day after it was last written to.
     """
     for partial in Path(folder).glob(".*.partial*"):
-        found = PARTIAL.fullmatch(partial.name)
-        with suppress(FileNotFoundError):  # just finished
-            if found and (
-                not _runs(int(found["pid"]))
-                if found["here"] == _here()
-                else time.time() - partial.stat().st_mtime > DAY
-            ):
+        name = PARTIAL.fullmatch(partial.name)
+        with suppress(FileNotFoundError):  # its process has just finished it
+            if name and _is_left_over(partial, name):
                 partial.unlink()
+
+
+def _is_left_over(partial, name):
+    if name["here"] == _here():
+        return not _runs(int(name["pid"]))
+    return time.time() - partial.stat().st_mtime > DAY
 
 
 @cache
 def _here():
-    """Eight hex digits of where process numbers are this process's: the machine, its boot and the
-    container."""
+    """Eight hex digits of the machine, its boot and the container: where a process number is
+    unique.
+    """
     marks = [platform.node()]
-    with suppress(OSError):  # Linux says more than the name, which machines may share
-        marks += [
-            Path("/proc/sys/kernel/random/boot_id").read_text(),
-            os.readlink("/proc/self/ns/pid"),
-        ]
+    with suppress(OSError):  # Linux knows more than the name, which several machines may share
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        marks += [boot, os.readlink("/proc/self/ns/pid")]
     return hashlib.sha256("".join(marks).encode()).hexdigest()[:8]
 
 
 def _runs(pid):
     try:
-        os.kill(pid, 0)  # sends nothing
+        os.kill(pid, 0)  # signal 0 only asks
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # another user's; a number that no process has
+    except (PermissionError, OverflowError):  # another user's process; a number that none has
         return True
     return True
 
 
 def save_torch(obj, path):
+    """Write `obj` (tensors and plain values) as a torch file, atomically."""
     with atomic(path) as partial, open(partial, "wb") as f:
-        torch.save(
-            obj, f
-        )  # to a handle: given a path, torch writes the temporary name into the file
+        # An open file: given a path, torch would write the temporary name into the file.
+        torch.save(obj, f)
 
 
 def raw_bytes(tensor):
-    """The bytes of a CPU tensor, its values in order, as they lie in memory: a view, not a copy of
-    them."""
+    """Return the bytes of a CPU tensor, its values in order: a view where it is contiguous."""
     return memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
 
 
 def load_torch(path, mmap=False, map_location="cpu"):
-    """torch.load with weights_only=True; InputError for a missing, truncated or foreign file."""
+    """Read a torch file with weights_only=True.
+
+    Args:
+        path: the file.
+        mmap: map its tensors into memory instead of reading them.
+        map_location: device of the tensors, as in torch.load.
+
+    Raises:
+        InputError: the file is missing, truncated, or holds something else than tensors and
+            plain values.
+    """
     need_file(path)
     try:
         return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
-    # garbage bytes drive the unpickler into IndexError, struct.error, AssertionError, ...
+    # Damaged bytes make the unpickler raise IndexError, struct.error, AssertionError, ...
     except Exception as error:
         raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
 
 
 def _torch_reason(error):
-    """What torch.load says, in one line; its advice to run pickled code is not passed on."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [
-        type(error).__name__
-    ]
-    if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+    """What torch.load says, in one line, without its advice to run pickled code."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    if not lines:
+        return type(error).__name__
+    foreign = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign:
         return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
     if "weights_only" not in lines[0]:
         return lines[0][:160]
@@ -113,40 +128,54 @@ def _torch_reason(error):
 
 
 def save_json(obj, path):
+    """Write plain values as JSON with sorted keys, atomically."""
     with atomic(path) as partial:
         partial.write_text(json.dumps(obj, indent=1, sort_keys=True) + "\n")
 
 
 def load_json(path):
+    """Read a JSON file; InputError when it is missing or not JSON."""
     return _parsed(path, read_text(path), json.loads, "JSON")
 
 
 def save_yaml(obj, path):
+    """Write plain values as YAML in their order, atomically."""
     with atomic(path) as partial:
         partial.write_text(yaml.safe_dump(obj, sort_keys=False, allow_unicode=True))
 
 
 def load_yaml(path):
+    """Read a YAML file; InputError when it is missing or not YAML."""
     return _parsed(path, read_text(path), yaml.safe_load, "YAML")
 
 
 def parse_yaml(text, where):
-    """The value of a YAML text; `where` is what a message calls it."""
+    """Read a YAML text; `where` is what a message calls it."""
     return _parsed(where, text, yaml.safe_load, "YAML")
 
 
-def save_csv(rows, path):
-    """Dicts of the same keys as a table with a header; floats to six decimals."""
+def save_csv(rows, path, columns=None):
+    """Write a table with a header as CSV, atomically.
+
+    Args:
+        rows: [{column: value}]; a missing value is written as an empty cell, a float with six
+            decimals at most.
+        path: of the file.
+        columns: the order of the columns; None: that of the first row.
+    """
     with atomic(path) as partial, open(partial, "w", newline="") as f:
-        table = csv.DictWriter(f, fieldnames=list(rows[0]))
+        table = csv.DictWriter(f, fieldnames=columns or list(rows[0]))
         table.writeheader()
-        table.writerows(
-            {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
+        for row in rows:
+            table.writerow({column: _rounded(value) for column, value in row.items()})
+
+
+def _rounded(value):
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def read_text(path):
-    """The text of a UTF-8 file (a byte order mark is dropped)."""
+    """Read a UTF-8 file without its byte order mark; InputError when it is missing or not UTF-8."""
     need_file(path)
     try:
         return Path(path).read_text(encoding="utf-8-sig")
@@ -155,13 +184,15 @@ def read_text(path):
 
 
 def need_file(path):
+    """InputError unless `path` is a file."""
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder, a file is needed")
     if not Path(path).is_file():
-        what = "is a folder, a file is needed" if Path(path).is_dir() else "no such file"
-        raise InputError(f"{path}: {what}")
+        raise InputError(f"{path}: no such file")
 
 
 def sha256(path):
-    """Hex digest of a file's bytes."""
+    """Return the hex digest of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as f:
         while block := f.read(1 << 20):
@@ -170,24 +201,19 @@ def sha256(path):
 
 
 def fingerprint(path):
-    """Hex digest that tells whether a weight file, or any file of a folder (hidden ones aside), was
-    replaced.
+    """Return a hex digest that tells whether weights were replaced.
 
-    Up to SMALL bytes it is the file's sha256. Of a larger file, SAMPLES blocks of BLOCK bytes are
-    hashed after its size: the first, the last and evenly spaced ones between, so gigabytes take a
-    fraction of a second. A change that keeps the size and touches no such block goes unnoticed;
-    other training changes all of them. A folder's digest is that of its files' relative names and
-    digests.
+    Of a file up to SMALL bytes it is the sha256. Of a larger one, its size and SAMPLES blocks are
+    hashed, which takes a fraction of a second: the first block, the last, and evenly spaced ones
+    between. Other training changes all of them. A change that keeps the size and lies between the
+    blocks is not noticed.
+
+    Args:
+        path: a weight file, or a folder: the names and digests of its files, without hidden ones.
     """
     path = Path(path)
     if path.is_dir():
-        names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
-        shown = [
-            name for name in names if not any(part.startswith(".") for part in name.split("/"))
-        ]
-        return hashlib.sha256(
-            "".join(f"{name}\0{fingerprint(path / name)}\n" for name in shown).encode()
-        ).hexdigest()
+        return _folder_fingerprint(path)
     size = path.stat().st_size
     if size <= SMALL:
         return sha256(path)
@@ -199,7 +225,17 @@ def fingerprint(path):
     return digest.hexdigest()
 
 
+def _folder_fingerprint(folder):
+    digest = hashlib.sha256()
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for name in sorted(file.relative_to(folder).as_posix() for file in files):
+        if not any(part.startswith(".") for part in name.split("/")):
+            digest.update(f"{name}\0{fingerprint(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
 def _parsed(where, text, parse, kind):
+    """parse(text), or an InputError of one line."""
     try:
         return parse(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:

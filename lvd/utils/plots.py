@@ -4,7 +4,7 @@ from lvd.utils.files import atomic
 
 
 def pyplot():
-    """matplotlib.pyplot without a display."""
+    """Return matplotlib.pyplot, set up to need no display."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,9 +1,8 @@
-"""The processes of one `accelerate launch`: who this one is, which part of the work is its, where
-all wait for each other.
+"""Devices, threads, and the processes of one `accelerate launch`.
 
-They share no tensors: each works on items of its own and writes its own files or rows, so that
-results do not depend on how many there are. Started as plain `python script.py` there is one
-process and nothing is set up.
+The processes share no tensors. Each works on items of its own and writes its own files or rows, so
+results do not depend on how many there are. A script started as plain `python script.py` is one
+process, and nothing is set up.
 """
 
 import os
@@ -14,12 +13,21 @@ from datetime import timedelta
 
 from lvd.errors import InputError
 
-CONNECT = timedelta(minutes=10)  # for all processes to start
-PATIENCE = timedelta(days=7)  # at a barrier; the shares of a long run end hours apart
+CONNECT = timedelta(minutes=10)  # until all processes have started
+PATIENCE = timedelta(days=7)  # at a barrier: the shares of a long run end hours apart
 
 
 def pick_device(gpu_num, asked_by="--gpu_num"):
-    """torch.device of `--gpu_num`: that CUDA device, or the CPU with one line that says so."""
+    """Return the torch.device that a flag names.
+
+    Args:
+        gpu_num: number of a CUDA device; -1: the CPU. Without any CUDA device it is the CPU, too,
+            and one line on stderr says so.
+        asked_by: what a message calls the flag.
+
+    Raises:
+        InputError: the machine has CUDA devices, but not this one.
+    """
     import torch
 
     if gpu_num < 0:
@@ -37,24 +45,27 @@ def pick_device(gpu_num, asked_by="--gpu_num"):
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: this process, from 0; count: how many there are; local_rank: rank on this machine,
-    which picks its GPU."""
+    """This process among those of its run."""
 
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
+    rank: int = 0  # number of this process
+    count: int = 1  # how many there are
+    local_rank: int = 0  # number of this process on this machine, which is that of its GPU
 
     @property
     def is_main(self):
+        """Whether this is process 0, which prints and writes what all have in common."""
         return self.rank == 0
 
     def share(self, items):
-        """This process's items of a list that all have alike: every count-th one."""
+        """Return every count-th item: this process's share of a list that all processes have."""
         return items[self.rank :: self.count]
 
     def device(self, gpu_num):
-        """torch.device of `--gpu_num`: the device itself for one process, else the one of this rank
-        (-1: the CPU)."""
+        """Return the torch.device of `--gpu_num`: of several processes, each has its own GPU.
+
+        Raises:
+            InputError: the device does not exist, or one GPU is named for several processes.
+        """
         if self.count == 1 or gpu_num < 0:
             return pick_device(gpu_num)
         if gpu_num > 0:
@@ -65,14 +76,18 @@ class Processes:
         return pick_device(self.local_rank, "--num_processes: process")
 
     def barrier(self):
-        """Wait until all processes are here. InputError when one of them ended instead."""
+        """Wait until all processes are here.
+
+        Raises:
+            InputError: one of them has ended.
+        """
         if self.count > 1:
             from torch import distributed
 
             _state()
             try:
                 distributed.monitored_barrier(timeout=PATIENCE)
-            except RuntimeError as error:  # gloo's connection breaks
+            except RuntimeError as error:  # the connection is broken
                 raise InputError(
                     f"process {self.rank}: another process of this run has ended (see its "
                     "message); the same command goes on from what is finished"
@@ -80,8 +95,11 @@ class Processes:
 
     @contextmanager
     def main_first(self):
-        """Checks: by the main process, so that bad input is reported once, then by the others. None
-        leaves the block before all are through it, so that all have seen the same."""
+        """Run a block of checks in the main process first, then in the others.
+
+        So bad input is reported once. No process leaves the block before all have finished it, so
+        all of them have seen the same files.
+        """
         if not self.is_main:
             try:
                 self.barrier()
@@ -94,35 +112,42 @@ class Processes:
 
 
 def processes():
-    """Processes of the launcher's environment variables (accelerate launch, torchrun); a single one
-    without them."""
-    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= set(
-        os.environ
-    ):  # a stray one is no launcher's
+    """Return the Processes that the launcher's environment variables describe.
+
+    accelerate launch and torchrun set all four of them. Otherwise there is a single process.
+
+    Raises:
+        InputError: a variable is no number, or the other processes cannot be reached.
+    """
+    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= set(os.environ):
         return Processes()
-    found = {}
+    numbers = {}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         if not os.environ[name].isdecimal():
             raise InputError(
                 f"environment variable {name}={os.environ[name]!r}: a whole number is needed, as "
                 "accelerate launch sets it"
             )
-        found[name] = int(os.environ[name])
-    if found["WORLD_SIZE"] <= 1:
+        numbers[name] = int(os.environ[name])
+    launched = Processes(numbers["RANK"], numbers["WORLD_SIZE"], numbers["LOCAL_RANK"])
+    if launched.count <= 1:
         return Processes()
     try:
         _state()
     except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"process {found['RANK']} of {found['WORLD_SIZE']}: no connection to the others at "
-            f"{os.environ['MASTER_ADDR']} ({' '.join(str(error).split())[:120]})"
+            f"process {launched.rank} of {launched.count}: no connection to the others at "
+            f"{os.environ['MASTER_ADDR']} ({reason})"
         ) from error
-    return Processes(found["RANK"], found["WORLD_SIZE"], found["LOCAL_RANK"])
+    return launched
 
 
 def _state():
-    """accelerate's state of this process, made once. Nothing but barriers is exchanged, so the
-    CPU's back end will do."""
+    """accelerate's state of this process, which exists once.
+
+    Only barriers are exchanged, so the back end of the CPU is enough.
+    """
     from accelerate import PartialState
 
     return PartialState(cpu=True, timeout=CONNECT)
@@ -130,8 +155,14 @@ def _state():
 
 @contextmanager
 def one_thread(wanted=True):
-    """Torch computes with one thread in the block: small networks gain nothing by more and lose
-    much on a busy machine, and so their results do not depend on the number of cores."""
+    """Let torch compute with one thread while the block runs.
+
+    Small networks gain nothing from more threads, and lose much on a busy machine. Besides, their
+    results do not depend on the number of cores then.
+
+    Args:
+        wanted: False changes nothing.
+    """
     import torch
 
     before = torch.get_num_threads()

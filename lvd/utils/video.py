@@ -6,13 +6,20 @@ import numpy as np
 from lvd.errors import InputError
 from lvd.utils.files import atomic, need_file
 
-FPS = 8
+FPS = 8  # frames per second
 
 
 def write_mp4(path, frames, fps=FPS, crf=18):
-    """Write uint8 frames [F, H, W, 3] atomically. The same frames give the same bytes.
+    """Write a video atomically. The same frames give the same bytes.
 
-    Lossy: chroma is halved, and the more is dropped the larger `crf` (0 to 51).
+    Args:
+        path: of the mp4 file.
+        frames: uint8 [F, H, W, 3], H and W even.
+        fps: frames per second.
+        crf: x264's quality, from 0 (nearly lossless) to 51. Colour has half the resolution.
+
+    Raises:
+        InputError: H or W is odd.
     """
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
@@ -21,11 +28,13 @@ def write_mp4(path, frames, fps=FPS, crf=18):
         atomic(path) as partial,
         av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
-        # No look-ahead and no B-frames: on frames of a few macroblocks x264 decides about them by
-        # memory it never set.
+        # No look-ahead and no B-frames: on very small frames x264 decides about them by memory that
+        # it never initialised, so the bytes would differ from run to run.
         options = {"crf": str(crf), "preset": "veryfast", "bf": "0", "rc-lookahead": "0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # threads would make the bytes depend on the machine
         for frame in np.ascontiguousarray(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -33,7 +42,14 @@ def write_mp4(path, frames, fps=FPS, crf=18):
 
 
 def read_mp4(path):
-    """uint8 frames [F, H, W, 3]; InputError when the file is truncated or not a video."""
+    """Read a video.
+
+    Returns:
+        uint8 frames [F, H, W, 3].
+
+    Raises:
+        InputError: the file is missing, truncated or not a video.
+    """
     need_file(path)
     try:
         with av.open(str(path)) as container:

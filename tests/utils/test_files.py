@@ -109,3 +109,10 @@ def test_keys_that_are_no_names(tmp_path, entry):
     torch.save({5: torch.zeros(1), "a": torch.zeros(1)}, tmp_path / "w.ckpt")
     with pytest.raises(InputError, match="w.ckpt: .*5"):
         read_tensors(tmp_path / "w.ckpt")
+
+
+def test_tables_have_rounded_floats_and_empty_cells(tmp_path):
+    files.save_csv([{"b": 1 / 3, "a": 2}, {"b": "x,y", "a": None}], tmp_path / "1.csv")
+    assert (tmp_path / "1.csv").read_bytes() == b'b,a\r\n0.333333,2\r\n"x,y",\r\n'
+    files.save_csv([{"b": 1e-9}], tmp_path / "2.csv", columns=("a", "b"))
+    assert (tmp_path / "2.csv").read_bytes() == b"a,b\r\n,0.0\r\n"
