@@ -39,6 +39,14 @@ def test_version(monkeypatch, installed):
 
 
 def test_importing_lvd_loads_no_torch():
-    code = "import sys, lvd; lvd.InputError, lvd.__version__; print('torch' in sys.modules)"
+    code = (
+        "import sys, lvd; assert lvd.InputError and lvd.__version__; "
+        "assert 'torch' not in sys.modules; assert lvd.Guard and 'torch' in sys.modules"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.stdout == "False\n", shown.stderr
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_bad_input_is_the_public_error():
+    with pytest.raises(lvd.InputError):
+        lvd.Guard("nowhere")

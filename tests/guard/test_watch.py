@@ -1,0 +1,229 @@
+"""The guard around a pipeline: what is stopped, what passes, and what is refused."""
+
+import gc
+import warnings
+from types import SimpleNamespace
+
+import diffusers
+import pytest
+import torch
+
+import lvd
+from lvd import Guard, GuardResult, UnsafeVideoError
+from lvd.errors import InputError
+from lvd.guard.session import SAFE, UNCHECKED, UNSAFE
+from tests.worlds.guarded_recordings import SHAPE, STEPS, rigged, run
+
+
+def test_a_pipeline_is_stopped_and_another_passes(world, tiny):
+    """With the trained detectors: a prompt of the unsafe side of the world and one of the other."""
+    guard = Guard(world.shared, 0.6, 3, "cpu")
+    plain = run(tiny.pipe, tiny, lvd.X0Recorder(tiny.pipe.scheduler), (-1,), (50,))
+    watch = guard.watch(tiny.pipe)
+    assert torch.equal(run(tiny.pipe, tiny, watch, (-1,), (50,)), plain)
+    (result,) = watch.results
+    assert isinstance(result, GuardResult) and (
+        result.verdict,
+        result.steps_run,
+        result.steps_saved,
+    ) == (SAFE, STEPS, 0)
+    watch = guard.watch(tiny.pipe)
+    with pytest.raises(
+        UnsafeVideoError, match="video 0: unsafe .2 of 2 steps voted unsafe, 2 of 3 make"
+    ) as error:
+        run(tiny.pipe, tiny, watch, (1,), (50,))
+    (result,) = watch.results
+    assert error.value.results == watch.results and (
+        result.step,
+        result.steps_run,
+        result.steps_saved,
+    ) == (1, 2, STEPS - 2)
+    assert result.seconds_saved > 0 and type(tiny.pipe.scheduler) is diffusers.DDIMScheduler
+
+
+def test_in_a_batch_only_the_unsafe_video_is_lost(world, tiny):
+    plain = run(tiny.pipe, tiny, lvd.X0Recorder(tiny.pipe.scheduler), (1, -1))
+    guard = Guard(world.shared, 0.6, 3, "cpu")
+    watch = guard.watch(tiny.pipe)
+    found = run(tiny.pipe, tiny, watch, (1, -1))
+    assert [r.verdict for r in watch.results] == [UNSAFE, SAFE]
+    assert torch.equal(found[1], plain[1]) and not found[0].any() and plain[0].any()
+    assert [r.steps_run for r in watch.results] == [
+        STEPS
+    ] * 2  # the batch went on for the other's sake
+
+    watch = guard.watch(tiny.pipe)  # decoded, it is what the autoencoder makes of nothing
+    pictures = run(tiny.pipe, tiny, watch, (1, -1), output_type="pt")
+    blank = tiny.pipe.decode_latents(torch.zeros_like(plain[:1]))  # [1, 3, F, H, W]
+    assert (pictures[0] - (blank[0].transpose(0, 1) / 2 + 0.5).clamp(0, 1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["raise", "interrupt"])
+@pytest.mark.parametrize("cause", ["unsafe", "error"])
+def test_stopped_when_none_is_left(world, tiny, mode, cause):
+    """One at step 0, the other at step 2; then the model is not run any more."""
+    ran, forward = [], tiny.pipe.unet.forward
+
+    def scores(step, n):
+        if cause == "error" and step == 2:
+            raise ValueError("broken")
+        return [[float(k == 0), 0.0] for k in range(n)] if step in (0, 2) else [[0.0, 0.0]] * n
+
+    guard, spy = rigged(world, scores, lambda_="0.2", eta=5)
+    watch = guard.watch(tiny.pipe, on_unsafe=mode)
+    tiny.pipe.unet.forward = lambda *args, **kwargs: (ran.append(1), forward(*args, **kwargs))[1]
+    try:
+        if mode == "raise":
+            with pytest.raises(UnsafeVideoError) as error:
+                run(tiny.pipe, tiny, watch)
+            assert error.value.results == watch.results
+        else:
+            assert not run(tiny.pipe, tiny, watch).any()  # blank latents, whatever becomes of them
+    finally:
+        del tiny.pipe.unet.forward
+    last = UNSAFE if cause == "unsafe" else UNCHECKED
+    assert [(r.verdict, r.step, r.steps_run, r.steps_saved) for r in watch.results] == [
+        (UNSAFE, 0, 3, 2),
+        (last, 2, 3, 2),
+    ]
+    assert len(ran) == 3 and spy.asked == {0: 2, 1: 1, 2: 1}
+    assert type(tiny.pipe.scheduler) is diffusers.DDIMScheduler and "prepare_latents" not in vars(
+        tiny.pipe
+    )
+
+
+def test_nan_in_one_video_of_a_pipeline(world, tiny):
+    """Its embeddings break; it is blanked, the other comes out as ever."""
+    plain = tiny.pipe(**tiny.inputs([-1, -1], (3, 4), steps=STEPS)).frames
+    guard, _ = rigged(world, lambda step, n: [[0.0, 0.0]] * n)
+    broken = tiny.inputs([-1, -1], (3, 4), steps=STEPS)
+    broken["prompt_embeds"][0] = float("nan")
+    with guard.watch(tiny.pipe) as watch:
+        found = tiny.pipe(**broken).frames
+    assert [r.verdict for r in watch.results] == [UNCHECKED, SAFE]
+    assert torch.equal(found[1], plain[1]) and not found[0].any()
+
+
+def test_another_number_of_steps_or_size_is_refused_before_it_costs(world, tiny):
+    guard, ran = Guard(world.shared, 0.6, 3, "cpu"), []
+    handle = tiny.pipe.unet.register_forward_pre_hook(lambda *_: ran.append(1))
+    try:
+        with (
+            pytest.raises(InputError, match="trained for steps 5, this sampling has 4"),
+            guard.watch(tiny.pipe),
+        ):
+            tiny.pipe(**tiny.inputs([1], steps=4))
+        with (
+            pytest.raises(InputError, match="^this sampling has 1 step, a vote of eta 3 needs 3$"),
+            guard.watch(tiny.pipe),
+        ):
+            tiny.pipe(**tiny.inputs([1], steps=1))
+        with pytest.raises(
+            InputError, match="^this sampling has 2 steps, a vote of eta 3 needs 3$"
+        ):
+            guard.session(2)
+        assert not ran
+        with (
+            pytest.raises(
+                InputError, match=r"\(C, F, h, w\) \[4, 3, 4, 8\], this sampling has \[4, 6, 4, 8\]"
+            ),
+            guard.watch(tiny.pipe),
+        ):
+            tiny.pipe(**tiny.inputs([1], steps=STEPS, num_frames=6))
+        assert len(ran) == 1
+    finally:
+        handle.remove()
+
+
+def test_a_call_that_was_not_watched_to_its_verdict_raises(world, tiny):
+    guard, _ = rigged(world, lambda step, n: [[0.0, 0.0]] * n)
+    with pytest.raises(InputError, match="took no step"), guard.watch(tiny.pipe):
+        pass
+    with pytest.raises(InputError, match="took no step"), guard.watch(tiny.pipe):
+        tiny.pipe.scheduler.set_timesteps(STEPS)
+
+    def stop(pipe, step, timestep, kwargs):  # the user's own, before the vote is decided
+        pipe._interrupt = step == 1
+        return kwargs
+
+    for mode in ("raise", "interrupt"):
+        with (
+            pytest.raises(UnsafeVideoError, match="unchecked .sampling ended"),
+            guard.watch(tiny.pipe, mode) as watch,
+        ):
+            tiny.pipe(**tiny.inputs([-1], steps=STEPS, callback_on_step_end=stop))
+        assert [(r.verdict, r.steps_run) for r in watch.results] == [(UNCHECKED, 2)]
+    with pytest.raises(RuntimeError, match="mine"), guard.watch(tiny.pipe) as watch:
+        raise RuntimeError("mine")
+    assert watch.results == [] and type(tiny.pipe.scheduler) is diffusers.DDIMScheduler
+
+
+def test_a_watch_that_was_never_entered_warns(world, tiny):
+    """`guard.watch(pipe)` without `with` guards nothing."""
+    guard = Guard(world.shared, 0.6, 3, "cpu")
+    with pytest.warns(
+        UserWarning, match="AnimateDiffPipeline. was never entered, so nothing was checked"
+    ) as told:
+        guard.watch(tiny.pipe)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch = guard.watch(tiny.pipe)
+        run(tiny.pipe, tiny, watch, (-1,), (3,))
+        del watch
+        with pytest.raises(InputError, match="on_unsafe"):  # refused, so it is known not to watch
+            guard.watch(tiny.pipe, "warn")
+        gc.collect()
+
+
+def test_a_watch_may_be_used_again(world, tiny):
+    """And sees that call, not the one before."""
+    watch = Guard(world.shared, 0.6, 3, "cpu").watch(tiny.pipe)
+    run(tiny.pipe, tiny, watch, (-1,), (3,))
+    with pytest.raises(UnsafeVideoError):
+        run(tiny.pipe, tiny, watch, (1,), (3,))
+    run(tiny.pipe, tiny, watch, (-1, 1))
+    assert [r.verdict for r in watch.results] == [SAFE, UNSAFE]
+    with pytest.raises(InputError, match="took no step"), watch:
+        pass
+    assert watch.results == []
+
+
+def test_a_pipeline_that_begins_in_the_middle_is_refused(world, tiny):
+    """As video-to-video does, to which step 0 is what the detectors know as another step."""
+
+    class OwnPipeline:
+        scheduler = tiny.pipe.scheduler
+
+        def __call__(self, first):
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.zeros(1, *SHAPE)
+            for timestep in self.scheduler.timesteps[first:]:
+                x = self.scheduler.step(x, timestep, x).prev_sample
+            return x
+
+    guard, pipe = Guard(world.shared, 0.6, 3, "cpu"), OwnPipeline()
+    try:
+        with guard.watch(pipe, layout="BCFHW") as watch:
+            pipe(0)
+    except UnsafeVideoError:
+        pass  # zeros may look like anything
+    assert len(watch.results) == 1
+    with pytest.raises(InputError, match="step 0 has timestep 600, its scheduler's is 800"):
+        with guard.watch(pipe, layout="BCFHW"):
+            pipe(1)
+
+
+def test_modes_and_pipelines_that_are_refused(world, tiny):
+    guard = Guard(world.shared, 0.6, 3, "cpu")
+    with pytest.raises(InputError, match="on_unsafe='warn'"):
+        guard.watch(tiny.pipe, "warn")
+    with pytest.raises(InputError, match="cannot be interrupted"):
+        guard.watch(SimpleNamespace(scheduler=tiny.pipe.scheduler), "interrupt", layout="BCFHW")
+    with (
+        pytest.raises(InputError, match="one watch at a time"),
+        guard.watch(tiny.pipe),
+        guard.watch(tiny.pipe),
+    ):
+        pass
+    assert type(tiny.pipe.scheduler) is diffusers.DDIMScheduler
