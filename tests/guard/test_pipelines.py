@@ -291,7 +291,7 @@ def test_a_layout_of_ones_own(tmp_path):
 
 
 def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
-    """It would be recorded nowhere: without a row, with one that was not entered, and between two."""
+    """It would be recorded nowhere: without a row, in one not entered, and between two."""
     tiny = tiny_of("AnimateDiffPipeline")
     kind, calls = type(tiny.pipe.scheduler), []
     hook = tiny.pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))

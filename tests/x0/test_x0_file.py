@@ -1,4 +1,4 @@
-"""The x0 file: sparse, written row by row, resumable after a kill, and strict about what it opens."""
+"""The x0 file: sparse, written row by row, resumable after a kill, strict about what it opens."""
 
 import json
 import os
@@ -13,31 +13,10 @@ import torch
 
 from lvd.errors import InputError
 from lvd.utils.files import atomic
-from lvd.x0.file import create_x0_file, open_x0_file
+from lvd.x0.file import open_x0_file
+from tests.worlds.x0_rows import META, ROWS, SHAPE, STEPS, create, filled, info_of, x0_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = (4, 2, 8, 8)  # C, F, h, w
-STEPS, ROWS = 3, 5
-META = {"config": {"seed": [1, 2], "steps": STEPS}, "versions": {"torch": "x"}}
-
-
-def x0_of(row, shape=(STEPS, *SHAPE)):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(row))
-
-
-def info_of(row):
-    return {"prompt": f"prömpt {row}", "seed": row, "timesteps": [9, 5, 1]}
-
-
-def create(path, rows=ROWS, dtype=torch.float32, meta=None, **kwargs):
-    return create_x0_file(path, rows, STEPS, SHAPE, dtype, META if meta is None else meta, **kwargs)
-
-
-def filled(path, rows=range(ROWS), **kwargs):
-    with create(path, **kwargs) as writer:
-        for row in rows:
-            writer.write_row(row, x0_of(row), info_of(row))
-    return path
 
 
 def test_rows_come_back_and_only_whole_ones_count(tmp_path):
@@ -93,7 +72,8 @@ def test_a_file_larger_than_the_memory_costs_one_row(tmp_path):
 import resource, torch
 from lvd.x0.file import create_x0_file, open_x0_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with create_x0_file("big.pth", 12000, 50, (4, 8, 40, 40), torch.float16, {}, check_space=False) as writer:
+shape = (12000, 50, (4, 8, 40, 40))
+with create_x0_file("big.pth", *shape, torch.float16, {}, check_space=False) as writer:
     for row in (0, 11999):
         writer.write_row(row, torch.full((50, 4, 8, 40, 40), row / 1000), {})
 x0 = open_x0_file("big.pth")
@@ -111,7 +91,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 WRITER = """
 import sys, time, torch
-from tests.x0.test_x0_file import ROWS, create, x0_of, info_of
+from tests.worlds.x0_rows import ROWS, create, x0_of, info_of
 with create("pred_x0.pth", rows=40) as writer:
     for row in range(40):
         if row not in writer.whole:

@@ -13,7 +13,7 @@ import torch
 
 from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
-from tests.x0.test_x0_file import META, create, info_of, x0_of
+from tests.worlds.x0_rows import META, create, info_of, x0_of
 
 ROWS = 12
 FORK = multiprocessing.get_context("fork")  # starts at once
@@ -65,7 +65,7 @@ class Member:
 
 @contextmanager
 def run_of(folder, count=2):
-    """A run's processes with the file open, rank 0 first, as a barrier in the caller would have it."""
+    """The processes of a run, with the file open: rank 0 first, as after a barrier."""
     members = [Member(folder, rank, count) for rank in range(count)]
     try:
         for member in members:
@@ -289,7 +289,7 @@ def test_a_full_disk_leaves_the_row_not_whole(tmp_path):
     third gets in again."""
     code = f"""
 import resource, signal, sys
-from tests.x0.test_x0_file import create, info_of, x0_of
+from tests.worlds.x0_rows import create, info_of, x0_of
 with create("pred_x0.pth", rows={ROWS}) as writer:
     writer.write_row(0, x0_of(0), info_of(0))
     writer._file.close()  # of the data, whose file is larger than the limit below
