@@ -1,4 +1,4 @@
-"""The voting rule against brute force over Fractions, and its early decision against the final one."""
+"""The voting rule against brute force over Fractions, its early decision against the final one."""
 
 from fractions import Fraction
 from itertools import product

@@ -1,0 +1,184 @@
+"""Watching a scheduler: each step is seen once, and the scheduler is as before afterwards."""
+
+import copy
+import inspect
+from functools import partial
+
+import diffusers
+import pytest
+import torch
+
+from lvd import X0Recorder, watch_steps
+from lvd.errors import InputError
+from tests.worlds.oracle import (
+    BETAS,
+    BY_TIMESTEP,
+    FLOW,
+    SCALED,
+    X0,
+    make,
+    oracle,
+    sample,
+)
+
+
+def test_begin_index_and_second_half_of_a_schedule():
+    """As image-to-video with a strength: the first step is not the schedule's."""
+    for name, settings in (
+        ("DPMSolverMultistepScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {}),
+    ):
+        scheduler = make(name, None, settings)
+        scheduler.set_timesteps(10)
+        scheduler.set_begin_index(4)
+        seen = []
+        with watch_steps(scheduler, lambda *step, seen=seen: seen.append(step[:3])):
+            for number in range(4, 10):
+                x = torch.randn(X0.shape)
+                out = oracle(
+                    SCALED if settings == {} and "DPM" in name else FLOW,
+                    "epsilon",
+                    x,
+                    scheduler.sigmas[number].item(),
+                )
+                scheduler.step(out, scheduler.timesteps[number], x)
+        assert [step for step, *_ in seen] == list(range(6))
+        assert [timestep for _, timestep, _ in seen] == scheduler.timesteps[4:].tolist()
+        assert max((x0 - X0).abs().max() for *_, x0 in seen) < 1e-4
+
+
+def test_restored_after_errors_and_nested_use_refused():
+    scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
+    before, config = dict(vars(scheduler)), dict(scheduler.config)
+    with pytest.raises(RuntimeError, match="mine"), watch_steps(scheduler, lambda *_: None):
+        assert (
+            isinstance(scheduler, diffusers.DDIMScheduler)
+            and type(scheduler).__name__ == "DDIMScheduler"
+        )
+        assert "eta" in inspect.signature(scheduler.step).parameters  # as pipelines ask
+        with (
+            pytest.raises(InputError, match="one watch at a time"),
+            watch_steps(scheduler, lambda *_: None),
+        ):
+            pass
+        raise RuntimeError("mine")
+    assert type(scheduler) is diffusers.DDIMScheduler and vars(scheduler).keys() == before.keys()
+    assert dict(scheduler.config) == config
+
+    def fails(*_):
+        raise RuntimeError("in on_step")
+
+    with pytest.raises(RuntimeError, match="in on_step"), watch_steps(scheduler, fails):
+        sample(scheduler, BY_TIMESTEP, "epsilon", 5)
+    assert type(scheduler) is diffusers.DDIMScheduler
+    assert torch.isfinite(sample(scheduler, BY_TIMESTEP, "epsilon", 5)).all()  # as good as new
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_watched_with_it_and_steps_itself(copied):
+    scheduler = make("UniPCMultistepScheduler", "epsilon", BETAS)
+    with X0Recorder(scheduler) as recorder:
+        twin = copied(scheduler)
+        twin.set_timesteps(5)
+        sample(twin, SCALED, "epsilon", 5)
+    assert recorder.x0.shape[1] == 5 and (recorder.x0 - X0[:, None]).abs().max() < 2e-4
+    assert scheduler.step_index is None  # the original took no step
+    sample(twin, SCALED, "epsilon", 5)  # it outlives the watch
+    assert recorder.x0.shape[1] == 5
+    with recorder:  # which may be used again
+        sample(twin, SCALED, "epsilon", 5)
+        sample(scheduler, SCALED, "epsilon", 3)
+    assert recorder.x0.shape[1] == 3
+
+
+def test_set_timesteps_may_be_replaced_or_called_before():
+    for replaced in (False, True):
+        scheduler = make("EulerDiscreteScheduler", "epsilon", BETAS)
+        if replaced:
+            scheduler.set_timesteps = partial(
+                diffusers.EulerDiscreteScheduler.set_timesteps, scheduler
+            )
+        scheduler.set_timesteps(5)
+        begun = []
+        seen = []
+
+        def on_step(step, *_, seen=seen):
+            seen.append(step)
+
+        with watch_steps(scheduler, on_step, on_begin=begun.append):
+            x = torch.randn(X0.shape)
+            for timestep in scheduler.timesteps:
+                scheduler.scale_model_input(x, timestep)
+                x = scheduler.step(torch.zeros_like(x), timestep, x).prev_sample
+        assert begun == [scheduler.timesteps.tolist()] and seen == [0, 1, 2, 3, 4]
+
+
+def test_two_samplings_or_two_schedulers_in_one_watch():
+    scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
+    with (
+        pytest.raises(InputError, match="set up again after 5 steps"),
+        watch_steps(scheduler, lambda *_: None),
+    ):
+        sample(scheduler, BY_TIMESTEP, "epsilon", 5)
+        sample(scheduler, BY_TIMESTEP, "epsilon", 5)
+    with pytest.raises(InputError, match="several copies"), watch_steps(scheduler, lambda *_: None):
+        twin = copy.deepcopy(scheduler)
+        for each in (scheduler, twin):
+            each.set_timesteps(5)
+        for each in (scheduler, twin):
+            each.step(X0, each.timesteps[0], X0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIMScheduler",
+        "CogVideoXDPMScheduler",
+        "UniPCMultistepScheduler",
+        "PNDMScheduler",
+        "DPMSolverSinglestepScheduler",
+        "LCMScheduler",
+    ],
+)
+def test_what_the_watcher_returns_takes_prev_samples_place(name):
+    """For one video of a batch, from a step on: it stays what it is made, and the other's bits stay
+    as they were."""
+    form = SCALED if name.startswith(("UniPC", "DPM")) else BY_TIMESTEP
+    settings = dict(skip_prk_steps=True) if name == "PNDMScheduler" else {}
+    plain = sample(make(name, "v_prediction", settings), form, "v_prediction", 6)
+    scheduler, steps, blanks = make(name, "v_prediction", settings), [], [0]
+
+    def on_step(step, timestep, x0, prev_sample):
+        assert x0.shape == prev_sample.shape
+        steps.append(step)
+
+    def blank(tensor):
+        if len(steps) > 2:
+            tensor = tensor.clone()
+            tensor[0] = 0
+            blanks[0] += 1
+        return tensor
+
+    with watch_steps(scheduler, on_step, on_call=blank):
+        found = sample(scheduler, form, "v_prediction", 6)
+    assert steps == list(range(6)) and blanks[0] >= 4
+    assert torch.equal(found[1], plain[1]) and not found[0].any()
+
+    scheduler = make(name, "v_prediction", settings)
+    with watch_steps(
+        scheduler,
+        lambda step, timestep, x0, prev: torch.full_like(prev, 5.0) if step == 5 else None,
+    ):
+        assert (sample(scheduler, form, "v_prediction", 6) == 5).all()
+
+
+def test_outputs_as_objects_are_replaced_too():
+    scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
+    scheduler.set_timesteps(5)
+    with watch_steps(scheduler, lambda *_: None, on_call=torch.zeros_like):
+        found = scheduler.step(X0, scheduler.timesteps[0], X0)
+        pair = scheduler.step(X0, scheduler.timesteps[1], X0, return_dict=False)
+    assert len(pair) == 2 and not pair[0].any() and not pair[1].any()
+    assert (
+        not found.prev_sample.any() and not found.pred_original_sample.any() and not found[0].any()
+    )
