@@ -1,4 +1,4 @@
-"""A model that knows the true x0, for every scheduler: what is predicted from it must be that x0."""
+"""A model that knows the true x0, for each scheduler: the predicted x0 must be the true one."""
 
 import inspect
 import math
@@ -9,8 +9,9 @@ import torch
 X0 = 0.3 * torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
-# CASES: scheduler, form, predictions, settings. The form says how x_t = alpha x0 + sigma noise follows from a position in its tables,
-# written apart from lvd.x0.schedulers.
+# CASES: scheduler, form, predictions, settings. The form says how alpha and sigma of x_t =
+# alpha x0 + sigma noise follow from a position in the scheduler's tables. It is written apart from
+# lvd.x0.schedulers.
 BY_TIMESTEP, BY_SIGMA, SCALED, FLOW, INVERTED = (
     "abar",
     "sigma",
