@@ -6,8 +6,8 @@
     try:
         with guard.watch(pipe) as watch:  # for each call
             videos = pipe(prompt, num_inference_steps=50).frames
-    except lvd.UnsafeVideoError as error:  # every video was stopped: nothing was returned
-        print("refused:", error.results[0].reason)
+    except lvd.UnsafeVideoError as error:  # all videos were stopped, or one was not checked
+        print("refused:", error)
     else:
         for video, result in zip(videos, watch.results):  # of a batch, some may be stopped
             print(result.verdict, "blank" if result.stopped else "fine")
@@ -37,7 +37,8 @@ from lvd.x0.schedulers import class_name, describe_scheduler, need_scheduler
 from lvd.x0.watch import watch_steps
 
 MODES = ("raise", "interrupt")
-KEPT = 1 << 30  # bytes of detector files: up to so many stay in memory, all that the vote needs
+# If the files of the detectors that vote have no more bytes than this, all stay in memory.
+KEPT = 1 << 30
 
 
 class Guard:
