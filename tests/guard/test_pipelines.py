@@ -2,9 +2,7 @@
 components."""
 
 import csv
-import re
 from contextlib import contextmanager
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -18,12 +16,12 @@ from lvd import Guard, UnsafeVideoError, X0Recorder, record
 from lvd.errors import InputError
 from lvd.utils.config import ROOT
 from lvd.x0.file import open_x0_file
-from lvd.x0.layouts import KNOWN, FramesFirst, FramesInBatch, Layout, can_interrupt, find_layout
+from lvd.x0.layouts import KNOWN, can_interrupt, find_layout
 from lvd.x0.provenance import need_same_sampling
 from lvd.x0.schedulers import describe_scheduler
+from tests.worlds.pipeline_world import run, tiny_of
 
 FAMILIES = list(tiny_pipelines.FAMILIES)
-tiny_of = cache(tiny_pipelines.build)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -31,14 +29,6 @@ def family(request, tmp_path_factory):
     """(Tiny, its world): recorded, trained."""
     tiny = tiny_of(request.param)
     return tiny, make_world(tiny, tmp_path_factory.mktemp(request.param))
-
-
-def run(tiny, kinds, **changes):
-    """What the pipeline makes of prompts that no detector was trained on, [B, C, F, h, w] of the
-    latents or pixels."""
-    torch.manual_seed(100)
-    frames = tiny.pipe(**tiny.inputs(kinds, first=100, steps=STEPS, **changes)).frames
-    return frames if "output_type" in changes else tiny.clips(frames)
 
 
 @contextmanager
@@ -204,203 +194,6 @@ def test_interrupt(family):
     assert [r.verdict for r in watch.results] == ["unsafe", "unsafe"] and not guarded.any()
     assert len(calls) * STEPS == len(whole)
     assert run(tiny, [UNSAFE]).any()  # the next call is as ever
-
-
-def test_a_pipeline_that_is_not_known_is_refused_unless_its_layout_is_given(tmp_path):
-    class OtherPipeline:
-        scheduler = tiny_of("AnimateDiffPipeline").pipe.scheduler
-
-    with pytest.raises(InputError, match="OtherPipeline.*layout=.*BCFHW, BFCHW"):
-        find_layout(OtherPipeline())
-    with pytest.raises(InputError, match="OtherPipeline"):
-        record(OtherPipeline(), tmp_path / "pred_x0.pth", 1)
-    with pytest.raises(InputError, match="'HWC'"):
-        find_layout(OtherPipeline(), "HWC")
-    x = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
-    assert torch.equal(find_layout(OtherPipeline(), "BCFHW").unpack(x), x)
-    assert torch.equal(find_layout(OtherPipeline(), "BFCHW").unpack(x)[1, 2, 0], x[1, 0, 2])
-    with pytest.raises(InputError, match="4 axes|5 axes"):
-        find_layout(OtherPipeline(), "BCFHW").unpack(x[0])
-    with pytest.raises(InputError, match="unknown number"):
-        find_layout(OtherPipeline(), "(BF)CHW").unpack(x[0])
-    frames = FramesInBatch(frames=2)
-    assert find_layout(OtherPipeline(), frames) is frames and frames.unpack(
-        x.flatten(0, 1)
-    ).shape == (3, 4, 2, 5, 6)
-    with pytest.raises(InputError, match="5 frames"):
-        frames.unpack(torch.zeros(5, 1, 2, 2))
-
-
-def test_a_class_that_derives_from_a_known_pipeline_has_its_layout():
-    class OwnPipeline(type(tiny_of("StableVideoDiffusionPipeline").pipe)):
-        """As people make them."""
-
-    assert find_layout(OwnPipeline.__new__(OwnPipeline)).axes == "BFCHW"
-
-
-@pytest.mark.parametrize(
-    ("name", "axes", "other"),
-    [
-        ("AnimateDiffPipeline", "BCFHW", "BFCHW"),
-        ("CogVideoXPipeline", "BFCHW", "BCFHW"),
-        ("LTXPipeline", "B(FHW)C", "BCFHW"),
-    ],
-)
-def test_axes_that_contradict_a_known_pipeline_are_refused(tmp_path, name, axes, other):
-    """With as many channels as frames no shape would tell, and the detectors would see noise."""
-    pipe = tiny_of(name).pipe
-    assert type(find_layout(pipe, axes)) is KNOWN[name]
-    with pytest.raises(
-        InputError,
-        match=f"layout '{other}': a {name} steps through {re.escape(axes)}; leave layout= away",
-    ):
-        record(pipe, tmp_path / "x0.pth", 1, layout=other)
-    own = KNOWN["WanPipeline"]()
-    assert find_layout(pipe, own) is own  # said on purpose
-
-
-def test_tokens_of_larger_patches():
-    """LTX-Video's own packing, with patches of 2 x 2 x 2."""
-    pipe = tiny_of("LTXPipeline").pipe
-    clips, layout = torch.randn(2, 3, 4, 6, 8), find_layout(pipe)
-    layout.patch, layout.grid = (2, 2), (2, 3, 4)
-    assert torch.equal(layout.unpack(pipe._pack_latents(clips, 2, 2)), clips)
-    with pytest.raises(InputError, match="24 tokens a video, 2 x 3 x 5"):
-        layout.grid = (2, 3, 5)
-        layout.unpack(pipe._pack_latents(clips, 2, 2))
-
-
-def test_a_layout_of_ones_own(tmp_path):
-    """As in docs/pipelines.md; what is recorded is what the known layout gives."""
-
-    class Tokens(Layout):
-        axes = "B(FHW)C"
-
-        def unpack(self, x):
-            return x.unflatten(1, (3, 2, 3)).movedim(-1, 1)
-
-    tiny = tiny_of("LTXPipeline")
-    for name, layout in (("own", Tokens()), ("known", None)):
-        with (
-            record(tiny.pipe, tmp_path / name / "pred_x0.pth", 1, layout=layout) as recording,
-            recording.row(0),
-        ):
-            run(tiny, [UNSAFE])
-    own, known = (open_x0_file(tmp_path / name / "pred_x0.pth").tensor for name in ("own", "known"))
-    assert torch.equal(own, known) and own.any()
-
-
-def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
-    """It would be recorded nowhere: without a row, in one not entered, and between two."""
-    tiny = tiny_of("AnimateDiffPipeline")
-    kind, calls = type(tiny.pipe.scheduler), []
-    hook = tiny.pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
-    with pytest.raises(InputError, match="none.pth: a sampling outside of .with recording.row"):
-        with record(tiny.pipe, tmp_path / "none.pth", 1):
-            run(tiny, [UNSAFE])
-    hook.remove()
-    assert len(calls) == 1  # at the first step, not when all was paid for
-    with (
-        pytest.raises(InputError, match="a sampling outside"),
-        record(tiny.pipe, tmp_path / "none.pth", 1) as recording,
-    ):
-        recording.row(0)
-        run(tiny, [UNSAFE])
-    assert type(tiny.pipe.scheduler) is kind and not (tmp_path / "none.pth").exists()
-    with (
-        record(tiny.pipe, tmp_path / "a.pth", 2) as first,
-        record(tiny.pipe, tmp_path / "b.pth", 1) as second,
-    ):
-        with first.row(0):
-            run(tiny, [UNSAFE])
-        with second.row(0):
-            run(tiny, [NORMAL])
-        with pytest.raises(InputError, match="a sampling outside"):
-            run(tiny, [NORMAL])
-        with first.row(1):
-            run(tiny, [UNSAFE])
-    assert type(tiny.pipe.scheduler) is kind and run(tiny, [NORMAL]).any()
-    assert open_x0_file(tmp_path / "a.pth").rows == [0, 1] and open_x0_file(
-        tmp_path / "b.pth"
-    ).rows == [0]
-
-
-def test_prepare_latents_is_put_back():
-    tiny = tiny_of("LTXPipeline")
-    own = tiny.pipe.prepare_latents
-    tiny.pipe.prepare_latents = own  # someone else's, on the instance
-    with pytest.raises(RuntimeError), find_layout(tiny.pipe).following(tiny.pipe):
-        assert tiny.pipe.prepare_latents is not own
-        raise RuntimeError
-    assert vars(tiny.pipe).pop("prepare_latents") is own
-
-
-def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp_path):
-    tiny, path = tiny_of("WanPipeline"), tmp_path / "wan" / "pred_x0.pth"
-
-    def recorded(rows, kinds=None, **changes):
-        with record(tiny.pipe, path, 3, about={"prompts": "three"}, **changes) as recording:
-            with recording.rows(rows, [{"prompt": f"number {row}", "seed": 0} for row in rows]):
-                tiny.pipe(**tiny.inputs(kinds or [UNSAFE] * len(rows), first=rows[0]))
-            return recording.whole
-
-    with pytest.raises(InputError, match=r"2 row\(s\) named, the pipeline makes 1"):
-        recorded([0, 1], kinds=[UNSAFE])
-    with pytest.raises(InputError, match="row 3 is outside the 3 videos"):
-        recorded([2, 3])
-    with (
-        record(tiny.pipe, path, 3) as recording,
-        pytest.raises(InputError, match=r"facts of 1 video\(s\) for 2"),
-    ):
-        with recording.rows([0, 1], [{}]):
-            pass
-    assert not path.exists()
-    assert recorded([0, 1]) == {0, 1}
-    assert recorded([2]) == {0, 1, 2}
-    found = open_x0_file(path)
-    assert found.tensor.shape == (3, 3, *tiny.shape) and found.tensor.dtype == torch.float16
-    assert (
-        found.meta["scheduler"]["class"] == "UniPCMultistepScheduler"
-        and found.meta["prompts"] == "three"
-    )
-    assert found.info[2] == {"prompt": "number 2", "seed": 0, "timesteps": [999, 857, 600]}
-    assert (found.tensor[0] != found.tensor[1]).any() and found.tensor[2].any()
-    for changes, words in (
-        ({"dtype": "float32"}, "dtype"),
-        ({"about": {"prompts": "others"}}, "meta.prompts"),
-        ({"videos": 4}, "shape"),
-        ({"layout": FramesFirst()}, "meta.layout"),
-        ({"dtype": "double"}, "'double'"),
-    ):
-        with pytest.raises(InputError, match=words):  # before anything is sampled
-            record(tiny.pipe, path, **{"videos": 3, "about": {"prompts": "three"}, **changes})
-    with pytest.raises(InputError, match="meta.pipeline"):
-        record(tiny_of("HunyuanVideoPipeline").pipe, path, 3, about={"prompts": "three"})
-
-
-def test_an_interrupted_or_failed_call_is_not_recorded(tmp_path):
-    tiny = tiny_of("WanPipeline")
-
-    def stop(pipe, step, timestep, kwargs):
-        pipe._interrupt = step == 1
-        return {}
-
-    def fail(pipe, step, timestep, kwargs):
-        raise RuntimeError("as it may be")
-
-    for callback, error, words in (
-        (stop, InputError, "2 of 3 denoising steps"),
-        (fail, RuntimeError, "as it may be"),
-    ):
-        with record(tiny.pipe, tmp_path / "pred_x0.pth", 1) as recording:
-            with pytest.raises(error, match=words), recording.row(0):
-                tiny.pipe(**tiny.inputs([UNSAFE], callback_on_step_end=callback))
-            with pytest.raises(InputError, match="0 of 0 denoising steps"), recording.row(0):
-                pass
-        assert not recording.whole and not (tmp_path / "pred_x0.pth").exists()
-    assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(
-        tiny.pipe.scheduler
-    )
 
 
 def test_samplings_of_another_kind_are_refused(tmp_path):

@@ -11,6 +11,7 @@ from lvd import Guard
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, verdicts
 from lvd.guard.session import SAFE, UNCHECKED, UNSAFE
 from lvd.voting import decided, verdict
 from tests.worlds.guarded_recordings import (
@@ -55,9 +56,8 @@ def test_verdicts_of_test_accuracy_for_every_lambda_and_eta(world, form, tmp_pat
                 [int(label) for label, _ in rows],
                 [int(r.verdict == UNSAFE) for r in session.results()],
             )
-            assert report.counts(*guarded) == report.counts(
-                *report.verdicts(report.balanced(results), lambda_, eta)
-            )
+            told = verdicts(balanced(results), lambda_, eta)
+            assert counts(*guarded) == counts(*told)
 
 
 def test_every_pattern_of_votes_for_every_lambda_and_eta(world):

@@ -1,7 +1,6 @@
 """x0 of every scheduler against closed forms: with a model that knows the true x0, the recorder
 returns it at every step."""
 
-
 import diffusers
 import pytest
 import torch
@@ -9,13 +8,7 @@ import torch
 from lvd import X0Recorder, predicted_x0, watch_steps
 from lvd.errors import InputError
 from lvd.x0.schedulers import SCHEDULERS, describe_scheduler
-from tests.worlds.oracle import (
-    ALL,
-    CASES,
-    X0,
-    make,
-    sample,
-)
+from tests.worlds.oracle import ALL, CASES, X0, make, sample
 
 STEPS = (1, 2, 5, 20, 50)
 EACH = [

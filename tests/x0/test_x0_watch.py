@@ -10,16 +10,7 @@ import torch
 
 from lvd import X0Recorder, watch_steps
 from lvd.errors import InputError
-from tests.worlds.oracle import (
-    BETAS,
-    BY_TIMESTEP,
-    FLOW,
-    SCALED,
-    X0,
-    make,
-    oracle,
-    sample,
-)
+from tests.worlds.oracle import BETAS, BY_TIMESTEP, FLOW, SCALED, X0, make, oracle, sample
 
 
 def test_begin_index_and_second_half_of_a_schedule():
