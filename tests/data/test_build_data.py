@@ -16,14 +16,7 @@ import build_x0
 from lvd.data.clip_file import folder_representation, list_clips, read_clip, write_clip
 from lvd.data.split import load_split
 from tests.worlds.build_world import LABELS, ROWS, refused, world  # noqa: F401 (a fixture)
-from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
-    SHAPE,
-    STEPS,
-    decoded,
-    magictime,
-    record,
-    write_labels,
-)
+from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
 
