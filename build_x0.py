@@ -20,6 +20,7 @@ from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
+from MagicTime.utils.clip_sources import decoder_of
 
 # Two runs that differ in these alone make the same dataset.
 PATHS_ALONE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
@@ -62,8 +63,6 @@ def build_parser():
 
 
 def work(args):
-    from MagicTime.utils.clip_sources import decoder_of
-
     config = read_data_config(args.config, args, required=("pred_x0", "label_file_dir"))
     unsafe = open_x0_file(config.pred_x0)
     labels = read_labels(config.label_file_dir, rows=unsafe.tensor.shape[0])

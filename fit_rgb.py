@@ -11,17 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.identity import need_same_shape
+from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, save_rgb
 from lvd.data.split import NAME as EVAL_NAME
 from lvd.data.split import Split, load_split, need_label_file, split_path
+from lvd.data.transforms import need_finite
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
+from lvd.x0.file import open_x0_file
+from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 
 NAME = "latent_rgb.json"
 DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
@@ -65,10 +70,6 @@ def build_parser():
 
 
 def work(args):
-    from lvd.data.rgb import SD1, LatentToRGB, save_rgb
-    from lvd.x0.file import open_x0_file
-    from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
-
     if args.frames < 1:
         raise InputError(f"--frames {args.frames}: 1 or more are needed")
     config = read_data_config(args.recordings, args, required=("pred_x0",))
@@ -137,11 +138,6 @@ def draw_frames(recordings, rows, count, seed):
 
 def _fit(recordings, frames, decode):
     """LeastSquares of the pixels of these frames on their latents."""
-    import torch
-
-    from lvd.data.rgb import LeastSquares
-    from lvd.data.transforms import need_finite
-
     least_squares = LeastSquares()
     for start in progress(range(0, len(frames), FRAMES_AT_ONCE), "frames", unit="part"):
         part = frames[start : start + FRAMES_AT_ONCE]
