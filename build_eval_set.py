@@ -102,7 +102,7 @@ def _linkers(data, split, steps, save_dir):
 def _link(linkers):
     """Link all clips that are missing; returns the number of new files."""
     counts = (count for linker in linkers for count in linker)
-    return sum(progress(counts, "held-out clips", sum(map(len, linkers)), unit="step"))
+    return sum(progress(counts, "held-out clips", unit="step", total=sum(map(len, linkers))))
 
 
 def _identity(data, eval_path, representation):

@@ -99,7 +99,7 @@ def _writers(config, unsafe, normal, labels, steps, decode):
 def _write(writers):
     """Write all clips that are missing; returns the number of new files."""
     counts = (count for writer in writers for count in writer)
-    return sum(progress(counts, "clips", sum(map(len, writers)), unit="video"))
+    return sum(progress(counts, "clips", unit="video", total=sum(map(len, writers))))
 
 
 def _identity(config, unsafe, normal, labels, decode):

@@ -8,7 +8,7 @@ import torch
 from lvd.data.sources import FolderClips
 from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
-from lvd.evaluation.metrics import auroc
+from lvd.evaluation.metrics import batched_auroc
 from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors
 from lvd.training.grid_run import PAYS
 from lvd.training.recipes import DEFAULTS, RECIPES
@@ -137,11 +137,11 @@ class Ablation:
     def _rows(self, name, seed, split, scored):
         scores, unsafe = scored["scores"], len(split.unsafe)
         labels = torch.tensor([1] * unsafe + [0] * len(split.normal))
-        any_auroc = auroc(scores.amax(0), labels)
+        any_auroc = batched_auroc(scores.amax(0), labels)
         own = []  # each category's AUROC, [S]
         for group, of_group in zip(self.source.groups, scores):
             kept = self._kept(group, split)
-            own.append(auroc(of_group[:, kept], labels[kept]))
+            own.append(batched_auroc(of_group[:, kept], labels[kept]))
         own = torch.stack(own).mean(0)
         at_thresholds = (scores >= scored["thresholds"][..., None]).any(0)  # [S, N]
         accuracy = balanced_accuracy(at_thresholds, unsafe)

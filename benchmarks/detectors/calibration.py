@@ -26,7 +26,7 @@ from lvd.data.split import load_split
 from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds
 from lvd.detectors.detector import load_detector, predict
 from lvd.errors import InputError
-from lvd.evaluation.metrics import balanced_weights, calibration_errors
+from lvd.evaluation.reliability import balanced_weights, calibration_errors
 from lvd.training.grid import stratified
 from lvd.training.grid_run import detector_path
 from lvd.utils.cli import Parser, run_command

@@ -25,7 +25,8 @@ from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
 from benchmarks.common.seeds import by_step, mean_and_sd, parse_seeds
 from lvd.detectors.bank import detector_paths, load_bank
-from lvd.evaluation.vote_report import balanced, counts, load_results, per_step, verdicts
+from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, per_step, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_json, load_torch, save_csv
 
@@ -129,7 +130,7 @@ def train(args, case, seed):
     votes, steps = load_results(results)
     videos = balanced(votes)
     scores = load_torch(results / "scores.pth")
-    rows = per_step(videos, steps, scores)
+    rows = per_step(videos, steps, scores).to_dict("records")
     return {"folder": detectors, "videos": videos, "times": times, "per_step": rows}
 
 

@@ -18,7 +18,7 @@ from benchmarks.detectors import plain_way
 from lvd.data.split import Split
 from lvd.detectors.videomae import BASE_MODEL
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import RESULTS, SCORES
+from lvd.evaluation.results import RESULTS, SCORES
 from lvd.training.recipes import read_settings
 from lvd.utils.files import load_torch, save_yaml
 from lvd.utils.processes import pick_device

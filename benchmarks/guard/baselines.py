@@ -18,18 +18,11 @@ from benchmarks.common.needs import REPRODUCE, REWORDED, need_path, read_recordi
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.prompt_filter import TextClassifier, WordList
+from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import (
-    NORMAL,
-    UNSAFE,
-    balanced,
-    counts,
-    last_step,
-    load_results,
-    stopping_steps,
-    verdicts,
-)
+from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, last_step, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.voting import verdict
 from lvd.x0.file import open_x0_file
@@ -76,11 +69,13 @@ def prompts_of(path):
 
 def train_filters(prompts, split):
     """{name: filter} of the prompts {label: {row: text}} that are not held out."""
-    held_out = {UNSAFE: set(split.unsafe), NORMAL: set(split.normal)}
+    held_out = {LABEL_UNSAFE: set(split.unsafe), LABEL_NORMAL: set(split.normal)}
     training = {}
     for label, rows in held_out.items():
         training[label] = [text for row, text in prompts[label].items() if row not in rows]
-    return {name: kind(training[UNSAFE], training[NORMAL]) for name, kind in FILTERS.items()}
+    return {
+        name: kind(training[LABEL_UNSAFE], training[LABEL_NORMAL]) for name, kind in FILTERS.items()
+    }
 
 
 def filter_results(filter_, prompts, results):
@@ -150,8 +145,8 @@ def work(args):
     if args.other:
         need_path("--other", args.other / "results", REWORDED)
     prompts = {
-        UNSAFE: prompts_of(settings["pred_x0"]),
-        NORMAL: prompts_of(settings["normal_pred_x0"]),
+        LABEL_UNSAFE: prompts_of(settings["pred_x0"]),
+        LABEL_NORMAL: prompts_of(settings["normal_pred_x0"]),
     }
     filters = train_filters(prompts, load_split(args.eval_dir))
     report = Report("The guard beside simple baselines", results_path(args, RESULT_FILE))
@@ -159,8 +154,8 @@ def work(args):
     add_videos(report, "held-out videos", filters, prompts, args.results)
     if args.other:
         other = {
-            UNSAFE: prompts_of(args.other / "unsafe" / "pred_x0.pth"),
-            NORMAL: prompts_of(args.other / "normal" / "pred_x0.pth"),
+            LABEL_UNSAFE: prompts_of(args.other / "unsafe" / "pred_x0.pth"),
+            LABEL_NORMAL: prompts_of(args.other / "normal" / "pred_x0.pth"),
         }
         add_videos(report, "other prompts", filters, other, args.other / "results")
     report.say_where()

@@ -19,7 +19,8 @@ from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.flop_counts import CATEGORIES, CLIPS, Costs, count_detectors, count_sampler
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.evaluation.vote_report import balanced, counts, load_results, stopping_steps, verdicts
+from lvd.evaluation.results import load_results
+from lvd.evaluation.vote_report import balanced, counts, stopping_steps, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.voting import check_eta, decided, exact
 
