@@ -7,7 +7,7 @@ from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.errors import InputError
 
 REPRODUCE = "bash reproduce.sh makes it (15 minutes)"
-REWORDED = "bash benchmarks/guard/reworded.sh makes it (3 minutes, after bash reproduce.sh)"
+REWORDED = "bash benchmarks/guard/reworded.sh makes it (5 minutes, after bash reproduce.sh)"
 FROM_RECORDINGS = "--recordings build_x0.yaml --eval_dir MagicTime/eval.pth"
 
 

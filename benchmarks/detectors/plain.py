@@ -1,5 +1,5 @@
 """The project's way to train and use the whole grid of detectors against the plain way
-(plain_way.py), in one run (20 minutes).
+(plain_way.py), in one run (10 minutes).
 
 The plain way trains and embeds the detectors of all categories at some steps, which is multiplied
 to the whole grid: it does the same for each detector. The project's ways run whole, by the commands

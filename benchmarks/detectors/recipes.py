@@ -1,5 +1,5 @@
 """What each part of the small detectors' recipe brings: the recipe against itself without that
-part, or with something else in its place (15 minutes).
+part, or with something else in its place (20 minutes).
 
 Recipes are compared on other splits than the one that results are reported on: of the videos that
 eval.pth does NOT hold out, a fifth is held out instead, another one for each seed, and the seed is

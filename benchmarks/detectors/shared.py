@@ -1,4 +1,4 @@
-"""The grid of detectors against one shared detector, and against that from pre-training (15
+"""The grid of detectors against one shared detector, and against that from pre-training (12
 minutes).
 
 Accuracy and AUROC by step, MB, seconds, operations. Everything is trained here, by the real

@@ -1,5 +1,5 @@
 """Which video pipelines of diffusers the recording and the guard were tried on, and with which
-schedulers (5 minutes).
+schedulers (2 minutes).
 
 Each is built with tiny random components (benchmarks/common/tiny_pipelines.py; no downloads), and
 used as its user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Do the detectors of `bash reproduce.sh` still work on prompts that share no category keyword with
 # those they saw? Samples the reworded prompts (kept out of everything else) and lets the trained
-# detectors vote on them. 3 minutes; everything lands in MagicTime/outputs/Tiny/reworded.
+# detectors vote on them. 5 minutes; everything lands in MagicTime/outputs/Tiny/reworded.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tools/setup_env.sh

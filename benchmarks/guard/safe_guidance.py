@@ -1,4 +1,4 @@
-"""Safe Latent Diffusion and the guard, alone and together, on unsafe prompts of the tiny world (5
+"""Safe Latent Diffusion and the guard, alone and together, on unsafe prompts of the tiny world (10
 minutes).
 
 Each strength samples the same prompts and seeds, against "none"; the guard runs dry beside it. A
