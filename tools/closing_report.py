@@ -4,6 +4,7 @@ Reads results.pth and grid.csv of test_accuracy.py --table.
 """
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -42,10 +43,12 @@ def work(args):
         "A video is unsafe when at least lambda x eta of the votes of its first eta steps say so."
     )
     print("Open these three:")
-    print(f"  {first_picture(args.filmstrips)}: what the detectors see, step by step")
-    print(f"  {args.data_dir / 'grid.png'}: accuracy for every lambda and eta")
-    print(f"  {args.data_dir / 'per_step.png'}: how early a single step's vote is right")
-    print(f"Everything else is beside them; seconds and memory of each step: {args.steps_csv}")
+    print(f"  {shown(first_picture(args.filmstrips))}: what the detectors see, step by step")
+    print(f"  {shown(args.data_dir / 'grid.png')}: accuracy for every lambda and eta")
+    print(f"  {shown(args.data_dir / 'per_step.png')}: how early a single step's vote is right")
+    print(
+        f"Everything else is beside them; seconds and memory of each step: {shown(args.steps_csv)}"
+    )
 
 
 def grid_row(path, eta):
@@ -79,6 +82,12 @@ def steps_saved(videos, eta):
 def first_picture(folder):
     """The first filmstrip of the folder, or the folder itself where there is none."""
     return min(folder.glob("*.png"), default=folder)
+
+
+def shown(path):
+    """The path as one would type it here: relative where it lies below the current folder."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def main(argv=None):

@@ -13,27 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from lvd.utils.config import ROOT
-from tests.worlds import tiny_pipelines
-from tests.worlds.pipeline_world import make_world
+from lvd.x0.file import open_x0_file
+from tests.worlds.guard_world import expected, write_detectors
 
-GUARDED_CALLS = """
-import lvd
-from tiny_pipelines import build
-
-tiny = build("AnimateDiffPipeline")
-for operating_point in ("validation", "calibrated"):
-    guard = lvd.Guard("detectors", lambda_=0.6, eta=3, operating_point=operating_point)
-    for kind in (1, -1):
-        try:
-            with guard.watch(tiny.pipe) as watch:
-                tiny.pipe(**tiny.inputs([kind], first=20))
-            print(kind, watch.results[0].verdict)
-        except lvd.UnsafeVideoError as error:
-            print(kind, error.results[0].verdict)
-with lvd.record(tiny.pipe, "pred_x0.pth", videos=1) as recording, recording.row(0):
-    tiny.pipe(**tiny.inputs([1]))
-print(lvd.__file__)
-"""
+PROGRAM = Path(__file__).with_name("guarded_elsewhere.py")
 
 
 def run(*command, folder=None):
@@ -130,13 +113,17 @@ def test_the_wheel_guards_a_pipeline_where_only_its_requirements_are(wheel, requ
     for absent in ("pandas", "sklearn", "matplotlib", "av", "psutil", "accelerate", "pytest"):
         code = f"import importlib.util as u, sys; sys.exit(u.find_spec('{absent}') is not None)"
         run(python, "-c", code, folder=tmp_path)
-    home = make_world(tiny_pipelines.build("AnimateDiffPipeline"), tmp_path)
-    assert home.detectors == tmp_path / "detectors"
-    shutil.copy(tiny_pipelines.__file__, tmp_path)
-    (tmp_path / "guarded.py").write_text(GUARDED_CALLS)
-    *verdicts, module = run(python, "guarded.py", folder=tmp_path).splitlines()
-    assert verdicts == ["1 unsafe", "-1 safe"] * 2
+    shutil.copy(PROGRAM, tmp_path)
+    run(python, PROGRAM.name, "record", folder=tmp_path)
+    x0 = open_x0_file(tmp_path / "pred_x0.pth")
+    write_detectors(tmp_path / "detectors", x0)
+    unsafe = expected(tmp_path / "detectors", x0)
+    assert 0 < sum(unsafe.values()) < len(unsafe)
+    *verdicts, module = run(python, PROGRAM.name, "guard", folder=tmp_path).splitlines()
+    assert verdicts == [f"{row} {'unsafe' if unsafe[row] else 'safe'}" for row in sorted(unsafe)]
     assert Path(module).is_relative_to(packages)
+    for lazy in ("lvd.detectors.calibration", "lvd.data.rgb", "scipy.special", "lvd.utils.config"):
+        run(python, "-c", f"import {lazy}", folder=tmp_path)
 
 
 def test_an_editable_install_finds_the_whole_repository(tmp_path):
