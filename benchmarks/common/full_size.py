@@ -5,11 +5,11 @@ does not hang on the values of the weights, so small random ones stand for the r
 """
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.report import Report
 from benchmarks.common.results import results_path
 from benchmarks.common.timing import Clock
+from lvd.utils.progress import progress
 
 UNET = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
     sample_size=64,
@@ -109,7 +109,7 @@ def guided_steps(unet, latent_shape, count):
     text = torch.randn(text_shape, device=device, dtype=dtype)
     latents = torch.randn(1, *latent_shape, device=device, dtype=dtype)
     seconds = []
-    for timestep in tqdm(scheduler.timesteps[:count], "steps"):
+    for timestep in progress(scheduler.timesteps[:count], "steps"):
         with Clock(device) as clock:
             both = unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample
             unconditional, conditional = both.chunk(2)

@@ -43,7 +43,7 @@ def need_path(flag, path, maker):
 
 def read_recordings(path, flag="--recordings", keys=("pred_x0", "normal_pred_x0")):
     """Settings of a YAML of recordings, which must be there where it is the repository's own."""
-    settings = read_data_config(path, Namespace(), required=keys)
+    settings = vars(read_data_config(path, Namespace(), required=keys))
     if Path(path) == DEFAULT_CONFIG:
         for key in ("pred_x0", "normal_pred_x0"):
             need_path(f"{flag} {Path(path).name}: {key}", settings[key], REPRODUCE)

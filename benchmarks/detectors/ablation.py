@@ -9,9 +9,10 @@ from lvd.data.sources import FolderClips
 from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
 from lvd.evaluation.metrics import batched_auroc
-from lvd.training.grid import detector_seed, rows_to_train, stackable, step_reader, train_detectors
-from lvd.training.grid_run import PAYS
-from lvd.training.recipes import DEFAULTS, RECIPES
+from lvd.training.chunks import PAYS
+from lvd.training.grid import detector_seed, stackable, step_reader, train_detectors
+from lvd.training.recipes import RECIPES, GridSettings
+from lvd.training.rows import rows_to_train
 from lvd.utils.cli import parse_numbers
 from lvd.utils.files import load_torch, save_torch, sha256
 from lvd.utils.processes import pick_device
@@ -62,13 +63,13 @@ class Ablation:
         )
 
     def _settings(self, name, seed):
-        own = {"size": "nano", "base_model": None, "seed": seed, **self.variants[name]}
-        return {**DEFAULTS, **RECIPES["scratch"], **own}
+        changes = {**RECIPES["scratch"], **self.variants[name]}
+        return GridSettings(size="nano", base_model=None, seed=seed, **changes)
 
     def _made_of(self, settings, split):
         """What finished scores depend on."""
         return {
-            "settings": settings,
+            "settings": settings.as_dict(),
             "held_out": [split.unsafe, split.normal],
             "dataset": self.source.made_by,
             "reported": sha256(split_path(self.args.data_dir)),

@@ -16,7 +16,6 @@ import torch
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit
 from sklearn.linear_model import LogisticRegression
-from tqdm import tqdm
 
 from benchmarks.common.flags import add_eval_dir, add_model_dir, add_recordings, need_positive
 from benchmarks.common.needs import REPRODUCE, need_path, read_recordings
@@ -24,12 +23,12 @@ from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from lvd.data.split import load_split
 from lvd.detectors.calibration import IDENTITY, fit_calibration, log_odds
-from lvd.detectors.detector import load_detector, predict
+from lvd.detectors.detector import detector_path, load_detector, predict
 from lvd.errors import InputError
 from lvd.evaluation.reliability import balanced_weights, calibration_errors
-from lvd.training.grid import stratified
-from lvd.training.grid_run import detector_path
+from lvd.training.rows import stratified
 from lvd.utils.cli import Parser, run_command
+from lvd.utils.progress import progress
 
 LARGEST = 20.0  # the slope that stands for "endless"
 EARLY = 10  # steps
@@ -128,7 +127,7 @@ class Scores:
             )
         self.steps = sorted({step for _, step in places})
         self.by_detector = {}
-        for group, step in tqdm(sorted(places), "scores", unit="detector"):
+        for group, step in progress(sorted(places), "scores", unit="detector"):
             detector = load_detector(detector_path(args.model_dir, group, step))
             validation = self._validation(detector, step)
             self.by_detector[group, step] = *validation, *self._held_out(detector, group, step)
@@ -224,7 +223,7 @@ def work(args):
         ("validation clips, each left out in turn", every, left_out, scores.steps[:: args.every]),
     ]
     for part, note, errors_of, steps in parts:
-        rows = [(name, errors_of(way, scores, steps)) for name, way in tqdm(WAYS.items(), part)]
+        rows = [(name, errors_of(way, scores, steps)) for name, way in progress(WAYS.items(), part)]
         report.add(part, note, rows)
     report.say_where()
 

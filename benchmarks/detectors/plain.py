@@ -76,7 +76,7 @@ def work(args):
     keys = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
     settings = read_recordings(args.config, "--config", keys)
     x0 = open_x0_file(settings["pred_x0"])
-    args.size = args.size or read_settings(args.train_config, Namespace())["size"]
+    args.size = args.size or read_settings(args.train_config, Namespace()).size
     ways = [] if args.ways == "none" else chosen(args.ways, WAYS, "--ways", ";")
     need_positive(args, "epoch")
     all_steps = x0.tensor.shape[1]
@@ -158,13 +158,13 @@ def add_tables(report, setup, figures):
     notes = {
         "seconds": f"the plain way's from {some_detectors(setup)}, in proportion; embed: votes of "
         f"all on {len(setup.split.unsafe)} unsafe and {len(setup.split.normal)} normal videos; "
-        f"the project's trained by {known['workers']} processes",
+        f"the project's trained by {known.workers} processes",
         "CPU seconds": "the same, of all processes together",
         "MB": "on the disk beside the recordings; the plain way's clips and detectors in "
         "proportion",
         "accuracy": f"mean of steps: of the vote of each of the steps {setup.args.steps} alone; "
         f"lambda {LAMBDA}: of the verdict; the plain way reads by argmax, the project's by "
-        f"{known['operating_point']} but where it says argmax",
+        f"{known.operating_point} but where it says argmax",
     }
     for part, note in notes.items():
         report.add(part, note, [(way, by_part[part]) for way, by_part in figures.items()])

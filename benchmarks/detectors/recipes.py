@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from benchmarks.common.flags import MAGICTIME, add_gpu, add_work, chosen
 from benchmarks.common.machine import facts
@@ -28,6 +27,7 @@ from benchmarks.detectors.ablation import LAMBDA, Ablation
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import atomic
 from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.progress import progress
 
 EARLY = 10  # the last of the early steps
 FULL = "full"
@@ -75,7 +75,7 @@ def work(args):
     names = chosen(args.recipes, VARIANTS, "--recipes")
     need_path("--data_dir", args.data_dir / "train_detector_data", REPRODUCE)
     ablation = Ablation(args, VARIANTS, names)
-    for name, seed in (bar := tqdm(ablation, "recipes", unit="training")):
+    for name, seed in (bar := progress(ablation, "recipes", unit="training")):
         bar.set_postfix_str(f"{name}, seed {seed}")
     frame = pd.DataFrame(ablation.rows())
     folder = args.out or results_folder(args)

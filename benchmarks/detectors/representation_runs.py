@@ -6,8 +6,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 import build_eval_set
 import build_x0
 import embed_model
@@ -17,6 +15,7 @@ import train_mae
 from benchmarks.common.script_runs import size_of
 from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json, save_yaml
+from lvd.utils.progress import progress
 
 CASES = {  # name → keys of build_x0.yaml, and whether clip files are made of them
     "latent, no clip files": ({"representation": "latent"}, False),
@@ -61,7 +60,7 @@ class Commands:
         self.args, self.settings, self.eval_path = args, settings, eval_path
         self.matrix = args.dir / "latent_rgb.json"
         self.times = args.dir / "seconds.json"
-        self.bar = tqdm(None, "commands", unit="command")
+        self.bar = progress(None, "commands", unit="command")
 
     def fit_matrix(self):
         """Fit the matrix of the model's autoencoder.

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 import train_mae
 from benchmarks.common.figures import save_lines
@@ -38,6 +37,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import claim_output
 from lvd.utils.files import save_csv, sha256
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 
 ETAS = (5, 20)
@@ -162,7 +162,7 @@ def thinned(path, steps, out):
     meta = {**x0.meta, "steps_kept": steps}
     with create_x0_file(out, len(x0.tensor), len(steps), shape, dtype, meta) as writer:
         missing = sorted(set(x0.rows) - writer.whole)
-        for row in tqdm(missing, f"{len(steps)} steps", unit="video"):
+        for row in progress(missing, f"{len(steps)} steps", unit="video"):
             writer.write_row(row, x0.tensor[row, steps], x0.info.get(row, {}))
     return out
 

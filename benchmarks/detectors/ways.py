@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.common.script_runs import run_script, size_of
 from benchmarks.detectors import plain_way
@@ -22,6 +21,7 @@ from lvd.evaluation.results import RESULTS, SCORES
 from lvd.training.recipes import read_settings
 from lvd.utils.files import load_torch, save_yaml
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 from lvd.voting import step_votes
 
 ON_DEVICE = ("train_mae.py", "embed_model.py", "build_x0.py")  # scripts that take --gpu_num
@@ -103,16 +103,16 @@ def run_plain(setup, lr):
     clips, detectors = home / "clips", home / "detectors"
     spent = {"clips": build_plain_clips(setup, setup.config("video", clips))}
     pairs = [(group, step) for step in setup.steps for group in range(1, setup.groups + 1)]
-    base = read_settings(args.train_config, Namespace())["base_model"] or BASE_MODEL
+    base = read_settings(args.train_config, Namespace()).base_model or BASE_MODEL
     network = detectors, args.size, base, pick_device(args.gpu_num)
     began = clock()
     trained = plain_way.train(clips, setup.split, pairs, args.epoch, lr, *network)
-    for _ in tqdm(trained, "plain: train", total=len(pairs), unit="detector"):
+    for _ in progress(trained, "plain: train", total=len(pairs), unit="detector"):
         pass
     spent["train"] = clock() - began
     began = clock()
     embedded = plain_way.embed(clips, setup.split, pairs, *network)
-    said = list(tqdm(embedded, "plain: embed", total=len(pairs), unit="detector"))
+    said = list(progress(embedded, "plain: embed", total=len(pairs), unit="detector"))
     spent["embed"] = clock() - began
     disk = {"clips": size_of(clips), "detectors": size_of(detectors)}
     votes = together(setup, dict(zip(pairs, said)))

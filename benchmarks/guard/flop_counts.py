@@ -2,10 +2,10 @@
 without data."""
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.full_size import LATENTS, PIXELS, STEPS, TOKENS, UNET, VAE
 from lvd.detectors.videomae import SIZES, scratch_config
+from lvd.utils.progress import progress
 
 TERA, MEGA = 1e12, 1e6
 CATEGORIES = 5
@@ -58,7 +58,7 @@ def count_detectors():
     from lvd.detectors.shared import SharedNet
 
     counts = {}
-    for representation, shape in tqdm(CLIPS.items(), "representations"):
+    for representation, shape in progress(CLIPS.items(), "representations"):
         for size in SIZES:
             with torch.device("meta"):
                 config = scratch_config(size, shape, representation)

@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common import tiny_pipelines
 from benchmarks.common.machine import facts
@@ -31,6 +30,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import atomic, read_text, save_csv
+from lvd.utils.progress import progress
 from lvd.x0.layouts import can_interrupt, find_layout
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
@@ -76,7 +76,7 @@ def work(args):
         ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for k, (name, scheduler) in enumerate(tqdm(cases, "pipelines", unit="pipeline")):
+        for k, (name, scheduler) in enumerate(progress(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
     bad = [row for row in rows if not row["as_it_should"]]
     counts = {"pipelines and schedulers": len(rows), "not as they should": len(bad)}

@@ -71,7 +71,8 @@ class Strengths:
 
     def __init__(self, args):
         from MagicTime.utils.guarded import Guarding
-        from MagicTime.utils.run import load_model, weight_paths
+        from MagicTime.utils.run import load_model
+        from MagicTime.utils.sampling_plan import weight_paths
 
         self.args = args
         self.device = pick_device(args.gpu_num)
@@ -81,7 +82,7 @@ class Strengths:
             args.model_dir, *rule, self.device, dry_run=True, allow_unknown=True
         )
         self.bank = self.guarding.guard.bank
-        self.last = config.settings["steps"] - 1
+        self.last = config.settings.steps - 1
         if self.last not in self.bank.steps:
             raise InputError(
                 f"--model_dir {args.model_dir}: no detectors of the last step, {self.last}"

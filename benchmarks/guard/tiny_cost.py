@@ -5,11 +5,11 @@ import statistics
 import time
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.memory import status
 from benchmarks.common.timing import Clock
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prompts/normal.txt"}
 WITHOUT = "no guard"
@@ -32,7 +32,8 @@ class Tiny:
     def __init__(self, args):
         from MagicTime.utils.config import read_config
         from MagicTime.utils.prompts import read_source
-        from MagicTime.utils.run import load_model, weight_paths
+        from MagicTime.utils.run import load_model
+        from MagicTime.utils.sampling_plan import weight_paths
 
         self.args = args
         self.device = pick_device(args.gpu_num)
@@ -73,7 +74,7 @@ class Tiny:
     def _latent_shape(self):
         """(C, F, h, w) of one video."""
         s, factor = self.configs["unsafe"].settings, self.model.latent_factor
-        return self.model.unet.config.in_channels, s["L"], s["H"] // factor, s["W"] // factor
+        return self.model.unet.config.in_channels, s.L, s.H // factor, s.W // factor
 
     # ---- a step
 
@@ -119,9 +120,9 @@ class Tiny:
 
         s = self.configs["unsafe"].settings
         texts = [prompt.text for prompt in self.prompts["unsafe"]][:batch]
-        seeds, size = list(range(batch)), (s["L"], s["H"], s["W"])
-        scale = s["guidance_scale"]
-        sample(self.model, texts, [""] * batch, seeds, *size, s["steps"], scale, on_step=on_step)
+        seeds, size = list(range(batch)), (s.L, s.H, s.W)
+        scale = s.guidance_scale
+        sample(self.model, texts, [""] * batch, seeds, *size, s.steps, scale, on_step=on_step)
         return taken
 
     # ---- whole videos
@@ -132,7 +133,7 @@ class Tiny:
         cases = [(kind, name) for kind in PROMPTS for name in (WITHOUT, *self.guards)]
         clocks = {case: [] for case in cases}
         stopped = {}
-        for repeat in tqdm(range(self.args.repeats), "runs"):
+        for repeat in progress(range(self.args.repeats), "runs"):
             for case in cases if repeat % 2 else cases[::-1]:  # neither always comes first
                 place = folder / f"{repeat}{'-'.join(case)}"
                 clock, stopped[case] = self._run(*case, place)

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common import full_size
 from benchmarks.common.flags import add_gpu, add_sampling_config, need_positive
@@ -27,6 +26,7 @@ from benchmarks.recording.alone import recording_alone, shares
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.processes import pick_device
+from lvd.utils.progress import progress
 
 RESULT_FILE, FULL_RESULT_FILE = "recording.csv", "recording_full.csv"
 MIB = 2**20
@@ -90,12 +90,12 @@ def whole_runs(args, folder):
     first = make_run(args, folder / "warm", True, args.videos)
     first.sample()
     clocks = {True: [], False: []}
-    for repeat in tqdm(range(args.repeats), "runs"):
+    for repeat in progress(range(args.repeats), "runs"):
         order = (True, False) if repeat % 2 else (False, True)  # neither always comes first
         for recorded in order:
             place = folder / f"{repeat}{recorded}"
             run = make_run(args, place, recorded, args.videos, first.model)
-            with Clock(run.device) as clock:
+            with Clock(run.plan.device) as clock:
                 run.sample()
             clocks[recorded].append(clock)
     rows = []
@@ -108,7 +108,7 @@ def whole_runs(args, folder):
             (f"{prefix}ratio of each pair", spread(ratios)),
             (f"{prefix}ratio of the fastest", {"min": min(with_it) / min(without)}),
         ]
-    batches = -(-args.videos // first.settings["batch_size"])
+    batches = -(-args.videos // first.plan.settings.batch_size)
     median = statistics.median(clock.seconds for clock in clocks[False])
     return rows, median / batches, first
 
@@ -124,13 +124,13 @@ def memory_part(args):
     rows = []
     with tempfile.TemporaryDirectory(dir=args.dir) as folder, AnonymousPeak() as anonymous:
         run = make_run(args, Path(folder) / "out", recorded, max(counts), **changes)
-        values = args.memory_steps * torch.Size(run.latent_shape).numel()
+        values = args.memory_steps * torch.Size(run.plan.latent_shape).numel()
         size = values * torch.float32.itemsize / MIB if recorded else 0.0  # of one video's x0
         for count in counts:
             run.sample(count)
             figures = {
                 "recorded_mib": size * count,
-                "held_mib": size * run.settings["batch_size"],
+                "held_mib": size * run.plan.settings.batch_size,
                 "peak_rss_mib": status("VmHWM"),
                 "peak_anonymous_mib": anonymous.mib,
                 "anonymous_mib": status("RssAnon"),
@@ -177,21 +177,21 @@ def measure_full(args, report):
 def measure_tiny(args, report):
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         rows, batch_seconds, run = whole_runs(args, Path(folder))
-        s = run.settings
+        s = run.plan.settings
         report.add(
             "whole runs",
             f"seconds of {args.videos} videos of {Path(args.config).name}, batches of "
-            f"{s['batch_size']}, {s['steps']} steps, decoded and written as {s['format']}",
+            f"{s.batch_size}, {s.steps} steps, decoded and written as {s.format}",
             rows,
         )
-        batch, dtype = min(s["batch_size"], args.videos), getattr(torch, s["x0_dtype"])
-        latents, device = run.latent_shape, run.device
+        batch, dtype = min(s.batch_size, args.videos), getattr(torch, s.x0_dtype)
+        latents, device = run.plan.latent_shape, run.plan.device
         copies, writes = recording_alone(
-            Path(folder), batch, s["steps"], latents, dtype, device, args.repeats * 4
+            Path(folder), batch, s.steps, latents, dtype, device, args.repeats * 4
         )
         report.add(
             "recording alone",
-            f"of a batch of {batch} in {s['x0_dtype']}; percent of a batch's "
+            f"of a batch of {batch} in {s.x0_dtype}; percent of a batch's "
             f"{batch_seconds:.2f} s without recording",
             shares(copies, writes, batch_seconds),
         )

@@ -5,11 +5,11 @@ import statistics
 import time
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.memory import AnonymousPeak, status
 from benchmarks.recording.alone import PROMPT
 from lvd.errors import InputError
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.sidecar import Journal
 
@@ -89,7 +89,7 @@ def fill_rows(writer, other, shape, values, stride):
     points = {max(1, shape[0] * part // 20) for part in (1, 5, 10, 20)}
     batch, seconds, whole = len(values), [], 0
     starts = range(0, shape[0], batch)
-    for number, start in enumerate(tqdm(starts, "fill")):
+    for number, start in enumerate(progress(starts, "fill")):
         rows = list(range(start, min(start + batch, shape[0])))
         if number % stride:
             other.append(rows, [info] * len(rows))

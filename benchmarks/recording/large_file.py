@@ -3,11 +3,11 @@
 import time
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.common.memory import AnonymousPeak
 from benchmarks.recording.dry_run import META, full_latents, memory
 from lvd.errors import InputError
+from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 
 
@@ -21,7 +21,7 @@ def plan(args, folder):
 def write(args, folder):
     began = time.perf_counter()
     with AnonymousPeak() as anonymous, create(args, folder) as writer:
-        for row in tqdm(written_rows(args), "write"):
+        for row in progress(written_rows(args), "write"):
             values = [values_of(args, row, step) for step in range(args.steps)]
             writer.write_row(row, torch.stack(values), {"seed": row})
     return [figures_of(folder, "write", time.perf_counter() - began, anonymous)]
@@ -61,7 +61,7 @@ def read(args, folder, name, slices):
     """Compare [[(row, step)]] with the seeded values; opens the file once for every inner list."""
     began = time.perf_counter()
     with AnonymousPeak() as anonymous:
-        for places in tqdm(slices, name):
+        for places in progress(slices, name):
             x0 = open_x0_file(path_in(folder))
             x0.need_rows(row for row, _ in places)
             for row, step in places:

@@ -6,13 +6,13 @@ import statistics
 
 import pytest
 import torch
+from tests.evaluation.test_train_embed_accuracy import refused
 
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
 from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
 from tests.data.test_sources import World
-from tests.evaluation.test_train_embed_accuracy import refused
 from tests.worlds.benchmark_figures import read_figures
 
 

@@ -1,4 +1,4 @@
-"""The tiny pipelines of the benchmarks, built once and run, for tests of layouts, records, guard."""
+"""The tiny pipelines of the benchmarks, built once, for tests of layouts, records and guard."""
 
 from functools import cache
 
