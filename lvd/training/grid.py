@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from lvd.data.clip_cache import StepReader
 from lvd.data.transforms import normalise
@@ -139,7 +140,7 @@ def train_network(network, inputs_of, labels, places, settings, seeds, watch=Non
     """
     draws = [Draws(labels[places], places, network.config, settings, seed) for seed in seeds]
     per_epoch = -(-2 * int(labels[places].sum()) // settings.batch_size)
-    training = Training(network.module, settings, per_epoch, mean=lerp_mean)
+    training = Training(network.module, settings, per_epoch, mean=get_swa_multi_avg_fn())
     device = training.device
     last = None
 
@@ -164,11 +165,6 @@ def train_network(network, inputs_of, labels, places, settings, seeds, watch=Non
     if watch:
         watch.take_best()
     return last.cpu()
-
-
-def lerp_mean(means, weights, count):
-    """Add one more to the running means of `count` tensors each, for all tensors at once."""
-    torch._foreach_lerp_(means, weights, 1 / (int(count) + 1))
 
 
 def stackable(settings):

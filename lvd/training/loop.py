@@ -46,7 +46,7 @@ class Training:
             module: torch.nn.Module with the weights, on its device.
             settings: TrainSettings.
             per_epoch: mini-batches of an epoch.
-            mean: as AveragedModel's `multi_avg_fn`, None: torch's own.
+            mean: as AveragedModel's `multi_avg_fn`; None: its default, which differs in rounding.
         """
         self.module, self.settings, self.per_epoch = module, settings, per_epoch
         self.device = next(module.parameters()).device

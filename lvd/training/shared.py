@@ -81,7 +81,7 @@ class SharedTask:
 
     def validate(self, clips):
         """Return loss and mean AUROC on the validation videos, as {"val_loss", "val_auroc"}."""
-        scores = self._scores(clips)
+        scores = self.scores(clips)
         labels = self.rows.labels[self.validation].double()
         weights = self.weights[self.validation].double()
         logits = torch.logit(scores.double(), 1e-7).transpose(0, 1)  # [S, N, G]
@@ -94,7 +94,7 @@ class SharedTask:
         """Write the table of metrics and the detector; returns what it says about itself."""
         job = self.job
         self.detector.mean, self.detector.std = self.mean, self.std
-        metrics = self.choose(self._scores(clips), facts["curve"][-1]["train_loss"])
+        metrics = self.choose(self.scores(clips), facts["curve"][-1]["train_loss"])
         self.detector.about = {
             **self.identity,
             "sampling": job.source.sampling,
@@ -148,8 +148,8 @@ class SharedTask:
         unsafe = int(self.rows.labels[:, column].sum())
         return {"unsafe_clips": unsafe, "normal_clips": len(self.rows.of("normal"))}
 
-    def _scores(self, clips):
-        """Probabilities [N, S, G] of the validation videos."""
+    def scores(self, clips):
+        """Return the probabilities [N, S, G] of the validation videos; clips: AllClips."""
         self.detector.mean, self.detector.std = self.mean, self.std
         places = range(len(self.job.steps))
         wanted = [(self.validation, torch.full_like(self.validation, at)) for at in places]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 import train_mae
 from lvd.detectors.detector import build_detector, load_detector, predict
@@ -16,7 +17,7 @@ from lvd.detectors.videomae import token_count
 from lvd.evaluation.metrics import batched_auroc
 from lvd.training.augment import Draws
 from lvd.training.chunks import chunks_of, clip_bytes, training_bytes
-from lvd.training.grid import lerp_mean, train_network
+from lvd.training.grid import train_network
 from lvd.training.job import Job
 from lvd.training.loop import Training
 from lvd.training.recipes import read_settings
@@ -246,7 +247,7 @@ def test_draws_are_what_the_recipe_says():
     assert plain.mirrored is None and plain.kept is None and plain.noise is None
 
 
-@pytest.mark.parametrize("mean", [None, lerp_mean])
+@pytest.mark.parametrize("mean", [None, get_swa_multi_avg_fn()])
 def test_the_mean_of_the_last_weights(mean):
     """Of six optimiser steps the last three; without one the weights stay."""
     module, seen = torch.nn.Linear(3, 2), []

@@ -446,14 +446,17 @@ def test_thresholds_are_chosen_for_each_category_and_step(world):
         world, world.root / "one", epoch=1, lr=1e-4
     )  # so little that normal videos still score over 0.5
     list(run)
-    scores = run._validation_scores()
-    normal = run.rows.labels[run.validation].sum(1) == 0
+    task = run.task
+    clips = AllClips(run.job.source, task.rows.videos, run.job.steps, task.detector.net.config)
+    assert len(list(clips.scan())) == STEPS
+    scores = task.scores(clips)
+    normal = task.rows.labels[task.validation].sum(1) == 0
     for at in range(STEPS):
         for column in (0, 1):
             wanted = choose_threshold(scores[normal, at, column].numpy(), 0.05)
-            assert run.detector.thresholds[at][column] == wanted
-    assert len({tuple(row) for row in run.detector.thresholds}) >= 2
-    assert load_shared(world.root / "one" / "shared.pth").thresholds == run.detector.thresholds
+            assert task.detector.thresholds[at][column] == wanted
+    assert len({tuple(row) for row in task.detector.thresholds}) >= 2
+    assert load_shared(world.root / "one" / "shared.pth").thresholds == task.detector.thresholds
 
 
 def test_false_positives_that_no_threshold_avoids_are_said(world):
