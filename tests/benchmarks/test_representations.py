@@ -6,7 +6,6 @@ import statistics
 
 import pytest
 import torch
-from tests.evaluation.test_train_embed_accuracy import refused
 
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
@@ -14,6 +13,7 @@ from lvd.x0.file import open_x0_file
 from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
 from tests.data.test_sources import World
 from tests.worlds.benchmark_figures import read_figures
+from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")

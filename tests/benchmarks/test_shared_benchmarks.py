@@ -5,13 +5,13 @@ import csv
 
 import numpy as np
 import pytest
-from tests.evaluation.test_train_embed_accuracy import refused
 
 from benchmarks.detectors import pretraining, shared
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
 from tests.data.test_sources import World
 from tests.worlds.benchmark_figures import read_figures
+from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def make_clip(kind, row, groups, step):
 
 
 def make_world(root, kind="latent"):
-    """Write dataset, labels, eval.pth, eval_set and eval_normal below `root`; return their paths."""
+    """Write dataset, labels, eval.pth, eval_set, eval_normal below `root`; return their paths."""
     data = root / "train_detector_data"
     for step in range(STEPS):
         for row in range(22):
