@@ -63,8 +63,8 @@ class Ablation:
         )
 
     def _settings(self, name, seed):
-        changes = {**RECIPES["scratch"], **self.variants[name]}
-        return GridSettings(size="nano", base_model=None, seed=seed, **changes)
+        recipe = {**RECIPES["scratch"], **self.variants[name]}
+        return GridSettings(size="nano", base_model=None, seed=seed, **recipe)
 
     def _made_of(self, settings, split):
         """What finished scores depend on."""

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import train_mae
 from benchmarks.common.figures import save_lines
 from benchmarks.common.flags import (
     add_eval_dir,
@@ -34,6 +33,7 @@ from benchmarks.common.seeds import by_step
 from benchmarks.detectors.representation_runs import CASES, LAMBDA, Commands
 from lvd.data.split import split_path
 from lvd.errors import InputError
+from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
 from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import claim_output
 from lvd.utils.files import save_csv, sha256
@@ -56,10 +56,7 @@ def build_parser():
     add_recordings(parser)
     add_eval_dir(parser)
     parser.add_argument(
-        "--train_config",
-        type=Path,
-        default=train_mae.DEFAULT_CONFIG,
-        help="(default: train_mae.yaml)",
+        "--train_config", type=Path, default=TRAIN_CONFIG, help="(default: train_mae.yaml)"
     )
     add_size(parser)
     parser.add_argument("--epoch", type=int, help="(default: the recipe's)")
