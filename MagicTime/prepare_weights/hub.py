@@ -80,7 +80,8 @@ def endpoint():
 
 def _ask(source, file):
     """Ask for the Remote of one file; Unavailable when the source lacks it or has another one."""
-    path, address = source.path(file.name), endpoint()
+    path = source.path(file.name)
+    address = endpoint()
     from huggingface_hub import (  # fails at an HF_ENDPOINT that is no URL
         get_hf_file_metadata,
         hf_hub_url,
@@ -90,12 +91,12 @@ def _ask(source, file):
         source.repository, path, repo_type=source.kind, revision=source.revision, endpoint=address
     )
     with _translated():
-        found = get_hf_file_metadata(url, endpoint=address)
-    etag = found.etag if found.etag and HASH.fullmatch(found.etag) else None
+        metadata = get_hf_file_metadata(url, endpoint=address)
+    etag = metadata.etag if metadata.etag and HASH.fullmatch(metadata.etag) else None
     known = tuple(h for h in (file.hash, etag) if h)
-    if file.size is not None and found.size not in (None, file.size):
+    if file.size is not None and metadata.size not in (None, file.size):
         raise Unavailable(
-            f"{path} has {found.size} bytes there, the known file has {file.size} (--revision "
+            f"{path} has {metadata.size} bytes there, the known file has {file.size} (--revision "
             "takes it as it is)"
         )
     if len({h for h in known if len(h) == 64}) > 1 or len({h for h in known if len(h) == 40}) > 1:
@@ -103,7 +104,7 @@ def _ask(source, file):
             f"{path} has the hash {etag[:12]}... there, the known file has {file.hash[:12]}... "
             f"(--revision takes it as it is)"
         )
-    revision = found.commit_hash or source.revision
+    revision = metadata.commit_hash or source.revision
     url = hf_hub_url(
         source.repository, path, repo_type=source.kind, revision=revision, endpoint=address
     )
@@ -112,7 +113,7 @@ def _ask(source, file):
         source,
         path,
         revision,
-        file.size if found.size is None else found.size,
+        file.size if metadata.size is None else metadata.size,
         tuple(dict.fromkeys(known)),
     )
 

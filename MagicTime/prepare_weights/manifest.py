@@ -106,7 +106,8 @@ def _check_file(here, facts, path):
     check_keys(facts, FILE_KEYS, (), where)
     if here.startswith("/") or {"", ".", ".."} & set(here.split("/")):
         raise InputError(f"{where}: a path below --dir is needed")
-    size, digest = facts.get("size"), facts.get("hash")
+    size = facts.get("size")
+    digest = facts.get("hash")
     if size is not None and (type(size) is not int or size < 0):
         raise InputError(f"{where}: size={size!r}, a number of bytes is needed")
     if digest is not None and not HASH.fullmatch(str(digest)):

@@ -25,7 +25,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
         told: {row: line of verdicts.jsonl} from before.
         progress: MagicTime.utils.progress.Progress.
     """
-    plan, settings = run.plan, run.plan.settings
+    plan = run.plan
+    settings = plan.settings
     x0_dtype = getattr(torch, settings.x0_dtype)
     recording = BatchRecording(
         writers, wanted, settings.steps, plan.latent_shape, x0_dtype, plan.device
@@ -63,7 +64,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
 
 def _latents(run, rows, on_step):
     """Sample the latents [B, C, F, h, w] of the prompts `rows`."""
-    plan, settings = run.plan, run.plan.settings
+    plan = run.plan
+    settings = plan.settings
     return sample(
         run.model,
         [plan.prompts[row].text for row in rows],

@@ -134,7 +134,8 @@ def read_config(path, flags=None, overrides=None):
     Raises:
         InputError: an unknown or missing key, or a value out of its range.
     """
-    asked, path = path, find(path)
+    asked = path
+    path = find(asked)
     if not path.exists():
         raise InputError(
             f"{asked}: no such file {LOOKED}; those that come with LVD are in "

@@ -47,7 +47,8 @@ class Run:
         Returns:
             The model.
         """
-        plan, folder = self.plan, self.plan.folder
+        plan = self.plan
+        folder = plan.folder
         if self.model is None:
             self.model = load_model(plan.config, plan.weights, plan.device, self.processes.is_main)
         drawn = DrawnSeeds(folder.path)

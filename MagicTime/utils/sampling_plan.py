@@ -88,7 +88,8 @@ def make_plan(config, prompts, out, device, guarding=None):
     Raises:
         InputError: what the YAML, the files that it names or the folder lack.
     """
-    settings, count = config.settings, len(prompts)
+    settings = config.settings
+    count = len(prompts)
     negatives = negatives_of(settings, count, config.where("n_prompt"))
     seeds = seeds_of(settings, count, config.where("seed"))
     weights = weight_paths(config)

@@ -11,14 +11,14 @@ from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
 from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
-from tests.data.test_sources import World
 from tests.worlds.benchmark_figures import read_figures
+from tests.worlds.recording_world import RecordedWorld
 from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("representations"))
+    return RecordedWorld(tmp_path_factory.mktemp("representations"))
 
 
 def run(world, tmp_path, *flags):

@@ -9,14 +9,14 @@ import pytest
 from benchmarks.detectors import pretraining, shared
 from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
-from tests.data.test_sources import World
 from tests.worlds.benchmark_figures import read_figures
+from tests.worlds.recording_world import RecordedWorld
 from tests.worlds.scripts import refused
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("shared"))
+    return RecordedWorld(tmp_path_factory.mktemp("shared"))
 
 
 def flags(world, tmp_path):

@@ -42,8 +42,8 @@ def _unet_name(name, layers, tensors):
     for new, ldm in UNET_ENDS.items():
         if name.startswith(new):
             return ldm + name.removeprefix(new)
-    if found := MID.fullmatch(name):
-        kind, number, rest = found.groups()
+    if parts := MID.fullmatch(name):
+        kind, number, rest = parts.groups()
         # the middle is resnet, attention, resnet, ...
         return f"middle_block.{2 * int(number) + (kind == 'attentions')}.{_inside(kind, rest)}"
     side, block, kind, layer, rest = PLACE.fullmatch(name).groups()
@@ -80,16 +80,16 @@ def _vae_name(name, levels):
     half, _, rest = name.partition(".")
     if half not in ("encoder", "decoder"):
         return name  # quant_conv, post_quant_conv
-    if found := MID.fullmatch(rest):
-        kind, number, inside = found.groups()
+    if parts := MID.fullmatch(rest):
+        kind, number, inside = parts.groups()
         if kind == "attentions":
             return f"{half}.mid.attn_{int(number) + 1}.{_replace_start(inside, VAE_ATTENTION)}"
         return (
             f"{half}.mid.block_{int(number) + 1}.{inside.replace('conv_shortcut', 'nin_shortcut')}"
         )
-    if not (found := PLACE.fullmatch(rest)):
+    if not (parts := PLACE.fullmatch(rest)):
         return f"{half}.{rest.replace('conv_norm_out.', 'norm_out.')}"
-    side, block, kind, layer, inside = found.groups()
+    side, block, kind, layer, inside = parts.groups()
     if side == "up":  # LDM counts both sides from the pixels
         block = levels - 1 - int(block)
     if kind == "resnets":

@@ -78,8 +78,10 @@ def _normalise(vae, seed):
     rng = step_rng(seed, "normalise", 0)
     clips = [render(random_scene(rng, draw_effects(rng))) for _ in range(64)]
     z = torch.cat([vae.encode(to_pixels(c)).latent_dist.mean for c in clips])
-    mean, gain = z.mean((0, 2, 3)), 1 / (SCALING * z.std((0, 2, 3)))
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    mean = z.mean((0, 2, 3))
+    gain = 1 / (SCALING * z.std((0, 2, 3)))
+    quant = vae.quant_conv
+    post = vae.post_quant_conv
     quant.weight[:4] *= gain[:, None, None, None]
     quant.bias[:4] = (quant.bias[:4] - mean) * gain
     quant.bias[4:] += 2 * gain.log()  # the log-variance half follows the mean half

@@ -80,7 +80,8 @@ def train_stage(
         if first < steps:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
-    losses, began = [], time.time()
+    losses = []
+    began = time.time()
     for step in progress(
         range(first, steps),
         stage,
@@ -100,22 +101,22 @@ def train_stage(
         _average(average, model, min(ema, (step + 1) / (step + 10)))
         losses.append(loss.item())
         if processes()[0] == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
-            save_atomically(
-                {
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step + 1,
-                },
-                path,
-            )
-            with open(out / f"{stage}.csv", "a", newline="") as f:
-                csv.writer(f).writerow(
-                    [step + 1, f"{np.mean(losses):.5f}", f"{time.time() - began:.0f}"]
-                )
+            state = {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
+            save_atomically(state, path)
+            _add_to_curve(out / f"{stage}.csv", step + 1, losses, time.time() - began)
             losses = []
     model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)
+
+
+def _add_to_curve(path, step, losses, seconds):
+    with open(path, "a", newline="") as file:
+        csv.writer(file).writerow([step, f"{np.mean(losses):.5f}", f"{seconds:.0f}"])
 
 
 def _share_gradients(params):

@@ -137,7 +137,8 @@ def load_vae(base):
     """Load the base's VAE: (AutoencoderKL, the number of its tensors)."""
     from diffusers import AutoencoderKL
 
-    folder, config = Path(base) / "vae", part_config(base, "vae")
+    folder = Path(base) / "vae"
+    config = part_config(base, "vae")
     with _named(folder / "config.json"), without_weights():
         vae = AutoencoderKL.from_config(config)
     scaling = vae.config.scaling_factor
@@ -175,7 +176,8 @@ def load_text_encoder(base):
     """Load the base's text encoder: (CLIPTextModel, its number of tensors, those left out)."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    folder, config = Path(base) / "text_encoder", part_config(base, "text_encoder")
+    folder = Path(base) / "text_encoder"
+    config = part_config(base, "text_encoder")
     with _named(folder / "config.json"), without_weights():
         encoder = CLIPTextModel(CLIPTextConfig.from_dict(config))
     return encoder, *load_text(encoder, *read_weights(folder))
