@@ -66,8 +66,8 @@ def merged(schema, layers):
         _refuse_resolvers(given, where)
         for key, value in given.items():
             try:
-                settings = OmegaConf.merge(settings, {key: value})
-            except OmegaConfBaseException as error:
+                OmegaConf.update(settings, key, value, merge=False)
+            except (OmegaConfBaseException, TypeError) as error:
                 raise InputError(
                     f"{where}: {key}={value!r}: {_wanted(schema, key, error)}"
                 ) from error

@@ -175,13 +175,15 @@ def test_sliced_and_tiled_decoding(world):
 
 
 @pytest.mark.slow
-def test_compiled(world, tmp_path, capsys):
+def test_compiled(world, tmp_path, capsys, monkeypatch):
     """In float32, as it is used; or, with instructions that somebody forced on torch, cleanly
     refused.
 
     Each of 4 steps is rounded by 1e-5, and at this size a nudge of the noise comes out up to 85
     times as large: 4 x 1e-5 x 85 < 1e-2. Another prompt differs by more than 1.
     """
+    # kernels of a run with other instructions would be found again, and crash
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
     side = magictime_world.WELL_CONDITIONED
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], H=side, W=side)
     assert sample(config, tmp_path / "plain", "--limit", 2) == 0
