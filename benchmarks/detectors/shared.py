@@ -130,7 +130,7 @@ def train(args, case, seed):
     votes, steps = load_results(results)
     videos = balanced(votes)
     scores = load_torch(results / "scores.pth")
-    rows = per_step(videos, steps, scores).to_dict("records").to_dict("records")
+    rows = per_step(videos, steps, scores).to_dict("records")
     return {"folder": detectors, "videos": videos, "times": times, "per_step": rows}
 
 
