@@ -67,7 +67,7 @@ def merged(schema, layers):
         for key, value in given.items():
             try:
                 OmegaConf.update(settings, key, value, merge=False)
-            except (OmegaConfBaseException, TypeError) as error:
+            except (OmegaConfBaseException, TypeError, OverflowError) as error:
                 raise InputError(
                     f"{where}: {key}={value!r}: {_wanted(schema, key, error)}"
                 ) from error
@@ -94,7 +94,7 @@ def parse_overrides(texts):
         {key: value}, sections as dicts of their own.
 
     Raises:
-        InputError: a word without "=" or a value that is not YAML.
+        InputError: a word without "=", without a value, or whose value is not YAML.
     """
     overrides = {}
     for text in texts or []:
@@ -108,11 +108,13 @@ def parse_overrides(texts):
             if not isinstance(place, dict):
                 raise InputError(f"{text}: {section} was given as a value and as a section")
         place[last] = parse_yaml(value, text)
+        if place[last] is None:  # None never undoes a weaker layer: the word would change nothing
+            raise InputError(f"{text}: a value is needed; to have a default, leave the key out")
     return overrides
 
 
 def _refuse_resolvers(value, where):
-    """InputError for a value such as `${oc.env:HOME}`.
+    """InputError for a value such as `${oc.env:HOME}` or `${oc.${key}:HOME}`.
 
     A config comes from outside, and this would copy the environment into results.
     """
@@ -122,7 +124,7 @@ def _refuse_resolvers(value, where):
     elif isinstance(value, list):
         for part in value:
             _refuse_resolvers(part, where)
-    elif isinstance(value, str) and re.search(r"\$\{[^}]*:", value):
+    elif isinstance(value, str) and re.search(r"\$\{(?![\w.]+\})", value):
         raise InputError(f"{where}: {value!r}: only ${{key}} of the same file may stand in a value")
 
 

@@ -38,6 +38,9 @@ def test_a_stronger_layer_wins_and_none_undoes_nothing():
         ({"epochs": 3}, "unknown key 'epochs'; known keys: epoch, flip, lr, seeds, size"),
         ({"size": "${oc.env:HOME}"}, "only ${key} of the same file"),
         ({"size": ["${oc.env:HOME}"]}, "only ${key} of the same file"),
+        ({"size": "${oc.${part}:HOME}"}, "only ${key} of the same file"),  # part: env
+        ({"size": "nano-${"}, "only ${key} of the same file"),
+        ({"lr": 10**400}, "a number is needed"),
         ({"size": "${nokey}"}, "nokey"),
         ({"seeds": {"a": 1}}, "seeds={'a': 1}"),
     ],
@@ -54,13 +57,15 @@ def test_a_value_may_name_another_key_of_the_same_file():
 
 
 def test_words_after_the_flags():
-    words = ["epoch=20", "shared.lr=1e-3", "name=a=b", "empty="]
+    words = ["epoch=20", "shared.lr=1e-3", "name=a=b", "prompt=''"]
     read = parse_overrides(words)
-    assert read == {"epoch": 20, "shared": {"lr": "1e-3"}, "name": "a=b", "empty": None}
+    assert read == {"epoch": 20, "shared": {"lr": "1e-3"}, "name": "a=b", "prompt": ""}
     assert parse_overrides(None) == {}
 
 
-@pytest.mark.parametrize("word", ["epoch", "=3", "2x=1", "epoch=[", "a-b=1"])
+@pytest.mark.parametrize(
+    "word", ["epoch", "=3", "2x=1", "epoch=[", "a-b=1", "a=", "a=null", "a.b="]
+)
 def test_a_word_that_is_no_setting(word):
     with pytest.raises(InputError) as error:
         parse_overrides([word])
