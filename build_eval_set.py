@@ -13,10 +13,11 @@ from lvd.data.clip_file import folder_representation, list_clips, note_represent
 from lvd.data.clip_folders import NORMAL, HeldOutLinker, dataset_steps, need_built, unsafe_clips
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.identity import MADE_BY, rgb_identity
+from lvd.data.sources import folder_config
 from lvd.data.split import load_split, split_path
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
-from lvd.utils.files import load_yaml, sha256
+from lvd.utils.files import sha256
 from lvd.utils.progress import progress
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
@@ -107,8 +108,7 @@ def _link(linkers):
 
 def _identity(data, eval_path, representation):
     """What the held-out clips are made from, as saved beside them."""
-    config = data / "config.yaml"
-    made_by = load_yaml(config) if config.exists() else {}
+    made_by = folder_config(data)
     return {
         "eval_sha256": sha256(eval_path),
         "representation": representation,

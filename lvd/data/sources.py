@@ -158,13 +158,13 @@ class FolderClips(_Folders):
                 f"--normal_video_dir {normal}: {normal_representation} clips, {data_dir} holds "
                 f"{self.representation} ones"
             )
-        config = _config(self.data_dir)
+        config = folder_config(self.data_dir)
         self.labelled_by = self.data_dir / "config.yaml"
         names = list(config.get("categories") or [])
         unnamed = range(len(names) + 1, self.groups[-1] + 1)
         self.categories = names + [group_name(group) for group in unnamed]
         self.sampling = config.get("sampling") or {}
-        self.made_by = _made_by(config, _config(normal.parent), MADE_BY)
+        self.made_by = _made_by(config, folder_config(normal.parent), MADE_BY)
 
     def need_steps(self, steps):
         """InputError for a step that build_x0.py has not finished."""
@@ -207,7 +207,7 @@ class HeldOutFolders(_Folders):
                 "ones; both must be built alike"
             )
         self.labelled_by = unsafe / "config.yaml"
-        self.made_by = _made_by(_config(unsafe), _config(normal), MADE_BY[:2])
+        self.made_by = _made_by(folder_config(unsafe), folder_config(normal), MADE_BY[:2])
 
     def files(self):
         """The clip files of all steps."""
@@ -233,11 +233,23 @@ def _normal_folder(data_dir, normal_dir):
     return folder
 
 
-def _config(folder):
-    """What made the clips below a folder, as the script that wrote them saved it; {} when it did
-    not."""
+def folder_config(folder):
+    """Return what made the clips below a folder, as the script that wrote them saved it.
+
+    Returns:
+        {key: value}; {} when it saved nothing.
+
+    Raises:
+        InputError: its config.yaml is damaged.
+    """
     path = Path(folder) / "config.yaml"
-    return (load_yaml(path) or {}) if path.exists() else {}
+    config = load_yaml(path) if path.exists() else None
+    if not isinstance(config, (dict, type(None))):
+        raise InputError(
+            f"{path}: not the config that made this folder (a {type(config).__name__}); build it "
+            "anew in another folder"
+        )
+    return config or {}
 
 
 def _made_by(config, normal_config, keys):

@@ -14,7 +14,9 @@ import yaml
 
 import build_x0
 from lvd.data.clip_file import folder_representation, list_clips, read_clip, write_clip
+from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
+from lvd.errors import InputError
 from tests.worlds.build_world import LABELS, ROWS, refused, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
@@ -408,3 +410,15 @@ def test_datasets_that_are_not_whole_are_refused(world, capsys):
     (world.data / "group2/2").rmdir()
     (world.data / "group1/1/notes.txt").write_text("x")
     refused(world.evaluation, capsys, "notes.txt", "not a clip")
+
+
+def test_a_damaged_config_of_a_dataset_is_named(world, capsys):
+    assert world.build() == 0 and world.split() == 0
+    config = world.data / "config.yaml"
+    config.write_text("half a lin")
+    refused(world.evaluation, capsys, str(config), "not the config that made this folder (a str)")
+    with pytest.raises(InputError, match="config.yaml: not the config"):
+        FolderClips(world.data)
+    config.write_text("")  # a folder that says nothing is taken, as one without the file is
+    assert world.evaluation() == 0
+    assert FolderClips(world.data).sampling == {}
