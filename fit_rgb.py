@@ -72,6 +72,8 @@ def build_parser():
 def work(args):
     if args.frames < 1:
         raise InputError(f"--frames {args.frames}: 1 or more are needed")
+    if args.seed < 0:
+        raise InputError(f"--seed {args.seed}: a whole number from 0 is needed")
     config = read_data_config(args.recordings, args, required=("pred_x0",))
     recordings = [open_x0_file(p) for p in (config.pred_x0, config.normal_pred_x0) if p]
     model = model_paths(config.sample_config)

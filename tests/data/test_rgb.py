@@ -290,6 +290,7 @@ def test_bad_input_to_fit_rgb(world, magictime, tmp_path, capsys):  # noqa: F811
     refused(fit(world, tmp_path / "a.json"), capsys, "'sample_config' is missing")
     world.write_config(sample_config=str(magictime[0]))
     refused(fit(world, tmp_path / "a.json", "--frames", 0), capsys, "--frames 0")
+    refused(fit(world, tmp_path / "a.json", "--seed", -1), capsys, "--seed -1: a whole number")
     record(tmp_path / "short.pth", 24, 1, STEPS - 1)
     world.write_config(sample_config=str(magictime[0]), normal_pred_x0=str(tmp_path / "short.pth"))
     refused(fit(world, tmp_path / "a.json"), capsys, "short.pth", "sampled alike")
