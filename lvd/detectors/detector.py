@@ -179,7 +179,8 @@ def load_detector(path, device="cpu"):
         lines = str(error).strip().split("\n")
         reason = lines[min(1, len(lines) - 1)].strip()[:160]
         raise InputError(f"{path}: weights do not fit the detector ({reason})") from error
-    detector.model.to(device).eval().requires_grad_(False)
+    # in float32, as its input is, whatever the file holds
+    detector.model.to(device, torch.float32).eval().requires_grad_(False)
     return detector
 
 
@@ -195,10 +196,17 @@ def load_file(path, mmap=False):
         if missing := FILE_KEYS - set(content):
             raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
         check_threshold(content["threshold"], path)
+        for key in ("mean", "std"):
+            if not _are_numbers(content[key]):
+                raise InputError(f"{path}: {key} {content[key]!r}: a list of numbers is needed")
         return content
     if not _is_state_dict(content):
         raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
     return content
+
+
+def _are_numbers(values):
+    return isinstance(values, (list, tuple)) and all(type(v) in (int, float) for v in values)
 
 
 def _is_state_dict(content):

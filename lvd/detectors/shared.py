@@ -189,7 +189,7 @@ def load_shared(path, device="cpu"):
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[-1].strip()[:160]
         raise InputError(f"{path}: weights do not fit the shared detector ({reason})") from error
-    net.to(device).eval().requires_grad_(False)
+    net.to(device, torch.float32).eval().requires_grad_(False)  # as its input is
     return SharedDetector(net, **known)
 
 

@@ -52,6 +52,22 @@ def test_all_categories_at_once_as_one_by_one(folder, clips):
         ).abs().max() > 0.01  # each category has weights of its own
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("clips", [FEW, FEW + 1])
+def test_weights_of_half_precision_are_computed_in_float32(folder, tmp_path, dtype, clips):
+    """As the float32 weights that they are rounded from, if those are rounded, too."""
+    for group in (1, 2):
+        content = load_torch(folder / str(group) / "0.pth")
+        rounded = {key: weight.to(dtype) for key, weight in content["state_dict"].items()}
+        save_torch({**content, "state_dict": rounded}, tmp_path / "half" / str(group) / "0.pth")
+        rounded = {key: weight.float() for key, weight in rounded.items()}
+        save_torch({**content, "state_dict": rounded}, tmp_path / "single" / str(group) / "0.pth")
+    data = torch.randn(clips, *SHAPE)
+    scores = load_bank(tmp_path / "half").score(0, data)
+    assert scores.equal(load_bank(tmp_path / "single").score(0, data))
+    assert 0 < (scores - load_bank(folder).score(0, data)).abs().max() < 0.05
+
+
 def test_what_a_bank_says(folder):
     bank = load_bank(folder)
     assert (bank.groups, bank.steps, bank.categories) == (

@@ -512,6 +512,18 @@ def test_statistics_of_many_clips_are_those_of_one_pass():
     assert torch.allclose(std, clips.double().var((0, 2, 3, 4), correction=0).sqrt().float())
 
 
+def test_weights_of_half_precision_are_computed_in_float32(world, tmp_path):
+    content = load_torch(world.save / "shared.pth")
+    rounded = {key: weight.half() for key, weight in content["state_dict"].items()}
+    save_torch({**content, "state_dict": rounded}, tmp_path / "half.pth")
+    rounded = {key: weight.float() for key, weight in rounded.items()}
+    save_torch({**content, "state_dict": rounded}, tmp_path / "single.pth")
+    single = load_shared(tmp_path / "single.pth")
+    clips = torch.randn(3, *single.mean.shape[1:], 2, 8, 8)
+    scores = predict_shared(load_shared(tmp_path / "half.pth"), single.steps[0], clips)
+    assert scores.equal(predict_shared(single, single.steps[0], clips))
+
+
 def test_bad_files_are_named(world, tmp_path, capsys):
     bad = copy_world(world, tmp_path / "world")
     good = load_torch(bad.save / "shared.pth")
