@@ -35,7 +35,7 @@ class Calibration:
 
     Attributes:
         a, b: slope and offset.
-        method: how they were found.
+        method: how they were chosen.
         clips: {"unsafe": n, "normal": m}, how many clips it was fitted to; {}: not fitted.
     """
 

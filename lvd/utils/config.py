@@ -51,7 +51,7 @@ def merged(schema, layers):
     Args:
         schema: a dataclass; its fields are the known keys, its defaults the lowest layer.
         layers: [(where, {key: value})], each stronger than the one before. `where` is what a
-            message calls the layer. A value of None never undoes a weaker layer.
+            message calls the layer. A value of None leaves what the weaker layers say.
 
     Returns:
         An instance of `schema`.
@@ -136,16 +136,6 @@ def _wanted(schema, key, error):
         if kind in kinds:
             return f"{kinds[kind]} is needed"
     return " ".join(str(error).split("\n")[0].split())[:120]
-
-
-def resolve(defaults, from_yaml, args):
-    """Return one dict of settings: defaults < YAML < flags. None never undoes a weaker layer."""
-    settings = dict(defaults)
-    settings |= {key: value for key, value in from_yaml.items() if value is not None}
-    for key, value in vars(args).items():
-        if key in defaults and value is not None:
-            settings[key] = value
-    return settings
 
 
 def versions():

@@ -101,8 +101,8 @@ def need_same_recording(path, planned, ignore):
             f"{path}: exists without {sidecar_path(path).name}, so it cannot be resumed; move it "
             "away"
         )
-    found = load_sidecar(path)
-    made_by = {key: found[key] for key in ("shape", "dtype", "meta")}
+    existing = load_sidecar(path)
+    made_by = {key: existing[key] for key in ("shape", "dtype", "meta")}
     difference = first_difference(made_by, {key: planned[key] for key in made_by}, ignore)
     if difference:
         key, there, now = difference
