@@ -13,9 +13,9 @@ from lvd.data.clip_file import clip_path, read_clip
 from lvd.data.split import load_split
 from lvd.detectors.detector import load_detector, predict
 from lvd.utils.files import load_torch
-from tests.data.test_build_data import record, write_labels
 from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, UNSAFE, copy_world, make_world
+from tests.worlds.recording_world import record, write_labels
 
 
 @pytest.fixture(scope="module")

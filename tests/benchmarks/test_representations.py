@@ -10,10 +10,9 @@ import torch
 from benchmarks.detectors import representations
 from lvd.utils.files import load_json, load_torch, save_json
 from lvd.x0.file import open_x0_file
-from tests.data.test_build_data import magictime  # noqa: F401 (a fixture)
 from tests.worlds.benchmark_figures import read_figures
-from tests.worlds.recording_world import RecordedWorld
-from tests.worlds.scripts import refused
+from tests.worlds.recording_world import RecordedWorld, magictime  # noqa: F401 (a fixture)
+from tests.worlds.refusals import refused
 
 
 @pytest.fixture(scope="module")

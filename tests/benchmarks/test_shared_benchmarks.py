@@ -11,7 +11,7 @@ from lvd.utils.files import load_json, load_torch
 from lvd.voting import verdict
 from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.recording_world import RecordedWorld
-from tests.worlds.scripts import refused
+from tests.worlds.refusals import refused
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lvd.data.clip_file import folder_representation, list_clips, read_clip, wri
 from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from tests.worlds.build_world import LABELS, ROWS, refused, world  # noqa: F401 (a fixture)
+from tests.worlds.build_world import LABELS, ROWS, refuses, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,16 +144,16 @@ def test_a_folder_made_from_something_else_is_refused(world, capsys):
     assert world.build() == 0
     before = tree(world.data)
     other = write_labels(world.folder / "other.csv", {"weird": [0], "gory": [1], "odd": [2]})
-    refused(lambda: world.build("--label_file_dir", other), capsys, "config.yaml", "label_sha256")
+    refuses(lambda: world.build("--label_file_dir", other), capsys, "config.yaml", "label_sha256")
     record(world.folder / "other.pth", 13, seed=9)
-    refused(lambda: world.build("--pred_x0", world.folder / "other.pth"), capsys, "pred_x0_made_by")
-    refused(
+    refuses(lambda: world.build("--pred_x0", world.folder / "other.pth"), capsys, "pred_x0_made_by")
+    refuses(
         lambda: world.build("--normal_pred_x0", world.folder / "other.pth"),
         capsys,
         "normal_pred_x0_made_by",
     )
     torch.save(torch.randn(13, STEPS, *SHAPE), world.folder / "released.pth")
-    refused(
+    refuses(
         lambda: world.build("--pred_x0", world.folder / "released.pth"), capsys, "pred_x0_made_by"
     )
     assert tree(world.data) == before
@@ -176,7 +176,7 @@ def test_bad_input_to_build_x0(world, capsys):
             "13 is out of range",
         ),
     ):
-        refused(lambda flags=flags: world.build(*flags), capsys, named)
+        refuses(lambda flags=flags: world.build(*flags), capsys, named)
     for changes, named in (
         ({"pred_xo": "x"}, "unknown key 'pred_xo'"),
         ({"pred_x0": None}, "'pred_x0' is missing"),
@@ -188,7 +188,7 @@ def test_bad_input_to_build_x0(world, capsys):
         ({"out_dir": str(world.labels)}, "label.csv"),
     ):
         world.write_config(**changes)
-        refused(world.build, capsys, named)
+        refuses(world.build, capsys, named)
     for text, named in (
         ("pred_x0: [", "not valid YAML"),
         ("just words", "mapping"),
@@ -196,7 +196,7 @@ def test_bad_input_to_build_x0(world, capsys):
         ("- 7", "block of keys"),
     ):
         world.config.write_text(text)
-        refused(world.build, capsys, named)
+        refuses(world.build, capsys, named)
     assert not world.data.exists()
 
 
@@ -204,13 +204,13 @@ def test_recordings_that_do_not_fit_are_refused(world, capsys):
     for rows, steps, shape in ((8, STEPS + 1, SHAPE), (8, STEPS, (4, 2, 4, 4))):
         path = world.folder / f"n{steps}{shape[1]}.pth"
         record(path, rows, 0, steps, shape)
-        refused(lambda path=path: world.build("--normal_pred_x0", path), capsys, "sampled alike")
+        refuses(lambda path=path: world.build("--normal_pred_x0", path), capsys, "sampled alike")
     record(world.folder / "part.pth", 13, 0, whole=[r for r in range(13) if r not in (3, 9)])
-    refused(lambda: world.build("--pred_x0", world.folder / "part.pth"), capsys, "(3, 9)")
+    refuses(lambda: world.build("--pred_x0", world.folder / "part.pth"), capsys, "(3, 9)")
     huge = torch.zeros(13, STEPS, *SHAPE)
     huge[8, 1, 0] = 1e6
     torch.save(huge, world.folder / "huge.pth")
-    refused(
+    refuses(
         lambda: world.build("--pred_x0", world.folder / "huge.pth"), capsys, "row 8", "not finite"
     )
 
@@ -255,17 +255,17 @@ def test_the_model_block_of_the_list_form_decodes_videos(world, magictime):
 def test_representations_are_never_mixed(world, magictime, capsys):
     assert world.build() == 0
     flags = ["--representation", "video", "--sample_config", magictime[0], "--gpu_num", -1]
-    refused(lambda: world.build(*flags), capsys, "representation")
+    refuses(lambda: world.build(*flags), capsys, "representation")
     write_clip(world.data / "group1/0/12", torch.rand(3, 4, 32, 32), "video")
     assert world.split() == 0
-    refused(world.evaluation, capsys, "mixed")
+    refuses(world.evaluation, capsys, "mixed")
 
 
 def test_video_needs_a_model_that_fits(world, magictime, capsys):
-    refused(lambda: world.build("--representation", "video"), capsys, "'sample_config' is missing")
+    refuses(lambda: world.build("--representation", "video"), capsys, "'sample_config' is missing")
     wide = world.folder / "wide.pth"
     torch.save(torch.randn(13, STEPS, 8, 4, 4, 4), wide)
-    refused(
+    refuses(
         lambda: world.build(
             "--representation",
             "video",
@@ -330,9 +330,9 @@ def test_a_split_does_not_change_in_silence(world, capsys):
         ),
         (["--normal_pred_x0", world.settings["pred_x0"]], "normal_rows 8"),
     ):
-        refused(lambda flags=flags: world.split(*flags), capsys, named)
+        refuses(lambda flags=flags: world.split(*flags), capsys, named)
     torch.save([1, 2], path)
-    refused(world.split, capsys, "seed None")
+    refuses(world.split, capsys, "seed None")
     path.unlink()
     assert world.split() == 0 and path.read_bytes() == before
 
@@ -355,7 +355,7 @@ def test_bad_input_to_gen_eval_set(world, capsys):
         (["--pred_x0", world.folder / "part.pth"], "not recorded (2, 3, 5"),
         (["--pred_x0", world.folder / "none.pth"], "no such file"),
     ):
-        refused(lambda flags=flags: world.split(*flags), capsys, named)
+        refuses(lambda flags=flags: world.split(*flags), capsys, named)
     assert not (world.folder / "eval.pth").exists()
 
 
@@ -368,7 +368,7 @@ def test_evaluation_set_resumes_and_refuses_another_split(world, capsys):
     assert {name: tree(world.folder / name) for name in before} == before
     (world.folder / "eval.pth").unlink()
     assert world.split("--seed", 77) == 0
-    refused(world.evaluation, capsys, "eval_sha256")
+    refuses(world.evaluation, capsys, "eval_sha256")
     assert {name: tree(world.folder / name) for name in before} == before
 
 
@@ -390,33 +390,33 @@ def test_an_unreadable_clip_is_named_never_skipped(world, magictime, capsys):
     whole = clip.read_bytes()
     for damaged in (whole[: len(whole) // 2], b""):
         clip.write_bytes(damaged)
-        refused(world.evaluation, capsys, f"normal/1/{row}.pt", "not a readable")
+        refuses(world.evaluation, capsys, f"normal/1/{row}.pt", "not a readable")
     torch.save(torch.zeros(4, 4, 4), clip)
-    refused(world.evaluation, capsys, f"normal/1/{row}.pt", "latent clip [C, F, h, w]")
+    refuses(world.evaluation, capsys, f"normal/1/{row}.pt", "latent clip [C, F, h, w]")
     torch.save(torch.zeros(4, 2, 4, 4), clip)
-    refused(world.evaluation, capsys, f"normal/1/{row}.pt", "the others have")
+    refuses(world.evaluation, capsys, f"normal/1/{row}.pt", "the others have")
     clip.unlink()
-    refused(world.evaluation, capsys, "normal/1", "7 of 8 clips are left")
+    refuses(world.evaluation, capsys, "normal/1", "7 of 8 clips are left")
     clip.write_bytes(whole)
     assert world.evaluation() == 0
 
 
 def test_datasets_that_are_not_whole_are_refused(world, capsys):
     torch.save([0], world.folder / "eval.pth")
-    refused(world.evaluation, capsys, "run build_x0.py first")
+    refuses(world.evaluation, capsys, "run build_x0.py first")
     assert world.build("--steps", 1) == 0
     (world.data / "group2/2").mkdir()
-    refused(world.evaluation, capsys, "step 2", "group2")
+    refuses(world.evaluation, capsys, "step 2", "group2")
     (world.data / "group2/2").rmdir()
     (world.data / "group1/1/notes.txt").write_text("x")
-    refused(world.evaluation, capsys, "notes.txt", "not a clip")
+    refuses(world.evaluation, capsys, "notes.txt", "not a clip")
 
 
 def test_a_damaged_config_of_a_dataset_is_named(world, capsys):
     assert world.build() == 0 and world.split() == 0
     config = world.data / "config.yaml"
     config.write_text("half a lin")
-    refused(world.evaluation, capsys, str(config), "not the config that made this folder (a str)")
+    refuses(world.evaluation, capsys, str(config), "not the config that made this folder (a str)")
     with pytest.raises(InputError, match="config.yaml: not the config"):
         FolderClips(world.data)
     config.write_text("")  # a folder that says nothing is taken, as one without the file is

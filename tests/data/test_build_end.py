@@ -7,18 +7,18 @@ import torch
 
 from lvd.data.clip_file import list_clips
 from lvd.utils.files import load_json
-from tests.worlds.build_world import refused, world  # noqa: F401 (a fixture)
+from tests.worlds.build_world import refuses, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS
 
 
 def test_folders_before_the_first_category_are_refused(world, capsys):
     assert world.build() == 0 and world.split() == 0
     (world.data / "group0").mkdir()
-    refused(world.evaluation, capsys, "group0", "group1")
+    refuses(world.evaluation, capsys, "group0", "group1")
 
 
 def test_the_split_is_a_pth_file_beside_its_config(world, capsys):
-    refused(
+    refuses(
         lambda: world.split("--save_path", world.folder / "split.yaml"),
         capsys,
         "--save_path",
@@ -33,11 +33,11 @@ def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
     huge = torch.zeros(13, STEPS, *SHAPE)
     huge[11] = float("inf")  # the last unsafe row
     torch.save(huge, world.folder / "huge.pth")
-    refused(lambda: world.build("--pred_x0", world.folder / "huge.pth"), capsys, "not finite")
+    refuses(lambda: world.build("--pred_x0", world.folder / "huge.pth"), capsys, "not finite")
     assert (world.data / "config.yaml").exists() and list_clips(world.data / "group1/0")
     torch.save([0], world.folder / "eval.pth")
     (world.data / "normal/0").mkdir(parents=True)
-    refused(
+    refuses(
         world.evaluation, capsys, "step 0 is not built to its end", "run build_x0.py to the end"
     )
     shutil.rmtree(world.data)
@@ -53,7 +53,7 @@ def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
         2,
     ]
     (world.data / "built.json").write_text("[1]")
-    refused(world.build, capsys, "built.json", "'steps'")
+    refuses(world.build, capsys, "built.json", "'steps'")
     (world.data / "built.json").unlink()
     assert world.build() == 0 and load_json(world.data / "built.json")["steps"] == [0, 1, 2]
     (world.data / "normal/1/4.pt").unlink()
@@ -61,6 +61,6 @@ def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
         (world.folder / name / "pred_x0.pth").unlink()
     (world.data / "normal/0/4.pt").unlink()
     (world.folder / "eval.pth").unlink()
-    refused(world.split, capsys, "normal/0", "7 of 8 clips")
+    refuses(world.split, capsys, "normal/0", "7 of 8 clips")
     (world.data / "config.yaml").unlink()  # made by something else: taken as it is
     assert world.split() == 0

@@ -33,7 +33,7 @@ from tests.worlds.recording_world import (  # noqa: F401 (a fixture)
     magictime,
     record,
 )
-from tests.worlds.scripts import refused
+from tests.worlds.refusals import refused
 
 KNOWN = LatentToRGB(
     ((0.5, -0.25, 0.125), (0.0, 1.0, -0.5), (0.75, 0.25, 0.0), (-0.125, 0.0, 0.25)),

@@ -31,7 +31,8 @@ from tests.worlds.recording_world import (
     record,
     write_labels,
 )
-from tests.worlds.scripts import refused, same_weights
+from tests.worlds.refusals import refused
+from tests.worlds.scripts import same_weights
 
 
 @pytest.fixture(scope="module")

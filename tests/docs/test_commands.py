@@ -12,7 +12,7 @@ import pytest
 import lvd
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_yaml
-from tests.docs.pages import PAGES, anchors, blocks, commands, links, paths, spans
+from tests.worlds.pages import PAGES, anchors, blocks, commands, links, paths, spans
 
 SHELL = {"cp", "printf", "ruff", "."}  # not the project's: their files alone are looked at
 

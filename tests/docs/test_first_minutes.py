@@ -7,7 +7,7 @@ import torch
 
 from lvd.utils.config import ROOT
 from MagicTime import inference_magictime
-from tests.docs.pages import commands
+from tests.worlds.pages import commands
 
 DETECTORS = ROOT / "MagicTime" / "ckpts" / "Tiny" / "detectors"
 

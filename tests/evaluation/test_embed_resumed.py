@@ -8,7 +8,8 @@ import torch
 
 from lvd.utils.files import load_torch, save_torch
 from tests.worlds.detector_world import copy_world, make_world
-from tests.worlds.scripts import embed, refused, train
+from tests.worlds.refusals import refused
+from tests.worlds.scripts import embed, train
 
 
 def test_a_stopped_embedding_goes_on(tmp_path, capsys):

@@ -21,7 +21,8 @@ from tests.worlds.detector_world import (
     copy_world,
     make_world,
 )
-from tests.worlds.scripts import embed, refused, same_weights, train
+from tests.worlds.refusals import refused
+from tests.worlds.scripts import embed, same_weights, train
 
 
 def test_detectors_files_and_metrics(world):

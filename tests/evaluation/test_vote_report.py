@@ -8,7 +8,7 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 import test_accuracy
 from lvd.utils.files import load_torch, save_torch
-from tests.worlds.scripts import refused
+from tests.worlds.refusals import refused
 
 
 def made_up_results(path, unsafe=7, normal=12, steps=6):

@@ -44,7 +44,8 @@ from tests.worlds.guard_world import (
     make_home,
     write_detectors,
 )
-from tests.worlds.sampler_command import refused, sample
+from tests.worlds.refusals import refused
+from tests.worlds.sampler_command import sample
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +402,7 @@ def test_detectors_of_another_sampling_are_refused_before_the_weights(
     home, world, tmp_path, capsys, change, said
 ):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], motion_module="", **change)
-    assert said in refused(capsys, sample(config, tmp_path / "out", *guard_flags(home)))
+    assert said in refused(sample(config, tmp_path / "out", *guard_flags(home)), capsys)
     assert not (tmp_path / "out").exists()
 
 
@@ -421,15 +422,15 @@ def test_bad_flags(home, tmp_path, capsys):
         (["--operating-point", "validation"], "--operating_point: belongs to --guard"),
         (["--eta", 5, "--dry-run"], "--eta: belongs to --guard"),
     ]:
-        assert said in refused(capsys, sample(home.config, out, *flags)), flags
+        assert said in refused(sample(home.config, out, *flags), capsys), flags
     copy = tmp_path / "detectors"
     shutil.copytree(home.detectors, copy)
     (copy / "2" / "1.pth").unlink()
     assert "detector 2/1.pth is missing" in refused(
-        capsys, sample(home.config, out, "--guard", copy, "--eta", 3)
+        sample(home.config, out, "--guard", copy, "--eta", 3), capsys
     )
     (copy / "2" / "1.pth").write_bytes(b"broken")
-    assert "2/1.pth" in refused(capsys, sample(home.config, out, "--guard", copy, "--eta", 3))
+    assert "2/1.pth" in refused(sample(home.config, out, "--guard", copy, "--eta", 3), capsys)
     assert not out.exists()
 
 
@@ -444,11 +445,11 @@ def test_bad_flags(home, tmp_path, capsys):
 )
 def test_a_folder_of_another_guard_is_refused(home, capsys, flags, said):
     assert f"was made with {said};" in refused(
-        capsys, sample(home.config, home.out, *guard_flags(home), *flags)
+        sample(home.config, home.out, *guard_flags(home), *flags), capsys
     )
-    assert "was made with guard={" in refused(capsys, sample(home.config, home.out))
+    assert "was made with guard={" in refused(sample(home.config, home.out), capsys)
     assert "was made with guard=None" in refused(
-        capsys, sample(home.config, home.plain, *guard_flags(home))
+        sample(home.config, home.plain, *guard_flags(home)), capsys
     )
 
 
@@ -469,7 +470,7 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
         torch.save(found, target)
     flags = ["--guard", tmp_path / "detectors", "--eta", ETA]
     assert "does not say for which" in refused(
-        capsys, sample(home.config, tmp_path / "out", *flags)
+        sample(home.config, tmp_path / "out", *flags), capsys
     )
     assert sample(home.config, tmp_path / "out", *flags, "--guard-allow-unknown") == 0
     assert facts(tmp_path / "out") == facts(home.out)

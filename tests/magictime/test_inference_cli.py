@@ -22,7 +22,8 @@ from MagicTime.utils.config import WEIGHTS, read_config
 from MagicTime.utils.prompts import read_prompts, read_source
 from MagicTime.utils.run import Run
 from tests.worlds import magictime_world
-from tests.worlds.sampler_command import refused, sample
+from tests.worlds.refusals import refused
+from tests.worlds.sampler_command import sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 
@@ -195,7 +196,7 @@ def test_a_file_of_drawn_seeds_that_does_not_fit(world, tmp_path, capsys):
         config = magictime_world.write_config(
             tmp_path / "d.yaml", world[0], seed=[-1], seed_per_prompt=False
         )
-        assert "seeds.json: 3 whole numbers" in refused(capsys, sample(config, tmp_path / "two"))
+        assert "seeds.json: 3 whole numbers" in refused(sample(config, tmp_path / "two"), capsys)
 
 
 def test_two_runs_do_not_share_a_folder(world, tmp_path, capsys):
@@ -306,7 +307,7 @@ def test_sample_configs_are_readable(name):
 )
 def test_bad_yaml(world, tmp_path, capsys, changes, said):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **changes)
-    message = refused(capsys, sample(config, tmp_path / "out"))
+    message = refused(sample(config, tmp_path / "out"), capsys)
     assert said in message and ("prepare_weights/download.py" in message) == (
         "nowhere" in said or "no.ckpt" in said
     )
@@ -328,7 +329,7 @@ def test_bad_unet_block(world, tmp_path, capsys, key, value, said):
     blocks = [magictime_world.model_block(world[0]), magictime_world.inference_block()]
     blocks[1]["unet_additional_kwargs"][key] = value
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(blocks))
-    assert said in refused(capsys, sample(tmp_path / "c.yaml", tmp_path / "out"))
+    assert said in refused(sample(tmp_path / "c.yaml", tmp_path / "out"), capsys)
 
 
 @pytest.mark.parametrize(
@@ -342,9 +343,9 @@ def test_bad_unet_block(world, tmp_path, capsys, key, value, said):
 )
 def test_bad_yaml_file(tmp_path, capsys, text, said):
     (tmp_path / "c.yaml").write_text(text)
-    assert said in refused(capsys, sample(tmp_path / "c.yaml", tmp_path / "out"))
+    assert said in refused(sample(tmp_path / "c.yaml", tmp_path / "out"), capsys)
     for name in (tmp_path / "absent.yaml", "absent.yaml"):
-        message = refused(capsys, sample(name, tmp_path / "out"))
+        message = refused(sample(name, tmp_path / "out"), capsys)
         assert (
             f"{name}: no such file (looked in the current folder, MagicTime/ and the repository "
             "root)" in message
@@ -365,7 +366,7 @@ def test_bad_yaml_file(tmp_path, capsys, text, said):
 def test_bad_prompt_file(world, tmp_path, capsys, content, said):
     (tmp_path / "p.txt").write_bytes(content)
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
-    message = refused(capsys, sample(config, tmp_path / "out", "--file_path", tmp_path / "p.txt"))
+    message = refused(sample(config, tmp_path / "out", "--file_path", tmp_path / "p.txt"), capsys)
     assert said in message and "p.txt" in message
 
 
@@ -376,9 +377,9 @@ def test_good_prompt_file(tmp_path):
 
 def test_wrong_flags(world, tmp_path, capsys):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
-    assert "--limit 0" in refused(capsys, sample(config, tmp_path / "out", "--limit", 0))
-    assert "--config" in refused(capsys, inference_magictime.main([]))
-    assert "--frobnicate" in refused(capsys, sample(config, tmp_path / "out", "--frobnicate"))
+    assert "--limit 0" in refused(sample(config, tmp_path / "out", "--limit", 0), capsys)
+    assert "--config" in refused(inference_magictime.main([]), capsys)
+    assert "--frobnicate" in refused(sample(config, tmp_path / "out", "--frobnicate"), capsys)
 
 
 def test_folder_of_another_config_is_refused_and_kept(finished, world, tmp_path, capsys):
@@ -391,7 +392,7 @@ def test_folder_of_another_config_is_refused_and_kept(finished, world, tmp_path,
         config = magictime_world.write_config(
             tmp_path / "c.yaml", world[0], save_predx_t=True, format="both", **change
         )
-        assert said in refused(capsys, sample(config, out))
+        assert said in refused(sample(config, out), capsys)
     assert (out / "pred_x0.json").read_bytes() == before
 
 
@@ -401,7 +402,7 @@ def test_truncated_recording_is_refused(finished, tmp_path, capsys):
     path = tmp_path / "copy" / "pred_x0.pth"
     path.write_bytes(path.read_bytes()[:5000])
     (tmp_path / "copy" / "videos" / "0000.mp4").unlink()
-    assert "pred_x0.pth" in refused(capsys, sample(config, tmp_path / "copy"))
+    assert "pred_x0.pth" in refused(sample(config, tmp_path / "copy"), capsys)
 
 
 def test_broken_weights_leave_the_folder_free(world, tmp_path, capsys):
@@ -411,7 +412,7 @@ def test_broken_weights_leave_the_folder_free(world, tmp_path, capsys):
     )
     good = magictime_world.model_block(world[0])["dreambooth_path"]
     (tmp_path / "d.safetensors").write_bytes(b"not weights")
-    assert "d.safetensors" in refused(capsys, sample(config, tmp_path / "out"))
+    assert "d.safetensors" in refused(sample(config, tmp_path / "out"), capsys)
     shutil.copy(good, tmp_path / "d.safetensors")
     assert sample(config, tmp_path / "out", "--limit", 1) == 0
 
@@ -430,7 +431,7 @@ def test_replaced_weights_are_noticed(world, tmp_path, capsys):
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         capsys.readouterr()
-        assert f"was made with {key}=" in refused(capsys, sample(config, tmp_path / "out"))
+        assert f"was made with {key}=" in refused(sample(config, tmp_path / "out"), capsys)
         path.write_bytes(whole)
     assert sample(config, tmp_path / "out", "--limit", 1) == 0
 
@@ -444,7 +445,7 @@ def test_a_run_of_another_kind_of_device_is_refused(finished, tmp_path, capsys):
     assert found["device"] == "cpu"
     path.write_text(yaml.safe_dump(found | {"device": "cuda"}))
     assert "made with device='cuda', now it is 'cpu'" in refused(
-        capsys, sample(config, tmp_path / "out")
+        sample(config, tmp_path / "out"), capsys
     )
 
 

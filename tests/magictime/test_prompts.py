@@ -18,7 +18,8 @@ from MagicTime.utils import prompts
 from MagicTime.utils.config import SamplingSettings
 from MagicTime.utils.prompts import Prompt
 from tests.worlds import magictime_world
-from tests.worlds.sampler_command import refused, sample
+from tests.worlds.refusals import refused
+from tests.worlds.sampler_command import sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 EXAMPLES = magictime_world.ROOT / "MagicTime" / "sample_configs" / "examples"
@@ -85,7 +86,7 @@ def test_a_csv_run_goes_on_and_a_repeat_makes_nothing(from_csv, tmp_path, capsys
 def test_renamed_videos_do_not_mix_with_those_that_are_there(from_csv, tmp_path, capsys):
     out, config, _ = from_csv
     (tmp_path / "p.csv").write_text(CSV.replace("v.1", "v.9"))
-    assert "prompts_sha256" in refused(capsys, sample(config, out, "--run-csv", tmp_path / "p.csv"))
+    assert "prompts_sha256" in refused(sample(config, out, "--run-csv", tmp_path / "p.csv"), capsys)
 
 
 def test_a_json_run(world, tmp_path):
@@ -268,10 +269,10 @@ def test_bad_sources_are_one_line_and_leave_no_folder(world, tmp_path, capsys):
         ("--file_path", "huge.txt", "64 MiB"),
         ("--file_path", "p.txt", "line 1: holds the character U+0000"),
     ):
-        message = refused(capsys, sample(config, tmp_path / "out", flag, tmp_path / name))
+        message = refused(sample(config, tmp_path / "out", flag, tmp_path / name), capsys)
         assert said in message and name in message
     both = ("--run-csv", tmp_path / "p.csv", "--file_path", tmp_path / "p.txt")
-    assert "--run-csv" in refused(capsys, sample(config, tmp_path / "out", *both))
+    assert "--run-csv" in refused(sample(config, tmp_path / "out", *both), capsys)
     assert not (tmp_path / "out").exists()
 
 
@@ -383,10 +384,10 @@ def test_what_a_session_needs(world, tmp_path, capsys):
         ({"n_prompt": ["a", "b"]}, "n_prompt"),
     ):
         config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **change)
-        assert said in refused(capsys, sample(config, tmp_path / "out", "--human"))
+        assert said in refused(sample(config, tmp_path / "out", "--human"), capsys)
     (tmp_path / "p.csv").write_text(CSV)
     assert "--human" in refused(
-        capsys, sample(config, tmp_path / "out", "--human", "--run-csv", tmp_path / "p.csv")
+        sample(config, tmp_path / "out", "--human", "--run-csv", tmp_path / "p.csv"), capsys
     )
 
 

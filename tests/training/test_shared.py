@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import embed_model
 import test_accuracy
 import train_mae
 from lvd.data.clip_cache import AllClips, statistics
@@ -32,6 +31,7 @@ from lvd.training.rows import rows_for_all, split_rows
 from lvd.training.shared import SharedTask, loss_weights, weighted_loss
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_torch, sha256
+from tests.worlds import scripts
 from tests.worlds.detector_world import (
     CATEGORIES,
     HELD_NORMAL,
@@ -42,53 +42,14 @@ from tests.worlds.detector_world import (
     copy_world,
     make_world,
 )
-from tests.worlds.scripts import refused
+from tests.worlds.refusals import refused
+from tests.worlds.scripts import embed
 
-FLAGS = [
-    "--model",
-    "shared",
-    "--size",
-    "nano",
-    "--epoch",
-    "8",
-    "--batch_size",
-    "16",
-    "--gpu_num",
-    "-1",
-]
+FLAGS = ["--model", "shared", "--size", "nano", "--epoch", "8", "--batch_size", "16"]
 
 
 def train(world, *flags, save=None):
-    return train_mae.main(
-        [
-            "--data_dir",
-            str(world.data),
-            "--eval_dir",
-            str(world.eval),
-            "--save_dir",
-            str(save or world.save),
-            *FLAGS,
-            *flags,
-        ]
-    )
-
-
-def embed(world, *flags, save=None):
-    return embed_model.main(
-        [
-            "--model_dir",
-            str(world.save),
-            "--eval_dir",
-            str(world.eval),
-            "--data_dir",
-            str(world.root),
-            "--save_dir",
-            str(save or world.results),
-            "--gpu_num",
-            "-1",
-            *flags,
-        ]
-    )
+    return scripts.train(world, *flags, save=save, base=[*FLAGS, "--gpu_num", "-1"])
 
 
 def settings(**changes):

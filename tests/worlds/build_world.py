@@ -1,7 +1,5 @@
 """Recordings of three unsafe categories and of normal videos, to be built into a dataset."""
 
-import re
-
 import pytest
 import yaml
 
@@ -9,6 +7,7 @@ import build_eval_set
 import build_x0
 import gen_eval_set
 from tests.worlds.recording_world import record, write_labels
+from tests.worlds.refusals import refused
 
 LABELS = {"weird": [0, 3, 5, 7, 11], "gory": [1, 3, 8], "odd": [2, 9, 5]}
 ROWS = {"unsafe": 13, "normal": 8}
@@ -56,12 +55,7 @@ def world(tmp_path):
     return BuildWorld(tmp_path)
 
 
-def refused(run, capsys, *named):
-    """Exit status 2 and exactly one line on stderr that names what was wrong."""
+def refuses(run, capsys, *named):
+    """Run a command, which must refuse its input and say nothing else: see `refused`."""
     capsys.readouterr()
-    assert run() == 2
-    progress = re.compile(r"(held-out )?clips: \d+ of \d+")
-    lines = [line for line in capsys.readouterr().err.splitlines() if not progress.match(line)]
-    assert len(lines) == 1 and lines[0].startswith("error: "), lines
-    for text in named:
-        assert text in lines[0], lines[0]
+    refused(run(), capsys, *named, alone=True)

@@ -11,10 +11,3 @@ def command(config, out, *words):
 def sample(config, out, *words):
     """Run the sampler; returns its exit status."""
     return inference_magictime.main(command(config, out, *words))
-
-
-def refused(capsys, code):
-    """The one line of a refusal."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1
-    return lines[0]
