@@ -29,9 +29,9 @@ def random_step(size, networks, latent_shape, device):
     Returns:
         (function of x0 [1, C, F, h, w], MiB of the weights).
     """
-    from lvd.detectors.bank import _Step
     from lvd.detectors.detector import build_detector
     from lvd.detectors.shared import build_shared, predict_shared
+    from lvd.detectors.step_detectors import StepDetectors
 
     if networks == 1:
         steps, names = list(range(full_size.STEPS)), [str(k) for k in range(CATEGORIES)]
@@ -41,7 +41,9 @@ def random_step(size, networks, latent_shape, device):
     detectors = [build_detector(size, latent_shape, "latent", seed) for seed in range(networks)]
     for detector in detectors:
         detector.model.to(device).eval().requires_grad_(False)
-    return _Step(detectors).score, sum(weights_mib(detector.model) for detector in detectors)
+    return StepDetectors(detectors).score, sum(
+        weights_mib(detector.model) for detector in detectors
+    )
 
 
 def weights_mib(model):

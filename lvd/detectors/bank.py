@@ -12,19 +12,16 @@ from pathlib import Path
 
 import torch
 
-from lvd.data.transforms import input_size, normalise, resize_clips
+from lvd.data.transforms import input_size
 from lvd.detectors.calibration import raw_threshold
-from lvd.detectors.detector import detector_path, detector_paths, load_detector, predict
+from lvd.detectors.detector import detector_path, detector_paths, load_detector
 from lvd.detectors.member import Member, check_detector, read_member
-from lvd.detectors.stacked import StackedDetectors, can_be_stacked
+from lvd.detectors.step_detectors import StepDetectors, is_small
 from lvd.errors import InputError
 from lvd.utils.files import sha256
 from lvd.utils.processes import one_thread
 
 SHARED = "shared.pth"
-# weights of a detector up to which those of a step are computed together, on the CPU by one thread
-STACKED = 2_000_000
-FEW = 16  # clips up to which that pays on a CPU, too
 
 
 def load_bank(model_dir, device="cpu", asked_by="--model_dir "):
@@ -135,7 +132,7 @@ class FolderBank(Bank):
             "eval_sha256": first.get("eval_sha256"),
             "dataset": first.get("dataset", {}),
         }
-        self._loaded = {}  # step → _Step, the last used last
+        self._loaded = {}  # step → StepDetectors, the last used last
 
     def score(self, step, clips):
         return self._step(step).score(clips)
@@ -169,7 +166,7 @@ class FolderBank(Bank):
             while len(self._loaded) >= self.keep:
                 self._loaded.pop(next(iter(self._loaded)))
             paths = [self.members[group, step].path for group in self.groups]
-            detectors = _Step([load_detector(path, self.device) for path in paths])
+            detectors = StepDetectors([load_detector(path, self.device) for path in paths])
         self._loaded[step] = detectors
         return detectors
 
@@ -213,48 +210,6 @@ class FolderBank(Bank):
             )
 
 
-class _Step:
-    """The detectors of one step, one per category.
-
-    Small ones of one architecture are computed together, as one model with stacked weights, where
-    that is faster: always on a GPU, on a CPU for a few clips. Else one after another; the scores
-    agree to 1e-6.
-    """
-
-    def __init__(self, detectors):
-        self.detectors = detectors
-        self.device = next(detectors[0].model.parameters()).device
-        self._stack = None
-
-    def score(self, clips):
-        with one_thread(self.device.type == "cpu" and _small(self.detectors[0].model)):
-            if self._together(len(clips)):
-                return self._score_together(clips)
-            return torch.stack([predict(detector, clips) for detector in self.detectors], 1)
-
-    def _together(self, clips):
-        models = [detector.model for detector in self.detectors]
-        if len(models) == 1 or (self.device.type == "cpu" and clips > FEW):
-            return False
-        configs = {
-            json.dumps(model.config.to_dict(), sort_keys=True, default=str) for model in models
-        }
-        return len(configs) == 1 and _small(models[0]) and can_be_stacked(models[0].config)
-
-    @torch.inference_mode()
-    def _score_together(self, clips, batch_size=64):
-        if self._stack is None:
-            models = [detector.model for detector in self.detectors]
-            self._stack = StackedDetectors(models, self.device)
-        mean = torch.tensor([detector.mean for detector in self.detectors])[:, None]  # [G, 1, C]
-        std = torch.tensor([detector.std for detector in self.detectors])[:, None]
-        logits = []
-        for part in clips.split(batch_size):
-            resized = resize_clips(part.to(self.device), self._stack.config)
-            logits.append(self._stack.logits(normalise(resized, mean, std)))
-        return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
-
-
 class SharedBank(Bank):
     """One step-conditioned model for all categories and steps (lvd.detectors.shared).
 
@@ -289,7 +244,7 @@ class SharedBank(Bank):
     def score(self, step, clips):
         from lvd.detectors.shared import predict_shared
 
-        with one_thread(self.device.type == "cpu" and _small(self.model.net)):
+        with one_thread(self.device.type == "cpu" and is_small(self.model.net)):
             return predict_shared(self.model, step, clips)
 
     def input_config(self, step):
@@ -300,7 +255,3 @@ class SharedBank(Bank):
 
     def preload(self, steps, limit):
         """The model is in memory already."""
-
-
-def _small(network):
-    return sum(weight.numel() for weight in network.parameters()) <= STACKED

@@ -6,8 +6,9 @@ import torch
 
 import embed_model
 from lvd.data.clip_file import clip_path, read_clip
-from lvd.detectors.bank import FEW, FolderBank, detector_paths, load_bank
+from lvd.detectors.bank import FolderBank, detector_paths, load_bank
 from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
+from lvd.detectors.step_detectors import FEW
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch, sha256
 from tests.worlds.detector_world import (

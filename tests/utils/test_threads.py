@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lvd.detectors.bank import FEW, load_bank
+from lvd.detectors.bank import load_bank
+from lvd.detectors.step_detectors import FEW
 from lvd.utils.processes import one_thread
 from tests.worlds.detector_world import SHAPES, make_detectors
 
