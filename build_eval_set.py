@@ -10,8 +10,9 @@ from argparse import Namespace
 from pathlib import Path
 
 from lvd.data.clip_file import folder_representation, list_clips, note_representation
-from lvd.data.clip_folders import NORMAL, HeldOutLinker, dataset_steps, need_built, unsafe_clips
+from lvd.data.clip_folders import NORMAL, dataset_steps, need_built, unsafe_clips
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
+from lvd.data.held_out_links import HeldOutLinker
 from lvd.data.identity import MADE_BY, rgb_identity
 from lvd.data.sources import folder_config
 from lvd.data.split import load_split, split_path

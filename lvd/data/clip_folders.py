@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lvd.data.clip_file import clip_path, link_clip, list_clips, read_clip, write_clip
+from lvd.data.clip_file import clip_path, link_clip, list_clips, write_clip
 from lvd.data.transforms import need_finite
 from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
@@ -251,52 +251,6 @@ def unsafe_clips(data_dir, step):
     for group in dataset_groups(data_dir):
         clips |= list_clips(Path(data_dir) / group_name(group) / str(step))
     return dict(sorted(clips.items()))
-
-
-class HeldOutLinker:
-    """The held-out clips, linked from the dataset.
-
-    A sized iterable over `steps`: it links as it goes and yields the number of new clips of each.
-    Every clip is read once before it is linked. Iterating raises InputError for one that is
-    missing, unreadable or of another shape.
-
-    Args:
-        rows: what is held out.
-        steps: numbers of the denoising steps.
-        clips_of: function of a step → {row: path} in the dataset.
-        target: folder that gets {step}/{row}.
-    """
-
-    def __init__(self, rows, steps, clips_of, target):
-        self.rows, self.steps, self.clips_of, self.target = rows, steps, clips_of, Path(target)
-
-    def __len__(self):
-        return len(self.steps)
-
-    def __iter__(self):
-        shape = None
-        for step in self.steps:
-            clips = self.clips_of(step)
-            for row in self.rows:
-                if row not in clips:
-                    raise InputError(
-                        f"held-out row {row} has no clip at step {step} in the dataset; run "
-                        "build_x0.py to its end, or gen_eval_set.py with the labels in use"
-                    )
-            shape = shape or read_clip(clips[self.rows[0]]).shape
-            yield sum(self._link(clips[row], step, shape) for row in self.rows)
-
-    def _link(self, source, step, shape):
-        target = self.target / str(step) / source.name
-        if target.exists() and target.stat().st_size == source.stat().st_size:
-            return 0
-        shape_here = read_clip(source).shape
-        if shape_here != shape:
-            raise InputError(
-                f"{source}: clip of shape {list(shape_here)}, the others have {list(shape)}"
-            )
-        link_clip(source, target)
-        return 1
 
 
 def _chunks(items, size):
