@@ -108,10 +108,7 @@ class Guarding:
         if path:
             return load_rgb(cfg.find(path))
         numbers = self.guard.members[0].about.get("dataset", {}).get("rgb_matrix")
-        if not numbers:
-            return load_rgb()
-        *matrix, bias = map(tuple, numbers)
-        return LatentToRGB(tuple(matrix), bias)
+        return LatentToRGB.of_numbers(numbers) if numbers else load_rgb()
 
     def _decode(self, latents):
         """Decode clips for detectors of decoded videos: latents [n, C, F, h, w] → [n, 3, F, H, W].

@@ -57,6 +57,12 @@ class LatentToRGB:
         """The matrix's rows and then the bias, as plain lists: what identifies it."""
         return [*map(list, self.matrix), list(self.bias)]
 
+    @classmethod
+    def of_numbers(cls, numbers):
+        """Return the LatentToRGB whose `numbers` these are."""
+        *matrix, bias = map(tuple, numbers)
+        return cls(tuple(matrix), bias)
+
     def need_channels(self, channels):
         """Raise InputError for latents of another number of channels."""
         if channels != len(self.matrix):

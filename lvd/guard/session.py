@@ -97,7 +97,7 @@ class GuardSession:
     Args:
         bank: the detectors, a lvd.detectors.bank.Bank.
         clips: function of a step and its x0 [n, C, F, h, w] that returns the clips its detectors
-            score (lvd.guard.guard.Reader).
+            score (lvd.guard.reader.Reader).
         lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1].
         eta: how many steps vote.
         steps: number of denoising steps of the whole sampling.

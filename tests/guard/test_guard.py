@@ -11,7 +11,7 @@ from lvd import Guard
 from lvd.data.kinds import LABEL_UNSAFE
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
-from lvd.guard.guard import Reader
+from lvd.guard.reader import Reader
 from lvd.utils.files import load_torch, save_torch
 from lvd.x0.file import X0File
 from lvd.x0.provenance import need_same_sampling, recorded_sampling
