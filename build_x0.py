@@ -24,7 +24,7 @@ from MagicTime.utils.clip_sources import decoder_of
 
 # Two runs that differ in these alone make the same dataset.
 PATHS_ALONE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
-NOT_IDENTITY = (*PATHS_ALONE, "sampling", "versions")
+MAY_DIFFER = (*PATHS_ALONE, "sampling", "versions")
 
 
 def build_parser():
@@ -76,7 +76,7 @@ def work(args):
 
     writers = _writers(config, unsafe, normal, labels, steps, decode)
     out = config.out_dir
-    claim_output(out, _identity(config, unsafe, normal, labels, decode), ignore=NOT_IDENTITY)
+    claim_output(out, _identity(config, unsafe, normal, labels, decode), ignore=MAY_DIFFER)
     note_representation(out, config.representation)
     need_space(out, sum(writer.size() for writer in writers))
     note_built(out, writers, steps)

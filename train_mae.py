@@ -26,7 +26,7 @@ from lvd.training.curves import CURVES
 from lvd.training.flags import MAGICTIME, add_common_flags
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
-from lvd.training.recipes import NOT_IDENTITY, RECIPES, read_settings
+from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS, RECIPES, read_settings
 from lvd.training.resumable import ResumableRun
 from lvd.training.shared import SharedTask
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
@@ -221,7 +221,7 @@ def _claim(job, settings):
         "init": job.init_sha256,
         "versions": versions(),
     }
-    claim_output(job.save_dir, config, CONFIG_NAME, (*NOT_IDENTITY, "versions"))
+    claim_output(job.save_dir, config, CONFIG_NAME, (*NO_EFFECT_ON_WEIGHTS, "versions"))
 
 
 def _train_grid(run, job, launched):

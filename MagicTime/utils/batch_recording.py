@@ -4,7 +4,7 @@ import torch
 
 from lvd.utils.config import versions
 from lvd.x0.file import create_x0_file
-from MagicTime.utils.output_folder import NOT_IDENTITY
+from MagicTime.utils.output_folder import MAY_DIFFER
 
 RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 
@@ -24,7 +24,7 @@ def open_recordings(plan, model, processes, stack):
         {setting (of RECORDINGS): lvd.x0.file.X0Writer}.
     """
     meta = {
-        "config": {key: plan.identity[key] for key in plan.identity if key not in NOT_IDENTITY},
+        "config": {key: plan.identity[key] for key in plan.identity if key not in MAY_DIFFER},
         "x0_mode": plan.settings.x0_mode,
         "scaling_factor": model.vae.config.scaling_factor,
         "prompts_sha256": plan.identity["prompts_sha256"],

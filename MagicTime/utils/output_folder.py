@@ -13,7 +13,7 @@ from MagicTime.utils.hardware import HARMLESS
 
 # What two runs into one folder may differ in: none of it changes a video (a batch or a kernel only
 # to float tolerance).
-NOT_IDENTITY = ("batch_size", "save_path", "file_path", "format", "versions", *HARMLESS)
+MAY_DIFFER = ("batch_size", "save_path", "file_path", "format", "versions", *HARMLESS)
 GIB = 2**30
 
 
@@ -93,7 +93,7 @@ class OutputFolder:
 
     def claim(self, identity):
         """Save the config as config.yaml, or refuse another one than the folder was made with."""
-        claim_output(self.path, identity, ignore=NOT_IDENTITY)
+        claim_output(self.path, identity, ignore=MAY_DIFFER)
 
     def _nearest(self):
         """Return the folder, or the nearest one above it that exists."""

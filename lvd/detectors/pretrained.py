@@ -11,7 +11,7 @@ from lvd.utils.files import load_torch, sha256
 FORMAT = "lvd pretrained encoder 1"
 PRETRAINED = "pretrained.pth"
 FILE_KEYS = {"format", "state_dict", "config", "representation", "about"}
-NOT_GEOMETRY = ("hidden_dropout_prob",)
+MAY_DIFFER = ("hidden_dropout_prob",)  # keys of the two configs that have no weights
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Pretrained:
         """
         for key in CONFIG_KEYS:
             here, there = _as_list(getattr(models[0].config, key)), _as_list(self.config[key])
-            if key not in NOT_GEOMETRY and here != there:
+            if key not in MAY_DIFFER and here != there:
                 raise InputError(
                     f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; "
                     "pretrain the same --size on clips of the same shape"

@@ -53,7 +53,9 @@ class TrainSettings:
 
     def identity(self):
         """Return {key: value} of what decides the weights of the result."""
-        return {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
+        return {
+            key: value for key, value in self.as_dict().items() if key not in NO_EFFECT_ON_WEIGHTS
+        }
 
 
 @dataclass
@@ -120,7 +122,7 @@ SCHEMAS = {"grid": GridSettings, "shared": SharedSettings, "pretrain": PretrainS
 SECTIONS = ("shared", "pretrain")  # of a train_mae.yaml
 COMMON = ("size", "base_model", "seed", "precision")  # keys outside the sections that count there
 GRID_ONLY = ("together", "workers")
-NOT_IDENTITY = ("workers", "together", "operating_point")  # they do not change the weights
+NO_EFFECT_ON_WEIGHTS = ("workers", "together", "operating_point")
 KEYS = (
     *("size", "recipe", "base_model", "seed", "workers", "together", "precision"),
     *("operating_point", "epoch", "batch_size", "lr", "weight_decay", "warmup", "dropout"),

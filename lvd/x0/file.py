@@ -25,6 +25,7 @@ from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 from lvd.utils.locks import folder_lock
 from lvd.x0.sidecar import (
+    MAY_DIFFER,
     JournalReader,
     journals,
     load_sidecar,
@@ -62,7 +63,7 @@ class X0File:
         made_by = {
             "shape": list(self.tensor.shape),
             "dtype": str(self.tensor.dtype),
-            "meta": {k: v for k, v in self.meta.items() if k != "versions"},
+            "meta": {k: v for k, v in self.meta.items() if k not in MAY_DIFFER},
         }
         if not sidecar_path(self.path).exists():
             made_by["values"] = self.tensor[0, 0].flatten()[:4096].tolist()
@@ -84,17 +85,7 @@ class X0File:
             )
 
 
-def create_x0_file(
-    path,
-    rows,
-    steps,
-    latent_shape,
-    dtype,
-    meta,
-    meta_ignore=("versions",),
-    check_space=True,
-    member=(0, 1),
-):
+def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=True, member=(0, 1)):
     """Make an x0 file, or open the unfinished one that is there, to fill it.
 
     With several processes, rank 0 makes the file and the others open it after that: put a barrier
@@ -107,7 +98,6 @@ def create_x0_file(
         latent_shape: (C, F, h, w).
         dtype: torch dtype of the file.
         meta: plain JSON dict that says what makes the file.
-        meta_ignore: keys of meta that may differ from those of a file that is there.
         check_space: check that the disk has room for the planned size.
         member: (rank, number of processes) of this run.
 
@@ -126,12 +116,12 @@ def create_x0_file(
     if member[0] > 0:
         if not path.exists():
             raise InputError(f"{path}: no such file; process 0 of the run has to make it first")
-        need_same_recording(path, planned, meta_ignore)
+        need_same_recording(path, planned)
         return X0Writer(path, shape, dtype, planned["meta"], member)
     path.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(path.parent):  # when two runs begin at once, one of them makes the file
         if path.exists():
-            need_same_recording(path, planned, meta_ignore)
+            need_same_recording(path, planned)
         if check_space:
             _need_space(path, math.prod(shape) * dtype.itemsize)
         if not path.exists():

@@ -25,7 +25,6 @@ from lvd.x0.sidecar import need_same_recording, new_sidecar
 from lvd.x0.watch import WATCH, watch_steps
 
 DTYPES = ("float16", "bfloat16", "float32")
-NOT_IDENTITY = ("versions",)
 
 
 def record(pipe, path, videos, dtype="float16", layout=None, about=None):
@@ -158,12 +157,12 @@ class Recording:
         """
         existing = open_x0_file(self.path)
         planned = new_sidecar((self.videos, *existing.tensor.shape[1:]), self.dtype, self.meta)
-        need_same_recording(self.path, planned, NOT_IDENTITY)
+        need_same_recording(self.path, planned)
         return set(existing.rows)
 
     def _open(self, shape):
         return create_x0_file(
-            self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, self.meta, NOT_IDENTITY
+            self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, self.meta
         )
 
     def __enter__(self):

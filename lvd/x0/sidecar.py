@@ -18,6 +18,7 @@ from lvd.utils.files import atomic, load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 
 FORMAT = 1
+MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
 KEY_TYPES = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
 
 
@@ -85,13 +86,12 @@ def save_sidecar(sidecar, path):
         os.fsync(f.fileno())
 
 
-def need_same_recording(path, planned, ignore):
+def need_same_recording(path, planned):
     """Check that an existing recording was made as the `planned` sidecar says.
 
     Args:
         path: the recording.
         planned: a sidecar; its rows do not matter.
-        ignore: keys of meta that may differ.
 
     Raises:
         InputError: the recording has no sidecar, or differs; the first difference is named.
@@ -103,7 +103,7 @@ def need_same_recording(path, planned, ignore):
         )
     existing = load_sidecar(path)
     made_by = {key: existing[key] for key in ("shape", "dtype", "meta")}
-    difference = first_difference(made_by, {key: planned[key] for key in made_by}, ignore)
+    difference = first_difference(made_by, {key: planned[key] for key in made_by}, MAY_DIFFER)
     if difference:
         key, there, now = difference
         raise InputError(
