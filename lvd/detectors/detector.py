@@ -75,7 +75,7 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
         base_model: local folder or hub name of the pretrained model, for size base only.
 
     Returns:
-        A Detector; `fit_normalisation` sets its statistics.
+        A Detector; `set_normalisation` sets its statistics.
     """
     from transformers import VideoMAEForVideoClassification
 
@@ -97,7 +97,7 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
     return Detector(model.eval(), representation, list(mean), list(std))
 
 
-def fit_normalisation(detector, clips):
+def set_normalisation(detector, clips):
     """Set mean and std of each channel from the detector's own training clips [N, C, F, H, W]."""
     detector.mean = clips.mean((0, 2, 3, 4)).tolist()
     detector.std = clips.std((0, 2, 3, 4)).clamp_min(1e-6).tolist()

@@ -29,7 +29,7 @@ def chunks_of(jobs, workers=1, launched=1):
         return []
     most = 1
     if stackable(jobs[0].settings):
-        most = jobs[0].settings.together or _fitting(jobs[0], workers * launched)
+        most = jobs[0].settings.together or _most_in_memory(jobs[0], workers * launched)
     workers = min(workers, len(jobs))
     count = -(-len(jobs) // (most * workers)) * workers
     edges = [len(jobs) * k // count for k in range(count + 1)]
@@ -37,8 +37,8 @@ def chunks_of(jobs, workers=1, launched=1):
     return [chunk for chunk in chunks if chunk]
 
 
-def _fitting(job, processes):
-    """How many detectors of the job's kind fit beside each other, from 1 to PAYS."""
+def _most_in_memory(job, processes):
+    """How many detectors of the job's kind have room beside each other, from 1 to PAYS."""
     group = next(iter(job.categories))
     config = input_config(job.source, job.step, job.rows(group)["unsafe"][0], job.settings)
     device = torch.device(job.device)
@@ -47,10 +47,10 @@ def _fitting(job, processes):
     free = psutil.virtual_memory().available
     if device.type == "cuda":
         on_cpu = free / (2 * held) / processes  # 2: the next clips are read meanwhile
-        fits = min(on_cpu, torch.cuda.mem_get_info(device)[0] / active)
+        room = min(on_cpu, torch.cuda.mem_get_info(device)[0] / active)
     else:
-        fits = free / (held + active) / processes
-    return max(1, min(PAYS.get(device.type, 1), int(SHARE * fits)))
+        room = free / (held + active) / processes
+    return max(1, min(PAYS.get(device.type, 1), int(SHARE * room)))
 
 
 def clip_bytes(job, config):

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_swa_multi_avg_fn
 from lvd.data.clip_cache import StepReader
 from lvd.data.transforms import normalise
 from lvd.detectors.calibration import fit_calibration
-from lvd.detectors.detector import build_detector, fit_normalisation, predict
+from lvd.detectors.detector import build_detector, predict, set_normalisation
 from lvd.detectors.stacked import SingleDetector, StackedDetectors
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
@@ -38,11 +38,11 @@ def step_reader(source, step, row, settings):
 def input_config(source, step, row, settings):
     """Return the VideoMAEConfig of the detectors; step, row: as of `step_reader`."""
     shape = source.clip_shape("unsafe", row, step)
-    return _input_config(settings.size, shape, source.representation, settings.base_model)
+    return _config_of_shape(settings.size, shape, source.representation, settings.base_model)
 
 
 @lru_cache(maxsize=4)
-def _input_config(size, clip_shape, representation, base_model):
+def _config_of_shape(size, clip_shape, representation, base_model):
     return build_detector(size, clip_shape, representation, 0, base_model=base_model).model.config
 
 
@@ -72,7 +72,7 @@ def train_detectors(rows, readers, seeds, settings, device, init=None):
     if settings.size != "base" or source.representation != "video":
         # VideoMAE-base was pretrained on frames with ImageNet's statistics and keeps them
         for detector, clips in zip(detectors, data, strict=True):
-            fit_normalisation(detector, clips[places].float())
+            set_normalisation(detector, clips[places].float())
     network = _network(detectors, settings, device)
     torch.manual_seed(seeds[0])  # for dropout; only now, when nothing is left to be loaded
     inputs_of = _inputs(detectors, _placed(data, device), device)

@@ -8,10 +8,10 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import (
     build_detector,
-    fit_normalisation,
     load_detector,
     predict,
     save_detector,
+    set_normalisation,
 )
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
@@ -58,7 +58,7 @@ def test_tiny_world_tokens_and_published_sizes():
 def test_normalisation_is_of_the_channels():
     detector = build_detector("nano", LATENT, "latent", 0)
     clips = random_clips(LATENT, 20)
-    fit_normalisation(detector, clips)
+    set_normalisation(detector, clips)
     assert np.allclose(detector.mean, clips.numpy().mean((0, 2, 3, 4)), atol=1e-5)
     assert np.allclose(detector.std, clips.numpy().std((0, 2, 3, 4)), rtol=1e-3)
     assert normalise(clips, detector.mean, detector.std).mean().abs() < 1e-5
@@ -74,7 +74,7 @@ def test_frames_are_sampled_evenly():
 def test_a_batch_scores_like_single_clips_and_like_the_bare_model():
     detector = build_detector("nano", LATENT, "latent", 3)
     clips = random_clips(LATENT, 7)
-    fit_normalisation(detector, clips)
+    set_normalisation(detector, clips)
     together = predict(detector, clips, batch_size=3)
     alone = torch.cat([predict(detector, clip[None]) for clip in clips])
     assert torch.allclose(together, alone, atol=1e-6)
@@ -102,7 +102,7 @@ def test_seed_makes_the_network_and_leaves_the_global_generator_alone():
 def test_file_brings_everything_back(tmp_path):
     detector = build_detector("nano", LATENT, "latent", 3, dropout=0.25)
     clips = random_clips(LATENT)
-    fit_normalisation(detector, clips)
+    set_normalisation(detector, clips)
     detector.threshold, detector.about = (
         0.625,
         {"category": "warped", "group": 1, "step": 4, "eval_sha256": "ab"},
