@@ -65,12 +65,12 @@ def work(args):
         claim_output(args.save_dir / name, identity, ignore=("data_dir",))
         note_representation(args.save_dir / name, representation)
     new_files = _link(linkers.values())
+    no_normal = f"none: {eval_path} holds out no normal rows, run gen_eval_set.py"
     facts = {
         "representation": representation,
         "steps": len(steps),
         "unsafe videos": len(split.unsafe),
-        "normal videos": len(split.normal)
-        or f"none: {eval_path} holds out no normal rows, run gen_eval_set.py",
+        "normal videos": len(split.normal) or no_normal,
         "new files": new_files,
     }
     summary("evaluation set built", facts, [args.save_dir / name for name in linkers])

@@ -90,7 +90,8 @@ def work(args):
     print(report.text_report(*verdicts))
     if args.set_lambda:
         _print_lambdas(report.grid(videos, [eta]))
-    folder = args.save_dir or (args.data_dir if args.data_dir.is_dir() else args.data_dir.parent)
+    beside = args.data_dir if args.data_dir.is_dir() else args.data_dir.parent
+    folder = args.save_dir or beside
     settings = {
         "data_dir": str(args.data_dir),
         "lambda": str(args.lambda_),

@@ -89,8 +89,10 @@ def work(args):
     with launched.main_first():
         job = _job(args, settings, launched)
         run = None
-        if args.train:
-            run = _grid_run(job, launched) if model == "grid" else _shared_run(job, launched)
+        if args.train and model == "grid":
+            run = _grid_run(job, launched)
+        elif args.train:
+            run = _shared_run(job, launched)
     if not args.train:
         if launched.is_main:
             _evaluate(job)

@@ -14,7 +14,7 @@ import sys
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 
-# The guard's; the parser does not know them, as its flags are refused without --guard.
+# Defaults of the guard's flags. The parser has none for them: so it is known which were given.
 DEFAULT_LAMBDA = "0.6"
 DEFAULT_ETA = 5
 DEFAULT_OPERATING_POINT = "validation"
@@ -112,7 +112,7 @@ def _add_safe_guidance(parser):
 def _add_guard(parser):
     """Flags of the guard. None stands for "not given": without --guard each of them is refused."""
     guard = parser.add_argument_group(
-        "the guard: stop unsafe videos while they are sampled (docs: README)"
+        "the guard: stop unsafe videos while they are sampled (docs/guard.md)"
     )
     guard.add_argument(
         "--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py"
@@ -171,15 +171,18 @@ def work(args):
             device = team.device(args.gpu_num)
             run = Run(config, prompts, out, device, team, guarding=make_guarding(args, device))
     if args.human:
-        return talk(config, out, args, team)
+        talk(config, out, args, team)
+        return
     if args.dry_run:
-        return summary("would sample", planned_facts(run.plan, team), []) if team.is_main else None
+        if team.is_main:
+            summary("would sample", planned_facts(run.plan, team), [])
+        return
     run.load()
     made = run.sample(args.limit)
     if not team.is_main:
-        return None
+        return
     strips = run.filmstrips(args.filmstrips) if args.filmstrips else []
-    return summary("sampled", sampled_facts(run, made), [*written_paths(run.plan), *strips])
+    summary("sampled", sampled_facts(run, made), [*written_paths(run.plan), *strips])
 
 
 def _need_at_least(value, least, flag):

@@ -11,4 +11,4 @@ class InputError(ValueError):
 
 def plural(count, noun):
     """Return the count with its noun: "1 video", "2 videos"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

@@ -59,10 +59,11 @@ def _offload(model, device):
     """Let each part visit `device` while it is called, from one part's call to the next one's."""
     from accelerate import cpu_offload_with_hook
 
-    hooks = []
+    first = last = None
     for part in (model.text_encoder, model.unet, model.vae):
-        hooks.append(cpu_offload_with_hook(part, device, hooks[-1] if hooks else None)[1])
-    hooks[0].hook.prev_module_hook = hooks[-1]
+        _, last = cpu_offload_with_hook(part, device, last)
+        first = first or last
+    first.hook.prev_module_hook = last
     model.run_on = device
 
 
@@ -76,8 +77,9 @@ def kernels(settings):
     from torch._dynamo.exc import TorchDynamoException
 
     wanted = ATTENTION[settings.attention]
+    chosen = sdpa_kernel(wanted, set_priority=True) if wanted else nullcontext()
     try:
-        with sdpa_kernel(wanted, set_priority=True) if wanted else nullcontext():
+        with chosen:
             yield
     except TorchDynamoException as error:
         raise InputError(

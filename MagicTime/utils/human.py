@@ -30,9 +30,10 @@ def config_of(config, number):
     for key in ("seed", "n_prompt"):
         values = getattr(settings, key)
         if isinstance(values, list) and len(values) > 1:
+            hint = " (--seed gives one)" if key == "seed" else ""
             raise InputError(
                 f"{config.path}: {key} has {len(values)} entries, with --human one serves all "
-                f"prompts{' (--seed gives one)' if key == 'seed' else ''}"
+                f"prompts{hint}"
             )
     seed = seeds_of(settings, number + 1, config.path)[number]
     negatives_of(settings, 1, config.path)
@@ -62,7 +63,8 @@ def converse(model, out, sample_one):
             if "\ufffd" in text:
                 raise InputError("this prompt: not text in the terminal's encoding")
         except InputError as error:
-            failed += _tell(error)
+            _tell(error)
+            failed += 1
             continue
         if left_out := words_cut(model, text):
             print(f"too long, these words are left out: {left_out}", flush=True)
@@ -75,13 +77,16 @@ def converse(model, out, sample_one):
                 paths = sample_one(text, folder, number)
                 undo.pop_all()  # whole: nothing to undo
         except (InputError, OSError) as error:
-            failed += _tell(error)
+            _tell(error)
+            failed += 1
             continue
         made += 1
         stopped += folder / "videos" not in paths
         for path in paths:
             print(f"  wrote {path}", flush=True)
-    facts = {"videos": f"{made - stopped} new", **({"stopped": stopped} if stopped else {})}
+    facts = {"videos": f"{made - stopped} new"}
+    if stopped:
+        facts["stopped"] = stopped
     summary("session ended", facts, [out] if made else [])
     if failed:
         raise InputError(f"{failed} of {made + failed} prompts gave no video (said above)")
@@ -123,6 +128,5 @@ def _free_folder(out, number):
 
 
 def _tell(error):
-    """Say that a prompt gave no video; returns 1, for the count."""
+    """Say that a prompt gave no video."""
     print(f"error: {error}", file=sys.stderr, flush=True)
-    return 1

@@ -202,7 +202,8 @@ def read_settings(config, args, kind="grid"):
 def _recipe(kind, chosen):
     """The weakest layer, which depends on the size and the recipe that the others choose."""
     if kind != "grid":
-        return "recipe", {"lr": BASE_LR} if chosen.size == "base" else {}
+        recipe = {"lr": BASE_LR} if chosen.size == "base" else {}
+        return "recipe", recipe
     name = chosen.recipe or ("released" if chosen.size == "base" else "scratch")
     _check_choice("recipe", name)
     return "recipe", {"recipe": name, **RECIPES[name]}

@@ -124,7 +124,8 @@ def _torch_reason(error):
         return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
     if "weights_only" not in lines[0]:
         return lines[0][:160]
-    return f"no tensors: {lines[-2] if len(lines) > 1 else lines[-1]}"[:160]
+    reason = lines[-2] if len(lines) > 1 else lines[-1]
+    return f"no tensors: {reason}"[:160]
 
 
 def save_json(obj, path):

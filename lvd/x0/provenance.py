@@ -59,16 +59,16 @@ def need_same_sampling(members, now, allow_unknown=False):
         before = member.about.get("sampling") or {}
         if before in checked:
             continue
-        for key in COMPARED:
-            if key not in now:
-                continue
-            if key not in before and not allow_unknown:
+        for key in [key for key in COMPARED if key in now]:
+            if key not in before:
+                if allow_unknown:
+                    continue
                 raise InputError(
                     f"{member.path}: does not say for which {key.replace('_', ' ')} it was "
                     "trained; train it on a recording of this version, or give "
                     "allow_unknown=True if you know that it fits"
                 )
-            difference = _difference(key, before[key], now[key]) if key in before else None
+            difference = _difference(key, before[key], now[key])
             if difference:
                 raise InputError(
                     f"{member.path}: trained for {difference}; use detectors of this sampling, or "

@@ -77,7 +77,9 @@ def predicted_x0(scheduler, model_output, timestep, sample, per_token_timesteps=
         sigma = _sigma(scheduler, timestep, x)
         if per_token_timesteps is not None:
             sigma = (per_token_timesteps / config.num_train_timesteps)[..., None]
-        return x + (1 - sigma) * out if config.get("invert_sigmas") else x - sigma * out
+        if config.get("invert_sigmas"):
+            return x + (1 - sigma) * out
+        return x - sigma * out
     if kind == SIGMAS:
         return _of_sigmas(config.prediction_type, out, x, _sigma(scheduler, timestep, x))
     if kind == ALPHAS:
@@ -174,7 +176,9 @@ def _of_sigmas(prediction, out, x, sigma):
         return x - sigma * out
     if prediction == "v_prediction":
         return x / (sigma**2 + 1) - out * sigma / (sigma**2 + 1) ** 0.5
-    return _of_sample("sample" if prediction == "original_sample" else prediction, out)
+    if prediction == "original_sample":  # another name of it
+        return out
+    return _of_sample(prediction, out)
 
 
 def _of_sample(prediction, out):

@@ -132,7 +132,8 @@ class X0Writer:
         The others join the shared lock.
         """
         joining = self._rank > 0
-        locked = try_lock(self._file, shared=joining, patience=JOINING if joining else 0)
+        patience = JOINING if joining else 0
+        locked = try_lock(self._file, shared=joining, patience=patience)
         if locked is None and not joining:
             warn_unlocked(self.path)
         if locked is not False and not joining:

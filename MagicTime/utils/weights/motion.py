@@ -182,7 +182,7 @@ def motion_options(motion, **wanted):
 
 def _words(key, value):
     if key == "mid_block":
-        return f"{'a' if value else 'no'} part in the mid block"
+        return "a part in the mid block" if value else "no part in the mid block"
     if key == "max_length":
         return f"position tables of {value} frames"
     return f"{value} attention heads"

@@ -144,10 +144,11 @@ def peft_scales(ranks, config, folder):
             raise InputError(
                 f"{folder}/adapter_config.json: lora_alpha={alpha!r}, a number is needed"
             )
-    return {
-        layer: alphas[layer] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        for layer, rank in ranks.items()
-    }
+    scales = {}
+    for layer, rank in ranks.items():
+        divisor = math.sqrt(rank) if config.get("use_rslora") else rank
+        scales[layer] = alphas[layer] / divisor
+    return scales
 
 
 def _by_pattern(key, default, layers, config, folder):
