@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from einops import rearrange
 
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
@@ -43,7 +44,7 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
     if path.suffix == ".mp4":
         from lvd.utils.video import write_mp4
 
-        write_mp4(path, to_uint8(clip).permute(1, 2, 3, 0).numpy())
+        write_mp4(path, rearrange(to_uint8(clip), "c f h w -> f h w c").numpy())
         return path
     if representation == "video":
         stored = to_uint8(clip)
@@ -78,7 +79,7 @@ def read_stored(path, representation=None):
     if path.suffix == ".mp4":
         from lvd.utils.video import read_mp4
 
-        return torch.from_numpy(read_mp4(path)).permute(3, 0, 1, 2)
+        return rearrange(torch.from_numpy(read_mp4(path)), "f h w c -> c f h w")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)

@@ -21,6 +21,7 @@ from lvd.detectors.videomae import (
     IMAGENET,
     SIZES,
     empty_model,
+    frames_first,
     pretrained_model,
     scratch_config,
 )
@@ -105,7 +106,7 @@ def set_normalisation(detector, clips):
 
 def logits(detector, inputs):
     """Return logits [N, 2] of resized, normalised inputs [N, C, F', H', W']."""
-    return detector.model(inputs.transpose(1, 2)).logits  # VideoMAE: frames before channels
+    return detector.model(frames_first(inputs)).logits
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch import nn
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
-from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model
+from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model, frames_first
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 
@@ -59,7 +59,7 @@ class SharedNet(nn.Module):
             at: [N] positions in the list of steps.
             hidden: bool [N, tokens], True for tokens that are not seen, as many of every clip.
         """
-        tokens = self.videomae.embeddings(inputs.transpose(1, 2), hidden)
+        tokens = self.videomae.embeddings(frames_first(inputs), hidden)
         tokens = tokens + self.step_embedding(at)[:, None]
         features = self.videomae.encoder(tokens).last_hidden_state
         if self.videomae.layernorm is not None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from lvd.detectors.videomae import token_count, token_grid
+from lvd.detectors.videomae import frames_first, token_count, token_grid
 
 PATCH = "videomae.embeddings.patch_embeddings.projection"
 
@@ -145,7 +145,7 @@ class SingleDetector:
             shape = inputs.shape[1], token_count(self.config)
             hidden = torch.ones(shape, dtype=torch.bool, device=inputs.device)
             hidden = hidden.scatter(1, kept[0], False)
-        clips = rearrange(inputs, "1 b c f h w -> b f c h w")
+        clips = frames_first(inputs[0])
         return self.module(clips, bool_masked_pos=hidden).logits.float()[None]
 
     def store(self):

@@ -1,6 +1,7 @@
 """The VideoMAE networks that detectors are made of: their sizes and the shape of their input."""
 
 import torch
+from einops import rearrange
 
 from lvd.data.transforms import input_size
 from lvd.errors import InputError
@@ -140,6 +141,11 @@ def empty_model(config, path):
         raise InputError(
             f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})"
         ) from error
+
+
+def frames_first(clips):
+    """Return clips [N, C, F, H, W] as VideoMAE takes them, [N, F, C, H, W]."""
+    return rearrange(clips, "n c f h w -> n f c h w")
 
 
 def token_grid(config):

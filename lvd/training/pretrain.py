@@ -9,7 +9,7 @@ import torch
 
 from lvd.detectors.detector import build_detector
 from lvd.detectors.pretrained import FORMAT, PRETRAINED, load_pretrained_file
-from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, token_grid
+from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, frames_first, token_grid
 from lvd.training.augment import random_mask
 from lvd.training.rows import rows_without_labels
 from lvd.utils.files import save_torch
@@ -58,7 +58,7 @@ class PretrainTask:
         at, videos: steps and videos of the inputs, which do not matter here.
         """
         hidden = tube_mask(self.net.config, len(inputs), self.job.settings.mask, generator)
-        return self.net(inputs.transpose(1, 2), hidden.to(inputs.device)).loss
+        return self.net(frames_first(inputs), hidden.to(inputs.device)).loss
 
     def validate(self, clips):
         """Measure nothing: all videos are trained on."""

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from lvd.detectors.bank import SHARED
 from lvd.detectors.calibration import fit_calibration, to_dict
@@ -84,7 +85,7 @@ class SharedTask:
         scores = self.scores(clips)
         labels = self.rows.labels[self.validation].double()
         weights = self.weights[self.validation].double()
-        logits = torch.logit(scores.double(), 1e-7).transpose(0, 1)  # [S, N, G]
+        logits = rearrange(torch.logit(scores.double(), 1e-7), "n s g -> s n g")
         return {
             "val_loss": round(weighted_loss(logits, labels, weights).item(), 6),
             "val_auroc": round(mean_auroc(scores, labels), 6),

@@ -52,7 +52,8 @@ class Layout:
             videos: numbers from 0. The other videos stay as they are.
         """
         x = x.clone()
-        by_video = x.unflatten(0, (self.videos(x), -1))  # a view: writing to it writes to x
+        # A view: writing to it writes to x.
+        by_video = rearrange(x, "(video part) ... -> video part ...", video=self.videos(x))
         by_video[list(videos)] = 0
         return x
 
