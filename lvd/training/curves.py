@@ -1,11 +1,10 @@
 """Validation curves of all detectors in a folder: one table, and a mean curve of each category."""
 
-import csv
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from lvd.utils.files import atomic
+from lvd.utils.files import save_csv
 from lvd.utils.plots import pyplot, save_figure
 
 CURVES = "curves.csv"
@@ -38,20 +37,17 @@ def save_curves(rows, save_dir):
     if not rows:
         return
     path = Path(save_dir) / CURVES
-    with atomic(path) as partial, open(partial, "w", newline="") as f:
-        table = csv.DictWriter(f, fieldnames=FIELDS)
-        table.writeheader()
-        table.writerows(sorted(rows, key=lambda row: (row["group"], row["step"], row["epoch"])))
-    _save_figure(rows, path.with_suffix(".png"))
+    table = pd.DataFrame(rows).sort_values(["group", "step", "epoch"])
+    save_csv(table.to_dict("records"), path, FIELDS)
+    _save_figure(table, path.with_suffix(".png"))
 
 
-def _save_figure(rows, path):
+def _save_figure(table, path):
     """Draw a line for each category, the mean over its steps, and a band of its quartiles."""
     figure, axes = pyplot().subplots(
         1, len(TITLES), figsize=(4.6 * len(TITLES), 4), constrained_layout=True
     )
-    for group, category in sorted({(row["group"], row["category"]) for row in rows}):
-        of_group = [row for row in rows if row["group"] == group]
+    for (group, category), of_group in table.groupby(["group", "category"]):
         for axis, key in zip(axes, TITLES, strict=True):
             _draw(axis, of_group, key, f"{group} {category}")
     for axis, title in zip(axes, TITLES.values(), strict=True):
@@ -62,10 +58,9 @@ def _save_figure(rows, path):
     save_figure(figure, path)
 
 
-def _draw(axis, rows, key, label):
-    epochs = sorted({row["epoch"] for row in rows})
-    values = [[row[key] for row in rows if row["epoch"] == epoch] for epoch in epochs]
-    (line,) = axis.plot(epochs, [np.mean(of_epoch) for of_epoch in values], label=label)
-    quartiles = [np.quantile(of_epoch, (0.25, 0.75)) for of_epoch in values]
-    low, high = zip(*quartiles, strict=True)
-    axis.fill_between(epochs, low, high, alpha=0.12, color=line.get_color())
+def _draw(axis, table, key, label):
+    by_epoch = table.groupby("epoch")[key]
+    mean = by_epoch.mean()
+    (line,) = axis.plot(mean.index, mean, label=label)
+    low, high = by_epoch.quantile(0.25), by_epoch.quantile(0.75)
+    axis.fill_between(mean.index, low, high, alpha=0.12, color=line.get_color())

@@ -4,7 +4,6 @@ Processes come in two ways: those of one `accelerate launch`, each with its part
 its own GPU, and within each of these the `workers` that it starts itself.
 """
 
-import csv
 from pathlib import Path
 
 from lvd.detectors.detector import detector_path, detector_paths, load_file
@@ -14,7 +13,7 @@ from lvd.training.curves import curve_rows, save_curves
 from lvd.training.job import METRICS
 from lvd.training.workers import train_here, train_in_processes
 from lvd.utils.config import need_same_training
-from lvd.utils.files import atomic
+from lvd.utils.files import save_csv
 from lvd.utils.processes import Processes
 
 
@@ -118,10 +117,8 @@ class TrainRun:
         columns = {}  # a dict keeps the order; older detectors know fewer columns
         for row in self.rows.values():
             columns |= dict.fromkeys(row)
-        with atomic(self.save_dir / METRICS) as partial, open(partial, "w", newline="") as f:
-            table = csv.DictWriter(f, fieldnames=list(columns), restval="")
-            table.writeheader()
-            table.writerows(self.rows[place] for place in sorted(self.rows))
+        rows = [self.rows[place] for place in sorted(self.rows)]
+        save_csv(rows, self.save_dir / METRICS, list(columns))
 
     def _save_curves(self):
         rows = []
