@@ -31,30 +31,7 @@ def build_parser():
         "python embed_model.py --model_dir MagicTime/detectors --eval_dir MagicTime/eval.pth "
         "--data_dir MagicTime --save_dir MagicTime/results",
     )
-    magictime = ROOT / "MagicTime"
-    parser.add_argument(
-        "--model_dir", type=Path, default=magictime / "detectors", help="detectors of train_mae.py"
-    )
-    parser.add_argument(
-        "--eval_dir",
-        type=Path,
-        default=magictime / NAME,
-        help="eval.pth or its folder (default: MagicTime/eval.pth)",
-    )
-    parser.add_argument(
-        "--data_dir",
-        type=Path,
-        help="folder of eval_set/ and eval_normal/, or eval_set (default: MagicTime)",
-    )
-    parser.add_argument(
-        "--recordings",
-        type=Path,
-        metavar="YAML",
-        help="instead: a build_x0.yaml, to read its recordings; build_eval_set.py is not needed",
-    )
-    parser.add_argument(
-        "--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results"
-    )
+    _add_files(parser)
     parser.add_argument(
         "--operating_point",
         help=(
@@ -89,6 +66,34 @@ def build_parser():
     )
     parser.add_overrides()
     return parser
+
+
+def _add_files(parser):
+    """Add the flags of what is read and where the votes go."""
+    magictime = ROOT / "MagicTime"
+    parser.add_argument(
+        "--model_dir", type=Path, default=magictime / "detectors", help="detectors of train_mae.py"
+    )
+    parser.add_argument(
+        "--eval_dir",
+        type=Path,
+        default=magictime / NAME,
+        help="eval.pth or its folder (default: MagicTime/eval.pth)",
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        help="folder of eval_set/ and eval_normal/, or eval_set (default: MagicTime)",
+    )
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="YAML",
+        help="instead: a build_x0.yaml, to read its recordings; build_eval_set.py is not needed",
+    )
+    parser.add_argument(
+        "--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results"
+    )
 
 
 def work(args):

@@ -72,14 +72,7 @@ def train_stage(
     average = copy.deepcopy(model).eval().requires_grad_(False)
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
-    first = 0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        average.load_state_dict(state["average"])
-        first = state["step"]
-        if first < steps:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+    first = _load_stage(path, model, average, optimizer, steps)
     losses = []
     began = time.time()
     for step in progress(
@@ -100,7 +93,8 @@ def train_stage(
         optimizer.step()
         _average(average, model, min(ema, (step + 1) / (step + 10)))
         losses.append(loss.item())
-        if processes()[0] == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
+        is_due = (step + 1) % SAVE_EVERY == 0 or step + 1 == steps
+        if is_due and processes()[0] == 0:
             state = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
@@ -112,6 +106,18 @@ def train_stage(
             losses = []
     model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)
+
+
+def _load_stage(path, model, average, optimizer, steps):
+    """Go on from the state of a stopped or finished stage; returns the steps that it has taken."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    average.load_state_dict(state["average"])
+    if state["step"] < steps:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
 
 
 def _add_to_curve(path, step, losses, seconds):
