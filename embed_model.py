@@ -100,12 +100,13 @@ def work(args):
     from lvd.data.identity import need_same_labels
     from lvd.evaluation.results_folder import ResultsFolder
     from lvd.evaluation.votes import VoteRun
+    from MagicTime.utils.clip_sources import held_out_clips
 
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=True)
     device = pick_device(args.gpu_num)
-    source = _source(args, device)
+    source = held_out_clips(args, device)
     need_same_labels(eval_path, split, source)
     members = _members(args.label_file_dir, source, split)
     run = VoteRun(
@@ -162,22 +163,6 @@ def _tell(title, run, votes, written):
         share = sum(map(sum, videos)) / (len(videos) * len(run))
         facts[name] = f"{len(videos)}, {share:.0%} of their steps vote unsafe"
     summary(title, facts, written)
-
-
-def _source(args, device):
-    """Return where the held-out clips come from: recordings, or folders of build_eval_set.py."""
-    from lvd.data.sources import HeldOutFolders
-
-    if args.recordings is None:
-        return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
-    if args.data_dir is not None:
-        raise InputError(
-            f"--data_dir {args.data_dir}: clips come from --recordings {args.recordings}; give "
-            "one of the two"
-        )
-    from MagicTime.utils.clip_sources import open_recordings
-
-    return open_recordings(args.recordings, device)
 
 
 def _members(path, source, split):

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from lvd.data.identity import need_same_labels
-from lvd.data.sources import FolderClips
 from lvd.data.split import load_split, split_path
 from lvd.detectors.bank import SHARED
 from lvd.detectors.pretrained import load_pretrained
@@ -34,6 +33,7 @@ from lvd.utils.config import claim_output, versions
 from lvd.utils.files import load_yaml, sha256
 from lvd.utils.processes import processes
 from lvd.utils.progress import progress
+from MagicTime.utils.clip_sources import training_clips
 
 CONFIG_NAME = "train.yaml"
 
@@ -144,7 +144,7 @@ def open_job(args, settings, device, labelled=True, need_normal=False):
     """
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=need_normal)
-    source = clip_source(args, device, labelled)
+    source = training_clips(args, device, labelled)
     need_same_labels(eval_path, split, source)
     steps = parse_numbers(args.step_num, source.steps, "--step_num")
     source.need_steps(steps)
@@ -158,31 +158,6 @@ def open_job(args, settings, device, labelled=True, need_normal=False):
         settings=settings,
         device=str(device),
     )
-
-
-def clip_source(args, device, labelled=True):
-    """Open the source of the clips: recordings, or the folders of build_x0.py.
-
-    Args:
-        args: the parsed flags recordings, data_dir and normal_video_dir.
-        device: where recorded latents are decoded, if they have to be.
-        labelled: False also takes recorded rows that no label names.
-
-    Raises:
-        InputError: flags of both kinds, or what the source itself refuses.
-    """
-    if args.recordings is None:
-        data_dir = args.data_dir or MAGICTIME / "train_detector_data"
-        return FolderClips(data_dir, args.normal_video_dir)
-    for flag in ("data_dir", "normal_video_dir"):
-        if getattr(args, flag) is not None:
-            raise InputError(
-                f"--{flag} {getattr(args, flag)}: clips come from --recordings {args.recordings}; "
-                "give one of the two"
-            )
-    from MagicTime.utils.clip_sources import open_recordings
-
-    return open_recordings(args.recordings, device, labelled)
 
 
 def _grid_run(job, launched):

@@ -7,6 +7,9 @@ from lvd.data.config import read_data_config
 from lvd.data.labels import read_labels
 from lvd.data.recorded_clips import RecordedClips
 from lvd.data.rgb import load_rgb
+from lvd.data.sources import FolderClips, HeldOutFolders
+from lvd.errors import InputError
+from lvd.utils.config import ROOT
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 
@@ -36,6 +39,51 @@ def open_recordings(path, device, labelled=True):
     return RecordedClips(
         config.pred_x0, config.normal_pred_x0, labels, config.representation, decode
     )
+
+
+def training_clips(args, device, labelled=True):
+    """Open the clips to train on: recordings, or the folders of build_x0.py.
+
+    Args:
+        args: the parsed flags recordings, data_dir and normal_video_dir.
+        device: where recorded latents are decoded, if they have to be.
+        labelled: False also takes recorded rows that no label names.
+
+    Raises:
+        InputError: flags of both kinds, or what the source itself refuses.
+    """
+    if args.recordings is None:
+        data_dir = args.data_dir or ROOT / "MagicTime" / "train_detector_data"
+        return FolderClips(data_dir, args.normal_video_dir)
+    _refuse_folders(args, ("data_dir", "normal_video_dir"))
+    return open_recordings(args.recordings, device, labelled)
+
+
+def held_out_clips(args, device):
+    """Open the clips to vote on: recordings, or the folders of build_eval_set.py.
+
+    Args:
+        args: the parsed flags recordings and data_dir.
+        device: where recorded latents are decoded, if they have to be.
+
+    Raises:
+        InputError: both flags, or what the source itself refuses.
+    """
+    if args.recordings is None:
+        return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
+    _refuse_folders(args, ("data_dir",))
+    return open_recordings(args.recordings, device)
+
+
+def _refuse_folders(args, flags):
+    """InputError for a folder of clips that is given beside recordings."""
+    for flag in flags:
+        folder = getattr(args, flag)
+        if folder is not None:
+            raise InputError(
+                f"--{flag} {folder}: clips come from --recordings {args.recordings}; give one of "
+                "the two"
+            )
 
 
 def decoder_of(config, x0):
