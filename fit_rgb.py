@@ -158,8 +158,15 @@ def _fit(recordings, frames, decode):
 
 
 def _held_out(path, labels):
-    """(eval.pth, its Split); (None, an empty one) when none is named and the default does not
-    exist. labels: path of the recordings' label file, if they have one."""
+    """Find what is held out.
+
+    Args:
+        path: of eval.pth or its folder; None: the default one, if it exists.
+        labels: path of the recordings' label file, if they have one.
+
+    Returns:
+        (path of eval.pth, its Split); (None, an empty Split) without an eval.pth.
+    """
     if path is None and not DEFAULT_EVAL.exists():
         return None, Split([], [])
     path = split_path(path or DEFAULT_EVAL)

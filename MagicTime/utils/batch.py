@@ -18,8 +18,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
 
     Args:
         run: MagicTime.utils.run.Run, loaded.
-        rows: rows of the prompts to sample together. A batch has the same rows whatever is missing:
-            so its videos are the same bits.
+        rows: rows of the prompts to sample together. A batch has the same rows whether or not
+            some of their videos exist: so its videos have the same bits.
         wanted: those of `rows` whose files are missing; only these are written.
         writers: {setting: lvd.x0.file.X0Writer}.
         told: {row: line of verdicts.jsonl} from before.

@@ -54,8 +54,8 @@ def open_recordings(plan, model, processes, stack):
 class BatchRecording:
     """x0 (and x_t) of one batch's videos, on the CPU until the batch is finished.
 
-    Attributes are private; each kept tensor is [S, B, C, F, h, w] (step, video to keep, channel,
-    frame, height, width).
+    Each tensor that it keeps is [S, B, C, F, h, w]: step, wanted video, channel, frame, height,
+    width.
 
     Args:
         writers: {setting: lvd.x0.file.X0Writer}.

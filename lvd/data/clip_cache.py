@@ -13,15 +13,14 @@ FLOAT32_AT_ONCE = 64  # clips that are turned to float32 together
 
 
 class StepReader:
-    """The clips of one step at the size that a model takes: each is read, decoded and resized once,
-    however many detectors ask for it.
+    """Reads the clips of one step at the size that a model takes.
 
-    It holds, in float16, the rows of this step that were asked for, and `read` hands out a copy of
-    them: memory grows with the videos but not with the steps, categories or epochs (2,000 videos of
-    4 x 16 x 64 x 64 latents: 1 GB).
+    Each clip is read, decoded and resized once, however many detectors ask for it. Clips stay in
+    memory, in float16, and `read` returns copies. So memory grows with the videos, but not with the
+    steps, categories or epochs (2,000 videos of 4 x 16 x 64 x 64 latents: 1 GB).
 
     Args:
-        source: as of lvd.data.sources.
+        source: of the clips (lvd.data.sources).
         step: number of a denoising step.
         config: the model's VideoMAEConfig (frames, size, channels).
     """
@@ -31,7 +30,7 @@ class StepReader:
         self._held = {kind: {} for kind in KINDS}
 
     def load(self, rows):
-        """Read what is not held yet of rows: {kind: [row, ...]}."""
+        """Read those of rows, {kind: [row, ...]}, that are not in memory yet."""
         for kind, wanted in rows.items():
             held = self._held[kind]
             missing = [row for row in wanted if row not in held]
@@ -40,8 +39,14 @@ class StepReader:
                 held.update(zip(missing, clips))
 
     def read(self, rows):
-        """Return the clips of {"unsafe": [row, ...], "normal": [row, ...]}, kind after kind in that
-        order: float16 [N, C, F', H', W']."""
+        """Return the clips of some rows.
+
+        Args:
+            rows: {"unsafe": [row, ...], "normal": [row, ...]}.
+
+        Returns:
+            float16 [N, C, F', H', W'], in the order of `rows`.
+        """
         self.load(rows)
         clips = []
         for kind, wanted in rows.items():
@@ -65,15 +70,17 @@ def read_ahead(load, items):
 class AllClips:
     """Clips float16 [C, F', H', W'] of videos x steps.
 
-    `scan` reads all of them once, step by step; then `batches` gives any of them. sha256: of the
-    clips as scanned.
+    `scan` reads all of them once, step by step. After that `batches` returns any of them.
+
+    Attributes:
+        sha256: hash of all clips, known after `scan`.
 
     Args:
-        source: as of lvd.data.sources.
+        source: of the clips (lvd.data.sources).
         videos: [(kind, row)].
         steps: numbers of denoising steps.
         config: the model's VideoMAEConfig.
-        hold: bytes up to which all clips stay in memory.
+        hold: if all clips have no more bytes than this, they stay in memory.
     """
 
     def __init__(self, source, videos, steps, config, hold=HOLD):
@@ -142,7 +149,7 @@ class AllClips:
 
 
 def statistics(clips):
-    """Mean and standard deviation of each channel.
+    """Return the mean and the standard deviation of each channel.
 
     Args:
         clips: [N, C, F, H, W].

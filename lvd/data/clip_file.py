@@ -50,13 +50,13 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
         stored = to_uint8(clip)
     else:
         stored = clip.detach().to("cpu", torch.float16)
-    # A clone, for of a view torch.save would write the whole storage.
+    # A clone: of a view, torch.save would write the whole storage.
     save_torch(stored.clone(memory_format=torch.contiguous_format), path)
     return path
 
 
 def read_clip(path, representation=None):
-    """Read a clip as float32 (videos: in [0, 1]); arguments and shapes as of `read_stored`."""
+    """Read a clip as float32 (videos: in [0, 1]); arguments and shapes: see `read_stored`."""
     clip = read_stored(path, representation)
     return from_uint8(clip) if clip.dtype == torch.uint8 else clip.float()
 
@@ -106,7 +106,7 @@ def _is_clip(clip, representation):
 
 
 def clip_path(path_without_suffix, representation, video_format="mp4"):
-    """…/{step}/{row} → …/{step}/{row}.pt or .mp4"""
+    """Return the path with its suffix: .../{step}/{row} → .../{step}/{row}.pt or .mp4."""
     suffix = video_format if representation == "video" else "pt"
     return Path(f"{path_without_suffix}.{suffix}")
 
@@ -141,8 +141,8 @@ def list_clips(folder):
 def folder_representation(folder, part_of=None):
     """Find out what the clips below a folder are.
 
-    The folder's representation.json says it, else that of the dataset it is part of, else the
-    files' suffixes: without a note, .pt means latent.
+    The folder's representation.json says it. Without one, that of the dataset says it. Without
+    both, the files' suffixes do: .mp4 means video, .pt means latent.
 
     Args:
         folder: of clips, at any depth.

@@ -51,7 +51,7 @@ def need_same_labels(eval_path, split, source):
 
 
 def need_same_rgb(where, before, now):
-    """Refuse frames of another rgb_matrix; arguments as of `need_same_recordings`."""
+    """Refuse frames of another rgb_matrix; arguments: see `need_same_recordings`."""
     if _known_difference(before, now, ["rgb_matrix"]):
         raise InputError(
             f"{where}: trained on frames of another rgb_matrix than the clips here; use that one, "

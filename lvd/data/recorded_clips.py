@@ -1,4 +1,4 @@
-"""Clips straight from the recordings: a source as of lvd.data.sources."""
+"""Clips straight from the recordings: one of the sources (lvd.data.sources)."""
 
 from pathlib import Path
 
@@ -88,8 +88,10 @@ class RecordedClips(Source):
         )
 
     def files(self):
-        """The files that the clips are made from; None where a model decodes them, whose weights
-        are not at hand here."""
+        """Return the files that the clips are made from.
+
+        None where a model decodes them: its weight files are not known here.
+        """
         return None if self.representation == "video" else list(self.paths.values())
 
     def place(self, kind, step):
@@ -101,10 +103,10 @@ class RecordedClips(Source):
         return f"{self.labels.path}: category '{self.categories[group - 1]}'"
 
     def _parts(self, kind, rows, step):
-        """In slices of many rows.
+        """Yield many rows at a time.
 
-        A clip lies in one piece in the file, and the system reads the pieces of the steps around it
-        ahead: going from step to step reads the file about once.
+        Each clip is one piece of the file. The system also reads the pieces around it, which are
+        the next steps: going from step to step reads the file about once.
         """
         tensor = self._tensor(kind)
         at_once = max(1, VALUES_AT_ONCE // tensor[0, 0].numel())

@@ -27,8 +27,9 @@ COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class LatentToRGB:
-    """Scaled latents, as the sampler has them, [..., C, F, h, w] → RGB [..., 3, F, h, w], about -1
-    to 1.
+    """Turns latents [..., C, F, h, w] into RGB [..., 3, F, h, w], from about -1 to 1.
+
+    The latents are scaled, as in the sampler.
 
     Args:
         matrix: C rows of 3 numbers.

@@ -81,8 +81,12 @@ class Source:
         return self.shape
 
     def _parts(self, kind, rows, step):
-        """Yield (clips as they are stored, or recorded latents; name_of) part after part. name_of:
-        function of a clip's number in its part → what a message calls it."""
+        """Read the clips part after part.
+
+        Yields:
+            (clips as they are stored, or recorded latents; name_of). name_of is a function of a
+            clip's number in its part; it returns what a message calls the clip.
+        """
         raise NotImplementedError
 
     def _check(self, clips, name_of):
@@ -179,10 +183,11 @@ class FolderClips(_Folders):
 
 
 class HeldOutFolders(_Folders):
-    """The held-out clips of build_eval_set.py; without categories, for their rows are in all of
-    them or in none.
+    """The held-out clips of build_eval_set.py. They are not sorted by category.
 
-    data_dir: the folder of eval_set and eval_normal, or eval_set itself with eval_normal beside it.
+    Args:
+        data_dir: the folder of eval_set and eval_normal, or eval_set itself with eval_normal beside
+            it.
     """
 
     advice = "run build_eval_set.py to the end"

@@ -109,8 +109,9 @@ def normalise(clips, mean, std, at=None):
 
     Args:
         clips: [..., C, F, H, W].
-        mean, std: numbers [..., C] (lists or tensors), whose leading dimensions broadcast.
-        at: positions [N] in mean and std [S, C] of the clips [N, C, F, H, W]. None: as they stand.
+        mean, std: [C], or [..., C] with leading dimensions that broadcast; lists or tensors.
+        at: for clips [N, C, F, H, W] of several steps: [N] positions of their steps in mean and
+            std, which are then [S, C].
 
     Returns:
         float32 [..., C, F, H, W].

@@ -70,10 +70,10 @@ class Bank:
     """
 
     def thresholds(self, step, operating_point="validation"):
-        """Return the raw probability from which on each category votes unsafe, [G].
+        """Return each category's threshold, [G]: it votes unsafe at this raw probability or above.
 
         Args:
-            operating_point: as of `check_operating_point`.
+            operating_point: see `check_operating_point`.
         """
         members = [self.members[group, step] for group in self.groups]
         return [
@@ -102,7 +102,7 @@ class FolderBank(Bank):
         pairs: the (group, step) to use; by default all there are, which then must be all
             categories at the same steps.
         keep: of how many steps the weights stay in memory.
-        asked_by: as of `load_bank`.
+        asked_by: see `load_bank`.
 
     Raises:
         InputError: a detector is missing (without a category its videos would pass for safe), or

@@ -90,7 +90,7 @@ def fit_calibration(raw, labels):
         labels: [N], 1 for unsafe and 0 for normal.
 
     Returns:
-        A Calibration; IDENTITY when a class is missing, for nothing can be said then.
+        A Calibration; IDENTITY when a class is missing: nothing can be said then.
 
     Raises:
         InputError: a probability is not finite.
@@ -183,10 +183,10 @@ def check_operating_point(value):
 
 
 def raw_threshold(operating_point, validation, calibration, where):
-    """Return the raw probability from which on a detector votes unsafe.
+    """Return a detector's threshold: it votes unsafe at this raw probability or above.
 
     Args:
-        operating_point: as of `check_operating_point`. "argmax" is a raw probability of 0.5,
+        operating_point: see `check_operating_point`. "argmax" is a raw probability of 0.5,
             "calibrated" a calibrated probability of 0.5, a number any other calibrated one.
         validation: the threshold that the detector chose on its validation clips.
         calibration: of the detector.

@@ -57,7 +57,8 @@ class SharedNet(nn.Module):
         Args:
             inputs: normalised clips [N, C, F, H, W].
             at: [N] positions in the list of steps.
-            hidden: bool [N, tokens], True for tokens that are not seen, as many of every clip.
+            hidden: bool [N, tokens], True for tokens that are not seen. Every clip has the same
+                number of them.
         """
         tokens = self.videomae.embeddings(frames_first(inputs), hidden)
         tokens = tokens + self.step_embedding(at)[:, None]
@@ -75,7 +76,7 @@ class SharedDetector:
     Attributes:
         mean, std: [S, C] input normalisation.
         thresholds: [S][G] raw probabilities, chosen on validation clips.
-        calibrations: [S][G], as of `lvd.detectors.calibration.to_dict`.
+        calibrations: [S][G] dicts that `lvd.detectors.calibration.to_dict` made.
         about: provenance (rows, eval_sha256, dataset, seed, settings, metrics, versions).
     """
 
@@ -108,9 +109,12 @@ class SharedDetector:
 def build_shared(
     size, clip_shape, representation, seed, steps, categories, dropout=0.0, base_model=BASE_MODEL
 ):
-    """Return an untrained SharedDetector, in which a step changes nothing yet.
+    """Return an untrained SharedDetector.
 
-    steps: numbers; categories: names; the other arguments are those of `build_detector`.
+    Args:
+        size, clip_shape, representation, seed, dropout, base_model: see `build_detector`.
+        steps: numbers of the denoising steps.
+        categories: names.
     """
     model = build_detector(size, clip_shape, representation, seed, dropout, base_model).model
     with torch.random.fork_rng(devices=[]):

@@ -17,8 +17,8 @@ class StepDetectors:
     """The detectors of one step, one per category.
 
     Small ones of one architecture are computed together, as one model with stacked weights, where
-    that is faster: always on a GPU, on a CPU for a few clips. Else one after another; the scores
-    agree to 1e-6.
+    that is faster: always on a GPU, and on a CPU for a few clips. Otherwise they are computed one
+    after another. The scores of the two ways agree to 1e-6.
     """
 
     def __init__(self, detectors):

@@ -25,7 +25,7 @@ class HeldOutRun:
     `table` and `save` give the whole.
 
     Args:
-        job: as of train_mae.py (source, save_dir, steps, split, eval_sha256, categories, device).
+        job: of train_mae.py (source, save_dir, steps, split, eval_sha256, categories, device).
 
     Raises:
         InputError: clips or detectors are missing, or do not belong together.

@@ -52,7 +52,7 @@ class ResultsFolder:
         None if not, or where one of the files here is damaged.
 
         Args:
-            files_sha256: as of `VoteRun.files_sha256`; None: not known.
+            files_sha256: see `VoteRun.files_sha256`; None: not known.
             members: {group: [row]}, as scores.pth has to note them.
         """
         names = (RESULTS, SCORES, INPUTS)

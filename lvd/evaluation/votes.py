@@ -22,11 +22,11 @@ class VoteRun:
     that `table`, `votes` and `scores` give the whole.
 
     Args:
-        model_dir: folder or file of detectors, as of `load_bank`.
+        model_dir: folder or file of detectors, see `load_bank`.
         source: HeldOutFolders or RecordedClips.
         split: the held-out rows, all of which must have clips.
         eval_sha256: hash of the eval.pth that the split comes from.
-        operating_point: as of `check_operating_point`.
+        operating_point: see `check_operating_point`.
         device: of the detectors.
         allow_other_eval: also take detectors that were trained with another eval.pth.
 
@@ -78,7 +78,7 @@ class VoteRun:
 
     def _score(self, step):
         """Return one step's {"scores": {label: {group: [raw probability of each row]}},
-        "thresholds": {group: raw probability from which on it votes unsafe}}."""
+        "thresholds": {group: raw probability at which it votes unsafe}}."""
         groups = [str(group) for group in self.bank.groups]
         scores = {}
         for label, kind in KIND_OF_LABEL.items():
@@ -120,7 +120,7 @@ class VoteRun:
         Returns:
             "scores": raw probabilities {label: {group: {row: [probability] * S}}};
             "calibrated": the same of calibrated ones, where all detectors are calibrated;
-            "thresholds": {group: [raw probability from which on it votes unsafe] * S};
+            "thresholds": {group: [raw probability at which it votes unsafe] * S};
             "categories": {group: name}; "operating_point"; "eval_sha256"; and "votes_sha256",
             which says to which results.pth they belong.
         """

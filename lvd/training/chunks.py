@@ -9,7 +9,7 @@ from lvd.detectors.videomae import token_count
 from lvd.training.grid import detector_seed, input_config, stackable, step_reader, train_detectors
 from lvd.utils.config import versions
 
-# detectors together from which on more bring nothing: a CPU's caches are full, a GPU is busy
+# With so many detectors together a CPU's caches are full, and a GPU is busy: more gain nothing.
 PAYS = {"cpu": 25, "cuda": 64}
 SHARE = 0.25  # of the free memory that may be taken
 

@@ -36,7 +36,7 @@ def step_reader(source, step, row, settings):
 
 
 def input_config(source, step, row, settings):
-    """Return the VideoMAEConfig of the detectors; step, row: as of `step_reader`."""
+    """Return the VideoMAEConfig of the detectors; step, row: see `step_reader`."""
     shape = source.clip_shape("unsafe", row, step)
     return _config_of_shape(settings.size, shape, source.representation, settings.base_model)
 

@@ -52,7 +52,7 @@ class Job:
         return replace(self, steps=[step], categories=categories)
 
     def rows(self, group):
-        """Return what the detector of a category is trained on, as of `rows_to_train`."""
+        """Return what the detector of a category is trained on: see `rows_to_train`."""
         return rows_to_train(self.source, group, self.step, self.split, self.settings)
 
     def identity(self):

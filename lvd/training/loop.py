@@ -92,7 +92,7 @@ class Training:
                 weight.copy_(before)
 
     def state(self):
-        """Return {key: value} to go on from, as of `load`."""
+        """Return {key: value}, from which `load` goes on."""
         return {
             "done": self.done,
             "losses": [float(loss) for loss in self.losses],

@@ -19,7 +19,7 @@ class PretrainTask:
     """What ResumableRun needs to know to train {save_dir}/pretrained.pth.
 
     Attributes:
-        rows: Rows of all videos; train: their positions, for there is no validation.
+        rows: Rows of all videos; train: their positions; there is no validation.
         identity: {key: value} that the weights follow from.
         net: VideoMAEForPreTraining, once it is built.
         mean, std: [S, C] statistics of the training clips, set by the run.
@@ -88,7 +88,7 @@ class PretrainTask:
 def build_pretraining(size, clip_shape, representation, seed, dropout=0.0, base_model=BASE_MODEL):
     """Return a VideoMAEForPreTraining whose encoder is that of `build_detector`.
 
-    Its decoder is half as wide and a third as deep. Arguments as of `build_detector`.
+    Its decoder is half as wide and a third as deep. Arguments: see `build_detector`.
     """
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 

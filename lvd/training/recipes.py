@@ -99,7 +99,7 @@ class GridSettings(TrainSettings):
         recipe: a key of `RECIPES`; None: "released" for size base, else "scratch".
         workers: processes that train at the same time.
         together: small detectors of one category that are trained at once; None: as many as fit.
-        operating_point: how embed_model.py reads a score, as of `check_operating_point`.
+        operating_point: how embed_model.py reads a score, see `check_operating_point`.
         smoothing: label smoothing.
         select: "last" weights, or those of the "best" epoch by validation loss.
         normals: "balanced" takes as many normal clips as unsafe ones, "all" takes all.

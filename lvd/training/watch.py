@@ -21,7 +21,7 @@ class Watch:
         """
         Args:
             network: StackedDetectors or SingleDetector.
-            inputs_of: as of `train_network`.
+            inputs_of: see `train_network`.
             places: [V] of the validation clips in the data.
             labels: [V] of these clips, 1 for unsafe.
             settings: GridSettings.

@@ -48,7 +48,7 @@ def train_in_processes(chunks, workers, launched):
     Args:
         chunks: of `chunks_of`.
         workers: processes to start.
-        launched: processes of the launch on this machine, each of which starts so many.
+        launched: processes of the launch on this machine. Each of them starts `workers`.
 
     Yields:
         a row of metrics for each detector, and None now and then.

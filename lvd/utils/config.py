@@ -203,9 +203,15 @@ def first_difference(before, now, ignore=()):
 
 
 def need_same_training(path, before, identity):
-    """InputError when what is at `path` was trained otherwise.
+    """Refuse a result that was trained otherwise.
 
-    before: what that says about itself; identity: {key: value} that it must agree with.
+    Args:
+        path: of the result.
+        before: {key: value} that the result says about itself.
+        identity: {key: value} that it must agree with.
+
+    Raises:
+        InputError: they differ; the first difference is named.
     """
     known = {key: before.get(key) for key in identity}
     difference = first_difference(known, identity)

@@ -1,7 +1,7 @@
 """Files of JSON lines in which a line is whole or absent, whenever a process is killed.
 
-A line counts when its end is there. What a killed process left of one is no line: readers stop
-before it, and the next process to write takes it away.
+A line counts when it has its end, a newline. A killed process may leave a part of a line: readers
+stop before it, and the next process that writes removes it.
 """
 
 import json
@@ -14,7 +14,10 @@ def open_lines(path):
 
 
 def cut_half_line(file):
-    """Take away what a killed process left of a line. Only for the file's one writer."""
+    """Remove a line without an end, which a killed process left.
+
+    Nobody else may be writing to the file.
+    """
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
 

@@ -151,10 +151,7 @@ class Recording:
             )
 
     def _existing_rows(self):
-        """The whole rows of the file that is there.
-
-        Before the first video is made, it is checked that this recording made the file.
-        """
+        """Return the whole rows of the existing file, which this recording must have made."""
         existing = open_x0_file(self.path)
         planned = new_sidecar((self.videos, *existing.tensor.shape[1:]), self.dtype, self.meta)
         need_same_recording(self.path, planned)

@@ -67,7 +67,7 @@ class X0Writer:
         Args:
             rows: [n] numbers.
             x0s: [n] tensors [S, C, F, h, w].
-            infos: [n] dicts, as of `write_row`.
+            infos: [n] dicts, see `write_row`.
 
         Raises:
             InputError: a row has another shape or number than the file, or is not finite in the
@@ -83,7 +83,7 @@ class X0Writer:
         self._known.update(rows)
 
     def write_seen(self, row, x0):
-        """Write the first k steps of a row that will never be whole. It does not become whole.
+        """Write the first k steps of a row whose sampling was stopped. The row is not whole then.
 
         Args:
             row: its number, from 0.
