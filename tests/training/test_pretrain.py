@@ -17,7 +17,7 @@ from lvd.training.pretrain import build_pretraining, tube_mask
 from lvd.utils.files import load_torch, save_torch, save_yaml, sha256
 from tests.worlds.detector_world import HELD_NORMAL, HELD_UNSAFE, NORMAL, STEPS, make_world
 from tests.worlds.recording_world import LABELS, RecordedWorld, write_labels
-from tests.worlds.scripts import refused
+from tests.worlds.refusals import refused
 
 FLAGS = ["--size", "nano", "--epoch", "12", "--batch_size", "16", "--gpu_num", "-1"]
 

@@ -20,7 +20,8 @@ from lvd.data.split import Split, save_split
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
 from tests.worlds.detector_world import CATEGORIES, copy_world, make_world
-from tests.worlds.scripts import FAST, embed, refused, train
+from tests.worlds.refusals import refused
+from tests.worlds.scripts import FAST, embed, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
