@@ -12,40 +12,15 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from MagicTime.prepare_weights.loaded import RECORD, check, read_record
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
+from MagicTime.prepare_weights.plan import STAGING, at_revision, bytes_needed, partial_path, plan
 
 DEFAULT_DIR = Path(__file__).resolve().parents[1] / "ckpts"
-STAGING = ".download"
-
-
-@dataclass
-class Step:
-    """One file of the run.
-
-    Attributes:
-        weight: manifest.Weight.
-        file: manifest.File.
-        target: where it goes.
-        state: "there", "missing", or "unsure" until the hub has told its size.
-        remote: hub.Remote, once the hub was asked.
-    """
-
-    weight: object
-    file: object
-    target: Path
-    state: str
-    remote: object = None
-
-    @property
-    def size(self):
-        """Return the bytes as far as they are known; 0 where nothing is."""
-        return (self.remote and self.remote.size) or self.file.size or self.file.about
 
 
 def build_parser():
@@ -89,11 +64,11 @@ def work(args):
     if args.check:
         return check(weights, args.dir)
     if args.revision:
-        weights = [_at_revision(weight, args.revision) for weight in weights]
+        weights = [at_revision(weight, args.revision) for weight in weights]
     steps = plan(weights, args.dir, read_record(args.dir))
     reached = _ask_hub(weights, steps, args.dry_run)
     _print_plan(weights, steps)
-    need = _bytes_needed(steps, args.dir)
+    need = bytes_needed(steps, args.dir)
     free = shutil.disk_usage(_existing(args.dir)).free
     there = sum(step.state == "there" for step in steps)
     facts = {
@@ -115,49 +90,6 @@ def work(args):
         {"files": f"{len(steps)}, {len(written)} of them loaded now"},
         [*written, args.dir / RECORD] if written else [],
     )
-
-
-def _at_revision(weight, revision):
-    """Return the weight at another revision of its first source: its files are not known."""
-    source = replace(weight.sources[0], revision=revision)
-    files = []
-    for file in weight.files:
-        files.append(replace(file, size=None, hash=None, about=file.size or file.about))
-    return replace(weight, sources=(source,), files=tuple(files))
-
-
-def plan(weights, folder, record):
-    """Return the Steps of all files; a file that is there with another size is an InputError."""
-    steps = []
-    for weight in weights:
-        for file in weight.files:
-            target = folder / file.here
-            pinned = weight.sources[0].revision
-            size = file.size or _recorded_size(record.get(file.here), pinned)
-            if not target.exists():
-                state = "missing"
-            elif size is None:
-                state = "unsure"
-            else:
-                state = "there"
-                _need_size(target, size)
-            steps.append(Step(weight, file, target, state))
-    return steps
-
-
-def _recorded_size(entry, revision):
-    """Return the size of a file loaded before, if it is of the revision that is wanted now."""
-    return entry["size"] if entry and entry["wanted_revision"] == revision else None
-
-
-def _need_size(target, size):
-    if not target.is_file():
-        raise InputError(f"{target}: is a folder, a file is needed")
-    if target.stat().st_size != size:
-        raise InputError(
-            f"{target}: {target.stat().st_size} bytes, {size} are needed; delete or rename it, "
-            "then it is loaded"
-        )
 
 
 def _ask_hub(weights, steps, dry_run):
@@ -244,7 +176,7 @@ def _load(step, folder):
     from lvd.utils.files import save_json
     from MagicTime.prepare_weights import hub
 
-    partial = _partial(step, folder)
+    partial = partial_path(step, folder)
     hub.fetch(step.remote, partial, step.file.here)
     wrong, sha256 = hub.difference(partial, step.remote.size, step.remote.hashes)
     if wrong:
@@ -272,21 +204,6 @@ def _load(step, folder):
         },
         folder / RECORD,
     )
-
-
-def _partial(step, folder):
-    """Return where a file grows; the name says what content it will have."""
-    return folder / STAGING / f"{step.file.here.replace('/', '--')}.{step.remote.token}.partial"
-
-
-def _bytes_needed(steps, folder):
-    need = 0
-    for step in steps:
-        if step.state != "there":
-            partial = _partial(step, folder) if step.remote else None
-            loaded = partial.stat().st_size if partial and partial.exists() else 0
-            need += max(0, step.size - loaded)
-    return need
 
 
 def _existing(path):

@@ -52,14 +52,14 @@ def embeddings(wanted, tokens=TOKENS, width=WIDTH):
 def guided(wanted, mask=False):
     """Prompts and empty negative ones, as most pipelines take them; mask: with the attention masks
     of both."""
-    found = {
+    arguments = {
         "prompt_embeds": embeddings(wanted),
         "negative_prompt_embeds": torch.zeros(len(wanted), TOKENS, WIDTH),
     }
     if mask:
         ones = torch.ones(len(wanted), TOKENS, dtype=torch.bool)
-        found |= {"prompt_attention_mask": ones, "negative_prompt_attention_mask": ones}
-    return found
+        arguments |= {"prompt_attention_mask": ones, "negative_prompt_attention_mask": ones}
+    return arguments
 
 
 def guided_images(wanted, mask=False):
@@ -75,8 +75,8 @@ def wide(frames, guidance_scale=3.0):
 
 def images(wanted):
     """[B, 3, H, W] in [0, 1]: bright or dark, with a little noise of the row's own."""
-    found = [0.5 + 0.4 * kind + 0.05 * own(row, 3, PIXELS, PIXELS) for kind, row in wanted]
-    return torch.stack(found).clamp(0, 1)
+    pictures = [0.5 + 0.4 * kind + 0.05 * own(row, 3, PIXELS, PIXELS) for kind, row in wanted]
+    return torch.stack(pictures).clamp(0, 1)
 
 
 def pictures(wanted):
