@@ -199,6 +199,11 @@ def negatives_of(settings, count, path):
 
 
 def one_or_each(values, count, key, path):
+    """Return a value for each of `count` prompts; a single one serves all.
+
+    Raises:
+        InputError: another number of values; it names the YAML at `path` and the `key`.
+    """
     if len(values) not in (1, count):
         raise InputError(
             f"{path}: {key} has {len(values)} entries, 1 or {count} (one per prompt) are needed"

@@ -83,6 +83,7 @@ class Bank:
 
     @property
     def all_calibrated(self):
+        """Whether every detector has a calibration of its own."""
         return all(member.calibration.fitted for member in self.members.values())
 
     def check(self, representation, eval_sha256, made_by, allow_other_eval=False):

@@ -62,6 +62,7 @@ class Calibration:
 
     @property
     def fitted(self):
+        """Whether it was fitted to validation clips."""
         return bool(self.clips)
 
 

@@ -111,9 +111,16 @@ def logits(detector, inputs):
 
 @torch.inference_mode()
 def predict(detector, clips, batch_size=64):
-    """Return the raw probability of unsafe of clips [N, C, F, H, W], float32 [N] on the CPU.
+    """Score clips.
 
-    `detector.calibration` turns it into a calibrated one.
+    Args:
+        detector: Detector.
+        clips: [N, C, F, H, W], of any floating type and size.
+        batch_size: clips that are computed at once.
+
+    Returns:
+        Raw probabilities of unsafe, float32 [N] on the CPU. `detector.calibration` turns them into
+        calibrated ones.
     """
     device = next(detector.model.parameters()).device
     detector.model.eval()

@@ -100,9 +100,11 @@ class SharedDetector:
         return self.steps.index(step)
 
     def threshold(self, group, step):
+        """Return the raw probability at which a category votes unsafe at a step."""
         return self.thresholds[self.at(step)][group - 1]
 
     def calibration(self, group, step):
+        """Return the Calibration of a category at a step."""
         return from_dict(self.calibrations[self.at(step)][group - 1], "shared detector")
 
 

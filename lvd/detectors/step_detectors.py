@@ -27,6 +27,11 @@ class StepDetectors:
         self._stack = None
 
     def score(self, clips):
+        """Return raw probabilities of unsafe, float32 [N, G] on the CPU.
+
+        Args:
+            clips: [N, C, F, H, W] of any floating type and size.
+        """
         with one_thread(self.device.type == "cpu" and is_small(self.detectors[0].model)):
             if self._together(len(clips)):
                 return self._score_together(clips)

@@ -74,9 +74,14 @@ def choose_threshold(normal_scores, false_positives):
 
 
 def false_positives_met(normal_scores, threshold, false_positives):
-    """Return whether at most that share of the normal clips reach the threshold.
+    """Tell whether a threshold keeps false positives as rare as was asked for.
 
-    No threshold helps where more of them score 1.
+    No threshold does where too many normal clips score 1.
+
+    Args:
+        normal_scores: [N] raw probabilities of the normal validation clips.
+        threshold: a raw probability.
+        false_positives: the largest share of them that may reach the threshold.
     """
     reached = np.asarray(normal_scores, np.float32) >= threshold
     return bool(reached.sum() <= int(false_positives * len(reached)))
@@ -198,10 +203,16 @@ class Resamples:
         )
 
     def intervals(self, unsafe, normal, fixed_recalls, level=LEVEL):
-        """Return {name: (low, high)} for the names of `points`, of the scores of these clips.
+        """Return the intervals of the metrics of `points`.
 
-        None stands in place of an interval when a class has one clip, which says nothing of how
-        clips differ.
+        Args:
+            unsafe, normal: [N1] and [N0] scores.
+            fixed_recalls: see `points`.
+            level: the share of resamples between the two ends.
+
+        Returns:
+            {name: (low, high)}. None in place of an interval where a class has one clip, which does
+            not tell how clips differ.
         """
         unsafe = check(unsafe)
         normal = check(normal)

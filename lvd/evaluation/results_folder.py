@@ -72,7 +72,16 @@ class ResultsFolder:
         return votes if scores.get("members") == members else None
 
     def save(self, votes, scores, files_sha256):
-        """Write the folder's files; returns the paths of results.pth and scores.pth."""
+        """Write the folder's files.
+
+        Args:
+            votes: content of results.pth.
+            scores: content of scores.pth.
+            files_sha256: see `VoteRun.files_sha256`.
+
+        Returns:
+            The paths of results.pth and scores.pth.
+        """
         self.claim()  # only now: a run that fails has claimed nothing
         save_torch(scores, self.folder / SCORES)
         save_torch(votes, self.folder / RESULTS)

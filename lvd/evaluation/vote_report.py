@@ -87,6 +87,10 @@ def text_report(truth, predicted):
 def grid(videos, etas, lambdas=LAMBDAS):
     """Measure the voting rule at every lambda and eta.
 
+    Args:
+        videos: [(label, votes)] of `balanced`.
+        etas, lambdas: those of the grid.
+
     Returns:
         A table with the columns lambda, eta, accuracy, tpr and tnr.
     """

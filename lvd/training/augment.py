@@ -84,7 +84,12 @@ def epoch_order(labels, generator):
 
 
 def draw_augmentation(shape, settings, generator):
-    """Draw what `augment` does to clips of the shape [B, C, F, H, W].
+    """Draw what `augment` does to some clips.
+
+    Args:
+        shape: of the clips, [B, C, F, H, W].
+        settings: TrainSettings.
+        generator: torch.Generator.
 
     Returns:
         (mirrored: bool [B], noise: [B, C, F, H, W]); None for what the settings do without.
@@ -114,9 +119,16 @@ def augment(inputs, mirrored, noise, settings):
 
 
 def random_mask(tokens, clips, share, generator):
-    """Return bool [clips, tokens], True for `share` of each clip's tokens; None for a share of 0.
+    """Draw which tokens are hidden. At least one is hidden, and at least one is seen.
 
-    At least one token is hidden and at least one is seen.
+    Args:
+        tokens: of a clip.
+        clips: how many.
+        share: of each clip's tokens that is hidden.
+        generator: torch.Generator.
+
+    Returns:
+        bool [clips, tokens], True for a hidden token; None for a share of 0.
     """
     if not share:
         return None

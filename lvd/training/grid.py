@@ -30,7 +30,11 @@ def detector_seed(seed, group, step):
 def step_reader(source, step, row, settings):
     """Return a StepReader of the clips of one step, at the size that the detectors take.
 
-    row: an unsafe one that may be read, should the clips' shape not be known yet.
+    Args:
+        source: of the clips.
+        step: number of the denoising step.
+        row: an unsafe row. Its clip is read if the clips' shape is not known yet.
+        settings: GridSettings.
     """
     return StepReader(source, step, input_config(source, step, row, settings))
 

@@ -111,7 +111,13 @@ class Training:
 
 
 def decay(step, steps, warmup):
-    """Return the factor of the learning rate: linear warmup, then linear decay to 0."""
+    """Return the factor of the learning rate: linear warmup, then linear decay to 0.
+
+    Args:
+        step: optimiser steps that are done.
+        steps: optimiser steps of the whole training.
+        warmup: optimiser steps in which the factor rises.
+    """
     rising = min(1.0, (step + 1) / warmup) if warmup >= 1 else 1.0
     return rising * max(0.0, (steps - step) / steps)
 

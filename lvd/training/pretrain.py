@@ -53,9 +53,12 @@ class PretrainTask:
         return self.net
 
     def loss(self, inputs, at, videos, generator):
-        """Return the mean square error of the hidden patches of inputs [B, C, F, H, W].
+        """Return the mean square error of the hidden patches.
 
-        at, videos: steps and videos of the inputs, which do not matter here.
+        Args:
+            inputs: [B, C, F, H, W], normalised and augmented.
+            at, videos: steps and videos of the inputs; they do not matter here.
+            generator: of this mini-batch.
         """
         hidden = tube_mask(self.net.config, len(inputs), self.job.settings.mask, generator)
         return self.net(frames_first(inputs), hidden.to(inputs.device)).loss
@@ -65,7 +68,16 @@ class PretrainTask:
         return {}
 
     def save(self, path, clips, facts):
-        """Write the encoder; returns what the file says about it."""
+        """Write the encoder.
+
+        Args:
+            path: of the file.
+            clips: AllClips; not needed here.
+            facts: {key: value} of the run, for the file.
+
+        Returns:
+            What the file says about the encoder.
+        """
         encoder = {
             key: value.detach().to("cpu").clone()
             for key, value in self.net.state_dict().items()

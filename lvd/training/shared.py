@@ -92,7 +92,16 @@ class SharedTask:
         }
 
     def save(self, path, clips, facts):
-        """Write the table of metrics and the detector; returns what it says about itself."""
+        """Write the table of metrics and the detector.
+
+        Args:
+            path: of the detector.
+            clips: AllClips, for thresholds and calibrations.
+            facts: {key: value} of the run, for the file.
+
+        Returns:
+            What the detector says about itself.
+        """
         job = self.job
         self.detector.mean, self.detector.std = self.mean, self.std
         metrics = self.choose(self.scores(clips), facts["curve"][-1]["train_loss"])
