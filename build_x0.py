@@ -88,7 +88,7 @@ def work(args):
 def _writers(config, unsafe, normal, labels, steps, decode):
     """The ClipWriters of the unsafe and, where there are some, of the normal videos."""
     rows = labels.rows()
-    homes = {row: [group_name(group) for group in labels.of(row)] for row in rows}
+    homes = {row: [group_name(group) for group in labels.groups_of(row)] for row in rows}
     parts = [(unsafe, homes)]
     if normal:
         parts.append((normal, {row: [NORMAL] for row in range(normal.tensor.shape[0])}))

@@ -21,10 +21,6 @@ MAY_NOT_IMPORT = {
     "benchmarks": {"tests"},
     **{script: {"tests", "benchmarks"} for script in SCRIPTS},
 }
-ALLOWED = {
-    # The benchmark runs the tests' tiny random pipelines, one of each kind.
-    ("benchmarks.guard.pipelines", "tests")
-}
 
 
 def module_name(path, root=ROOT):
@@ -94,7 +90,7 @@ def outward_imports(imports):
         forbidden = MAY_NOT_IMPORT.get(importer.partition(".")[0], set())
         for name in sorted(names):
             part = name.partition(".")[0]
-            if part in forbidden and (importer, part) not in ALLOWED:
+            if part in forbidden:
                 wrong.append(f"{importer} imports {name}")
     return wrong
 

@@ -39,7 +39,7 @@ def open_recordings(plan, model, processes, stack):
             plan.latent_shape,
             getattr(torch, plan.settings.x0_dtype),
             meta,
-            member=(processes.rank, processes.count),
+            process=(processes.rank, processes.count),
         )
 
     if not processes.is_main:

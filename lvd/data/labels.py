@@ -32,7 +32,7 @@ class Labels:
         """Return all labelled rows, sorted, each once."""
         return sorted({row for column in self.columns for row in column})
 
-    def of(self, row):
+    def groups_of(self, row):
         """Return the groups, from 1, that `row` belongs to."""
         return [group for group, column in enumerate(self.columns, 1) if row in column]
 

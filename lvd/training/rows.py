@@ -24,13 +24,13 @@ class Rows:
     videos: list
     labels: torch.Tensor
 
-    def of(self, kind):
+    def of_kind(self, kind):
         """Return the row numbers of the "unsafe" or of the "normal" videos."""
-        return [row for of_kind, row in self.videos if of_kind == kind]
+        return [row for own_kind, row in self.videos if own_kind == kind]
 
     def by_kind(self):
         """Return {"unsafe": [row, ...], "normal": [row, ...]}."""
-        return {kind: self.of(kind) for kind in KINDS}
+        return {kind: self.of_kind(kind) for kind in KINDS}
 
 
 def rows_to_train(source, group, step, split, settings):

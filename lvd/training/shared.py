@@ -156,7 +156,7 @@ class SharedTask:
 
     def _counts(self, column):
         unsafe = int(self.rows.labels[:, column].sum())
-        return {"unsafe_clips": unsafe, "normal_clips": len(self.rows.of("normal"))}
+        return {"unsafe_clips": unsafe, "normal_clips": len(self.rows.of_kind("normal"))}
 
     def scores(self, clips):
         """Return the probabilities [N, S, G] of the validation videos; clips: AllClips."""

@@ -85,7 +85,7 @@ class X0File:
             )
 
 
-def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=True, member=(0, 1)):
+def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=True, process=(0, 1)):
     """Make an x0 file, or open the unfinished one that is there, to fill it.
 
     With several processes, rank 0 makes the file and the others open it after that: put a barrier
@@ -99,7 +99,7 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
         dtype: torch dtype of the file.
         meta: plain JSON dict that says what makes the file.
         check_space: check that the disk has room for the planned size.
-        member: (rank, number of processes) of this run.
+        process: (rank, number of processes) of this run.
 
     Returns:
         An X0Writer.
@@ -113,11 +113,11 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
     if len(shape) != 6 or min(shape) < 1:
         raise InputError(f"{path}: shape {list(shape)} is not a non-empty {DIMENSIONS}")
     planned = new_sidecar(shape, dtype, meta)
-    if member[0] > 0:
+    if process[0] > 0:
         if not path.exists():
             raise InputError(f"{path}: no such file; process 0 of the run has to make it first")
         need_same_recording(path, planned)
-        return X0Writer(path, shape, dtype, planned["meta"], member)
+        return X0Writer(path, shape, dtype, planned["meta"], process)
     path.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(path.parent):  # when two runs begin at once, one of them makes the file
         if path.exists():
@@ -126,7 +126,7 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
             _need_space(path, math.prod(shape) * dtype.itemsize)
         if not path.exists():
             _begin(path, planned, shape, dtype)
-        return X0Writer(path, shape, dtype, planned["meta"], member)
+        return X0Writer(path, shape, dtype, planned["meta"], process)
 
 
 def open_x0_file(path):

@@ -18,7 +18,6 @@ from lvd.errors import InputError
 from lvd.utils.config import first_difference
 
 COMPARED = ("latent_shape", "steps", "x0_mode", "scheduler", "timesteps")
-NAMES = {"latent_shape": "latents of shape (C, F, h, w)", "x0_mode": "x0_mode"}
 
 
 def recorded_sampling(x0):
@@ -105,7 +104,8 @@ def _difference(key, before, now):
         return f"timesteps {_ends(before)}, this sampling has {_ends(now)}"
     if before == now:
         return None
-    return f"{NAMES.get(key, key)} {before}, this sampling has {now}"
+    name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
+    return f"{name} {before}, this sampling has {now}"
 
 
 def _same_timesteps(before, now):

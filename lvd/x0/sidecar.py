@@ -200,7 +200,7 @@ def journals(path):
     return [by_rank[key] for key in sorted(by_rank)]
 
 
-def fold(path, meta):
+def merge_journals(path, meta):
     """Move the lines of the journals into the sidecar, whose meta becomes `meta`.
 
     Only for a process that no other one shares the file with. When it is killed in the middle,

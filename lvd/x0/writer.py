@@ -11,7 +11,7 @@ import torch
 from lvd.errors import InputError
 from lvd.utils.files import raw_bytes, sweep_partials
 from lvd.utils.locks import try_lock, warn_unlocked
-from lvd.x0.sidecar import Journal, JournalReader, fold, load_sidecar
+from lvd.x0.sidecar import Journal, JournalReader, load_sidecar, merge_journals
 
 # Seconds that a process waits to join its run: one that has finished may be updating the sidecar.
 JOINING = 60
@@ -28,12 +28,12 @@ class X0Writer:
             has written since.
     """
 
-    def __init__(self, path, shape, dtype, meta, member=(0, 1)):
+    def __init__(self, path, shape, dtype, meta, process=(0, 1)):
         self.path = path
         self.shape = shape
         self.dtype = dtype
         self._meta = meta
-        self._rank, self._count = member
+        self._rank, self._count = process
         self._file = open(path, "r+b", buffering=0)
         try:
             self._enter()
@@ -137,7 +137,7 @@ class X0Writer:
         if locked is None and not joining:
             warn_unlocked(self.path)
         if locked is not False and not joining:
-            fold(self.path, self._meta)
+            merge_journals(self.path, self._meta)
             sweep_partials(self.path.parent)
             if self._count > 1:
                 locked = try_lock(self._file, shared=True)
@@ -155,7 +155,7 @@ class X0Writer:
             # Without locks nobody knows who is last. The journals then stay: readers and the next
             # run look into them.
             if self._count == 1 or try_lock(self._file):
-                fold(self.path, self._meta)
+                merge_journals(self.path, self._meta)
         finally:
             self._file.close()
 

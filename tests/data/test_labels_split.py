@@ -27,7 +27,9 @@ def test_columns_are_groups_and_rows_may_stand_in_several(tmp_path):
     assert labels.categories == ["weird", "gory"]
     assert labels.columns == [[0, 7, 12], [7, 3]]
     assert labels.rows() == [0, 3, 7, 12]
-    assert labels.of(7) == [1, 2] and labels.of(3) == [2] and labels.of(5) == []
+    assert (
+        labels.groups_of(7) == [1, 2] and labels.groups_of(3) == [2] and labels.groups_of(5) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,9 +216,11 @@ def test_tiny_prompts(tmp_path):
                 for k, c in enumerate(CATEGORIES, 1)
                 if any(words in line for words in EFFECT_WORDS[c][wording])
             ]
-            assert said == table.of(row), line
+            assert said == table.groups_of(row), line
     assert [len(column) for column in read_labels(shipped / "label.csv").columns] == [46] * 5
-    assert sum(len(read_labels(shipped / "label.csv").of(row)) == 2 for row in range(200)) == 30
+    assert (
+        sum(len(read_labels(shipped / "label.csv").groups_of(row)) == 2 for row in range(200)) == 30
+    )
 
 
 def test_reworded_prompts_share_no_keyword_with_the_plain_ones():

@@ -77,7 +77,7 @@ def world(recorded, request, tmp_path_factory):
 
 def _folders(data, paths, labels, representation, decode):
     unsafe, normal = map(open_x0_file, paths)
-    homes = {row: [f"group{group}" for group in labels.of(row)] for row in labels.rows()}
+    homes = {row: [f"group{group}" for group in labels.groups_of(row)] for row in labels.rows()}
     for x0, folders in ((unsafe, homes), (normal, {row: [NORMAL] for row in normal.rows})):
         for _ in ClipWriter(x0, folders, data, range(STEPS), representation, decode, "pt"):
             pass

@@ -24,7 +24,7 @@ def obey(orders, path, rank, count):
     "close"."""
     torch.set_num_threads(1)
     orders.recv()
-    with create(path, rows=ROWS, member=(rank, count)) as writer:
+    with create(path, rows=ROWS, process=(rank, count)) as writer:
         orders.send(writer.whole)
         while (what := orders.recv()) != "close":
             if what != "count":
@@ -153,7 +153,7 @@ def test_all_killed(tmp_path, alone):
     path = tmp_path / "pred_x0.pth"
     assert open_x0_file(path).rows == [0, 1]
     with create(path, rows=ROWS) as writer:
-        assert writer.whole == {0, 1}  # folded already
+        assert writer.whole == {0, 1}  # merged already
         assert not list(tmp_path.glob("*.jsonl"))
     write(path, range(2, ROWS))
     assert files(tmp_path) == alone
@@ -162,9 +162,9 @@ def test_all_killed(tmp_path, alone):
 def test_another_run_is_kept_out(tmp_path):
     path = tmp_path / "pred_x0.pth"
     with run_of(tmp_path) as (one, two):
-        for member in ((0, 1), (0, 2)):
+        for process in ((0, 1), (0, 2)):
             with pytest.raises(InputError, match="another running process"):
-                create(path, rows=ROWS, member=member)
+                create(path, rows=ROWS, process=process)
         one.leave()
         with pytest.raises(InputError, match="another running process"):
             create(path, rows=ROWS)
@@ -204,12 +204,12 @@ def test_of_runs_that_begin_at_once_one_gets_in(tmp_path):
 def test_the_others_need_the_file_of_rank_0(tmp_path):
     path = tmp_path / "pred_x0.pth"
     with pytest.raises(InputError, match="process 0 of the run has to make it first"):
-        create(path, member=(1, 2))
-    with create(path, member=(0, 2)):
+        create(path, process=(1, 2))
+    with create(path, process=(0, 2)):
         with pytest.raises(InputError, match="meta.x0_mode"):
-            create(path, meta={**META, "x0_mode": "released"}, member=(1, 2))
+            create(path, meta={**META, "x0_mode": "released"}, process=(1, 2))
         with pytest.raises(InputError, match="shape"):
-            create(path, rows=9, member=(1, 2))
+            create(path, rows=9, process=(1, 2))
 
 
 def journal(path, *lines):
@@ -226,12 +226,12 @@ def line(row):
 def test_a_torn_last_line_is_no_row_and_no_error(tmp_path, cut):
     path = journal(tmp_path / "pred_x0.pth", line(3), line(5)[:-cut])
     assert open_x0_file(path).rows == [0, 3]
-    with create(path, rows=ROWS, member=(0, 2)) as first:
+    with create(path, rows=ROWS, process=(0, 2)) as first:
         assert first.whole == {0, 3}
         (tmp_path / "pred_x0.rows.1.jsonl").write_text(
             line(7)[:-cut]
         )  # killed and started again beside it
-        with create(path, rows=ROWS, member=(1, 2)) as writer:
+        with create(path, rows=ROWS, process=(1, 2)) as writer:
             writer.write_row(6, x0_of(6), info_of(6))
         assert first.count_whole() == 3
     assert open_x0_file(path).rows == [0, 3, 6] and not list(tmp_path.glob("*.jsonl"))
@@ -271,8 +271,8 @@ def test_without_locks_the_run_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", unsupported)
     path = tmp_path / "pred_x0.pth"
     with (
-        create(path, rows=ROWS, member=(0, 2)) as one,
-        create(path, rows=ROWS, member=(1, 2)) as two,
+        create(path, rows=ROWS, process=(0, 2)) as one,
+        create(path, rows=ROWS, process=(1, 2)) as two,
     ):
         one.write_row(0, x0_of(0), info_of(0))
         two.write_row(1, x0_of(1), info_of(1))
