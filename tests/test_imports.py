@@ -131,6 +131,13 @@ def test_no_part_imports_what_it_may_not(imports):
     assert outward_imports(imports) == []
 
 
+def test_tests_take_their_helpers_from_their_worlds_alone(imports):
+    for importer, names in imports.items():
+        if importer.startswith("tests."):
+            helpers = {name for name in names if name.startswith("tests.")}
+            assert all(name.startswith("tests.worlds") for name in helpers), (importer, helpers)
+
+
 def test_no_circle_of_imports(imports):
     without_public_names = {name: found for name, found in imports.items() if name != "lvd"}
     assert find_circle(without_public_names) == []
