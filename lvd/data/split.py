@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from lvd.data.kinds import KINDS
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
 
@@ -118,12 +119,12 @@ def load_split(path, need_normal=False):
 def _need_split(contents, path):
     known = set(Split.__dataclass_fields__)
     keys = set(contents) if isinstance(contents, dict) else set()
-    if not {"unsafe", "normal"} <= keys <= known:
+    if not set(KINDS) <= keys <= known:
         raise InputError(
             f"{path}: not an evaluation split; a dict with 'unsafe' and 'normal', or a list, is "
             "needed"
         )
-    for key in ("unsafe", "normal"):
+    for key in KINDS:
         if not _are_rows(contents[key]):
             raise InputError(
                 f"{path}: '{key}' must be a list of different row indices (integers from 0)"

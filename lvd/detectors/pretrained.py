@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.data.identity import need_same_recordings, need_same_rgb
+from lvd.data.kinds import KINDS
 from lvd.detectors.videomae import CONFIG_KEYS
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, sha256
@@ -58,7 +59,7 @@ class Pretrained:
         before = self.about.get("dataset", {})
         need_same_recordings(f"--init {self.path}", before, made_by, "run pretrain_mae.py on these")
         need_same_rgb(f"--init {self.path}", before, made_by)
-        for kind in ("unsafe", "normal"):
+        for kind in KINDS:
             if seen := sorted(set(self.about["rows"][kind]) & set(getattr(split, kind))):
                 raise InputError(f"--init {self.path}: pretrained on held-out {kind} row {seen[0]}")
 
