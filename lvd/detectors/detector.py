@@ -204,6 +204,9 @@ def load_file(path, mmap=False):
         if missing := FILE_KEYS - set(content):
             raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
         check_threshold(content["threshold"], path)
+        for key in ("state_dict", "config", "about"):
+            if not isinstance(content[key], dict):
+                raise InputError(f"{path}: {key} is no mapping; train this detector again")
         for key in ("mean", "std"):
             if not _are_numbers(content[key]):
                 raise InputError(f"{path}: {key} {content[key]!r}: a list of numbers is needed")

@@ -185,6 +185,8 @@ def test_refused_files(tmp_path):
     refused({"a": torch.zeros(2)}, "not a VideoMAE classifier")
     refused({key: value for key, value in whole.items() if key != "mean"}, "without 'mean'")
     refused({**whole, "config": {**whole["config"], "hidden_size": 64}}, "do not fit")
+    for key in ("state_dict", "config", "about"):
+        refused({**whole, key: "zzz"}, f"{key} is no mapping")
     refused({**whole, "mean": "zzz"}, "mean 'zzz': a list of numbers is needed")
     refused({**whole, "std": [1.0, None]}, "std .1.0, None.: a list of numbers is needed")
     refused({**whole, "state_dict": {}}, "do not fit")
