@@ -19,7 +19,7 @@ from lvd.data.split import NAME, load_split, split_path
 from lvd.errors import InputError
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.config import ROOT, versions
+from lvd.utils.config import ROOT, parse_overrides, versions
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
@@ -102,6 +102,7 @@ def work(args):
     from lvd.evaluation.votes import VoteRun
     from MagicTime.utils.clip_sources import held_out_clips
 
+    _refuse_other_words(args.overrides)
     settings = read_settings(args.config, args)
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=True)
@@ -135,6 +136,13 @@ def work(args):
     votes = run.votes()
     written = results.save(votes, {**run.scores(), "members": members}, files_sha256)
     return _tell("votes recorded", run, votes, written)
+
+
+def _refuse_other_words(words):
+    """A word such as epoch=3 would change nothing: detectors are read as they were trained."""
+    for key in parse_overrides(words):
+        if key != "operating_point":
+            raise InputError(f"{key}=...: votes depend on operating_point alone, give that or none")
 
 
 def _config(args, run):

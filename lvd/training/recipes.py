@@ -213,9 +213,9 @@ def _layers(kind, config, args):
     """[(where, {key: value})] of YAML, flags and overrides, the weakest first."""
     from_yaml = (load_yaml(config) or {}) if config is not None else {}
     yaml_keys, yaml_section = _parts(kind, config, from_yaml)
-    override_keys, override_section = _parts(
-        kind, OVERRIDES, parse_overrides(getattr(args, "overrides", None))
-    )
+    overrides = parse_overrides(getattr(args, "overrides", None))
+    _refuse_other_sections(kind, overrides)
+    override_keys, override_section = _parts(kind, OVERRIDES, overrides)
     if kind != "grid":
         yaml_keys = {key: value for key, value in yaml_keys.items() if key in COMMON}
         _refuse_grid_keys(kind, args, override_keys)
@@ -229,6 +229,17 @@ def _layers(kind, config, args):
     for where, values in layers:
         _need_exact(where, values)
     return layers
+
+
+def _refuse_other_sections(kind, overrides):
+    """A word such as shared.epoch=3 would change nothing in a run of another kind."""
+    for section, values in overrides.items():
+        if section in SECTIONS and section != kind and isinstance(values, dict):
+            key, value = next(iter(values.items()))
+            raise InputError(
+                f"{section}.{key}={value}: for a {section} run; this is a {kind} run, give "
+                f"{key}={value}"
+            )
 
 
 def _parts(kind, where, values):

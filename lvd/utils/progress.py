@@ -27,6 +27,7 @@ def progress(iterable, name, unit="it", total=None, initial=0, disable=False):
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
+    disable = disable or sys.stderr is None  # closed by the caller: `2>&-`
     if not disable and not sys.stderr.isatty():
         return LogProgress(iterable, name, unit, total, initial)
     return tqdm(

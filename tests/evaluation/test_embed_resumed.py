@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+import embed_model
 from lvd.utils.files import load_torch, save_torch
 from tests.worlds.detector_world import copy_world, make_world
 from tests.worlds.refusals import refused
@@ -79,3 +80,8 @@ def test_a_finished_embedding_is_found_so(trained, tmp_path, capsys):
     split = load_torch(world.eval)
     save_torch({**split, "unsafe": split["unsafe"][:-1]}, world.eval)
     refused(embed(world, "--allow_other_eval"), capsys, "eval_sha256")
+
+
+def test_a_word_that_changes_no_vote_is_refused(capsys):
+    assert embed_model.main(["epoch=3"]) == 2
+    assert "epoch=...: votes depend on operating_point alone" in capsys.readouterr().err

@@ -192,8 +192,13 @@ def test_words_after_the_flags_win(tmp_path, kind):
     settings = read_settings(path, flags(*argv), kind)
     assert (settings.lr, settings.epoch, settings.size) == (1e-3, 20, "tiny")
     assert settings.noise == 0.1
-    section = read_settings(path, flags(*argv, "shared.lr=2e-3", "pretrain.lr=3e-3"), kind)
-    assert section.lr == {"grid": 1e-3, "shared": 2e-3, "pretrain": 3e-3}[kind]
+    for section in ("shared", "pretrain"):
+        args = flags(*argv, f"{section}.lr=2e-3")
+        if section == kind:
+            assert read_settings(path, args, kind).lr == 2e-3
+        else:
+            with pytest.raises(InputError, match=rf"{section}\.lr=2e-3: for a {section} run"):
+                read_settings(path, args, kind)
 
 
 @pytest.mark.parametrize(

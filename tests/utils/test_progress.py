@@ -124,3 +124,9 @@ def test_bars_show_the_mean_rate(monkeypatch):
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
     with progress(range(3), "clips", total=5, initial=2) as bar:
         assert bar.smoothing == 0 and bar.n == 2 and bar.total == 5
+
+
+def test_nothing_is_shown_on_a_closed_stderr(monkeypatch):
+    """As of `python script.py 2>&-`."""
+    monkeypatch.setattr(module.sys, "stderr", None)
+    assert list(module.progress(range(3), "clips")) == [0, 1, 2]
