@@ -13,7 +13,13 @@ from lvd.errors import InputError
 from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
 from MagicTime.utils.hardware import ATTENTION
-from MagicTime.utils.model_config import UnetSettings, make_scheduler, read_second_block
+from MagicTime.utils.model_config import (
+    SECOND_BLOCK,
+    UnetSettings,
+    make_scheduler,
+    merged_blocks,
+    read_second_block,
+)
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
 from MagicTime.utils.safe_guidance import NONE, safe_guidance_of
 
@@ -148,14 +154,20 @@ def read_config(path, flags=None, overrides=None):
         )
     check_keys(blocks[0], KEYS, REQUIRED, f"{path} (first block)")
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
-    places = {key: f"--{key}" for key in flags} | {key: f"{key}=..." for key in overrides or {}}
-    settings = _settings(path, blocks[0], flags, overrides or {})
+    overrides = overrides or {}
+    of_second = {key: overrides[key] for key in SECOND_BLOCK if key in overrides}
+    of_first = {key: value for key, value in overrides.items() if key not in of_second}
+    places = {key: f"--{key}" for key in flags} | {key: f"{key}=..." for key in of_first}
+    settings = _settings(path, blocks[0], flags, of_first)
     if not safe_guidance_of(settings, path) and "safety_concept" in places:
         raise InputError(
             f"{places['safety_concept']}: belongs to --safe_guidance, which says how strongly; "
             "without it, or with none, nothing is kept out"
         )
-    unet, scheduler = read_second_block(blocks[1], path)
+    second = blocks[1]
+    if isinstance(second, dict):
+        second = merged_blocks(second, of_second)
+    unet, scheduler = read_second_block(second, path)
     make_scheduler(scheduler, path, settings.steps)
     return Config(path, settings, unet, scheduler, places)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lvd.errors import InputError
 from lvd.utils.config import check_keys
 
+SECOND_BLOCK = ("unet_additional_kwargs", "noise_scheduler_kwargs")
 UNET_FIXED = {
     "use_inflated_groupnorm": True,
     "motion_module_type": "Vanilla",
@@ -62,6 +63,14 @@ class UnetSettings:
         return {"heads": self.heads, "max_length": self.max_length, "mid_block": self.mid_block}
 
 
+def merged_blocks(block, overrides):
+    """Return a block in which `overrides` win, key by key, also within mappings."""
+    if not isinstance(block, dict) or not isinstance(overrides, dict):
+        return overrides
+    changed = {key: merged_blocks(block.get(key), value) for key, value in overrides.items()}
+    return {**block, **changed}
+
+
 def read_second_block(block, path):
     """Check the second block of the YAML at `path`.
 
@@ -71,8 +80,7 @@ def read_second_block(block, path):
     Raises:
         InputError: an unknown key, or a value that MagicTime does not have.
     """
-    known = ("unet_additional_kwargs", "noise_scheduler_kwargs")
-    check_keys(block, known, ("noise_scheduler_kwargs",), f"{path} (second block)")
+    check_keys(block, SECOND_BLOCK, ("noise_scheduler_kwargs",), f"{path} (second block)")
     unet = _unet_settings(block.get("unet_additional_kwargs") or {}, path)
     return unet, block["noise_scheduler_kwargs"]
 

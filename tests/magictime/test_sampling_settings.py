@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
+from lvd.utils.config import parse_overrides
 from MagicTime.utils.config import read_config
 from tests.worlds import magictime_world
+from tests.worlds.refusals import refused
 from tests.worlds.sampler_command import sample
 
 # What config.yaml said of this YAML's first block, in this order, before settings were typed: a
@@ -75,6 +77,19 @@ def test_an_override_wins_over_a_flag_and_that_over_the_yaml(world, tmp_path):
     saved = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     keys = ("steps", "seed", "batch_size", "fps", "guidance_scale")
     assert [saved[key] for key in keys] == [2, [9], 3, 5, 3.0]
+
+
+def test_words_reach_the_second_block(world, tmp_path, capsys):
+    """Key by key; the block's other keys stay, and what is wrong is refused as in the YAML."""
+    config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
+    plain = read_config(config).scheduler
+    words = parse_overrides(["noise_scheduler_kwargs.beta_end=0.02"])
+    assert read_config(config, {}, words).scheduler == {**plain, "beta_end": 0.02}
+    word = "noise_scheduler_kwargs.beta_schedule=straight"
+    refused(sample(config, tmp_path / "out", "--dry-run", word), capsys, "straight")
+    deep = "unet_additional_kwargs.motion_module_kwargs.num_transformer_block=2"
+    said = "num_transformer_block=2 is not supported"
+    refused(sample(config, tmp_path / "out", "--dry-run", deep), capsys, said)
 
 
 @pytest.mark.parametrize("mode", ["true", "released"])
