@@ -86,6 +86,7 @@ COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
 SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
 PATHS = (*WEIGHTS, "file_path", "save_path")
 LISTS = ("prompt", "n_prompt", "seed")
+FREE_TEXTS = ("prompt", "n_prompt", "safety_concept")  # `${...}` in a prompt is text
 
 
 @dataclass
@@ -174,19 +175,32 @@ def read_config(path, flags=None, overrides=None):
 
 def _settings(path, first_block, flags, overrides):
     """Merge the three layers of settings, each of whose values is checked where it stands."""
-    layers = [(path, first_block), *((f"--{key}", {key: flags[key]}) for key in flags)]
-    layers = [(where, _texts(values)) for where, values in [*layers, (OVERRIDES, overrides)]]
+    layers = [(path, first_block)]
+    layers += [(f"--{key}", {key: value}) for key, value in flags.items()]
+    layers += [(OVERRIDES, overrides)]
+    layers = [(where, _with_x0_mode_as_text(values)) for where, values in layers]
+    texts = {}
     for where, values in layers:
         for key, value in values.items():
-            if value is not None and "${" not in str(value):
+            if value is None:
+                continue
+            if key in FREE_TEXTS or "${" not in str(value):
                 _check_value(key, value, where)
-    settings = merged(SamplingSettings, layers)
+            if key in FREE_TEXTS:
+                texts[key] = value
+    settings = merged(SamplingSettings, [(where, _without_texts(v)) for where, v in layers])
+    for key, value in texts.items():
+        setattr(settings, key, value)
     for key, value in vars(settings).items():  # those that referred to another key, too
         _check_value(key, value, path)
     return settings
 
 
-def _texts(values):
+def _without_texts(values):
+    return {key: value for key, value in values.items() if key not in FREE_TEXTS}
+
+
+def _with_x0_mode_as_text(values):
     """YAML reads an unquoted `x0_mode: true` as a truth value."""
     return {**values, "x0_mode": "true"} if values.get("x0_mode") is True else values
 

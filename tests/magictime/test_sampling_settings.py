@@ -133,11 +133,17 @@ def test_bad_overrides(world, tmp_path, capsys, words, said):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("key", ["save_path", "motion_module", "prompt"])
+@pytest.mark.parametrize("key", ["save_path", "motion_module"])
 def test_a_yaml_does_not_read_the_environment(world, tmp_path, capsys, key):
     value = "${oc.env:HOME}"
-    config = magictime_world.write_config(
-        tmp_path / "c.yaml", world[0], **{key: [value] if key == "prompt" else value}
-    )
+    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **{key: value})
     assert sample(config, tmp_path / "out") == 2
     assert "only ${key} of the same file" in capsys.readouterr().err
+
+
+def test_a_prompt_is_taken_as_it_stands(world, tmp_path):
+    """A wild dollar sign in a prompt names no setting."""
+    texts = {"prompt": ["a ${steps} sign", "???"], "n_prompt": ["${oc.env:HOME}"]}
+    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], **texts)
+    settings = read_config(config).settings
+    assert {key: getattr(settings, key) for key in texts} == texts
