@@ -22,41 +22,17 @@ from tests.worlds.refusals import refused
 FLAGS = ["--size", "nano", "--epoch", "12", "--batch_size", "16", "--gpu_num", "-1"]
 
 
+def flags_of(world, save):
+    where = {"--data_dir": world.data, "--eval_dir": world.eval, "--save_dir": save}
+    return [str(word) for flag in where.items() for word in flag]
+
+
 def pretrain(world, save, *flags):
-    return pretrain_mae.main(
-        [
-            "--data_dir",
-            str(world.data),
-            "--eval_dir",
-            str(world.eval),
-            "--save_dir",
-            str(save),
-            *FLAGS,
-            *flags,
-        ]
-    )
+    return pretrain_mae.main([*flags_of(world, save), *FLAGS, *flags])
 
 
 def train(world, save, *flags):
-    return train_mae.main(
-        [
-            "--data_dir",
-            str(world.data),
-            "--eval_dir",
-            str(world.eval),
-            "--save_dir",
-            str(save),
-            "--size",
-            "nano",
-            "--epoch",
-            "1",
-            "--batch_size",
-            "16",
-            "--gpu_num",
-            "-1",
-            *flags,
-        ]
-    )
+    return train_mae.main([*flags_of(world, save), *FLAGS, "--epoch", "1", *flags])
 
 
 @pytest.fixture(scope="module")
