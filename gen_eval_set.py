@@ -14,9 +14,9 @@ from lvd.data.clip_folders import NORMAL, dataset_steps, need_built
 from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.config import ROOT, first_difference, shorten
+from lvd.utils.config import ROOT, first_difference
 from lvd.utils.files import save_yaml, sha256
 from lvd.x0.file import open_x0_file
 

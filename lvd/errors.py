@@ -1,4 +1,6 @@
-"""The one exception for bad input, and a word that its messages need."""
+"""The one exception for bad input, and words that its messages need."""
+
+import reprlib
 
 
 class InputError(ValueError):
@@ -12,3 +14,35 @@ class InputError(ValueError):
 def plural(count, noun):
     """Return the count with its noun: "1 video", "2 videos"."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shorten(value):
+    """Return a value for a message, 80 characters at most and on one line.
+
+    Of a long list that is its length, of another long value its beginning. However large the
+    value is, this takes little time.
+    """
+    if isinstance(value, list) and len(value) > 20:
+        return f"({len(value)} rows)"
+    text = " ".join(_short.repr(value).split())
+    if len(text) <= 80:
+        return text
+    return f"({len(value)} rows)" if isinstance(value, list) else text[:77] + "..."
+
+
+class _ShortRepr(reprlib.Repr):
+    """A repr that looks at the beginning of a value only."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 20
+        self.maxstring = self.maxother = 1000
+
+    def repr_int(self, number, level):
+        if abs(number) >= 10**40:  # beyond some thousand digits Python refuses to print it
+            return f"a number of about {int(number.bit_length() * 0.30103) + 1} digits"
+        return repr(number)
+
+
+_short = _ShortRepr()

@@ -13,7 +13,7 @@ from typing import get_args, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_yaml, parse_yaml, save_yaml
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository
@@ -223,11 +223,3 @@ def need_same_training(path, before, identity):
             f"{path}: trained with another {key} ({inner}{shorten(there)} there, {shorten(now)} "
             "now); use another --save_dir or delete it"
         )
-
-
-def shorten(value):
-    """A value for a message: of a long list its length, of another long value its beginning."""
-    text = repr(value)
-    if len(text) <= 80:
-        return text
-    return f"({len(value)} rows)" if isinstance(value, list) else text[:77] + "..."

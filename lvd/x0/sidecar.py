@@ -12,8 +12,8 @@ import json
 import os
 from pathlib import Path
 
-from lvd.errors import InputError
-from lvd.utils.config import first_difference, shorten
+from lvd.errors import InputError, shorten
+from lvd.utils.config import first_difference
 from lvd.utils.files import atomic, load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lvd.errors import InputError
-from lvd.utils.config import first_difference, need_same_training, shorten
+from lvd.errors import InputError, shorten
+from lvd.utils.config import first_difference, need_same_training
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Schemas: what a file from outside may hold, checked before anything is made of it.
+
+A kind of file has one schema, a subclass of `Schema` beside the code that reads the file:
+
+    class EvalFile(Schema):
+        unsafe: list[Row]
+        seed: Whole | None = None
+
+    content = checked(EvalFile, load_torch(path), path)
+
+Source: pydantic, https://docs.pydantic.dev/latest/concepts/models
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    TypeAdapter,
+    ValidationError,
+)
+
+from lvd.errors import InputError, shorten
+
+# Numbers. A float is finite; a whole number is no bool and fits 64 bits.
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, le=10**9)]  # of videos, steps, channels, pixels, ...
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Row = Count  # number of a video in its recording, from 0
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _plain(tensor):
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
+        raise ValueError("a plain tensor that holds its values is needed")
+    return tensor
+
+
+Tensor = Annotated[InstanceOf[torch.Tensor], AfterValidator(_plain)]
+StateDict = dict[str, Tensor]  # weights of a network by name
+
+
+class Schema(BaseModel):
+    """Base of the schemas. Types are taken strictly: "5" is no number, and 1 is no bool.
+
+    Unknown keys are refused. A schema whose files may hold more says `extra="allow"`.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def checked(schema, content, where):
+    """Check what was read from a file.
+
+    Args:
+        schema: a subclass of Schema, or a type such as `list[Row]`.
+        content: what was read.
+        where: the path of the file, or what else a message calls it.
+
+    Returns:
+        `content` itself, unchanged.
+
+    Raises:
+        InputError: it does not fit; the first key that is wrong is named, with what was found
+            there and what is needed.
+    """
+    try:
+        adapter = TypeAdapter(schema, config=_config_of(schema))
+        adapter.validate_python(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise InputError(f"{where}: {_reason(first)}") from None
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deeply") from error
+    return content
+
+
+def _config_of(schema):
+    """A model brings its own config; any other type gets the config of the models."""
+    is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
+    return None if is_model else ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def _reason(error):
+    """Say in one line what pydantic found."""
+    *parents, last = [_part(part) for part in error["loc"]] or ["content"]
+    key = ".".join([*parents, last])
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    needed = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not needed.endswith("needed"):
+        needed = f"{needed} is needed"
+    return f"{key}: found {_found(error['input'])}; {needed}"
+
+
+def _part(part):
+    """One part of the place of a fault: a key of the file, which may be long."""
+    text = str(part)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _found(value):
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {shorten(list(value.shape))}"
+    if isinstance(value, (dict, list, tuple)) and len(value) > 3:
+        return f"a {type(value).__name__} of {len(value)} entries"
+    return shorten(value)
