@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 import platform
 import re
 import time
@@ -18,6 +19,7 @@ import torch
 import yaml
 
 from lvd.errors import InputError
+from lvd.utils.stand_ins import STAND_INS, stand_ins
 
 # How `fingerprint` reads a file: whole up to SMALL bytes, else SAMPLES blocks of BLOCK bytes.
 SMALL = 64 << 20
@@ -97,6 +99,9 @@ def raw_bytes(tensor):
 def load_torch(path, mmap=False, map_location="cpu"):
     """Read a torch file with weights_only=True.
 
+    Files of the paper's scripts are read too: numpy's numbers in them become plain ones, and
+    defaultdicts plain dicts (lvd.utils.stand_ins). Nothing else is taken.
+
     Args:
         path: the file.
         mmap: map its tensors into memory instead of reading them.
@@ -107,8 +112,18 @@ def load_torch(path, mmap=False, map_location="cpu"):
             plain values.
     """
     need_file(path)
-    try:
+
+    def load():
         return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
+
+    try:
+        try:
+            return load()
+        except pickle.UnpicklingError as error:
+            if _foreign_name(error) not in STAND_INS:
+                raise
+        with stand_ins():
+            return load()
     # Damaged bytes make the unpickler raise IndexError, struct.error, AssertionError, ...
     except Exception as error:
         raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
@@ -119,13 +134,18 @@ def _torch_reason(error):
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     if not lines:
         return type(error).__name__
-    foreign = re.search(r"GLOBAL (\S+)", str(error))
-    if foreign:
-        return f"it holds {foreign[1]} besides tensors, and no pickled code is run"
+    if foreign := _foreign_name(error):
+        return f"it holds {foreign[:80]} besides tensors, and no pickled code is run"
     if "weights_only" not in lines[0]:
         return lines[0][:160]
     reason = lines[-2] if len(lines) > 1 else lines[-1]
     return f"no tensors: {reason}"[:160]
+
+
+def _foreign_name(error):
+    """The name in a torch file that torch.load refused, or None."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found else None
 
 
 def save_json(obj, path):
