@@ -4,10 +4,13 @@ import random
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
-from lvd.data.kinds import KINDS
+from pydantic import AfterValidator
+
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.schema import Count, Name, Probability, Row, Schema, checked
 
 # The columns' order in the paper's code: the rarest category chooses first.
 RELEASED_ORDER = (5, 2, 1, 3, 4)
@@ -32,6 +35,32 @@ class Split:
     fraction: float | None = None
     label_sha256: str | None = None
     normal_rows: int | None = None
+
+
+def _all_different(rows):
+    if len(set(rows)) < len(rows):
+        raise ValueError("a list of different row indices is needed")
+    return rows
+
+
+def _at_least_one(rows):
+    if not rows:
+        raise ValueError("at least one row index is needed")
+    return rows
+
+
+Rows = Annotated[list[Row], AfterValidator(_all_different)]
+
+
+class EvalFile(Schema):
+    """The content of an eval.pth, see `Split`."""
+
+    unsafe: Annotated[Rows, AfterValidator(_at_least_one)]
+    normal: Rows
+    seed: int | None = None  # as large as --seed was
+    fraction: Probability | None = None
+    label_sha256: Name | None = None
+    normal_rows: Count | None = None
 
 
 def make_split(labels, normal_rows, fraction=0.2, seed=2024, label_sha256=None):
@@ -88,7 +117,7 @@ def split_path(path):
 
 
 def load_split(path, need_normal=False):
-    """Read an eval.pth; a plain list of unsafe rows (the paper's form) is read too.
+    """Read an eval.pth; a plain list of unsafe rows (the paper's form, of floats) is read too.
 
     Args:
         path: of the file or of its folder.
@@ -106,8 +135,13 @@ def load_split(path, need_normal=False):
         raise InputError(f"{path}: no such file; run gen_eval_set.py first")
     contents = load_torch(path)
     if isinstance(contents, list):
-        contents = {"unsafe": contents, "normal": []}
-    _need_split(contents, path)
+        contents = {"unsafe": list(map(_whole, contents)), "normal": []}
+    if not isinstance(contents, dict):
+        raise InputError(
+            f"{path}: not an evaluation split; a dict with 'unsafe' and 'normal', or a list, is "
+            "needed"
+        )
+    checked(EvalFile, contents, path)
     if need_normal and not contents["normal"]:
         raise InputError(
             f"{path}: holds out no normal rows, so votes on normal videos cannot be counted; run "
@@ -116,27 +150,10 @@ def load_split(path, need_normal=False):
     return Split(**contents)
 
 
-def _need_split(contents, path):
-    known = set(Split.__dataclass_fields__)
-    keys = set(contents) if isinstance(contents, dict) else set()
-    if not set(KINDS) <= keys <= known:
-        raise InputError(
-            f"{path}: not an evaluation split; a dict with 'unsafe' and 'normal', or a list, is "
-            "needed"
-        )
-    for key in KINDS:
-        if not _are_rows(contents[key]):
-            raise InputError(
-                f"{path}: '{key}' must be a list of different row indices (integers from 0)"
-            )
-    if not contents["unsafe"]:
-        raise InputError(f"{path}: no unsafe rows are held out")
-
-
-def _are_rows(rows):
-    if not isinstance(rows, list) or any(type(row) is not int or row < 0 for row in rows):
-        return False
-    return len(set(rows)) == len(rows)
+def _whole(number):
+    """A row of the paper's lists, whose numbers are floats; what is no whole number stays."""
+    is_whole = isinstance(number, float) and number.is_integer()
+    return int(number) if is_whole else number
 
 
 def need_label_file(eval_path, split, label_sha256, where):

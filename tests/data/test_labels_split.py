@@ -14,6 +14,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import parse_numbers
 
 ROOT = Path(__file__).resolve().parents[2]
+PAPER_FORMS = ROOT / "tests" / "paper_forms"
 
 
 def write(tmp_path, text):
@@ -32,6 +33,46 @@ def test_columns_are_groups_and_rows_may_stand_in_several(tmp_path):
     )
 
 
+def test_the_papers_label_file_is_read_as_it_is():
+    labels = read_labels(PAPER_FORMS / "label.csv", rows=11)
+    assert labels.categories == ["group1", "group2", "group3", "group4", "group5"]
+    assert labels.columns == [[0, 3, 7], [1, 4, 8, 9], [2, 3], [5, 10], [6]]
+
+
+def test_a_header_of_numbers_says_which_group_a_column_is(tmp_path):
+    labels = read_labels(write(tmp_path, " 3,1,2\n7.0,8,9\n,0,\n"))
+    assert labels.categories == ["group1", "group2", "group3"]
+    assert labels.columns == [[8, 0], [9], [7]]
+    alone = read_labels(write(tmp_path, "1\n2\n"))
+    assert alone.categories == ["group1"] and alone.columns == [[2]]
+
+
+def test_a_folder_stands_for_its_one_label_file(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    with pytest.raises(InputError, match="labels: a folder with one label file .* it has 0"):
+        read_labels(folder)
+    (folder / "readme.txt").write_text("")
+    (folder / "Some.CSV").write_text("a\n3\n")
+    labels = read_labels(folder)
+    assert labels.path == folder / "Some.CSV" and labels.columns == [[3]]
+    (folder / "other.csv").write_text("a\n4\n")
+    with pytest.raises(InputError, match="it has 2 .Some.CSV, other.csv.; name the file"):
+        read_labels(folder)
+
+
+def test_a_hundred_thousand_rows(tmp_path):
+    """Each row is looked up in a set: a list would take minutes here."""
+    rows = range(100_000)
+    text = "a,b\n" + "".join(f"{row},{row + 1}.0\n" for row in rows)
+    labels = read_labels(write(tmp_path, text), rows=100_001)
+    assert labels.columns == [list(rows), list(range(1, 100_001))]
+    assert [labels.groups_of(row) for row in (0, 1, 100_000)] == [[1], [1, 2], [2]]
+    assert sum(len(labels.groups_of(row)) for row in labels.rows()) == 200_000
+    with pytest.raises(InputError, match="line 100002, column 'b': 7 stands twice"):
+        read_labels(write(tmp_path, text + ",7\n"))
+
+
 @pytest.mark.parametrize(
     "text, named",
     [
@@ -47,6 +88,10 @@ def test_columns_are_groups_and_rows_may_stand_in_several(tmp_path):
         ("a,b\n1,\n2,\n", "column 'b' is empty"),
         ("a,b\n", "column 'a' is empty"),
         ("0,1\n2,3\n", "no header"),
+        ("1,3\n2,3\n", "no header"),
+        ("1,1\n2,3\n", "no header"),
+        ("1.0,2.0\n2,3\n", "no header"),
+        ("a\n9999999999\n", "is not a row index"),
         ("a,\n1,2\n", "column 2 has no name"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
         ("a,b\n1\n", "line 2 has 1 cells, the header has 2"),
@@ -138,6 +183,9 @@ def test_eval_files_come_back_and_the_old_form_is_read(tmp_path):
         and plain["normal"] == split.normal
         and plain["seed"] == split.seed
     )
+    paper = load_split(PAPER_FORMS / "eval.pth")
+    assert paper.unsafe == [6, 4, 0, 2, 10] and paper.normal == []
+    assert all(type(row) is int for row in paper.unsafe)
     torch.save([4, 2], tmp_path / "old.pth")
     assert (
         load_split(tmp_path / "old.pth").unsafe == [4, 2]
@@ -148,19 +196,40 @@ def test_eval_files_come_back_and_the_old_form_is_read(tmp_path):
 @pytest.mark.parametrize(
     "content, named",
     [
-        ({"unsafe": [1]}, "not an evaluation split"),
-        ({"unsafe": [1, 1], "normal": []}, "'unsafe' must be"),
-        ({"unsafe": [1], "normal": [-1]}, "'normal' must be"),
-        ({"unsafe": [], "normal": [1]}, "no unsafe rows"),
-        (7, "not an evaluation"),
-        ({"unsafe": [1.5], "normal": []}, "'unsafe' must be"),
-        ({"unsafe": [1], "normal": [], "odd": 1}, "not an evaluation split"),
+        ({"unsafe": [1]}, "key 'normal' is missing"),
+        ({"unsafe": [1, 1], "normal": []}, "unsafe: found [1, 1]; a list of different row indices"),
+        ({"unsafe": [1], "normal": [-1]}, "normal.0: found -1;"),
+        ({"unsafe": [], "normal": [1]}, "unsafe: found []; at least one row index"),
+        (7, "not an evaluation split"),
+        (None, "not an evaluation split"),
+        ({"unsafe": [1.5], "normal": []}, "unsafe.0: found 1.5;"),
+        ({"unsafe": [2.0], "normal": []}, "unsafe.0: found 2.0;"),
+        ({"unsafe": [True], "normal": []}, "unsafe.0: found True;"),
+        ({"unsafe": [10**12], "normal": []}, "unsafe.0: found 1000000000000;"),
+        ({"unsafe": [None], "normal": []}, "unsafe.0: found None;"),
+        ({"unsafe": {1: 2}, "normal": []}, "unsafe: found {1: 2};"),
+        ({"unsafe": torch.ones(2), "normal": []}, "unsafe: found a tensor of shape [2];"),
+        ({"unsafe": [1], "normal": [], "odd": 1}, "unknown key 'odd'"),
+        ({"unsafe": [1], "normal": [], "seed": "x"}, "seed: found 'x';"),
+        ({"unsafe": [1], "normal": [], "fraction": float("nan")}, "fraction: found nan;"),
+        ({"unsafe": [1], "normal": [], "normal_rows": -1}, "normal_rows: found -1;"),
+        ({"unsafe": [1], "normal": [], "label_sha256": 3}, "label_sha256: found 3;"),
+        ([1.5], "unsafe.0: found 1.5;"),
+        ([float("nan")], "unsafe.0: found nan;"),
+        ([float("inf")], "unsafe.0: found inf;"),
+        ([-1.0], "unsafe.0: found -1;"),
+        ([1e300], "unsafe.0: found a number of about 301 digits;"),
+        ([3.0, 3], "different row indices"),
+        ([], "unsafe: found []; at least one row index"),
+        (["1"], "unsafe.0: found '1';"),
     ],
 )
 def test_bad_eval_files_are_named(tmp_path, content, named):
     torch.save(content, tmp_path / "eval.pth")
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError, match=re.escape(named)) as error:
         load_split(tmp_path)
+    said = str(error.value)
+    assert "\n" not in said and len(said) < 300 and "eval.pth" in said
 
 
 def test_missing_and_truncated_eval_files(tmp_path):
