@@ -3,14 +3,52 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.evaluation.tables import long_table
 from lvd.utils.files import load_torch
+from lvd.utils.schema import Finite, Name, Probability, Row, Schema, checked
 
 RESULTS = "results.pth"
 SCORES = "scores.pth"
+
+
+def _not_empty(values):
+    if not values:
+        raise ValueError("at least one entry is needed")
+    return values
+
+
+Vote = Annotated[int, Field(ge=0, le=1)]
+Votes = Annotated[list[Vote], AfterValidator(_not_empty)]
+Videos = Annotated[dict[Name | Row, Votes], AfterValidator(_not_empty)]
+Scores = dict[Name, dict[Name, dict[Name, list[Probability]]]]
+
+
+class ResultsFile(Schema):
+    """The content of a results.pth, see `load_results`."""
+
+    unsafe: Videos = Field(alias=LABEL_UNSAFE)
+    normal: Videos = Field(alias=LABEL_NORMAL)
+
+
+class ScoresFile(Schema):
+    """The content of a scores.pth, see `VoteRun.scores`; members: {group: [row]}."""
+
+    model_config = ConfigDict(extra="allow")
+
+    scores: Scores
+    calibrated: Scores | None = None
+    thresholds: dict[Name, list[Finite]] | None = None
+    categories: dict[Name, Name] | None = None
+    operating_point: Name | Finite | None = None
+    eval_sha256: Name | None = None
+    votes_sha256: Name | None = None
+    members: dict[Name, list[Name]] | None = None
 
 
 def load_results(path):
@@ -26,39 +64,52 @@ def load_results(path):
     Raises:
         InputError: the file holds anything else.
     """
-    path = Path(path)
-    path = path / RESULTS if path.is_dir() else path
-    results = load_torch(path)
-    if not _has_both_labels(results):
+    path = results_path(path)
+    content = load_torch(path)
+    if not isinstance(content, dict) or set(content) != {LABEL_UNSAFE, LABEL_NORMAL}:
         raise InputError(
             f"{path}: a mapping with '1' (unsafe) and '0' (normal) is needed, as embed_model.py "
             "writes it"
         )
+    checked(ResultsFile, content, path)
+    results = {label: _with_names(videos, label, path) for label, videos in content.items()}
     steps = None
     for label, videos in results.items():
-        if not videos:
-            raise InputError(f"{path}: no videos under '{label}'")
         for row, votes in videos.items():
-            if not _are_votes(votes):
-                raise InputError(f"{path}: votes of '{label}', row {row} are not a list of 0 and 1")
             steps = steps or len(votes)
             if len(votes) != steps:
                 raise InputError(
-                    f"{path}: '{label}', row {row} has {len(votes)} votes, others have {steps}"
+                    f"{path}: '{label}', row {row[:40]} has {len(votes)} votes, others have {steps}"
                 )
     return results, steps
 
 
-def _has_both_labels(results):
-    if not isinstance(results, dict) or set(results) != {LABEL_UNSAFE, LABEL_NORMAL}:
-        return False
-    return all(isinstance(videos, dict) for videos in results.values())
+def results_path(path):
+    """Return the path of a file of votes: `path` itself, or results.pth in that folder."""
+    path = Path(path)
+    return path / RESULTS if path.is_dir() else path
 
 
-def _are_votes(votes):
-    if not isinstance(votes, list) or not votes:
-        return False
-    return all(type(vote) is int and vote in (0, 1) for vote in votes)
+def beside(path, name):
+    """Return the path of a file that belongs to a file of votes.
+
+    Args:
+        path: of the votes.
+        name: such as "scores.pth".
+
+    Returns:
+        {folder}/scores.pth beside results.pth, {folder}/a.scores.pth beside another a.pth.
+    """
+    path = Path(path)
+    return path.with_name(name if path.name == RESULTS else f"{path.stem}.{name}")
+
+
+def _with_names(videos, label, path):
+    """Videos by the texts of their rows, which may be numbers in a file."""
+    named = {str(row): votes for row, votes in videos.items()}
+    if len(named) < len(videos):
+        raise InputError(f"{path}: '{label}': a row stands there twice, as a number and as a text")
+    return named
 
 
 def load_scores(path, results, steps):
@@ -74,20 +125,22 @@ def load_scores(path, results, steps):
     Raises:
         InputError: the scores belong to other votes.
     """
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    if not (folder / SCORES).exists():
+    path = results_path(path)
+    scores_path = beside(path, SCORES)
+    if not scores_path.exists():
+        scores_path = path.with_name(SCORES)
+    if not scores_path.exists():
         return None
-    scores = load_torch(folder / SCORES)
+    scores = load_torch(scores_path)
+    checked(ScoresFile, scores, scores_path)
     if not _belong_together(scores, results, steps):
         raise InputError(
-            f"{folder / SCORES}: does not belong to the votes beside it; run embed_model.py again"
+            f"{scores_path}: does not belong to the votes beside it; run embed_model.py again"
         )
     return scores
 
 
 def _belong_together(scores, results, steps):
-    if not isinstance(scores, dict) or "scores" not in scores:
-        return False
     if scores.get("votes_sha256") != votes_sha256(results):
         return False
     kinds = [kind for kind in ("scores", "calibrated") if kind in scores]
@@ -96,8 +149,6 @@ def _belong_together(scores, results, steps):
 
 def _cover(scores, results, steps):
     """Whether {label: {group: {row: [probability]}}} has all videos and steps that voted."""
-    if not isinstance(scores, dict):
-        return False
     for label, videos in results.items():
         for by_row in scores.get(label, {"": {}}).values():
             if set(by_row) != set(videos):

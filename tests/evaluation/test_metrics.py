@@ -356,13 +356,25 @@ def test_scores_without_members(tmp_path, capsys):
     assert {row["category"] for row in table(tmp_path)} == {"any"}
 
 
+def put_score(value):
+    return lambda scores: scores["scores"]["0"]["2"]["101"].__setitem__(0, value)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         (lambda s: s["calibrated"]["1"]["1"].pop("3"), "does not belong"),
         (lambda s: s["calibrated"]["0"]["2"]["101"].append(0.5), "does not belong"),
-        (lambda s: s["scores"]["0"]["2"]["101"].__setitem__(0, float("nan")), "not finite"),
-        (lambda s: s.pop("scores"), "does not belong"),
+        (put_score(float("nan")), "scores.0.2.101.0: found nan;"),
+        (put_score(2.0), "scores.0.2.101.0: found 2.0;"),
+        (put_score(-1), "scores.0.2.101.0: found -1;"),
+        (put_score(None), "scores.0.2.101.0: found None;"),
+        (put_score("x"), "scores.0.2.101.0: found 'x';"),
+        (lambda s: s.update(scores=[1]), "scores: found [1];"),
+        (lambda s: s.update(thresholds={"1": [None]}), "thresholds.1.0: found None;"),
+        (lambda s: s.update(categories={"1": 2}), "categories.1: found 2;"),
+        (lambda s: s.update(members={"1": [1]}), "members.1.0: found 1;"),
+        (lambda s: s.pop("scores"), "key 'scores' is missing"),
     ],
 )
 def test_broken_scores(tmp_path, capsys, change, words):

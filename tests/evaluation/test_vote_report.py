@@ -4,11 +4,16 @@ import csv
 import random
 
 import pytest
+import torch
 from sklearn.metrics import classification_report, roc_auc_score
 
 import test_accuracy
+from lvd.evaluation.results import load_results
 from lvd.utils.files import load_torch, save_torch
+from tests.worlds.magictime_world import ROOT
 from tests.worlds.refusals import refused
+
+PAPER_FORMS = ROOT / "tests" / "paper_forms"
 
 
 def made_up_results(path, unsafe=7, normal=12, steps=6):
@@ -168,15 +173,45 @@ def test_bad_flags_of_test_accuracy(tmp_path, capsys, flags, words):
     "content, words",
     [
         ({"1": {"0": [1]}}, ["'1'", "'0'"]),
-        ({"1": {"0": [1]}, "0": {}}, ["no videos under '0'"]),
+        ({"1": {"0": [1]}, "0": {}}, ["0: found {}; at least one entry"]),
         ({"1": {"0": [1, 0]}, "0": {"0": [1]}}, ["1 votes"]),
-        ({"1": {"0": [2]}, "0": {"0": [1]}}, ["0 and 1"]),
+        ({"1": {"0": [2]}, "0": {"0": [1]}}, ["1.0.0: found 2;"]),
+        ({"1": {"0": [1]}, "0": {"8": [-1]}}, ["0.8.0: found -1;"]),
+        ({"1": {"0": [1.0]}, "0": {"0": [1]}}, ["1.0.0: found 1.0;"]),
+        ({"1": {"0": [float("nan")]}, "0": {"0": [1]}}, ["1.0.0: found nan;"]),
+        ({"1": {"0": [True]}, "0": {"0": [1]}}, ["1.0.0: found True;"]),
+        ({"1": {"0": [None]}, "0": {"0": [1]}}, ["1.0.0: found None;"]),
+        ({"1": {"0": [10**300]}, "0": {"0": [1]}}, ["1.0.0: found a number of about"]),
+        ({"1": {"0": []}, "0": {"0": [1]}}, ["1.0: found []; at least one entry"]),
+        ({"1": {"0": 1}, "0": {"0": [1]}}, ["1.0: found 1;"]),
+        ({"1": {"0": torch.ones(1)}, "0": {"0": [1]}}, ["1.0: found a tensor of shape [1];"]),
+        ({"1": {None: [1]}, "0": {"0": [1]}}, ["1.None", "found None;"]),
+        ({"1": {3: [1], "3": [0]}, "0": {"0": [1]}}, ["'1': a row stands there twice"]),
+        ({"1": [1], "0": {"0": [1]}}, ["1: found [1];"]),
         ([1], ["mapping"]),
+        (None, ["mapping"]),
     ],
 )
 def test_bad_results_files(tmp_path, capsys, content, words):
     save_torch(content, tmp_path / "results.pth")
-    refused(test_accuracy.main(["--data_dir", str(tmp_path), "--eta", "1"]), capsys, *words)
+    status = test_accuracy.main(["--data_dir", str(tmp_path), "--eta", "1"])
+    line = refused(status, capsys, "results.pth", *words, alone=True)
+    assert len(line) < 300 + len(str(tmp_path))
+
+
+def test_results_as_the_papers_script_writes_them(tmp_path, capsys):
+    flags = ["--data_dir", str(PAPER_FORMS / "results.pth"), "--lambda", "0.6", "--eta", "20"]
+    assert test_accuracy.main([*flags, "--table", "--save_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "votes: 5 unsafe and 5 normal videos, 50 steps" in out
+    for line in ("accuracy: 1.0000", "tpr: 1.0000", "tnr: 1.0000"):
+        assert f"  {line}\n" in out
+    assert (tmp_path / "grid.csv").exists()
+
+
+def test_rows_may_be_numbers(tmp_path):
+    save_torch({"1": {4: [1, 0]}, "0": {0: [0, 0]}}, tmp_path / "a.pth")
+    assert load_results(tmp_path / "a.pth") == ({"1": {"4": [1, 0]}, "0": {"0": [0, 0]}}, 2)
 
 
 def test_scores_of_other_votes(tmp_path, capsys):
