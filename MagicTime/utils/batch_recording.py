@@ -4,9 +4,8 @@ import torch
 
 from lvd.utils.config import versions
 from lvd.x0.file import create_x0_file
+from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.output_folder import MAY_DIFFER
-
-RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 
 
 def open_recordings(plan, model, processes, stack):
@@ -23,8 +22,11 @@ def open_recordings(plan, model, processes, stack):
     Returns:
         {setting (of RECORDINGS): lvd.x0.file.X0Writer}.
     """
+    config = {key: plan.identity[key] for key in plan.identity if key not in MAY_DIFFER}
+    for key in RECORDINGS:
+        config[key] = bool(config[key])  # not the path: a recording is the same wherever it lies
     meta = {
-        "config": {key: plan.identity[key] for key in plan.identity if key not in MAY_DIFFER},
+        "config": config,
         "x0_mode": plan.settings.x0_mode,
         "scaling_factor": model.vae.config.scaling_factor,
         "prompts_sha256": plan.identity["prompts_sha256"],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
 from MagicTime.utils.hardware import ATTENTION
@@ -53,8 +53,8 @@ class SamplingSettings:
     n_prompt: Any = field(default_factory=lambda: [""])  # one for all, or one a prompt
     seed: Any = field(default_factory=lambda: [-1])  # -1 draws one
     seed_per_prompt: bool = False
-    save_predx_0: bool = True
-    save_predx_t: bool = False
+    save_predx_0: Any = True  # true, false, or the path of the file to write
+    save_predx_t: Any = False
     x0_mode: str = "true"
     x0_dtype: str = "float16"
     batch_size: int = 1
@@ -86,6 +86,7 @@ COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
 SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
 PATHS = (*WEIGHTS, "file_path", "save_path")
 LISTS = ("prompt", "n_prompt", "seed")
+RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
 FREE_TEXTS = ("prompt", "n_prompt", "safety_concept")  # `${...}` in a prompt is text
 
 
@@ -196,6 +197,10 @@ def _settings(path, first_block, flags, overrides):
     return settings
 
 
+def _is_torch_path(value):
+    return isinstance(value, str) and Path(value).suffix in (".pth", ".pt")
+
+
 def _without_texts(values):
     return {key: value for key, value in values.items() if key not in FREE_TEXTS}
 
@@ -212,6 +217,11 @@ def _check_value(key, value, where):
         raise InputError(f"{where}: {key}={value!r}, true or false is needed")
     if key in CHOICES and value not in CHOICES[key]:
         raise InputError(f"{where}: {key}={value!r}, one of {', '.join(CHOICES[key])} is needed")
+    if key in RECORDINGS and type(value) is not bool and not _is_torch_path(value):
+        raise InputError(
+            f"{where}: {key}={shorten(value)}, true, false or the path of a file to write, which "
+            "ends in .pth, is needed"
+        )
     if key == "guidance_scale" and (
         type(value) not in (int, float) or not math.isfinite(value) or value < 0
     ):

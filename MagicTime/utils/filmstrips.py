@@ -8,11 +8,12 @@ from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import strip_steps, write_filmstrip
 
 
-def draw_filmstrips(folder, vae, count, device=None):
+def draw_filmstrips(folder, recording, vae, count, device=None):
     """Draw the filmstrips that are missing, named as the videos: filmstrips/0000.png, ...
 
     Args:
         folder: of the run.
+        recording: path of its predicted x0.
         vae: AutoencoderKL that decodes x0.
         count: how many recorded rows, from the first.
         device: where to decode, if the VAE visits it only when called.
@@ -21,7 +22,7 @@ def draw_filmstrips(folder, vae, count, device=None):
         [their folder], or [] where nothing is recorded yet.
     """
     folder = Path(folder)
-    x0 = open_x0_file(folder / "pred_x0.pth")
+    x0 = open_x0_file(recording)
     for row in x0.rows[:count]:
         name = x0.info.get(row, {}).get("video", f"{row:04d}")
         path = folder / "filmstrips" / f"{name}.png"

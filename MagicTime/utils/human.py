@@ -10,6 +10,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.cli import summary
 from lvd.utils.files import atomic
+from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.prompts import clean, negatives_of, words_cut
 from MagicTime.utils.seeds import seeds_of
 
@@ -27,6 +28,12 @@ def config_of(config, number):
         InputError: several seeds or negative prompts. How many prompts will come is not known.
     """
     settings = config.settings
+    for key in RECORDINGS:
+        if isinstance(getattr(settings, key), str):
+            raise InputError(
+                f"{config.where(key)}: {key} names one file, with --human each prompt has a "
+                "recording of its own; true or false is needed"
+            )
     for key in ("seed", "n_prompt"):
         values = getattr(settings, key)
         if isinstance(values, list) and len(values) > 1:

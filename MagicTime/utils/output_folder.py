@@ -47,31 +47,11 @@ class OutputFolder:
 
     def need_writable(self):
         """Refuse a folder that cannot be made or written."""
-        there = self._nearest()
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise InputError(
-                f"{self.path}: cannot be made, {there} is not a folder that may be written "
-                "(--save-path)"
-            )
+        need_writable(self.path, "--save-path")
 
     def free_bytes(self):
         """Return how many bytes are free on the folder's disk."""
-        return shutil.disk_usage(self._nearest()).free
-
-    def need_space(self, planned, files):
-        """Refuse recordings that do not fit on the disk.
-
-        Args:
-            planned: bytes of the complete recordings.
-            files: their paths; what they take already is not needed again.
-        """
-        written = sum(path.stat().st_blocks * 512 for path in files if path.exists())
-        needed, free = planned - written, self.free_bytes()
-        if needed > free:
-            raise InputError(
-                f"{self.path}: the recordings need {needed / GIB:.1f} GiB more disk, "
-                f"{free / GIB:.1f} GiB are free; fewer prompts, x0_dtype float16 or another disk"
-            )
+        return shutil.disk_usage(nearest(self.path)).free
 
     def lock(self):
         """Make the folder and keep other runs out of it until `unlock`, or this process's end."""
@@ -95,7 +75,33 @@ class OutputFolder:
         """Save the config as config.yaml, or refuse another one than the folder was made with."""
         claim_output(self.path, identity, ignore=MAY_DIFFER)
 
-    def _nearest(self):
-        """Return the folder, or the nearest one above it that exists."""
-        above = (self.path.absolute(), *self.path.absolute().parents)
-        return next(path for path in above if path.exists())
+
+def nearest(path):
+    """Return the path, or the nearest one above it that exists."""
+    above = (path.absolute(), *path.absolute().parents)
+    return next(path for path in above if path.exists())
+
+
+def need_writable(folder, asked_by):
+    """Refuse a folder that cannot be made or written; asked_by: the flag or setting of it."""
+    there = nearest(folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(
+            f"{folder}: cannot be made, {there} is not a folder that may be written ({asked_by})"
+        )
+
+
+def need_space(planned, files):
+    """Refuse recordings that do not fit on their disk.
+
+    Args:
+        planned: bytes of the complete recordings.
+        files: their paths, on one disk; what they take already is not needed again.
+    """
+    written = sum(path.stat().st_blocks * 512 for path in files if path.exists())
+    needed, free = planned - written, shutil.disk_usage(nearest(files[0])).free
+    if needed > free:
+        raise InputError(
+            f"{files[0].parent}: the recordings need {needed / GIB:.1f} GiB more disk, "
+            f"{free / GIB:.1f} GiB are free; fewer prompts, x0_dtype float16 or another disk"
+        )

@@ -125,8 +125,9 @@ class Run:
 
         plan = self.plan
         if not plan.settings.save_predx_0:
-            raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")
-        return draw_filmstrips(plan.folder.path, self.model.vae, count, plan.device)
+            raise InputError("--filmstrips: shows recorded x0, save_predx_0 must not be false")
+        recording = plan.recordings["save_predx_0"]
+        return draw_filmstrips(plan.folder.path, recording, self.model.vae, count, plan.device)
 
     def _tell_cut_prompts(self):
         """Say which prompts are too long: of these the text encoder reads the beginning."""

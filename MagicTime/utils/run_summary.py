@@ -8,7 +8,9 @@ def planned_facts(plan, processes):
     """Return {fact: text} of what a run will write."""
     settings = plan.settings
     plan.need_space()
-    names = " and ".join(path.name for path in plan.recordings.values()) or "none"
+    folder = plan.folder.path
+    paths = [p.name if p.parent == folder else str(p) for p in plan.recordings.values()]
+    names = " and ".join(paths) or "none"
     shape = [len(plan.prompts), settings.steps, *plan.latent_shape]
     size = f"{plan.recorded_bytes / GIB:.2f} GiB in all"
     free = f"{plan.folder.free_bytes() / GIB:.1f} GiB free"

@@ -9,10 +9,10 @@ import torch
 from lvd.errors import InputError
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import fingerprint
-from MagicTime.utils.batch_recording import RECORDINGS
-from MagicTime.utils.config import DOWNLOAD, LOOKED, WEIGHTS, Config, find
+from lvd.x0.sidecar import load_sidecar, sidecar_path
+from MagicTime.utils.config import DOWNLOAD, LOOKED, RECORDINGS, WEIGHTS, Config, find
 from MagicTime.utils.model_config import check_resolutions, check_sizes
-from MagicTime.utils.output_folder import OutputFolder
+from MagicTime.utils.output_folder import OutputFolder, nearest, need_space, need_writable
 from MagicTime.utils.prompts import digest, negatives_of
 from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
 from MagicTime.utils.seeds import seeds_of
@@ -56,9 +56,16 @@ class Plan:
 
     @property
     def recordings(self):
-        """Return {setting: path} of the files that are recorded."""
-        wanted = [key for key in RECORDINGS if getattr(self.settings, key)]
-        return {key: self.folder.path / RECORDINGS[key] for key in wanted}
+        """Return {setting: path} of the files that are recorded.
+
+        They lie in the run's folder, or where the setting says, from the current folder.
+        """
+        paths = {}
+        for key, name in RECORDINGS.items():
+            wanted = getattr(self.settings, key)
+            if wanted:
+                paths[key] = self.folder.path / name if wanted is True else Path(wanted)
+        return paths
 
     @property
     def recorded_bytes(self):
@@ -68,8 +75,12 @@ class Plan:
         return values * itemsize * len(self.recordings)
 
     def need_space(self):
-        """Refuse recordings that do not fit on the disk."""
-        self.folder.need_space(self.recorded_bytes, self.recordings.values())
+        """Refuse recordings that do not fit on their disks."""
+        by_disk = {}
+        for path in self.recordings.values():
+            by_disk.setdefault(nearest(path).stat().st_dev, []).append(path)
+        for paths in by_disk.values():
+            need_space(self.recorded_bytes // len(self.recordings) * len(paths), paths)
 
 
 def make_plan(config, prompts, out, device, guarding=None):
@@ -110,9 +121,29 @@ def make_plan(config, prompts, out, device, guarding=None):
         identity=_identity(config, prompts, weights, device, guarding),
     )
     plan.folder.need_writable()
+    _need_recordable(plan)
     if plan.folder.config.exists():
         plan.folder.claim(plan.identity)  # refuses the folder of another config
     return plan
+
+
+def _need_recordable(plan):
+    """Refuse recordings that cannot be written where they are to lie."""
+    taken = {}
+    for key, path in plan.recordings.items():
+        where = f"{plan.config.where(key)}: {key}"
+        if path.is_dir() or (path.exists() and not sidecar_path(path).exists()):
+            kind = "a folder" if path.is_dir() else "a file that is no recording"
+            raise InputError(f"{where}: {path} is {kind}; another path is needed")
+        if isinstance(getattr(plan.settings, key), str) and sidecar_path(path).exists():
+            load_sidecar(path)  # another JSON file would be overwritten
+        place = sidecar_path(path).resolve()
+        if place in taken:
+            raise InputError(
+                f"{where}: {path} is also that of {taken[place]}; a file of its own is needed"
+            )
+        taken[place] = key
+        need_writable(path.parent, f"{key}={path}")
 
 
 def weight_paths(config):
