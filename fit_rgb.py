@@ -15,6 +15,7 @@ import torch
 
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.identity import need_same_shape
+from lvd.data.labels import label_path
 from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, save_rgb
 from lvd.data.split import NAME as EVAL_NAME
 from lvd.data.split import Split, load_split, need_label_file, split_path
@@ -171,6 +172,7 @@ def _held_out(path, labels):
         return None, Split([], [])
     path = split_path(path or DEFAULT_EVAL)
     split = load_split(path)
+    labels = label_path(labels) if labels is not None else None
     if labels is not None and labels.is_file():
         need_label_file(path, split, sha256(labels), labels)
     return path, split
