@@ -10,7 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lvd.data.clip_file import folder_representation, list_clips, note_representation
-from lvd.data.clip_folders import NORMAL, dataset_steps, need_built, unsafe_clips
+from lvd.data.clip_folders import dataset_steps, need_built, normal_folder, unsafe_clips
 from lvd.data.config import DEFAULT_CONFIG, read_data_config
 from lvd.data.held_out_links import HeldOutLinker
 from lvd.data.identity import MADE_BY, rgb_identity
@@ -62,7 +62,7 @@ def work(args):
     linkers = _linkers(data, split, steps, args.save_dir)
     identity = _identity(data, eval_path, representation)
     for name in linkers:
-        claim_output(args.save_dir / name, identity, ignore=("data_dir",))
+        claim_output(args.save_dir / name, identity, ignore=("data_dir", "eval_path"))
         note_representation(args.save_dir / name, representation)
     new_files = _link(linkers.values())
     no_normal = f"none: {eval_path} holds out no normal rows, run gen_eval_set.py"
@@ -91,7 +91,7 @@ def _linkers(data, split, steps, save_dir):
         return unsafe_clips(data, step)
 
     def clips_of_normal(step):
-        return list_clips(data / NORMAL / str(step))
+        return list_clips(normal_folder(data) / str(step))
 
     linkers = {EVAL_SET: HeldOutLinker(split.unsafe, steps, clips_of_unsafe, save_dir / EVAL_SET)}
     if split.normal:  # the paper's form of eval.pth holds out no normal videos
@@ -112,6 +112,7 @@ def _identity(data, eval_path, representation):
     made_by = folder_config(data)
     return {
         "eval_sha256": sha256(eval_path),
+        "eval_path": str(eval_path.resolve()),
         "representation": representation,
         "data_dir": str(data),
         **{key: made_by.get(key) for key in MADE_BY},

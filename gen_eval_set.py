@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lvd.data.clip_file import list_clips
-from lvd.data.clip_folders import NORMAL, dataset_steps, need_built
+from lvd.data.clip_folders import dataset_steps, need_built, normal_folder
 from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
@@ -82,7 +82,7 @@ def _normal_rows(config):
     path = config.normal_pred_x0
     if path is not None and path.exists():
         return open_x0_file(path).rows
-    folder = config.out_dir / NORMAL
+    folder = normal_folder(config.out_dir)
     if folder.is_dir():
         step = dataset_steps(config.out_dir)[0]
         need_built(config.out_dir, [step])

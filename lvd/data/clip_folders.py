@@ -1,5 +1,9 @@
 """The detectors' dataset: clips of predicted x0 as {folder}/{step}/{index}; a folder per category,
-one of normal videos."""
+one of normal videos.
+
+The folders are group1, group2, ... and normal. Data sets of the paper's scripts are read too: there
+a category's folder may be named by its number alone, and normal videos lie in invid.
+"""
 
 import os
 import re
@@ -15,6 +19,7 @@ from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
 
 NORMAL = "normal"
+PAPERS_NORMAL = "invid"  # where the paper's scripts look for normal videos
 BUILT = "built.json"  # the steps whose clips are all there, written last
 DECODED = 200 << 20  # bytes of decoded pixels that are held at once: 4 x 16 frames of 512x512 px
 
@@ -200,8 +205,7 @@ def dataset_steps(data_dir):
         InputError: no groups, or groups that disagree.
     """
     steps = {}
-    for group in dataset_groups(data_dir):
-        folder = Path(data_dir) / group_name(group)
+    for folder in group_folders(data_dir).values():
         steps[folder.name] = step_folders(folder)
     name, first = next(iter(steps.items()))
     for other, others in steps.items():
@@ -223,33 +227,60 @@ def step_folders(folder):
     return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
 
 
-def dataset_groups(data_dir):
-    """Return the numbers of the group folders of the dataset, sorted.
+def group_folders(data_dir):
+    """Find the folders of the unsafe categories: group1, group2, ..., or 1, 2, ...
+
+    A folder named by a number is a category's if it holds folders of steps. Otherwise it is itself
+    one of a step, and `data_dir` no data set.
+
+    Returns:
+        {number: Path}, by number.
 
     Raises:
-        InputError: no such folders, or one that is not numbered from 1.
+        InputError: no such folders, one that is not numbered from 1, or both forms.
     """
     data_dir = Path(data_dir)
     paths = data_dir.iterdir() if data_dir.is_dir() else []
-    numbers = [
-        match[1] for p in paths if p.is_dir() and (match := re.fullmatch(r"group([0-9]+)", p.name))
-    ]
-    for number in numbers:
-        if number.startswith("0"):
+    folders = {}
+    for path in paths:
+        named = re.fullmatch(r"(group)?([0-9]{1,9})", path.name)
+        if not named or not path.is_dir() or not (named[1] or step_folders(path)):
+            continue
+        if named[2].startswith("0"):
             raise InputError(
-                f"{data_dir}/group{number}: not a category's folder; they are group1, group2, ... "
-                "in the order of the label file's columns"
+                f"{path}: not a category's folder; they are group1, group2, ... in the order of "
+                "the label file's columns"
             )
-    if not numbers:
+        folders[path] = int(named[2])
+    if not folders:
         raise InputError(f"{data_dir}: no folders group1, group2, ... here; run build_x0.py first")
-    return sorted(map(int, numbers))
+    if len({path.name.startswith("group") for path in folders}) > 1:
+        names = sorted(path.name for path in folders)
+        raise InputError(
+            f"{data_dir}: folders {names[0]} and {names[-1]} are of two forms; one data set, with "
+            "or without 'group' in its names, is needed"
+        )
+    return {group: path for path, group in sorted(folders.items(), key=lambda item: item[1])}
+
+
+def normal_folder(data_dir):
+    """Return the folder of a dataset's normal videos: normal, or invid as the paper's scripts have
+    it."""
+    there = [Path(data_dir) / name for name in (NORMAL, PAPERS_NORMAL)]
+    there = [folder for folder in there if folder.is_dir()]
+    if len(there) > 1:
+        raise InputError(
+            f"{data_dir}: both {NORMAL} and {PAPERS_NORMAL} are here; one folder of normal videos "
+            "is needed"
+        )
+    return there[0] if there else Path(data_dir) / NORMAL
 
 
 def unsafe_clips(data_dir, step):
     """Return {row: path} of one step over all groups, each row once."""
     clips = {}
-    for group in dataset_groups(data_dir):
-        clips |= list_clips(Path(data_dir) / group_name(group) / str(step))
+    for folder in group_folders(data_dir).values():
+        clips |= list_clips(folder / str(step))
     return dict(sorted(clips.items()))
 
 

@@ -56,7 +56,8 @@ def read_data_config(path, args, required=()):
 
     Relative paths in the file count from the repository's root, those of the command line from the
     current folder. The paper's form, a list of a model block, an entry for the label file and an
-    inference block, is read too: its blocks become `sample_config`.
+    inference block, is read too: its blocks become `sample_config`. Where no `pred_x0` is named, it
+    is the file that the sampling YAML's `save_predx_0` names.
 
     Args:
         path: of the YAML.
@@ -84,6 +85,8 @@ def read_data_config(path, args, required=()):
     )
     if isinstance(config.sample_config, str):
         config.sample_config = Path(config.sample_config)
+    if config.pred_x0 is None:
+        config.pred_x0 = _recording_of(config.sample_config)
     for key in required:
         if getattr(config, key) is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
@@ -92,6 +95,22 @@ def read_data_config(path, args, required=()):
         if value not in known:
             raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {value!r}")
     return config
+
+
+def _recording_of(sample_config):
+    """Return the path that `save_predx_0` of a sampling YAML, or of its blocks, names, or None.
+
+    Relative paths are looked up in the current folder, MagicTime/ and the repository's root.
+    """
+    blocks = sample_config
+    if isinstance(blocks, Path):
+        blocks = load_yaml(blocks) if blocks.is_file() else None
+    blocks = [block for block in blocks if isinstance(block, dict)] if blocks else []
+    named = [block["save_predx_0"] for block in blocks if "save_predx_0" in block]
+    if not named or not isinstance(named[0], str):
+        return None
+    places = [folder / named[0] for folder in (Path(), ROOT / "MagicTime", ROOT)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _with_paths(settings, base, where):

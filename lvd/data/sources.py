@@ -26,11 +26,11 @@ import torch
 
 from lvd.data.clip_file import folder_representation, list_clips, read_stored
 from lvd.data.clip_folders import (
-    NORMAL,
-    dataset_groups,
     dataset_steps,
+    group_folders,
     group_name,
     need_built,
+    normal_folder,
     step_folders,
 )
 from lvd.data.identity import MADE_BY, rgb_identity
@@ -142,7 +142,8 @@ class _Folders(Source):
 
 
 class FolderClips(_Folders):
-    """The dataset of build_x0.py: {data_dir}/group{k}/{step}/{row} and {normal_dir}/{step}/{row}.
+    """The dataset of build_x0.py: {data_dir}/group{k}/{step}/{row} and {normal_dir}/{step}/{row};
+    or one of the paper's scripts (lvd.data.clip_folders).
 
     Args:
         data_dir: folder of the dataset.
@@ -151,9 +152,10 @@ class FolderClips(_Folders):
 
     def __init__(self, data_dir, normal_dir=None):
         self.data_dir = Path(data_dir)
-        self.groups, self.steps = dataset_groups(data_dir), dataset_steps(data_dir)
+        self._group_folders = group_folders(data_dir)
+        self.groups, self.steps = list(self._group_folders), dataset_steps(data_dir)
         normal = _normal_folder(self.data_dir, normal_dir)
-        unsafe = [self.data_dir / group_name(group) for group in self.groups]
+        unsafe = list(self._group_folders.values())
         super().__init__({"unsafe": unsafe, "normal": [normal]})
         self.representation = folder_representation(data_dir)
         normal_representation = folder_representation(normal, part_of=normal.parent)
@@ -175,27 +177,28 @@ class FolderClips(_Folders):
         need_built(self.data_dir, steps)
 
     def group_rows(self, group, step):
-        return list(list_clips(self.data_dir / group_name(group) / str(step)))
+        return list(list_clips(self._group_folders[group] / str(step)))
 
     def group_place(self, group, step):
         """What a message calls the clips of one category and step."""
-        return f"{self.data_dir}/{group_name(group)}/{step}"
+        return f"{self._group_folders[group]}/{step}"
 
 
 class HeldOutFolders(_Folders):
     """The held-out clips of build_eval_set.py. They are not sorted by category.
 
     Args:
-        data_dir: the folder of eval_set and eval_normal, or eval_set itself with eval_normal beside
-            it.
+        data_dir: the folder of eval_set and eval_normal, or eval_set itself.
+        normal_dir: folder of the normal videos' clips by step, which may hold more rows than are
+            asked for; None: eval_normal beside eval_set.
     """
 
     advice = "run build_eval_set.py to the end"
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir, normal_dir=None):
         data_dir = Path(data_dir)
         unsafe = data_dir / "eval_set" if (data_dir / "eval_set").is_dir() else data_dir
-        normal = unsafe.parent / "eval_normal"
+        normal = Path(normal_dir) if normal_dir else unsafe.parent / "eval_normal"
         for folder in (unsafe, normal):
             if not step_folders(folder):
                 raise InputError(
@@ -205,14 +208,15 @@ class HeldOutFolders(_Folders):
         super().__init__({"unsafe": [unsafe], "normal": [normal]})
         self.steps = step_folders(unsafe)
         self.representation = folder_representation(unsafe)
-        normal_representation = folder_representation(normal)
+        normal_representation = folder_representation(normal, part_of=normal.parent)
         if normal_representation != self.representation:
             raise InputError(
                 f"{unsafe} holds {self.representation} clips, {normal} {normal_representation} "
                 "ones; both must be built alike"
             )
         self.labelled_by = unsafe / "config.yaml"
-        self.made_by = _made_by(folder_config(unsafe), folder_config(normal), MADE_BY[:2])
+        normal_config = folder_config(normal) or folder_config(normal.parent)
+        self.made_by = _made_by(folder_config(unsafe), normal_config, MADE_BY[:2])
 
     def files(self):
         """The clip files of all steps."""
@@ -229,7 +233,7 @@ class HeldOutFolders(_Folders):
 
 
 def _normal_folder(data_dir, normal_dir):
-    folder = Path(normal_dir) if normal_dir else data_dir / NORMAL
+    folder = Path(normal_dir) if normal_dir else normal_folder(data_dir)
     if not folder.is_dir():
         raise InputError(
             f"--normal_video_dir {folder}: no such folder; sample normal prompts and run "
