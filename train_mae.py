@@ -7,7 +7,7 @@ Rows held out in eval.pth, unsafe and normal, are never trained on. Finished det
 so the same command goes on where it was stopped. `accelerate launch --multi_gpu --num_processes 8
 train_mae.py ...` gives each of 8 GPUs its part of the detectors. With --no-train the saved
 detectors are evaluated on the held-out clips instead, by one process (minutes for the small sizes;
-a stopped evaluation starts again).
+a stopped evaluation starts again): evaluation.csv, and classification_{group}.txt as in the paper.
 """
 
 import argparse
@@ -271,7 +271,7 @@ def _evaluate(job):
     path = run.save(job.save_dir / EVALUATION)
     means = by_group(run.table())
     facts = {f"group {group} ({job.categories[group]})": means[group] for group in means}
-    summary("saved detectors on held-out clips", facts, [path])
+    summary("saved detectors on held-out clips", facts, [path, *run.save_reports(job.save_dir)])
 
 
 def main(argv=None):

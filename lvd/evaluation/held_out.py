@@ -8,11 +8,13 @@ import torch
 
 from lvd.data.kinds import KIND_NORMAL, KIND_UNSAFE, KINDS
 from lvd.detectors.bank import SHARED, FolderBank, load_bank
+from lvd.detectors.calibration import ARGMAX
 from lvd.detectors.detector import detector_path
 from lvd.errors import InputError
 from lvd.evaluation.metrics import rates
 from lvd.evaluation.tables import save_table
-from lvd.utils.files import need_file
+from lvd.evaluation.vote_report import text_report
+from lvd.utils.files import atomic, need_file
 
 EVALUATION = "evaluation.csv"
 CLIPS_SCORED_TOGETHER = 256
@@ -22,7 +24,7 @@ class HeldOutRun:
     """Scores the held-out clips of every category, and the normal ones, with saved detectors.
 
     A sized iterable over the steps: iterating yields each step once it is evaluated. After that
-    `table` and `save` give the whole.
+    `table`, `save` and `save_reports` give the whole.
 
     Args:
         job: of train_mae.py (source, save_dir, steps, split, eval_sha256, categories, device).
@@ -42,6 +44,7 @@ class HeldOutRun:
             for kind in KINDS:
                 self.source.need_rows(kind, getattr(self.split, kind), step)
         self._lines = []
+        self._reports = {group: [] for group in self.categories}
 
     def __len__(self):
         return len(self.steps)
@@ -61,6 +64,23 @@ class HeldOutRun:
         save_table(self.table(), path)
         return Path(path)
 
+    def save_reports(self, folder):
+        """Write scikit-learn's report of each category, step after step, as text.
+
+        They are named as in the paper's code, but written anew and not appended to. As there, a
+        clip is unsafe if its raw probability is at least 0.5.
+
+        Returns:
+            The paths, {folder}/classification_{group}.txt.
+        """
+        paths = []
+        for group, reports in self._reports.items():
+            path = Path(folder) / f"classification_{group}.txt"
+            with atomic(path) as partial:
+                partial.write_text("\n".join(reports), encoding="utf-8")
+            paths.append(path)
+        return paths
+
     def _evaluate(self, step):
         """Return the lines of one step."""
         own = {group: self._own_rows(group, step) for group in self.categories}
@@ -72,6 +92,8 @@ class HeldOutRun:
             labels = np.repeat([1, 0], [len(rows), len(normal)])
             line = {"group": group, "step": step, "category": self.categories[group]}
             line |= {"unsafe_clips": len(rows), "normal_clips": len(normal)}
+            report = text_report(labels, scores >= ARGMAX)
+            self._reports[group].append(f"{self.categories[group]}, step {step}\n\n{report}")
             threshold = self.bank.members[group, step].threshold
             lines.append(line | rates(scores, labels, threshold))
         return lines

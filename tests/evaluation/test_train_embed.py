@@ -10,6 +10,7 @@ import train_mae
 from lvd.data.clip_file import clip_path, read_clip, write_clip
 from lvd.data.split import Split, save_split
 from lvd.detectors.detector import build_detector, load_detector, predict, save_detector
+from lvd.evaluation.vote_report import text_report
 from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
 from tests.worlds.detector_world import (
     CATEGORIES,
@@ -178,6 +179,26 @@ def test_evaluation_of_saved_detectors(world, capsys):
         )
         assert float(row["tpr"]) == pytest.approx(sum(v >= 0.5 for v in unsafe) / 3, abs=1e-5)
         assert float(row["tnr"]) == pytest.approx(sum(v < 0.5 for v in normal) / 5, abs=1e-5)
+
+
+def test_a_report_by_category_as_people_know_it(world, capsys):
+    names = [f"classification_{group}.txt" for group in (1, 2)]
+    for _ in range(2):  # the paper's code appends: here a second run changes nothing
+        assert train(world, "--no-train") == 0
+        out = capsys.readouterr().out
+        assert all(f"wrote {world.save / name}" in out for name in names)
+        texts = [(world.save / name).read_text() for name in names]
+        assert [text.count("precision") for text in texts] == [3, 3]
+    scores = load_torch(world.results / "scores.pth")["scores"]
+    for text, group, name, rows in (
+        (texts[0], "1", "bright", ["1", "5", "11"]),
+        (texts[1], "2", "flicker", ["11", "14", "20"]),
+    ):
+        for step in range(3):
+            unsafe = [scores["1"][group][row][step] >= 0.5 for row in rows]
+            normal = [values[step] >= 0.5 for values in scores["0"][group].values()]
+            report = text_report([1] * 3 + [0] * 5, [*unsafe, *normal])
+            assert f"{name}, step {step}\n\n{report}" in text
 
 
 @pytest.mark.slow
