@@ -5,16 +5,20 @@
 unsafe. Probabilities go to scores.pth beside it. Both are written when all is scored. A stopped run
 goes on with the step it was at; a finished one is left alone as long as no file that it read has
 changed. A folder holds the votes of one set of detectors, split and operating point.
+
+The paper's form of the command is taken too: --eval_dir is the folder eval_set, --data_dir a folder
+of normal clips by step, of which the held-out ones are taken, --save_dir the results' file.
 """
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from lvd.data.config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data.config import read_data_config
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.data.labels import read_labels
+from lvd.data.labels import label_path, read_labels
 from lvd.data.split import NAME, load_split, split_path
 from lvd.errors import InputError
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
@@ -78,12 +82,14 @@ def _add_files(parser):
         "--eval_dir",
         type=Path,
         default=magictime / NAME,
-        help="eval.pth or its folder (default: MagicTime/eval.pth)",
+        help="eval.pth or its folder (default: MagicTime/eval.pth); or eval_set, then eval.pth is "
+        "the one it was built with, or beside it",
     )
     parser.add_argument(
         "--data_dir",
         type=Path,
-        help="folder of eval_set/ and eval_normal/, or eval_set (default: MagicTime)",
+        help="folder of eval_set/ and eval_normal/, or eval_set (default: MagicTime); where "
+        "--eval_dir is eval_set: folder of normal clips by step (default: eval_normal beside it)",
     )
     parser.add_argument(
         "--recordings",
@@ -92,23 +98,30 @@ def _add_files(parser):
         help="instead: a build_x0.yaml, to read its recordings; build_eval_set.py is not needed",
     )
     parser.add_argument(
-        "--save_dir", type=Path, default=magictime / "results", help="default: MagicTime/results"
+        "--save_dir",
+        type=Path,
+        default=magictime / "results",
+        help="folder, or file that ends in .pth (default: MagicTime/results)",
     )
 
 
 def work(args):
     from lvd.data.identity import need_same_labels
+    from lvd.data.paper_clips import eval_of_clips, is_clips
     from lvd.evaluation.results_folder import ResultsFolder
     from lvd.evaluation.votes import VoteRun
     from MagicTime.utils.clip_sources import held_out_clips
 
     _refuse_other_words(args.overrides)
     settings = read_settings(args.config, args)
-    eval_path = split_path(args.eval_dir)
-    split = load_split(eval_path, need_normal=True)
+    unsafe = args.eval_dir if is_clips(args.eval_dir) else None
+    eval_path = eval_of_clips(unsafe) if unsafe else split_path(args.eval_dir)
+    split = load_split(eval_path, need_normal=unsafe is None)
     device = pick_device(args.gpu_num)
-    source = held_out_clips(args, device)
+    source = held_out_clips(args, device, unsafe)
     need_same_labels(eval_path, split, source)
+    if unsafe and args.recordings is None:
+        split = _with_normal(split, source, eval_path, args)
     members = _members(args.label_file_dir, source, split)
     run = VoteRun(
         args.model_dir,
@@ -125,8 +138,8 @@ def work(args):
         results.claim()
         if votes := results.finished_votes(files_sha256, members):
             title = (
-                f"votes found finished in {args.save_dir}: no file that they were made of has "
-                "changed"
+                f"votes found finished in {results.path.parent}: no file that they were made of "
+                "has changed"
             )
             return _tell(title, run, votes, [])
     # Detectors that only --allow_other_eval accepts are not checked again in a run that goes on.
@@ -136,6 +149,26 @@ def work(args):
     votes = run.votes()
     written = results.save(votes, {**run.scores(), "members": members}, files_sha256)
     return _tell("votes recorded", run, votes, written)
+
+
+def _with_normal(split, source, eval_path, args):
+    """Return the split with the normal rows to vote on: see `normal_rows`."""
+    from lvd.data.paper_clips import NORMAL_MADE_BY, need_only_held_out, normal_rows
+    from lvd.detectors.bank import load_bank
+
+    need_only_held_out(source, split, eval_path)
+    abouts = [member.about for member in load_bank(args.model_dir).members.values()]
+    trained_on = [{} if about.get("init") else about.get("dataset", {}) for about in abouts]
+    rows, of_another_recording = normal_rows(
+        source, split, trained_on, eval_path, args.allow_other_eval
+    )
+    if of_another_recording:
+        # Under its own name the detectors would be refused for it.
+        made_by = source.made_by.pop(NORMAL_MADE_BY)
+        source.made_by["other_normal_pred_x0_made_by"] = made_by
+    elif not source.made_by[NORMAL_MADE_BY]:
+        source.made_by["normal_clips"] = str(args.data_dir)  # nothing else tells them apart
+    return replace(split, normal=rows)
 
 
 def _refuse_other_words(words):
@@ -180,17 +213,17 @@ def _members(path, source, split):
     """
     if path is None:
         path = _default_label_file(source)
-        if path is None or not path.exists() or sha256(path) != split.label_sha256:
+        if path is None or not path.is_file() or sha256(path) != split.label_sha256:
             return {}
         labels = read_labels(path)
     else:
         labels = read_labels(path)
-        if split.label_sha256 and sha256(path) != split.label_sha256:
+        if split.label_sha256 and sha256(labels.path) != split.label_sha256:
             raise InputError(
                 f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
             )
     members = {}
-    for group, column in enumerate(labels.columns, 1):
+    for group, column in enumerate(map(set, labels.columns), 1):
         members[str(group)] = [str(row) for row in split.unsafe if row in column]
     return members
 
@@ -198,7 +231,8 @@ def _members(path, source, split):
 def _default_label_file(source):
     """Return the label file that the source or build_x0.yaml names, or None."""
     if source.label_file is None and DATA_CONFIG.exists():
-        return read_data_config(DATA_CONFIG, Namespace()).label_file_dir
+        path = read_data_config(DATA_CONFIG, Namespace()).label_file_dir
+        return label_path(path) if path else None
     return source.label_file
 
 

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from lvd.data.config import read_data_config
 from lvd.data.labels import read_labels
+from lvd.data.paper_clips import need_normal_clips
 from lvd.data.recorded_clips import RecordedClips
 from lvd.data.rgb import load_rgb
 from lvd.data.sources import FolderClips, HeldOutFolders
@@ -59,16 +60,22 @@ def training_clips(args, device, labelled=True):
     return open_recordings(args.recordings, device, labelled)
 
 
-def held_out_clips(args, device):
+def held_out_clips(args, device, unsafe=None):
     """Open the clips to vote on: recordings, or the folders of build_eval_set.py.
 
     Args:
         args: the parsed flags recordings and data_dir.
         device: where recorded latents are decoded, if they have to be.
+        unsafe: folder of the unsafe clips; data_dir is then that of the normal clips (default:
+            eval_normal beside it).
 
     Raises:
         InputError: both flags, or what the source itself refuses.
     """
+    if args.recordings is None and unsafe:
+        if args.data_dir is not None:
+            need_normal_clips(args.data_dir, unsafe)
+        return HeldOutFolders(unsafe, args.data_dir)
     if args.recordings is None:
         return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
     _refuse_folders(args, ("data_dir",))

@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.evaluation.results import RESULTS, SCORES, load_results, votes_sha256
+from lvd.evaluation.results import RESULTS, SCORES, beside, load_results, votes_sha256
 from lvd.utils.config import claim_output
 from lvd.utils.files import load_json, load_torch, save_json, save_torch
 
 INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
+CONFIG = "config.yaml"
 UNFINISHED = "unfinished"  # folder of the steps scored so far
 MAY_DIFFER = ("model_dir", "data_dir", "versions")  # keys of the config that do not change votes
 
@@ -19,22 +20,37 @@ class ResultsFolder:
     """results.pth, scores.pth, inputs.json and config.yaml, all written when all is scored.
 
     Args:
-        folder: where they lie.
+        save_dir: the folder where they lie; or the file of the votes, which ends in .pth. Beside
+            votes.pth the others are called votes.scores.pth, votes.config.yaml, ...
         config: what made the votes (plain JSON), for config.yaml.
+
+    Attributes:
+        path: of the votes.
+
+    Raises:
+        InputError: save_dir is a file of another kind.
     """
 
-    def __init__(self, folder, config):
-        self.folder = Path(folder)
+    def __init__(self, save_dir, config):
+        save_dir = Path(save_dir)
+        is_file = save_dir.suffix == ".pth" and not save_dir.is_dir()
+        if save_dir.is_file() and not is_file:
+            raise InputError(
+                f"--save_dir {save_dir}: is a file; a folder, or a file name that ends in .pth, is "
+                "needed"
+            )
+        self.path = save_dir if is_file else save_dir / RESULTS
         self.config = config
 
     @property
     def claimed(self):
         """Whether some run has finished here."""
-        return (self.folder / "config.yaml").exists()
+        return beside(self.path, CONFIG).exists()
 
     def claim(self):
         """Write config.yaml; InputError where another config has made the folder."""
-        claim_output(self.folder, self.config, ignore=MAY_DIFFER)
+        config = beside(self.path, CONFIG)
+        claim_output(config.parent, self.config, config.name, ignore=MAY_DIFFER)
 
     def step_scores(self, allow_other_eval):
         """Return StepScores for a run of this config that is not at its end.
@@ -44,7 +60,8 @@ class ResultsFolder:
                 that does are not loaded by one that does not.
         """
         same = {key: value for key, value in self.config.items() if key not in MAY_DIFFER}
-        return StepScores(self.folder / UNFINISHED, {**same, "allow_other_eval": allow_other_eval})
+        unfinished = beside(self.path, UNFINISHED)
+        return StepScores(unfinished, {**same, "allow_other_eval": allow_other_eval})
 
     def finished_votes(self, files_sha256, members):
         """Return the votes if they were made of the same files.
@@ -55,13 +72,13 @@ class ResultsFolder:
             files_sha256: see `VoteRun.files_sha256`; None: not known.
             members: {group: [row]}, as scores.pth has to note them.
         """
-        names = (RESULTS, SCORES, INPUTS)
-        if files_sha256 is None or not all((self.folder / name).exists() for name in names):
+        paths = (self.path, beside(self.path, SCORES), beside(self.path, INPUTS))
+        if files_sha256 is None or not all(path.exists() for path in paths):
             return None
         try:
-            votes, _ = load_results(self.folder)
-            scores = load_torch(self.folder / SCORES)
-            inputs = load_json(self.folder / INPUTS)
+            votes, _ = load_results(self.path)
+            scores = load_torch(beside(self.path, SCORES))
+            inputs = load_json(beside(self.path, INPUTS))
         except InputError:
             return None
         sha256 = votes_sha256(votes)
@@ -83,12 +100,12 @@ class ResultsFolder:
             The paths of results.pth and scores.pth.
         """
         self.claim()  # only now: a run that fails has claimed nothing
-        save_torch(scores, self.folder / SCORES)
-        save_torch(votes, self.folder / RESULTS)
+        save_torch(scores, beside(self.path, SCORES))
+        save_torch(votes, self.path)
         inputs = {"files_sha256": files_sha256, "votes_sha256": votes_sha256(votes)}
-        save_json(inputs, self.folder / INPUTS)
-        shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
-        return [self.folder / RESULTS, self.folder / SCORES]
+        save_json(inputs, beside(self.path, INPUTS))
+        shutil.rmtree(beside(self.path, UNFINISHED), ignore_errors=True)
+        return [self.path, beside(self.path, SCORES)]
 
 
 class StepScores:
