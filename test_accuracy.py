@@ -72,8 +72,10 @@ def work(args):
     _settle(args)
     exact(args.lambda_)
     recalls(args.recall)
-    if args.resamples < 100:
-        raise InputError(f"--resamples {args.resamples}: at least 100 are needed for an interval")
+    if not 100 <= args.resamples <= 100_000:
+        raise InputError(
+            f"--resamples {args.resamples}: from 100 to 100000 are needed for an interval"
+        )
     results, steps = load_results(args.data_dir)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
@@ -127,6 +129,10 @@ def _settle(args):
     for flag, given in (("--recall", args.recall), ("--resamples", args.resamples)):
         if not args.metrics and given is not None:
             raise InputError(f"{flag} {given}: belongs to --metrics, which is not given")
+    if args.save_dir is not None and not (args.table or args.metrics):
+        raise InputError(
+            f"--save_dir {args.save_dir}: for the files of --table or --metrics; give one of them"
+        )
     args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
     args.recall = "0.9,0.95" if args.recall is None else args.recall
     args.resamples = 1000 if args.resamples is None else args.resamples

@@ -30,6 +30,12 @@ def shorten(value):
     return f"({len(value)} rows)" if isinstance(value, list) else text[:77] + "..."
 
 
+def typed(value):
+    """Return a flag's value for a message as it was typed: a text without quotes, shortened."""
+    text = shorten(value)
+    return text[1:-1] if isinstance(value, str) and value.strip() and text[-1] in "'\"" else text
+
+
 class _ShortRepr(reprlib.Repr):
     """A repr that looks at the beginning of a value only."""
 

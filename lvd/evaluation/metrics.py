@@ -5,13 +5,13 @@ Their intervals are percentile bootstrap intervals, resampled within each class;
 forms of the same numbers, which measure all resamples at once.
 """
 
-from fractions import Fraction
 from math import ceil
 
 import numpy as np
 
 from lvd.detectors.calibration import ARGMAX
-from lvd.errors import InputError
+from lvd.errors import InputError, typed
+from lvd.voting import to_fraction
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
@@ -128,12 +128,16 @@ def recalls(text):
     shares = []
     for part in str(text).split(","):
         try:
-            share = Fraction(part.strip())
+            share = to_fraction(part.strip())
         except (ValueError, ZeroDivisionError) as error:
-            raise InputError(f"--recall {text}: numbers like 0.9,0.95 are needed") from error
+            raise InputError(f"--recall {typed(text)}: numbers like 0.9,0.95 are needed") from error
         if not 0 < share <= 1:
-            raise InputError(f"--recall {part.strip()}: a number above 0, at most 1, is needed")
+            raise InputError(
+                f"--recall {typed(part.strip())}: a number above 0, at most 1, is needed"
+            )
         shares.append(share)
+    if len(set(names(shares))) < len(names(shares)):
+        raise InputError(f"--recall {typed(text)}: shares of different first six digits are needed")
     return shares
 
 

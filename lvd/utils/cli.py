@@ -52,10 +52,11 @@ def run_command(parser, work, argv=None):
     try:
         work(parser.parse_args(argv))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without permission, a file in its place
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        told = f"error: {error.filename or 'file'}: {error.strerror or error}"
+        print(one_line(told), file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -71,6 +72,15 @@ def run_command(parser, work, argv=None):
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def one_line(text):
+    """Return a message as one line of fewer than 300 characters.
+
+    A flag's value or a path in it may be long, or hold a line break: the middle is left out.
+    """
+    text = " ".join(text.splitlines())
+    return text if len(text) < 300 else f"{text[:180]} ... {text[-110:]}"
 
 
 def _out_of_memory(error):

@@ -26,10 +26,14 @@ def pick_device(gpu_num, asked_by="--gpu_num"):
         asked_by: what a message calls the flag.
 
     Raises:
-        InputError: the machine has CUDA devices, but not this one.
+        InputError: below -1, or the machine has CUDA devices, but not this one.
     """
     import torch
 
+    if gpu_num < -1:
+        raise InputError(
+            f"{asked_by} {gpu_num}: a CUDA device from 0, or -1 for the CPU, is needed"
+        )
     if gpu_num < 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():

@@ -4,7 +4,7 @@ variable."""
 import pytest
 
 from lvd.errors import InputError
-from lvd.utils.processes import Processes, processes
+from lvd.utils.processes import Processes, pick_device, processes
 
 LAUNCHER = {
     "RANK": "1",
@@ -49,3 +49,5 @@ def test_a_gpu_for_each():
         InputError, match="--gpu_num 1: each of the 2 processes has a GPU of its own"
     ):
         Processes(1, 2, 1).device(1)
+    with pytest.raises(InputError, match="--gpu_num -2: a CUDA device from 0, or -1"):
+        pick_device(-2)
