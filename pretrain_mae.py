@@ -10,6 +10,7 @@ from its last checkpoint (one a minute).
 import sys
 
 from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.given import need_effect
 from lvd.training.pretrain import PretrainTask
 from lvd.training.recipes import read_settings
 from lvd.training.resumable import ResumableRun
@@ -34,6 +35,7 @@ def build_parser():
 
 def work(args):
     settings = read_settings(args.config, args, "pretrain")
+    need_effect(args, settings, "pretrain")
     job = open_job(args, settings, pick_device(args.gpu_num), labelled=False)
     run = ResumableRun(job, PretrainTask(job))
     bar = progress(run, "pre-training", unit="batch", total=run.total, initial=run.done)

@@ -23,6 +23,7 @@ from lvd.errors import InputError
 from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 from lvd.training.curves import CURVES
 from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
 from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS, RECIPES, read_settings
@@ -60,9 +61,8 @@ def build_parser():
     parser.add_argument(
         "--model",
         choices=("grid", "shared"),
-        default="grid",
         help="grid: a detector per category and step, as in the paper; shared: one for all (by "
-        "one process)",
+        "one process); default: grid, with --no-train what --save_dir holds",
     )
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from"
@@ -86,6 +86,7 @@ def work(args):
     launched = processes()
     model = _model(args)
     settings = read_settings(args.config, args, model)
+    need_effect(args, settings, model)
     with launched.main_first():
         job = _job(args, settings, launched)
         run = None
@@ -95,7 +96,7 @@ def work(args):
             run = _shared_run(job, launched)
     if not args.train:
         if launched.is_main:
-            _evaluate(job)
+            _evaluate(job, args, model)
     elif model == "grid":
         _train_grid(run, job, launched)
     else:
@@ -107,8 +108,13 @@ def work(args):
 def _model(args):
     """Return "grid" or "shared": which of the two is trained, or evaluated."""
     if args.train:
-        return args.model
+        return args.model or "grid"
     there = (args.save_dir / SHARED).exists()
+    if args.model == "grid" and there:
+        raise InputError(
+            f"--model grid: {args.save_dir} holds {SHARED}, which --no-train evaluates; leave "
+            "--model out, or name another folder"
+        )
     if args.model == "shared" and not there:
         raise InputError(
             f"--model shared: {args.save_dir} holds no {SHARED} to evaluate; train it, or leave "
@@ -264,8 +270,9 @@ def _over_aim(rows):
     }
 
 
-def _evaluate(job):
+def _evaluate(job, args, model):
     run = HeldOutRun(job)
+    need_trained_so(args, job.settings, model, job.init_sha256, run.bank.members.values())
     for _ in progress(run, "held-out clips", unit="step"):
         pass
     path = run.save(job.save_dir / EVALUATION)

@@ -33,7 +33,9 @@ def shorten(value):
 def typed(value):
     """Return a flag's value for a message as it was typed: a text without quotes, shortened."""
     text = shorten(value)
-    return text[1:-1] if isinstance(value, str) and value.strip() and text[-1] in "'\"" else text
+    if not isinstance(value, str) or not value.strip():
+        return text
+    return text[1:].removesuffix(text[0])
 
 
 class _ShortRepr(reprlib.Repr):

@@ -17,6 +17,7 @@ from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
 from lvd.training.augment import Batch, Draws, augment
 from lvd.training.loop import Training, train
+from lvd.training.recipes import stackable
 from lvd.training.rows import stratified
 from lvd.training.watch import Watch, mean_losses
 from lvd.utils.files import raw_bytes
@@ -169,14 +170,6 @@ def train_network(network, inputs_of, labels, places, settings, seeds, watch=Non
     if watch:
         watch.take_best()
     return last.cpu()
-
-
-def stackable(settings):
-    """Whether detectors can be trained together: small ones without dropout.
-
-    Dropout's masks would be drawn for all at once.
-    """
-    return settings.size != "base" and not settings.dropout
 
 
 def _network(detectors, settings, device):

@@ -77,10 +77,18 @@ def run_command(parser, work, argv=None):
 def one_line(text):
     """Return a message as one line of fewer than 300 characters.
 
-    A flag's value or a path in it may be long, or hold a line break: the middle is left out.
+    A flag's value or a path in it may be long, or hold a line break. The middle of the longest
+    word is left out first: a path still says which file it is.
     """
-    text = " ".join(text.splitlines())
-    return text if len(text) < 300 else f"{text[:180]} ... {text[-110:]}"
+    words = " ".join(text.splitlines()).split(" ")
+    while len(" ".join(words)) >= 300:
+        longest = max(range(len(words)), key=lambda place: len(words[place]))
+        word = words[longest]
+        if len(word) <= 45:  # many words
+            line = " ".join(words)
+            return f"{line[:180]} ... {line[-110:]}"
+        words[longest] = f"{word[:12]}...{word[-30:]}"
+    return " ".join(words)
 
 
 def _out_of_memory(error):

@@ -31,5 +31,9 @@ def test_a_value_is_told_in_one_short_line(flag, value, capsys):
 
 def test_both_ends_of_a_long_message_are_kept():
     assert one_line("short: two  blanks") == "short: two  blanks"
+    path = "/" + "a" * 150 + "/config.yaml"
+    cut = one_line(f"error: {path}: not {path}; give one" + " word" * 20)
+    assert len(cut) < 300 and cut.count("/config.yaml") == 2 and cut.endswith("word")
+    assert len(one_line("many words " * 100)) < 300
     cut = one_line("error: " + "x" * 1000 + ": a number is needed")
     assert len(cut) < 300 and cut.startswith("error: xx") and cut.endswith("a number is needed")
