@@ -15,7 +15,7 @@ from lvd.training.pretrain import PretrainTask
 from lvd.training.recipes import read_settings
 from lvd.training.resumable import ResumableRun
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.processes import pick_device
+from lvd.utils.processes import need_one_process, pick_device
 from lvd.utils.progress import progress
 from train_mae import open_job
 
@@ -34,6 +34,7 @@ def build_parser():
 
 
 def work(args):
+    need_one_process("pretrain_mae.py")
     settings = read_settings(args.config, args, "pretrain")
     need_effect(args, settings, "pretrain")
     job = open_job(args, settings, pick_device(args.gpu_num), labelled=False)

@@ -209,6 +209,8 @@ def _validate(detector, clips, labels, settings):
     detector.calibration = fit_calibration(scores, labels)
     metrics = rates(scores, labels, detector.threshold)
     return {
+        "val_unsafe_clips": int((labels == 1).sum()),
+        "val_normal_clips": int((labels == 0).sum()),
         **{f"val_{name}": value for name, value in metrics.items()},
         "val_false_positives_met": false_positives_met(normal, detector.threshold, aim),
     }
