@@ -25,7 +25,7 @@ from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, parse_overrides, versions
 from lvd.utils.files import sha256
-from lvd.utils.processes import pick_device
+from lvd.utils.processes import need_one_process, pick_device
 from lvd.utils.progress import progress
 
 
@@ -112,6 +112,7 @@ def work(args):
     from lvd.evaluation.votes import VoteRun
     from MagicTime.utils.clip_sources import held_out_clips
 
+    need_one_process("embed_model.py")
     _refuse_other_words(args.overrides)
     settings = read_settings(args.config, args)
     unsafe = args.eval_dir if is_clips(args.eval_dir) else None

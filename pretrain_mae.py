@@ -10,11 +10,12 @@ from its last checkpoint (one a minute).
 import sys
 
 from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.given import need_effect
 from lvd.training.pretrain import PretrainTask
 from lvd.training.recipes import read_settings
 from lvd.training.resumable import ResumableRun
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.processes import pick_device
+from lvd.utils.processes import need_one_process, pick_device
 from lvd.utils.progress import progress
 from train_mae import open_job
 
@@ -33,7 +34,9 @@ def build_parser():
 
 
 def work(args):
+    need_one_process("pretrain_mae.py")
     settings = read_settings(args.config, args, "pretrain")
+    need_effect(args, settings, "pretrain")
     job = open_job(args, settings, pick_device(args.gpu_num), labelled=False)
     run = ResumableRun(job, PretrainTask(job))
     bar = progress(run, "pre-training", unit="batch", total=run.total, initial=run.done)

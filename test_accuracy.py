@@ -72,8 +72,10 @@ def work(args):
     _settle(args)
     exact(args.lambda_)
     recalls(args.recall)
-    if args.resamples < 100:
-        raise InputError(f"--resamples {args.resamples}: at least 100 are needed for an interval")
+    if not 100 <= args.resamples <= 100_000:
+        raise InputError(
+            f"--resamples {args.resamples}: from 100 to 100000 are needed for an interval"
+        )
     results, steps = load_results(args.data_dir)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
@@ -127,6 +129,10 @@ def _settle(args):
     for flag, given in (("--recall", args.recall), ("--resamples", args.resamples)):
         if not args.metrics and given is not None:
             raise InputError(f"{flag} {given}: belongs to --metrics, which is not given")
+    if args.save_dir is not None and not (args.table or args.metrics):
+        raise InputError(
+            f"--save_dir {args.save_dir}: for the files of --table or --metrics; give one of them"
+        )
     args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
     args.recall = "0.9,0.95" if args.recall is None else args.recall
     args.resamples = 1000 if args.resamples is None else args.resamples
@@ -147,6 +153,7 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
     from lvd.evaluation.figures import save_grid_figure, save_step_figure
     from lvd.evaluation.results import load_scores
     from lvd.evaluation.tables import save_table
+    from lvd.utils.plots import drawn
 
     etas = list(range(1, steps + 1))
     grid = report.grid(videos, etas)
@@ -157,9 +164,7 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
     title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
     _write_text(text, folder / "grid.txt")
     save_table(grid, folder / "grid.csv")
-    save_grid_figure(grid, folder / "grid.png", title)
     save_table(per_step, folder / "per_step.csv")
-    save_step_figure(per_step, folder / "per_step.png", title)
     about = {
         **settings,
         "balance_seed": report.BALANCE_SEED,
@@ -168,8 +173,12 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
         "versions": versions(),
     }
     save_yaml(about, folder / "table.yaml")
-    names = ("grid.txt", "grid.csv", "grid.png", "per_step.csv", "per_step.png", "table.yaml")
-    return [folder / name for name in names]
+    names = ("grid.txt", "grid.csv", "per_step.csv", "table.yaml")
+    return [
+        *(folder / name for name in names),
+        *drawn(save_grid_figure, grid, folder / "grid.png", title),
+        *drawn(save_step_figure, per_step, folder / "per_step.png", title),
+    ]
 
 
 def _write_metrics(args, results, steps, folder, settings):
@@ -180,6 +189,7 @@ def _write_metrics(args, results, steps, folder, settings):
     from lvd.evaluation.score_report import score_report
     from lvd.evaluation.score_text import report_text
     from lvd.evaluation.tables import save_table
+    from lvd.utils.plots import drawn
 
     scores = load_scores(args.data_dir, results, steps)
     report = score_report(results, scores, steps, recalls(args.recall), args.resamples)
@@ -190,12 +200,10 @@ def _write_metrics(args, results, steps, folder, settings):
     title = f"{_sizes(results)} held-out videos"
     _write_text(text, folder / "score_metrics.txt")
     save_table(report.metrics, folder / "score_metrics.csv")
-    save_metrics_figure(report, folder / "score_metrics.png", title)
-    names = ["score_metrics.txt", "score_metrics.csv", "score_metrics.png"]
+    names = ["score_metrics.txt", "score_metrics.csv"]
     if len(report.calibration):
         save_table(report.calibration, folder / "calibration.csv")
-        save_reliability_figure(report, folder / "reliability.png", title)
-        names += ["calibration.csv", "reliability.png"]
+        names.append("calibration.csv")
     about = {
         **settings,
         "recall": args.recall,
@@ -205,7 +213,11 @@ def _write_metrics(args, results, steps, folder, settings):
         "versions": versions(),
     }
     save_yaml(about, folder / "score_metrics.yaml")
-    return [folder / name for name in (*names, "score_metrics.yaml")]
+    written = [folder / name for name in (*names, "score_metrics.yaml")]
+    written += drawn(save_metrics_figure, report, folder / "score_metrics.png", title)
+    if len(report.calibration):
+        written += drawn(save_reliability_figure, report, folder / "reliability.png", title)
+    return written
 
 
 def _sizes(results):

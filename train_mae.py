@@ -19,15 +19,17 @@ from lvd.data.identity import need_same_labels
 from lvd.data.split import load_split, split_path
 from lvd.detectors.bank import SHARED
 from lvd.detectors.pretrained import load_pretrained
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
 from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 from lvd.training.curves import CURVES
 from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
 from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS, RECIPES, read_settings
 from lvd.training.resumable import ResumableRun
 from lvd.training.shared import SharedTask
+from lvd.training.told import validation_facts
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.files import load_yaml, sha256
@@ -60,9 +62,8 @@ def build_parser():
     parser.add_argument(
         "--model",
         choices=("grid", "shared"),
-        default="grid",
         help="grid: a detector per category and step, as in the paper; shared: one for all (by "
-        "one process)",
+        "one process); default: grid, with --no-train what --save_dir holds",
     )
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from"
@@ -86,6 +87,7 @@ def work(args):
     launched = processes()
     model = _model(args)
     settings = read_settings(args.config, args, model)
+    need_effect(args, settings, model)
     with launched.main_first():
         job = _job(args, settings, launched)
         run = None
@@ -95,20 +97,25 @@ def work(args):
             run = _shared_run(job, launched)
     if not args.train:
         if launched.is_main:
-            _evaluate(job)
+            _evaluate(job, args, model)
     elif model == "grid":
         _train_grid(run, job, launched)
     else:
         if launched.is_main:
-            _train_shared(run, job)
+            _train_shared(run, job, launched)
         launched.barrier()
 
 
 def _model(args):
     """Return "grid" or "shared": which of the two is trained, or evaluated."""
     if args.train:
-        return args.model
+        return args.model or "grid"
     there = (args.save_dir / SHARED).exists()
+    if args.model == "grid" and there:
+        raise InputError(
+            f"--model grid: {args.save_dir} holds {SHARED}, which --no-train evaluates; leave "
+            "--model out, or name another folder"
+        )
     if args.model == "shared" and not there:
         raise InputError(
             f"--model shared: {args.save_dir} holds no {SHARED} to evaluate; train it, or leave "
@@ -209,7 +216,6 @@ def _train_grid(run, job, launched):
         _claim(job, job.settings.as_dict())
     if not launched.is_main:
         return
-    accuracies = [float(row["val_accuracy"]) for row in run.rows.values()]
     summary(
         "detectors trained",
         {
@@ -217,14 +223,14 @@ def _train_grid(run, job, launched):
             "representation": job.source.representation,
             "trained now": len(run),
             "found finished": run.skipped,
-            "mean validation accuracy": f"{sum(accuracies) / len(accuracies):.3f}",
-            **_over_aim(run.rows.values()),
+            "processes": _at_work(launched, job.settings.workers),
+            **validation_facts(run.rows.values()),
         },
         [f"{job.save_dir}/{{group}}/{{step}}.pth", *_written(job, METRICS, CURVES, CONFIG_NAME)],
     )
 
 
-def _train_shared(run, job):
+def _train_shared(run, job, launched):
     bar = progress(run, "shared detector", unit="batch", total=run.total, initial=run.done)
     for loss in bar:
         bar.set_postfix_str(f"loss {loss:.3f}")
@@ -239,7 +245,8 @@ def _train_shared(run, job):
             "representation": job.source.representation,
             "clips": f"{len(run.task.rows.videos)} videos x {len(job.steps)} steps, none held out",
             "validation": f"loss {last['val_loss']:.3f}, mean AUROC {last['val_auroc']:.3f}",
-            **_over_aim(run.about["metrics"]),
+            "processes": _at_work(launched),
+            **validation_facts(run.about["metrics"]),
         },
         [*run.written, *_written(job, METRICS, CONFIG_NAME)],
     )
@@ -251,21 +258,17 @@ def _written(job, *names):
     return [path for path in paths if path.exists()]
 
 
-def _over_aim(rows):
-    """Return a line for the summary where no threshold keeps the false positives low enough."""
-    over = [row for row in rows if row.get("val_false_positives_met") is False]
-    if not over:
-        return {}
-    places = ", ".join(f"{row['group']}/{row['step']}" for row in over[:5])
-    more = ", ..." if len(over) > 5 else ""
-    return {
-        "more false positives than aimed at": f"{len(over)} of {len(rows)} (group/step "
-        f"{places}{more}): too many normal validation clips score 1"
-    }
+def _at_work(launched, workers=None):
+    """Say how many processes trained: `workers` in each of the launched ones, or the main one."""
+    if workers:
+        return f"{launched.count} launched, up to {plural(workers, 'worker')} in each"
+    others = f" (of {launched.count} launched)" if launched.count > 1 else ""
+    return f"1{others}"
 
 
-def _evaluate(job):
+def _evaluate(job, args, model):
     run = HeldOutRun(job)
+    need_trained_so(args, job.settings, model, job.init_sha256, run.bank.members.values())
     for _ in progress(run, "held-out clips", unit="step"):
         pass
     path = run.save(job.save_dir / EVALUATION)

@@ -30,6 +30,14 @@ def shorten(value):
     return f"({len(value)} rows)" if isinstance(value, list) else text[:77] + "..."
 
 
+def typed(value):
+    """Return a flag's value for a message as it was typed: a text without quotes, shortened."""
+    text = shorten(value)
+    if not isinstance(value, str) or not value.strip():
+        return text
+    return text[1:].removesuffix(text[0])
+
+
 class _ShortRepr(reprlib.Repr):
     """A repr that looks at the beginning of a value only."""
 

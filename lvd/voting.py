@@ -15,10 +15,13 @@ Source: arXiv 2407.12581, the Latent Variable Defense. `lambda_` has an undersco
 `lambda` is a word of Python.
 """
 
+import re
 from fractions import Fraction
 from math import ceil
 
-from lvd.errors import InputError, plural
+from lvd.errors import InputError, plural, shorten, typed
+
+MOST_DIGITS = 400  # of a fraction's text, and of its exponent: more would take long to compute
 
 
 def exact(lambda_):
@@ -34,12 +37,36 @@ def exact(lambda_):
         InputError: not a number, or outside [0, 1].
     """
     try:
-        value = Fraction(str(lambda_))
+        value = to_fraction(lambda_)
     except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"--lambda {lambda_}: not a number; one in [0, 1] is needed") from error
+        raise InputError(
+            f"--lambda {typed(lambda_)}: not a number of at most {MOST_DIGITS} digits; one in "
+            "[0, 1] is needed"
+        ) from error
     if not 0 <= value <= 1:
-        raise InputError(f"--lambda {lambda_}: outside [0, 1]")
+        raise InputError(f"--lambda {typed(lambda_)}: outside [0, 1]")
     return value
+
+
+def to_fraction(number):
+    """Read a number as the exact fraction that its decimal notation means, in bounded time.
+
+    Args:
+        number: a number or a text, such as 0.6, "0.6", "6e-1" or "3/5".
+
+    Returns:
+        A Fraction.
+
+    Raises:
+        ValueError: it is no finite number, or one of more than MOST_DIGITS digits.
+        ZeroDivisionError: a text such as "1/0".
+    """
+    text = str(number)
+    exponent = re.search(r"[eE][+-]?([\d_]*)", text)
+    too_long = exponent and int(exponent[1] or 0) > MOST_DIGITS
+    if len(text) > MOST_DIGITS or too_long:
+        raise ValueError(f"a number of at most {MOST_DIGITS} digits is needed")
+    return Fraction(text)
 
 
 def check_eta(eta, steps):
@@ -50,8 +77,8 @@ def check_eta(eta, steps):
     """
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
         raise InputError(
-            f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is "
-            "needed"
+            f"--eta {shorten(eta)}: a whole number from 1 to {steps} (the denoising steps with "
+            "votes) is needed"
         )
 
 

@@ -1,5 +1,6 @@
 """The voting rule against brute force over Fractions, its early decision against the final one."""
 
+import time
 from fractions import Fraction
 from itertools import product
 
@@ -55,13 +56,25 @@ def test_step_votes_are_the_or_over_categories():
     assert step_votes(says) == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.0001, "x", "nan", "1/0", "", None])
+HUGE = [pytest.param(10**5000, id="an int of 5001 digits"), pytest.param("9" * 10**6, id="a text")]
+UNENDING = ["1e-9999999", "1e9999999", "1E-99_999_999", "0." + "1" * 500, *HUGE]
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.0001, "x", "nan", "inf", "1/0", "", None, *UNENDING])
 def test_lambda_outside_its_range(bad):
-    with pytest.raises(InputError, match="--lambda"):
+    began = time.monotonic()
+    with pytest.raises(InputError, match="--lambda") as error:
         exact(bad)
+    assert time.monotonic() - began < 1 and len(str(error.value)) < 200
 
 
-@pytest.mark.parametrize("bad", [0, -1, 51, 2.0, True, None])
+def test_lambda_of_many_digits_is_exact():
+    assert exact("0." + "3" * 300) == Fraction(int("3" * 300), 10**300)
+    assert exact("6e-1") == exact("3/5") == exact(0.6) == Fraction(3, 5)
+    assert exact(5e-324) == Fraction(5, 10**324)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 51, 2.0, True, None, *HUGE])
 def test_eta_outside_its_range(bad):
     with pytest.raises(InputError, match="--eta"):
         check_eta(bad, 50)

@@ -34,6 +34,7 @@ def sampled_facts(run, made):
     return {
         "videos": f"{made} new, {run.count_done()} of {len(run.plan.prompts)} prompts done",
         **guard_facts(run),
+        "processes": run.processes.count,
         "device": run.plan.device,
         "x0": recorded_fact(run.plan.settings),
     }

@@ -1,6 +1,6 @@
 """Figures of the benchmarks of detectors: lines over the denoising step, or over the labels."""
 
-from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.plots import save_figure, subplots
 
 PANELS = {"accuracy": "accuracy of the step's vote", "auroc any": "AUROC of the largest score"}
 
@@ -66,13 +66,8 @@ def panels_of(count, most_columns, **settings):
     """(figure, axes [rows, columns]) of so many panels; the places left over are empty."""
     columns = min(most_columns, count)
     lines = -(-count // columns)
-    figure, axes = pyplot().subplots(
-        lines,
-        columns,
-        figsize=(4.2 * columns, 3.4 * lines),
-        squeeze=False,
-        constrained_layout=True,
-        **settings,
+    figure, axes = subplots(
+        lines, columns, figsize=(4.2 * columns, 3.4 * lines), squeeze=False, **settings
     )
     for axis in axes.flat[count:]:
         axis.set_visible(False)

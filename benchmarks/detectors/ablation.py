@@ -10,8 +10,8 @@ from lvd.data.split import Split, load_split, split_path
 from lvd.detectors.detector import predict
 from lvd.evaluation.metrics import batched_auroc
 from lvd.training.chunks import PAYS
-from lvd.training.grid import detector_seed, stackable, step_reader, train_detectors
-from lvd.training.recipes import RECIPES, GridSettings
+from lvd.training.grid import detector_seed, step_reader, train_detectors
+from lvd.training.recipes import RECIPES, GridSettings, stackable
 from lvd.training.rows import rows_to_train
 from lvd.utils.cli import parse_numbers
 from lvd.utils.files import load_torch, save_torch, sha256

@@ -26,7 +26,7 @@ from benchmarks.common.seeds import deviation
 from benchmarks.detectors.ablation import LAMBDA, Ablation
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import atomic
-from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.plots import save_figure, subplots
 from lvd.utils.progress import progress
 
 EARLY = 10  # the last of the early steps
@@ -158,9 +158,10 @@ def cell(values, reference):
 
 def draw_figure(ablation, frame, path):
     """AUROC and accuracy by step, a line for each recipe: the mean over the seeds."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), constrained_layout=True)
-    colors = plt.get_cmap("tab20")(np.linspace(0, 1, max(2, len(ablation.names))))
+    figure, axes = subplots(1, 2, figsize=(13, 5.2))
+    from matplotlib import colormaps  # after `subplots`, which imports matplotlib safely
+
+    colors = colormaps["tab20"](np.linspace(0, 1, max(2, len(ablation.names))))
     titles = {
         "auroc": "AUROC, mean of the categories",
         "accuracy": "accuracy of one step's vote, balanced",

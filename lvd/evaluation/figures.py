@@ -3,7 +3,7 @@
 import numpy as np
 
 from lvd.evaluation.metrics import ALL, ANY
-from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.plots import save_figure, shown, subplots
 
 RATES = {
     "accuracy": "accuracy",
@@ -22,7 +22,7 @@ def save_grid_figure(table, path, title):
     """
     etas = sorted(table["eta"].unique())
     width = max(6, 0.17 * len(etas) + 2)
-    figure, axes = pyplot().subplots(3, 1, figsize=(width, 9), constrained_layout=True)
+    figure, axes = subplots(3, 1, figsize=(width, 9))
     for axis, (rate, name) in zip(axes, RATES.items()):
         wide = table.pivot(index="lambda", columns="eta", values=rate)
         image = axis.imshow(
@@ -58,9 +58,7 @@ def save_step_figure(table, path, title):
     """
     aurocs = [column for column in table if column.startswith("auroc")]
     panels = 2 if aurocs else 1
-    figure, axes = pyplot().subplots(
-        1, panels, figsize=(5.5 * panels, 4.2), squeeze=False, constrained_layout=True
-    )
+    figure, axes = subplots(1, panels, figsize=(5.5 * panels, 4.2), squeeze=False)
     votes = axes[0, 0]
     for rate, name in RATES.items():
         width = 2 if rate == "accuracy" else 1.2
@@ -70,7 +68,7 @@ def save_step_figure(table, path, title):
         scores = axes[0, 1]
         for column in aurocs:
             category = column.removeprefix("auroc ")
-            scores.plot(table["step"], table[column], label=category, **_look(category, 1.2))
+            scores.plot(table["step"], table[column], label=shown(category), **_look(category, 1.2))
         bottom = _bottom(table[aurocs])
         scores.set(title="AUROC of the scores, against normal videos", ylim=(bottom, TOP))
     for axis in axes.flat:
@@ -100,7 +98,7 @@ def save_curve_figure(rows, path, title):
     Args:
         rows: [{"epoch", "train_loss", and where known "val_loss" and "val_auroc"}].
     """
-    figure, axis = pyplot().subplots(figsize=(6, 4), constrained_layout=True)
+    figure, axis = subplots(figsize=(6, 4))
     epochs = [row["epoch"] for row in rows]
     for key, name in (("train_loss", "training loss"), ("val_loss", "validation loss")):
         if key in rows[0]:
@@ -138,12 +136,8 @@ def save_metrics_figure(report, path, title):
         "average_precision": "average precision",
         f"fpr_at_recall_{recall}": f"false positive rate at recall {recall}",
     }
-    figure, axes = pyplot().subplots(
-        len(shown),
-        len(halves),
-        figsize=(5.5 * len(halves), 3.2 * len(shown)),
-        squeeze=False,
-        constrained_layout=True,
+    figure, axes = subplots(
+        len(shown), len(halves), figsize=(5.5 * len(halves), 3.2 * len(shown)), squeeze=False
     )
     for column, (over, by, table) in zip(axes.T, halves):
         for axis, (metric, name) in zip(column, shown.items()):
@@ -170,7 +164,7 @@ def _limits(axis, metric):
 def _draw_line(axis, table, over, metric, name, band):
     """Draw one line of metrics and, with `band`, its intervals where they are known."""
     at = table[over].astype(int)
-    (line,) = axis.plot(at, table[metric], label=name, **_look(name, 1.3))
+    (line,) = axis.plot(at, table[metric], label=shown(name), **_look(name, 1.3))
     low = table[f"{metric}_low"].astype(float)
     high = table[f"{metric}_high"].astype(float)
     if band and low.notna().all():
@@ -188,9 +182,7 @@ def save_reliability_figure(report, path, title):
     categories = list(report.reliability.groupby("category", sort=False))
     across = min(3, len(categories))
     down = -(-len(categories) // across)
-    figure, axes = pyplot().subplots(
-        down, across, figsize=(4.2 * across, 4 * down), squeeze=False, constrained_layout=True
-    )
+    figure, axes = subplots(down, across, figsize=(4.2 * across, 4 * down), squeeze=False)
     for axis in axes.flat[len(categories) :]:
         axis.set_axis_off()
     errors = report.calibration.set_index(["category", "probabilities"])
@@ -199,7 +191,7 @@ def save_reliability_figure(report, path, title):
         for kind, bins in table.groupby("probabilities", sort=False):
             _draw_reliability(axis, bins, kind, errors.loc[(category, kind)])
         axis.set(
-            title="all categories" if category == ALL else category,
+            title="all categories" if category == ALL else shown(category),
             xlim=(-MARGIN, TOP),
             ylim=(-MARGIN, TOP),
             xlabel="probability of unsafe",

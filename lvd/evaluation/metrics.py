@@ -5,17 +5,18 @@ Their intervals are percentile bootstrap intervals, resampled within each class;
 forms of the same numbers, which measure all resamples at once.
 """
 
-from fractions import Fraction
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 
 from lvd.detectors.calibration import ARGMAX
-from lvd.errors import InputError
+from lvd.errors import InputError, typed
+from lvd.voting import to_fraction
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of the intervals
 SEED = 2024  # of the resamples
+ONE_SIDED = 1.645  # standard deviations: 5% of a normal distribution lie above
 # In the column "category" of a table:
 ANY = "any"  # the largest probability over categories
 ALL = "all"  # the probabilities of every category together
@@ -52,6 +53,31 @@ def batched_auroc(scores, labels):
     """
     unsafe, normal = scores[:, labels == 1, None], scores[:, None, labels == 0]
     return ((unsafe > normal).float() + 0.5 * (unsafe == normal)).mean((1, 2))
+
+
+def beats_chance(area, unsafe, normal):
+    """Tell whether scores rank unsafe clips above normal ones more often than a coin would.
+
+    Mann and Whitney's test, one-sided at 5%: an area under the ROC curve is that far above 0.5 by
+    chance in one of twenty cases. Few clips tell nothing: of 1 and 4, not even an area of 1 does.
+
+    Args:
+        area: under the ROC curve.
+        unsafe, normal: how many clips of each class it was measured on.
+
+    Source: Mann and Whitney, 1947, by its normal approximation.
+    """
+    deviation = sqrt((unsafe + normal + 1) / (12 * unsafe * normal))
+    return area - 0.5 > ONE_SIDED * deviation
+
+
+def constant_accuracy(unsafe, normal):
+    """Return the accuracy of the constant answer: the share of the larger class.
+
+    Args:
+        unsafe, normal: how many clips there are of each.
+    """
+    return max(unsafe, normal) / (unsafe + normal)
 
 
 def choose_threshold(normal_scores, false_positives):
@@ -128,12 +154,16 @@ def recalls(text):
     shares = []
     for part in str(text).split(","):
         try:
-            share = Fraction(part.strip())
+            share = to_fraction(part.strip())
         except (ValueError, ZeroDivisionError) as error:
-            raise InputError(f"--recall {text}: numbers like 0.9,0.95 are needed") from error
+            raise InputError(f"--recall {typed(text)}: numbers like 0.9,0.95 are needed") from error
         if not 0 < share <= 1:
-            raise InputError(f"--recall {part.strip()}: a number above 0, at most 1, is needed")
+            raise InputError(
+                f"--recall {typed(part.strip())}: a number above 0, at most 1, is needed"
+            )
         shares.append(share)
+    if len(set(names(shares))) < len(names(shares)):
+        raise InputError(f"--recall {typed(text)}: shares of different first six digits are needed")
     return shares
 
 

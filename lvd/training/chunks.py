@@ -6,7 +6,8 @@ import torch
 from lvd.data.transforms import input_size
 from lvd.detectors.detector import detector_path, save_detector
 from lvd.detectors.videomae import token_count
-from lvd.training.grid import detector_seed, input_config, stackable, step_reader, train_detectors
+from lvd.training.grid import detector_seed, input_config, step_reader, train_detectors
+from lvd.training.recipes import stackable
 from lvd.utils.config import versions
 
 # With so many detectors together a CPU's caches are full, and a GPU is busy: more gain nothing.

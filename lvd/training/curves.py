@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lvd.utils.files import save_csv
-from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.plots import drawn, save_figure, shown, subplots
 
 CURVES = "curves.csv"
 TITLES = {
@@ -28,7 +28,7 @@ def curve_rows(about):
 
 
 def save_curves(rows, save_dir):
-    """Write curves.csv and curves.png, if there are any rows.
+    """Write curves.csv and draw curves.png, if there are any rows.
 
     Args:
         rows: of `curve_rows`, of all detectors.
@@ -39,17 +39,15 @@ def save_curves(rows, save_dir):
     path = Path(save_dir) / CURVES
     table = pd.DataFrame(rows).sort_values(["group", "step", "epoch"])
     save_csv(table.to_dict("records"), path, FIELDS)
-    _save_figure(table, path.with_suffix(".png"))
+    drawn(_save_figure, table, path.with_suffix(".png"))
 
 
 def _save_figure(table, path):
     """Draw a line for each category, the mean over its steps, and a band of its quartiles."""
-    figure, axes = pyplot().subplots(
-        1, len(TITLES), figsize=(4.6 * len(TITLES), 4), constrained_layout=True
-    )
+    figure, axes = subplots(1, len(TITLES), figsize=(4.6 * len(TITLES), 4))
     for (group, category), of_group in table.groupby(["group", "category"]):
         for axis, key in zip(axes, TITLES, strict=True):
-            _draw(axis, of_group, key, f"{group} {category}")
+            _draw(axis, of_group, key, f"{group} {shown(category)}")
     for axis, title in zip(axes, TITLES.values(), strict=True):
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)

@@ -17,6 +17,7 @@ from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
 from lvd.training.augment import Batch, Draws, augment
 from lvd.training.loop import Training, train
+from lvd.training.recipes import stackable
 from lvd.training.rows import stratified
 from lvd.training.watch import Watch, mean_losses
 from lvd.utils.files import raw_bytes
@@ -171,14 +172,6 @@ def train_network(network, inputs_of, labels, places, settings, seeds, watch=Non
     return last.cpu()
 
 
-def stackable(settings):
-    """Whether detectors can be trained together: small ones without dropout.
-
-    Dropout's masks would be drawn for all at once.
-    """
-    return settings.size != "base" and not settings.dropout
-
-
 def _network(detectors, settings, device):
     if stackable(settings) and settings.together != 1:
         return StackedDetectors([detector.model for detector in detectors], device)
@@ -216,6 +209,8 @@ def _validate(detector, clips, labels, settings):
     detector.calibration = fit_calibration(scores, labels)
     metrics = rates(scores, labels, detector.threshold)
     return {
+        "val_unsafe_clips": int((labels == 1).sum()),
+        "val_normal_clips": int((labels == 0).sum()),
         **{f"val_{name}": value for name, value in metrics.items()},
         "val_false_positives_met": false_positives_met(normal, detector.threshold, aim),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from lvd.detectors.calibration import check_operating_point
 from lvd.detectors.videomae import BASE_MODEL, SIZES
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
 from lvd.utils.files import load_yaml
 
@@ -158,7 +158,7 @@ CHOICES = {
 RANGES = {  # key: (smallest, largest)
     "epoch": (1, 100_000),
     "batch_size": (1, 100_000),
-    "lr": (0, 1),
+    "lr": (1e-9, 1),  # a smaller one, and 0, would change no weight
     "weight_decay": (0, 10),
     "warmup": (0, 0.9),
     "dropout": (0, 0.9),
@@ -173,6 +173,14 @@ RANGES = {  # key: (smallest, largest)
     "together": (1, 10_000),
 }
 OVERRIDES = "key=value"  # what messages call the words after the flags
+
+
+def stackable(settings):
+    """Whether detectors can be trained together: small ones without dropout.
+
+    Dropout's masks would be drawn for all at once.
+    """
+    return settings.size != "base" and not settings.dropout
 
 
 def read_settings(config, args, kind="grid"):
@@ -285,7 +293,9 @@ def _check(kind, settings):
             smallest, largest = RANGES[key]
             if not smallest <= value <= largest:
                 what = "a whole number" if isinstance(value, int) else "a number"
-                raise InputError(f"{key} {value!r}: {what} from {smallest} to {largest} is needed")
+                raise InputError(
+                    f"{key} {shorten(value)}: {what} from {smallest} to {largest} is needed"
+                )
     if kind == "grid":
         settings.operating_point = check_operating_point(settings.operating_point)
     if kind == "pretrain" and not settings.mask:
@@ -297,4 +307,4 @@ def _check(kind, settings):
 
 def _check_choice(key, value):
     if value not in CHOICES[key]:
-        raise InputError(f"{key} {value!r}: one of {', '.join(CHOICES[key])} is needed")
+        raise InputError(f"{key} {shorten(value)}: one of {', '.join(CHOICES[key])} is needed")

@@ -15,6 +15,7 @@ from lvd.training.checkpoint import SAVE_EVERY, Checkpoint
 from lvd.training.loop import Training, train
 from lvd.utils.config import need_same_training, versions
 from lvd.utils.files import save_csv
+from lvd.utils.plots import drawn
 from lvd.utils.processes import one_thread
 
 
@@ -69,6 +70,7 @@ class ResumableRun:
             with one_thread(self.job.settings.size != "base"):
                 yield from self._train()
         self.checkpoint.delete()
+        self._write_curve()
 
     @property
     def written(self):
@@ -135,12 +137,17 @@ class ResumableRun:
         return state["seconds"]
 
     def _save(self, clips, facts):
-        """Write curve, figure and last the result, which says that all is done."""
-        save_csv(self.curve, self.curve_paths[0])
-        save_curve_figure(self.curve, self.curve_paths[1], self.task.noun)
         facts = {"seed": self.job.settings.seed, **facts, "versions": versions()}
         self.about = self.task.save(self.path, clips, facts)
         self.finished = True
+
+    def _write_curve(self):
+        """Write what is missing of the curve's table and figure: the result holds the curve."""
+        table, figure = self.curve_paths
+        if not table.is_file():
+            save_csv(self.curve, table)
+        if not figure.is_file():
+            drawn(save_curve_figure, self.curve, figure, self.task.noun)
 
 
 def epoch_order(job, videos, epoch):

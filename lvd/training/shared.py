@@ -150,6 +150,8 @@ class SharedTask:
         metrics = rates(own_scores, truth, threshold)
         met = false_positives_met(scores[normal].numpy(), threshold, aim)
         return {
+            "val_unsafe_clips": int(truth.sum()),
+            "val_normal_clips": int((truth == 0).sum()),
             **{f"val_{name}": value for name, value in metrics.items()},
             "val_false_positives_met": met,
         }

@@ -52,10 +52,11 @@ def run_command(parser, work, argv=None):
     try:
         work(parser.parse_args(argv))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without permission, a file in its place
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        told = f"error: {error.filename or 'file'}: {error.strerror or error}"
+        print(one_line(told), file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -71,6 +72,23 @@ def run_command(parser, work, argv=None):
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def one_line(text):
+    """Return a message as one line of fewer than 300 characters.
+
+    A flag's value or a path in it may be long, or hold a line break. The middle of the longest
+    word is left out first: a path still says which file it is.
+    """
+    words = " ".join(text.splitlines()).split(" ")
+    while len(" ".join(words)) >= 300:
+        longest = max(range(len(words)), key=lambda place: len(words[place]))
+        word = words[longest]
+        if len(word) <= 45:  # many words
+            line = " ".join(words)
+            return f"{line[:180]} ... {line[-110:]}"
+        words[longest] = f"{word[:12]}...{word[-30:]}"
+    return " ".join(words)
 
 
 def _out_of_memory(error):

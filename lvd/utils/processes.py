@@ -13,6 +13,14 @@ from datetime import timedelta
 
 from lvd.errors import InputError
 
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # variables of accelerate launch and torchrun
+OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has started
+    "WORLD_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "SLURM_STEP_NUM_TASKS",
+)
 CONNECT = timedelta(minutes=10)  # until all processes have started
 PATIENCE = timedelta(days=7)  # at a barrier: the shares of a long run end hours apart
 
@@ -26,10 +34,14 @@ def pick_device(gpu_num, asked_by="--gpu_num"):
         asked_by: what a message calls the flag.
 
     Raises:
-        InputError: the machine has CUDA devices, but not this one.
+        InputError: below -1, or the machine has CUDA devices, but not this one.
     """
     import torch
 
+    if gpu_num < -1:
+        raise InputError(
+            f"{asked_by} {gpu_num}: a CUDA device from 0, or -1 for the CPU, is needed"
+        )
     if gpu_num < 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -114,15 +126,18 @@ class Processes:
 def processes():
     """Return the Processes that the launcher's environment variables describe.
 
-    accelerate launch and torchrun set all four of them. Otherwise there is a single process.
+    accelerate launch and torchrun set all four of them. Otherwise there is a single process; where
+    the environment looks as if there should be more, a line on stderr says so.
 
     Raises:
-        InputError: a variable is no number, or the other processes cannot be reached.
+        InputError: a variable is no number or contradicts another, or the other processes cannot
+            be reached.
     """
-    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= set(os.environ):
+    if not {*LAUNCHER, "MASTER_ADDR"} <= set(os.environ):
+        _warn_alone()
         return Processes()
     numbers = {}
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in LAUNCHER:
         if not os.environ[name].isdecimal():
             raise InputError(
                 f"environment variable {name}={os.environ[name]!r}: a whole number is needed, as "
@@ -130,7 +145,15 @@ def processes():
             )
         numbers[name] = int(os.environ[name])
     launched = Processes(numbers["RANK"], numbers["WORLD_SIZE"], numbers["LOCAL_RANK"])
-    if launched.count <= 1:
+    local_fits = launched.local_rank <= launched.rank or launched.count == 1
+    if not local_fits or launched.rank >= launched.count:
+        raise InputError(
+            f"environment variables RANK={launched.rank}, LOCAL_RANK={launched.local_rank}, "
+            f"WORLD_SIZE={launched.count}: ranks from 0 and below WORLD_SIZE are needed, as "
+            "accelerate launch sets them"
+        )
+    if launched.count == 1:
+        _warn_alone()
         return Processes()
     try:
         _state()
@@ -141,6 +164,42 @@ def processes():
             f"{os.environ['MASTER_ADDR']} ({reason})"
         ) from error
     return launched
+
+
+def need_one_process(script):
+    """Refuse a launch of several processes, which would all do the same work in one folder.
+
+    Args:
+        script: its name, for the message.
+
+    Raises:
+        InputError: this is the main process of several. The others end without a word.
+    """
+    launched = processes()
+    if launched.count > 1 and not launched.is_main:
+        raise SystemExit(2)
+    if launched.count > 1:
+        raise InputError(
+            f"{script}: started as {launched.count} processes, one is needed; leave accelerate "
+            "launch out"
+        )
+
+
+def _warn_alone():
+    """Say on stderr that this process works alone although several seem to be wanted."""
+    wanted = [name for name in OTHER_LAUNCHERS if os.environ.get(name, "1") not in ("", "0", "1")]
+    by_accelerate = any(name.startswith("ACCELERATE_") for name in os.environ)
+    if by_accelerate and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        found = "accelerate launch was asked for several processes and started one"
+    elif wanted:
+        found = f"{wanted[0]}={os.environ[wanted[0]][:20]}, but no launcher that this script knows"
+    else:
+        return
+    print(
+        f"{found}: this process works alone, on all of the work; for several, accelerate launch "
+        "--multi_gpu --num_processes N is needed",
+        file=sys.stderr,
+    )
 
 
 def _state():

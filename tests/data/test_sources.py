@@ -321,16 +321,16 @@ def test_eval_pth_of_another_label_file_is_refused(world, tmp_path, capsys, scri
     refused(
         script.main(["--eval_dir", str(other), "--data_dir", str(held), *flags]),
         capsys,
-        f"{other}: drawn from another label file (000000000000...)",
-        f"{known_by}: {sha256(world.labels)[:12]}",
+        f"{other.name}: drawn from another label file (000000000000...)",
+        f"{known_by.name}: {sha256(world.labels)[:12]}",
         "gen_eval_set.py --config",
     )
     if script is not pretrain_mae:  # which reads no labels beside recordings
         refused(
             script.main(["--eval_dir", str(other), "--recordings", str(world.config), *flags]),
             capsys,
-            f"{other}: drawn from another label file",
-            str(world.labels),
+            f"{other.name}: drawn from another label file",
+            world.labels.name,
             "gen_eval_set.py --config",
         )
     assert not (tmp_path / "out").exists()

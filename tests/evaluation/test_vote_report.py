@@ -122,6 +122,19 @@ def test_grid_figures_and_lambda_sweep(tmp_path, capsys):
     assert (tmp_path / "t" / "grid.txt").read_text() in out
 
 
+def test_a_figure_that_cannot_be_drawn_costs_nothing(tmp_path, capsys):
+    made_up_results(tmp_path)
+    (tmp_path / "grid.png").mkdir()
+    command = ["--data_dir", str(tmp_path), "--eta", "3", "--table"]
+    assert test_accuracy.main(command) == 0
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1 and "grid.png: not drawn" in err
+    assert "grid.png" not in out and "per_step.png" in out and "table.yaml" in out
+    assert (tmp_path / "grid.csv").exists() and (tmp_path / "per_step.png").exists()
+    (tmp_path / "grid.png").rmdir()
+    assert test_accuracy.main(command) == 0 and (tmp_path / "grid.png").exists()
+
+
 def test_table_over_recorded_scores(world, tmp_path):
     assert (
         test_accuracy.main(
@@ -160,6 +173,11 @@ def test_table_over_recorded_scores(world, tmp_path):
         (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
         (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]),
         (["--lambda", ""], ["--lambda"]),
+        (["--lambda", "1e-9999999"], ["--lambda 1e-9999999", "digits"]),
+        (["--metrics", "--recall", "1e-9999999"], ["--recall 1e-9999999"]),
+        (["--metrics", "--recall", "0.9,0.9000000001"], ["--recall 0.9,0.9000000001", "different"]),
+        (["--metrics", "--resamples", "9" * 20], ["--resamples 999", "100 to 100000"]),
+        (["--save_dir", "there"], ["--save_dir there", "--table or --metrics"]),
         (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
         (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"]),
     ],

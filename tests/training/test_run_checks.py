@@ -24,6 +24,7 @@ from tests.worlds.refusals import refused
 from tests.worlds.scripts import FAST, embed, train
 
 ROOT = Path(__file__).resolve().parents[2]
+AS_TRAINED = [*FAST, "--epoch", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_evaluation_of_scores_that_are_not_finite(world, capsys):
     found = load_torch(path)
     found["state_dict"]["classifier.bias"][0] = float("nan")
     save_torch(found, path)
-    refused(train(world, "--no-train"), capsys, "2/1.pth", "step 1", "not finite")
+    refused(train(world, "--no-train", base=AS_TRAINED), capsys, "2/1.pth", "step 1", "not finite")
     refused(embed(world), capsys, "2/1.pth", "step 1", "not finite")
     assert not (world.results / "unfinished" / "1.pth").exists()
 
@@ -239,7 +240,7 @@ def test_evaluation_drops_no_held_out_row(world, capsys):
     refused(train(world, "--no-train", "--step_num", "0"), capsys, "another eval.pth")
     change(world, eval_sha256=sha256(world.eval))
     refused(
-        train(world, "--no-train", "--step_num", "0"),
+        train(world, "--no-train", "--step_num", "0", base=AS_TRAINED),
         capsys,
         "group2/0",
         "none of its rows is held out",

@@ -209,7 +209,7 @@ def test_words_after_the_flags_win(tmp_path, kind):
         (["epoch=many"], "epoch='many': a whole number is needed"),
         (["flip=1"], "flip 1: true or false"),
         (["base_model=5"], "base_model 5: a folder or hub name"),
-        (["lr=2"], "lr 2.0: a number from 0 to 1"),
+        (["lr=2"], "lr 2.0: a number from 1e-09 to 1"),
         (["workers=3"], "workers=3: for the grid of detectors"),
         (["recipe=released"], "recipe=released: for the grid of detectors"),
         (["smoothing=0.1"], "unknown key 'smoothing'"),

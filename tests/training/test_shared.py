@@ -429,17 +429,21 @@ def test_false_positives_that_no_threshold_avoids_are_said(world):
     assert not any(row["val_false_positives_met"] for row in rows)
 
 
-def test_a_run_that_breaks_off_at_its_end_is_not_finished(world, tmp_path, capsys):
-    """The result comes last, so what belongs beside it is there, too."""
+def test_a_run_that_breaks_off_at_its_end_is_finished_by_the_next(world, tmp_path, capsys):
+    """The curve and its figure follow from the result: the next run writes what is missing."""
     run = start(world, tmp_path)
     run.checkpoint.save_every = 0
-    (tmp_path / "shared_curve.png").mkdir()
+    (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(OSError):
         list(run)
     assert not (tmp_path / "shared.pth").exists() and (tmp_path / "shared.training.pth").exists()
-    (tmp_path / "shared_curve.png").rmdir()
+    (tmp_path / "metrics.csv").rmdir()
+    (tmp_path / "shared_curve.png").mkdir()
     again = start(world, tmp_path)
     assert list(again) == [] and again.finished
+    assert "shared_curve.png: not drawn (IsADirectoryError" in capsys.readouterr().err
+    (tmp_path / "shared_curve.png").rmdir()
+    assert list(start(world, tmp_path)) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.csv",
         "shared.pth",
@@ -453,7 +457,7 @@ def test_a_run_that_breaks_off_at_its_end_is_not_finished(world, tmp_path, capsy
     assert (
         "shared.pth" in out
         and "shared_curve.png" in out
-        and "shared_curve.csv" not in out
+        and "shared_curve.csv" in out
         and "train.yaml" not in out
     )
     assert not (tmp_path / "shared.training.pth").exists()
