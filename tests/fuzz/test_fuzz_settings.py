@@ -9,6 +9,8 @@ import build_x0
 import gen_eval_set
 from lvd.training.recipes import read_settings
 from MagicTime import inference_magictime
+from MagicTime.utils.weights import base
+from MagicTime.utils.weights.adapters import merge_text_adapter
 from tests.fuzz import shapes as s
 from tests.fuzz.campaign import JSON, YAML, Kind, campaign
 from tests.fuzz.oracle import run_loader, run_script
@@ -61,7 +63,7 @@ FIRST = s.mapping(
         "fps": s.maybe(count(1000)),
         "x0_dtype": s.one_of("float16", "bfloat16", "float32", None),
         "prompt": s.maybe(s.either(plain, s.list_of(plain))),
-        "n_prompt": s.maybe(s.either(plain, s.list_of(plain))),
+        "n_prompt": s.maybe(s.either(s.text, s.list_of(s.text))),
     },
 )
 MOTION = s.mapping(
@@ -236,7 +238,7 @@ KINDS = [
                 YAML,
                 (),
                 trained(kind),
-                TRAININGS[kind],
+                s.maybe(TRAININGS[kind]),  # an empty file says nothing
                 named=("train_mae.yaml", "needed"),
             ),
             150,

@@ -19,6 +19,7 @@ import fit_rgb
 import gen_eval_set
 import pretrain_mae
 import train_mae
+from lvd.data.config import DataConfig
 from lvd.errors import InputError
 from lvd.training.checkpoint import FORMAT, Checkpoint
 from lvd.utils.files import save_torch, save_yaml
@@ -103,6 +104,7 @@ PLACES = {
     "new": "new",
 }
 COMMANDS = {  # script → its usual arguments, which are quick
+    "download": ["--what", "videomae", "--dir", "{world.new}", "--dry-run"],
     "sample": ["--config", "{world.sample_yaml}", "--save-path", "{world.new}", "--gpu_num", "-1"],
     "build_x0": ["--config", "{world.build_yaml}", "--gpu_num", "-1"],
     "gen_eval_set": ["--config", "{world.build_yaml}", "--save_path", "{world.new}/eval.pth"],
@@ -244,7 +246,7 @@ class Cases:
     """
 
     def __init__(self, template, folder):
-        self.origin, self.here = Path(folder) / "template", Path(folder) / "case"
+        self.origin, self.here = Path(folder) / "template", Path(folder) / "cases" / "one"
         shutil.copytree(template.root, self.origin)
         for path in self.origin.rglob("*"):
             if path.suffix in TEXTS and path.parent.name not in ("unsafe", "normal"):
@@ -255,17 +257,22 @@ class Cases:
     @contextmanager
     def world(self, *parts):
         """A World of its own, with the files and folders named by `parts` alone."""
-        _delete(self.here)
-        self.here.mkdir()
+        _delete(self.here.parent)
+        self.here.mkdir(parents=True)
         os.chdir(self.here)  # relative paths lead here, those of a build_x0.yaml too
         for part in parts:
             self._copy(PLACES.get(part, part))
         try:
-            with mock.patch("lvd.data.config.ROOT", self.here):
+            with mock.patch("lvd.data.config.ROOT", self.here), self._default_folder():
                 yield World(self.here)
         finally:
             os.chdir(self.origin)
-            _delete(self.here)
+            _delete(self.here.parent)
+
+    def _default_folder(self):
+        """Where a dataset goes for which no folder is named: not into the repository."""
+        out_dir = DataConfig.__dataclass_fields__["out_dir"]
+        return mock.patch.object(out_dir, "default", self.here / "data")
 
     def _copy(self, name):
         there, here = self.origin / name, self.here / name
