@@ -64,7 +64,7 @@ def load_sidecar(path):
     bad = [row for row in sidecar["rows"] if not row.isdecimal() or int(row) >= sidecar["shape"][0]]
     if bad:
         raise InputError(
-            f"{where}: row {bad[0]!r} is outside the file's {sidecar['shape'][0]} rows"
+            f"{where}: row {shorten(bad[0])} is outside the file's {sidecar['shape'][0]} rows"
         )
     return sidecar
 
@@ -184,7 +184,7 @@ class JournalReader:
             ) from error
         if type(row) is not int or not 0 <= row < self.count:
             raise InputError(
-                f"{journal}: line {number}: row {row!r} is outside the file's {self.count} rows"
+                f"{journal}: line {number}: row {shorten(row)} is outside the file's {self.count} rows"
             )
         return row, info
 
