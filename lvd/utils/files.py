@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import time
+import zipfile
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -115,7 +116,20 @@ def load_torch(path, mmap=False, map_location="cpu"):
         return torch.load(path, mmap=mmap, map_location=map_location, weights_only=True)
     # Damaged bytes make the unpickler raise IndexError, struct.error, AssertionError, ...
     except Exception as error:
-        raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
+        reason = _cut_off(path) or _torch_reason(error)
+        raise InputError(f"{path}: not a readable torch file ({reason})") from error
+
+
+def _cut_off(path):
+    """Say that a file is a part of one, as a copy that was broken off leaves it; "" if it is not.
+
+    A torch file is a zip archive: it begins with PK, and at its end is the table of its entries.
+    """
+    with open(path, "rb") as f:
+        begins = f.read(4)
+    if begins == b"PK\3\4" and not zipfile.is_zipfile(path):
+        return "truncated: its end is missing; copy it again"
+    return "" if begins.strip(b"\0") else "it begins with zeros or is empty; copy it again"
 
 
 def _torch_reason(error):
