@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.config import check_keys
 from lvd.utils.files import load_yaml
 from MagicTime.prepare_weights.hub import HASH
@@ -109,11 +109,11 @@ def _check_file(here, facts, path):
     size = facts.get("size")
     digest = facts.get("hash")
     if size is not None and (type(size) is not int or size < 0):
-        raise InputError(f"{where}: size={size!r}, a number of bytes is needed")
+        raise InputError(f"{where}: size={shorten(size)}, a number of bytes is needed")
     if digest is not None and not HASH.fullmatch(str(digest)):
         raise InputError(
-            f"{where}: hash={digest!r}, 64 hexadecimal digits (sha256) or 40 (git blob id) are "
-            "needed"
+            f"{where}: hash={shorten(digest)}, 64 hexadecimal digits (sha256) or 40 (git blob id) "
+            "are needed"
         )
 
 

@@ -4,7 +4,6 @@ The first block says which weights, prompts and sizes (SamplingSettings); the se
 extended and the noise scheduled (MagicTime.utils.model_config).
 """
 
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,15 @@ CHOICES = {
     "attention": tuple(ATTENTION),
     "safe_guidance": SAFE_GUIDANCE,
 }
-COUNTS = ("H", "W", "L", "steps", "batch_size", "fps")
+COUNTS = {  # the largest that make sense
+    "H": 16_384,
+    "W": 16_384,
+    "L": 10_000,
+    "steps": 100_000,
+    "batch_size": 10_000,
+    "fps": 1_000,
+}
+LARGEST_GUIDANCE = 1_000
 SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
 PATHS = (*WEIGHTS, "file_path", "save_path")
 LISTS = ("prompt", "n_prompt", "seed")
@@ -211,24 +218,47 @@ def _with_x0_mode_as_text(values):
 
 
 def _check_value(key, value, where):
-    if key in COUNTS and (type(value) is not int or value < 1):
-        raise InputError(f"{where}: {key}={value!r}, a whole number of at least 1 is needed")
-    if key in SWITCHES and type(value) is not bool:
-        raise InputError(f"{where}: {key}={value!r}, true or false is needed")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise InputError(f"{where}: {key}={value!r}, one of {', '.join(CHOICES[key])} is needed")
-    if key in RECORDINGS and type(value) is not bool and not _is_torch_path(value):
-        raise InputError(
-            f"{where}: {key}={shorten(value)}, true, false or the path of a file to write, which "
-            "ends in .pth, is needed"
+    """InputError unless `value` fits the setting `key`, as far as it can be told alone."""
+    needed = _needed(key, value)
+    if needed:
+        raise InputError(f"{where}: {key}={shorten(value)}, {needed} is needed")
+
+
+def _needed(key, value):
+    """Return what the setting needs, in words, or None where `value` fits it."""
+    if key in COUNTS:
+        return None if _is_count(value, COUNTS[key]) else _count_in_words(value, COUNTS[key])
+    if key in SWITCHES:
+        return None if type(value) is bool else "true or false"
+    if key in CHOICES:
+        fits = isinstance(value, str) and value in CHOICES[key]
+        return None if fits else f"one of {', '.join(CHOICES[key])}"
+    if key in RECORDINGS:
+        fits = type(value) is bool or _is_torch_path(value)
+        return None if fits else "true, false or the path of a file to write, which ends in .pth,"
+    if key == "guidance_scale":
+        is_number = type(value) in (int, float)
+        fits = is_number and 0 <= value <= LARGEST_GUIDANCE
+        too_large = is_number and value > LARGEST_GUIDANCE
+        return (
+            None
+            if fits
+            else f"a number of at {f'most {LARGEST_GUIDANCE}' if too_large else 'least 0'}"
         )
-    if key == "guidance_scale" and (
-        type(value) not in (int, float) or not math.isfinite(value) or value < 0
-    ):
-        raise InputError(f"{where}: guidance_scale={value!r}, a number of at least 0 is needed")
-    if key == "safety_concept" and not isinstance(value, str):
-        raise InputError(f"{where}: safety_concept={value!r}, a text is needed")
-    if key in PATHS and not isinstance(value, str):
-        raise InputError(f"{where}: {key}={value!r}, a path is needed")
+    if key == "safety_concept":
+        return None if isinstance(value, str) else "a text"
+    if key in PATHS:
+        return None if isinstance(value, str) else "a path"
     if key in LISTS and isinstance(value, dict):
-        raise InputError(f"{where}: {key}={value!r}, one value or a list is needed")
+        return "one value or a list"
+    return None
+
+
+def _is_count(value, most):
+    return type(value) is int and 1 <= value <= most
+
+
+def _count_in_words(value, most):
+    if type(value) is int and value > most:
+        return f"a whole number of at most {most}"
+    return "a whole number of at least 1"

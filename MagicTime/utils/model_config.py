@@ -4,11 +4,14 @@ The sampler is exactly MagicTime's model (AnimateDiff's motion modules, PKU-Yuan
 a key may say what MagicTime's own configs say and nothing else.
 """
 
-import inspect
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from lvd.errors import InputError
+from pydantic import Field, model_validator
+
+from lvd.errors import InputError, shorten
 from lvd.utils.config import check_keys
+from lvd.utils.schema import Finite, Schema, checked
 
 SECOND_BLOCK = ("unet_additional_kwargs", "noise_scheduler_kwargs")
 UNET_FIXED = {
@@ -37,6 +40,41 @@ MOTION_KEYS = (
     "temporal_position_encoding_max_len",
     "zero_initialize",
 )
+
+
+MOST_HEADS, MOST_FRAMES = 1_024, 10_000
+Beta = Annotated[Finite, Field(gt=0, lt=1)]
+Size = Annotated[Finite, Field(gt=0, le=1e6)]
+TrainTimesteps = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class NoiseSchedule(Schema):
+    """noise_scheduler_kwargs: the arguments of diffusers' DDIMScheduler, with its defaults."""
+
+    num_train_timesteps: TrainTimesteps = 1000
+    beta_start: Beta = 0.0001
+    beta_end: Beta = 0.02
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    trained_betas: list[Beta] | None = None
+    clip_sample: bool = True
+    set_alpha_to_one: bool = True
+    steps_offset: Annotated[int, Field(ge=0, le=100_000)] = 0
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[Finite, Field(gt=0, le=1)] = 0.995
+    clip_sample_range: Size = 1.0
+    sample_max_value: Size = 1.0
+    timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
+    rescale_betas_zero_snr: bool = False
+
+    @model_validator(mode="after")
+    def _one_beta_a_timestep(self):
+        if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
+            raise ValueError(
+                f"{len(self.trained_betas)} trained_betas for {self.num_train_timesteps} "
+                "num_train_timesteps; as many are needed"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -81,23 +119,29 @@ def read_second_block(block, path):
         InputError: an unknown key, or a value that MagicTime does not have.
     """
     check_keys(block, SECOND_BLOCK, ("noise_scheduler_kwargs",), f"{path} (second block)")
-    unet = _unet_settings(block.get("unet_additional_kwargs") or {}, path)
+    unet = _unet_settings(_or_empty(block.get("unet_additional_kwargs")), path)
     return unet, block["noise_scheduler_kwargs"]
+
+
+def _or_empty(kwargs):
+    return {} if kwargs is None else kwargs
 
 
 def _unet_settings(kwargs, path):
     where = f"{path} (unet_additional_kwargs)"
     check_keys(kwargs, UNET_KEYS, (), where)
-    motion = kwargs.get("motion_module_kwargs") or {}
+    motion = _or_empty(kwargs.get("motion_module_kwargs"))
     check_keys(motion, MOTION_KEYS, (), f"{path} (motion_module_kwargs)")
     given = {**kwargs, **motion}
     for key, fixed in {**UNET_FIXED, **MOTION_FIXED}.items():
         value = given.get(key, fixed)
-        if value != fixed:
-            raise InputError(f"{where}: {key}={value!r} is not supported, MagicTime has {fixed!r}")
-    for key in ("use_motion_module", "motion_module_mid_block"):
-        if type(kwargs.get(key, True)) is not bool:
-            raise InputError(f"{where}: {key}={kwargs[key]!r}, true or false is needed")
+        if value != fixed or type(value) is not type(fixed):
+            raise InputError(
+                f"{where}: {key}={shorten(value)} is not supported, MagicTime has {fixed!r}"
+            )
+    for key in ("use_motion_module", "motion_module_mid_block", "zero_initialize"):
+        if type(given.get(key, True)) is not bool:
+            raise InputError(f"{where}: {key}={shorten(given[key])}, true or false is needed")
     settings = UnetSettings(
         heads=motion.get("num_attention_heads"),
         max_length=motion.get("temporal_position_encoding_max_len"),
@@ -105,10 +149,12 @@ def _unet_settings(kwargs, path):
         use_motion_module=kwargs.get("use_motion_module", True),
         resolutions=kwargs.get("motion_module_resolutions"),
     )
-    for key in ("heads", "max_length"):
+    for key, most in (("heads", MOST_HEADS), ("max_length", MOST_FRAMES)):
         value = getattr(settings, key)
-        if value is not None and (type(value) is not int or value < 1):
-            raise InputError(f"{where}: {key}={value!r}, a whole number of at least 1 is needed")
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            raise InputError(
+                f"{where}: {key}={shorten(value)}, a whole number from 1 to {most} is needed"
+            )
     return settings
 
 
@@ -126,12 +172,13 @@ def make_scheduler(kwargs, path, steps):
         A DDIMScheduler with its timesteps set.
 
     Raises:
-        InputError: an argument that DDIMScheduler does not take, or too many steps.
+        InputError: an argument that DDIMScheduler does not take, too many steps, or a step at
+            which x0 cannot be predicted.
     """
     from diffusers import DDIMScheduler
 
     where = f"{path} (noise_scheduler_kwargs)"
-    check_keys(kwargs, list(inspect.signature(DDIMScheduler).parameters), (), where)
+    checked(NoiseSchedule, kwargs, where)
     try:
         scheduler = DDIMScheduler(**kwargs)
         scheduler.set_timesteps(steps)
@@ -143,6 +190,13 @@ def make_scheduler(kwargs, path, steps):
         raise InputError(
             f"{path}: steps={steps} reach timestep {highest}, the noise schedule ends at {last}; "
             "fewer steps are needed"
+        )
+    shares = scheduler.alphas_cumprod[scheduler.timesteps]
+    if scheduler.config.prediction_type == "epsilon" and not shares.min() > 0:
+        raise InputError(
+            f"{where}: at timestep {highest} nothing of the video is left in the noise (zero "
+            "terminal SNR), where epsilon says nothing of x0; prediction_type v_prediction, or "
+            "rescale_betas_zero_snr false, is needed"
         )
     return scheduler
 
@@ -159,10 +213,12 @@ def check_resolutions(config, unet_config):
     """
     listed = config.unet.resolutions
     needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
-    if listed is not None and not (isinstance(listed, list) and set(needed) <= set(listed)):
+    if listed is not None and not (
+        isinstance(listed, list) and all(level in listed for level in needed)
+    ):
         raise InputError(
-            f"{config.path}: motion_module_resolutions={listed}, all of {needed} are needed for "
-            "this UNet"
+            f"{config.path}: motion_module_resolutions={shorten(listed)}, all of {needed} are "
+            "needed for this UNet"
         )
 
 

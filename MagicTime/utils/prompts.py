@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, need_file, read_text
 from MagicTime.utils import config as cfg
 
@@ -194,7 +194,9 @@ def negatives_of(settings, count, path):
     negatives = settings.n_prompt
     negatives = [negatives] if isinstance(negatives, str) else negatives
     if not isinstance(negatives, list) or not all(isinstance(n, str) for n in negatives):
-        raise InputError(f"{path}: n_prompt={negatives!r}, a text or a list of texts is needed")
+        raise InputError(
+            f"{path}: n_prompt={shorten(negatives)}, a text or a list of texts is needed"
+        )
     return one_or_each(negatives or [""], count, "n_prompt", path)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, save_json
 from MagicTime.utils.prompts import one_or_each
 
@@ -27,12 +27,13 @@ def seeds_of(settings, count, where):
     for seed in seeds:
         if type(seed) is not int or not DRAW <= seed < 2**63:
             raise InputError(
-                f"{where}: seed {seed!r}, whole numbers from 0 are needed, or -1 for a fresh one"
+                f"{where}: seed {shorten(seed)}, whole numbers from 0 are needed, or -1 for "
+                "a fresh one"
             )
     if settings.seed_per_prompt:
         if len(seeds) != 1 or seeds[0] < 0:
             raise InputError(
-                f"{where}: seed_per_prompt needs one seed of at least 0, found {seeds}"
+                f"{where}: seed_per_prompt needs one seed of at least 0, found {shorten(seeds)}"
             )
         return [seeds[0] + row for row in range(count)]
     return one_or_each(seeds, count, "seed", where)

@@ -160,7 +160,10 @@ def thinned(path, steps, out):
     with create_x0_file(out, len(x0.tensor), len(steps), shape, dtype, meta) as writer:
         missing = sorted(set(x0.rows) - writer.whole)
         for row in progress(missing, f"{len(steps)} steps", unit="video"):
-            writer.write_row(row, x0.tensor[row, steps], x0.info.get(row, {}))
+            info = x0.info.get(row, {})
+            if info.get("timesteps"):
+                info = {**info, "timesteps": [info["timesteps"][step] for step in steps]}
+            writer.write_row(row, x0.tensor[row, steps], info)
     return out
 
 

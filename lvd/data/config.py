@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
 from lvd.utils.files import load_yaml
 
@@ -93,7 +93,7 @@ def read_data_config(path, args, required=()):
     for key, known in (("representation", REPRESENTATIONS), ("video_format", VIDEO_FORMATS)):
         value = getattr(config, key)
         if value not in known:
-            raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {value!r}")
+            raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {shorten(value)}")
     return config
 
 
@@ -122,7 +122,7 @@ def _with_paths(settings, base, where):
             begins_with_key = value.startswith("${")  # of another path: "${out_dir}/matrix.json"
             result[key] = value if begins_with_key else str(base / value)
         elif not (value is None or isinstance(value, Path) or _is_blocks(key, value)):
-            raise InputError(f"{where}: {key} must be a path, found {value!r}")
+            raise InputError(f"{where}: {key} must be a path, found {shorten(value)}")
     return result
 
 
@@ -148,7 +148,9 @@ def _from_blocks(blocks, path):
             )
         for key in block:
             if not isinstance(key, str):
-                raise InputError(f"{path}: key {key!r} in an entry of the list, keys must be names")
+                raise InputError(
+                    f"{path}: key {shorten(key)} in an entry of the list, keys must be names"
+                )
         if len(block) == 1 and next(iter(block)).startswith("label"):
             settings["label_file_dir"] = next(iter(block.values()))
             continue

@@ -32,8 +32,22 @@ class Parser(argparse.ArgumentParser):
             "overrides", nargs="*", metavar="key=value", help="settings of the config, these win"
         )
 
+    def parse_args(self, args=None, namespace=None):
+        """See argparse. A flag that is given the empty text is refused.
+
+        Such a text comes of a shell variable that is not set. A path "" would be the current
+        folder, and other flags would count as not given.
+        """
+        words = sys.argv[1:] if args is None else list(args)
+        for word, following in zip(words, [*words[1:], None]):
+            if word.startswith("--") and (following == "" or word.endswith("=")):
+                self.error(f"{word.rstrip('=')} '': a value is needed")
+        return super().parse_args(args, namespace)
+
     def error(self, message):
-        """Called by argparse for a bad flag."""
+        """Called by argparse for a bad flag. The message may quote a value of any length."""
+        if len(message) > 200:
+            message = f"{message[:150]}...{message[-40:]}"
         raise InputError(f"{message} (see {self.prog} --help)")
 
 

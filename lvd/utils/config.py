@@ -6,6 +6,7 @@ The precedence is: the dataclass's default < the YAML < a flag < `key=value` aft
 import platform
 import re
 from dataclasses import fields
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -14,9 +15,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lvd.errors import InputError, shorten
-from lvd.utils.files import load_yaml, parse_yaml, save_yaml
+from lvd.utils.files import load_yaml, save_yaml
+from lvd.utils.parsing import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository
+MOST_REFERENCES = 100  # `${key}` in a value, and in the values that they name
 
 
 def check_keys(settings, known, required, where):
@@ -37,9 +40,7 @@ def check_keys(settings, known, required, where):
         )
     for key in settings:
         if key not in known:
-            raise InputError(
-                f"{where}: unknown key '{key}'; known keys: {', '.join(sorted(known))}"
-            )
+            raise InputError(f"{where}: unknown key {shorten(key)}{_known(key, known)}")
     for key in required:
         if settings.get(key) is None:
             raise InputError(f"{where}: key '{key}' is missing")
@@ -60,21 +61,64 @@ def merged(schema, layers):
         InputError: an unknown key, a value of another type, or a `${name:...}` in a value.
     """
     settings = OmegaConf.structured(schema)
+    references = {}
     for where, values in layers:
         given = {key: value for key, value in values.items() if value is not None}
         check_keys(given, [field.name for field in fields(schema)], (), where)
         _refuse_resolvers(given, where)
+        references |= {key: (where, _references(value)) for key, value in given.items()}
         for key, value in given.items():
             try:
                 OmegaConf.update(settings, key, value, merge=False)
             except (OmegaConfBaseException, TypeError, OverflowError) as error:
                 raise InputError(
-                    f"{where}: {key}={value!r}: {_wanted(schema, key, error)}"
+                    f"{where}: {key}={shorten(value)}: {_wanted(schema, key, error)}"
                 ) from error
+    _need_few_references(references)
     try:
         return OmegaConf.to_object(settings)
     except OmegaConfBaseException as error:
         raise InputError(f"{layers[0][0]}: {' '.join(str(error).split())[:160]}") from error
+
+
+def _references(value):
+    """Return the keys that the `${key}` in a value name, as often as they do."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [key for part in value for key in _references(part)]
+    return re.findall(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else []
+
+
+def _need_few_references(references):
+    """InputError where `${key}`s lead back to their own value, or unfold to many.
+
+    Args:
+        references: {key: (what a message calls its place, [key that its value names])}.
+    """
+    counts = {}
+
+    def count(key, above):
+        where, named = references.get(key, ("", []))
+        if key in above:
+            raise InputError(f"{where}: {key}: its ${{...}} leads back to its own value")
+        if key not in counts:
+            counts[key] = len(named) + sum(count(other, {*above, key}) for other in named)
+        if counts[key] > MOST_REFERENCES:
+            raise InputError(f"{where}: {key}: its ${{...}} unfold to {counts[key]} of them")
+        return counts[key]
+
+    for key in references:
+        count(key, set())
+
+
+def _known(key, known):
+    """Say which keys there are: those of similar spelling, or all where these are few."""
+    names = sorted(known)
+    if len(", ".join(names)) > 120:
+        names = get_close_matches(str(key)[:40], names)
+        return f"; {' or '.join(names)} is meant?" if names else ""
+    return f"; known keys: {', '.join(names)}"
 
 
 def flags_of(args, schema):
@@ -94,23 +138,33 @@ def parse_overrides(texts):
         {key: value}, sections as dicts of their own.
 
     Raises:
-        InputError: a word without "=", without a value, or whose value is not YAML.
+        InputError: a word without "=", without a value, whose value is not YAML, or whose key an
+            earlier word has set.
     """
     overrides = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
-            raise InputError(f"{text}: neither a flag nor key=value, such as epoch=20")
+            raise InputError(f"{_word(text)}: neither a flag nor key=value, such as epoch=20")
         place = overrides
         *sections, last = key.split(".")
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise InputError(f"{text}: {section} was given as a value and as a section")
-        place[last] = parse_yaml(value, text)
+                raise InputError(f"{_word(text)}: {section} was given as a value and as a section")
+        if last in place:
+            raise InputError(f"{_word(text)}: {key} was given before, one value is needed")
+        place[last] = parse_yaml(value, _word(text))
         if place[last] is None:  # None never undoes a weaker layer: the word would change nothing
-            raise InputError(f"{text}: a value is needed; to have a default, leave the key out")
+            raise InputError(
+                f"{_word(text)}: a value is needed; to have a default, leave the key out"
+            )
     return overrides
+
+
+def _word(text):
+    """A key=value word for a message."""
+    return text if len(text) <= 80 and text.isprintable() else shorten(text)
 
 
 def _refuse_resolvers(value, where):
@@ -125,7 +179,9 @@ def _refuse_resolvers(value, where):
         for part in value:
             _refuse_resolvers(part, where)
     elif isinstance(value, str) and re.search(r"\$\{(?![\w.]+\})", value):
-        raise InputError(f"{where}: {value!r}: only ${{key}} of the same file may stand in a value")
+        raise InputError(
+            f"{where}: {shorten(value)}: only ${{key}} of the same file may stand in a value"
+        )
 
 
 def _wanted(schema, key, error):
@@ -172,8 +228,8 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
     if difference:
         key, there, now = difference
         raise InputError(
-            f"{path}: this folder was made with {key}={there!r}, now it is {now!r}; use "
-            "another folder or delete this one"
+            f"{path}: this folder was made with {key}={shorten(there)}, now it is {shorten(now)}; "
+            "use another folder or delete this one"
         )
 
 

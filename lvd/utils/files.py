@@ -11,20 +11,25 @@ import pickle
 import platform
 import re
 import time
+import zipfile
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import torch
-import yaml
 
 from lvd.errors import InputError
+from lvd.utils.parsing import dump_yaml, parse_json, parse_yaml
 from lvd.utils.stand_ins import STAND_INS, stand_ins
 
 # How `fingerprint` reads a file: whole up to SMALL bytes, else SAMPLES blocks of BLOCK bytes.
 SMALL = 64 << 20
 BLOCK = 1 << 20
 SAMPLES = 64
+# Bytes of the largest texts that are read: a sidecar has some 500 a video, a label file 8.
+TEXT_LIMIT = 64 << 20
+JSON_LIMIT = 512 << 20
+YAML_LIMIT = 2 << 20
 # The temporary files of `atomic`: .name.{machine}-{process}.partial.suffix
 PARTIAL = re.compile(r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?")
 DAY = 86_400  # seconds; a living process writes to its partial file more often than that
@@ -126,7 +131,20 @@ def load_torch(path, mmap=False, map_location="cpu"):
             return load()
     # Damaged bytes make the unpickler raise IndexError, struct.error, AssertionError, ...
     except Exception as error:
-        raise InputError(f"{path}: not a readable torch file ({_torch_reason(error)})") from error
+        reason = _cut_off(path) or _torch_reason(error)
+        raise InputError(f"{path}: not a readable torch file ({reason})") from error
+
+
+def _cut_off(path):
+    """Say that a file is a part of one, as a copy that was broken off leaves it; "" if it is not.
+
+    A torch file is a zip archive: it begins with PK, and at its end is the table of its entries.
+    """
+    with open(path, "rb") as f:
+        begins = f.read(4)
+    if begins == b"PK\3\4" and not zipfile.is_zipfile(path):
+        return "truncated: its end is missing; copy it again"
+    return "" if begins.strip(b"\0") else "it begins with zeros or is empty; copy it again"
 
 
 def _torch_reason(error):
@@ -155,24 +173,19 @@ def save_json(obj, path):
 
 
 def load_json(path):
-    """Read a JSON file; InputError when it is missing or not JSON."""
-    return _parsed(path, read_text(path), json.loads, "JSON")
+    """Read a JSON file; InputError when it is missing, not JSON, or has a key twice."""
+    return parse_json(read_text(path, JSON_LIMIT), path)
 
 
 def save_yaml(obj, path):
     """Write plain values as YAML in their order, atomically."""
     with atomic(path) as partial:
-        partial.write_text(yaml.safe_dump(obj, sort_keys=False, allow_unicode=True))
+        partial.write_text(dump_yaml(obj))
 
 
 def load_yaml(path):
-    """Read a YAML file; InputError when it is missing or not YAML."""
-    return _parsed(path, read_text(path), yaml.safe_load, "YAML")
-
-
-def parse_yaml(text, where):
-    """Read a YAML text; `where` is what a message calls it."""
-    return _parsed(where, text, yaml.safe_load, "YAML")
+    """Read a YAML file: see lvd.utils.parsing; InputError also when it is missing."""
+    return parse_yaml(read_text(path, YAML_LIMIT), path)
 
 
 def save_csv(rows, path, columns=None):
@@ -195,9 +208,17 @@ def _rounded(value):
     return round(value, 6) if isinstance(value, float) else value
 
 
-def read_text(path):
-    """Read a UTF-8 file without its byte order mark; InputError when it is missing or not UTF-8."""
+def read_text(path, limit=TEXT_LIMIT):
+    """Read a UTF-8 file without its byte order mark.
+
+    Raises:
+        InputError: it is missing, not UTF-8, or has more than `limit` bytes: a weight file, for
+            example, that was named by mistake.
+    """
     need_file(path)
+    size = Path(path).stat().st_size
+    if size > limit:
+        raise InputError(f"{path}: {size >> 20} MiB; a text of at most {limit >> 20} MiB is needed")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -253,12 +274,3 @@ def _folder_fingerprint(folder):
         if not any(part.startswith(".") for part in name.split("/")):
             digest.update(f"{name}\0{fingerprint(folder / name)}\n".encode())
     return digest.hexdigest()
-
-
-def _parsed(where, text, parse, kind):
-    """parse(text), or an InputError of one line."""
-    try:
-        return parse(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{where}: not valid {kind} ({reason})") from error

@@ -7,10 +7,13 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
+from lvd.errors import InputError
+
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 # Some network file systems have no locks.
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 PAUSE = 0.05  # seconds between two tries
+SHORT, LONG = 2.0, 30.0  # seconds to wait for a folder: in silence, and after that was said
 
 
 def try_lock(file, shared=False, patience=0.0):
@@ -55,11 +58,22 @@ def folder_lock(folder):
     """Let one process at a time run the block.
 
     It locks the folder, for a short time: while the file that will be locked does not exist yet.
+
+    Raises:
+        InputError: another process keeps the folder.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # no locks of folders here: the file's own lock must be enough
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        locked = None  # no locks of folders here: the file's own lock must be enough
+        with suppress(OSError):
+            locked = try_lock(handle, patience=SHORT)
+            if locked is False:
+                print(f"{folder}: waiting for another process that locks it", file=sys.stderr)
+                locked = try_lock(handle, patience=LONG)
+        if locked is False:
+            raise InputError(
+                f"{folder}: another running process locks this folder; wait for it or stop it"
+            )
         yield
     finally:
         os.close(handle)

@@ -109,6 +109,8 @@ def _part(part):
 
 def _found(value):
     if isinstance(value, torch.Tensor):
+        if value.is_nested:  # some of them have no shape
+            return "a nested tensor"
         return f"a tensor of shape {shorten(list(value.shape))}"
     if isinstance(value, (dict, list, tuple)) and len(value) > 3:
         return f"a {type(value).__name__} of {len(value)} entries"

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import torch
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_torch, save_torch
 from lvd.utils.locks import folder_lock
+from lvd.utils.schema import Tensor, checked
 from lvd.x0.sidecar import (
     MAY_DIFFER,
     JournalReader,
@@ -36,6 +37,7 @@ from lvd.x0.sidecar import (
 )
 from lvd.x0.writer import X0Writer
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DIMENSIONS = "[video, step, channel, frame, height, width]"
 
 
@@ -169,10 +171,19 @@ def _need_recording(path, tensor):
         raise InputError(
             f"{path}: holds a {type(tensor).__name__}, one tensor {DIMENSIONS} is needed"
         )
+    checked(Tensor, tensor, path)
     if tensor.dim() != 6 or 0 in tensor.shape:
-        raise InputError(f"{path}: tensor of shape {list(tensor.shape)}, {DIMENSIONS} is needed")
-    if not tensor.is_floating_point():
+        raise InputError(
+            f"{path}: tensor of shape {shorten(list(tensor.shape))}, {DIMENSIONS} is needed"
+        )
+    if tensor.dtype not in DTYPES:
         raise InputError(f"{path}: {tensor.dtype} tensor, a floating point one is needed")
+    held = tensor.untyped_storage().nbytes()
+    if held < tensor.numel() * tensor.element_size():
+        raise InputError(
+            f"{path}: tensor of shape {list(tensor.shape)}, but the file holds {held} bytes of "
+            "values; a value for each place is needed"
+        )
 
 
 def _mapped(path):
@@ -183,7 +194,8 @@ def _mapped(path):
     """
     kind = mmap.MAP_SHARED if os.access(path, os.W_OK) else mmap.MAP_PRIVATE
     with torch.serialization.set_default_mmap_options(kind):
-        return load_torch(path, mmap=True)
+        content = load_torch(path, mmap=True)
+    return content.detach() if isinstance(content, torch.Tensor) else content
 
 
 def _begin(path, sidecar, shape, dtype):

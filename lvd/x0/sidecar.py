@@ -11,15 +11,71 @@ import glob
 import json
 import os
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.files import atomic, load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
+from lvd.utils.schema import Finite, Name, Positive, Schema, checked
 
 FORMAT = 1
 MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
-KEY_TYPES = {"format": int, "shape": list, "dtype": str, "meta": dict, "rows": dict}
+
+
+def _with_class(settings):
+    if not isinstance(settings.get("class"), str):
+        raise ValueError("settings with the scheduler's 'class' are needed")
+    return settings
+
+
+Guidance = Annotated[Finite, Field(ge=0)]
+
+
+class _Open(Schema):
+    """Base of what may say more than is known here."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class MadeBy(_Open):
+    """What made a recording, as far as anything is computed from it."""
+
+    x0_mode: Literal["true", "released"] = "true"
+    scheduler: Annotated[dict[str, Any], AfterValidator(_with_class)] = {}
+    config: dict[str, Any] = {}
+    pipeline: Name = "-"
+    layout: Name = "-"
+    guidance_scale: Guidance | None = None
+    scaling_factor: Annotated[Finite, Field(gt=0)] | None = None
+
+
+class RowInfo(_Open):
+    """What is known of one row."""
+
+    timesteps: list[Finite] | None = None
+    guidance_scale: Guidance | None = None
+    prompt: str | None = None
+    video: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")] | None = None  # a file name
+
+
+class Sidecar(_Open):
+    """The sidecar of a recording."""
+
+    format: int
+    shape: Annotated[list[Positive], Field(min_length=6, max_length=6)]
+    dtype: Name
+    meta: MadeBy
+    rows: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], RowInfo]
+
+
+class Line(Schema):
+    """A line of a journal."""
+
+    row: int
+    info: RowInfo
 
 
 def sidecar_path(path):
@@ -55,24 +111,29 @@ def load_sidecar(path):
     """
     where = sidecar_path(path)
     sidecar = load_json(where)
-    if not _has_keys(sidecar):
+    keys = set(sidecar) if isinstance(sidecar, dict) else set()
+    if not keys >= set(Sidecar.model_fields):
         raise InputError(
-            f"{where}: not the sidecar of an x0 file (keys {', '.join(KEY_TYPES)} are needed)"
+            f"{where}: not the sidecar of an x0 file (keys {', '.join(Sidecar.model_fields)} are "
+            "needed)"
         )
     if sidecar["format"] != FORMAT:
-        raise InputError(f"{where}: format {sidecar['format']}, this version reads {FORMAT}")
-    bad = [row for row in sidecar["rows"] if not row.isdecimal() or int(row) >= sidecar["shape"][0]]
-    if bad:
         raise InputError(
-            f"{where}: row {bad[0]!r} is outside the file's {sidecar['shape'][0]} rows"
+            f"{where}: format {shorten(sidecar['format'])}, this version reads {FORMAT}"
         )
+    checked(Sidecar, sidecar, where)
+    rows, steps = sidecar["shape"][:2]
+    for row, info in sidecar["rows"].items():
+        if int(row) >= rows:
+            raise InputError(f"{where}: row '{row}' is outside the file's {rows} rows")
+        _need_timesteps(info, steps, f"{where}: row {row}")
     return sidecar
 
 
-def _has_keys(sidecar):
-    if not isinstance(sidecar, dict):
-        return False
-    return all(isinstance(sidecar.get(key), kind) for key, kind in KEY_TYPES.items())
+def _need_timesteps(info, steps, where):
+    timesteps = info.get("timesteps")
+    if timesteps is not None and len(timesteps) != steps:
+        raise InputError(f"{where}: {len(timesteps)} timesteps, the file has {steps} steps")
 
 
 def save_sidecar(sidecar, path):
@@ -177,16 +238,16 @@ class JournalReader:
     def _parse(self, journal, number, line):
         try:
             entry = json.loads(line)
-            row, info = entry["row"], entry["info"]
-        except (ValueError, TypeError, KeyError) as error:
+            row = entry["row"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"{journal}: line {number} is damaged; delete it, and its row will be sampled again"
             ) from error
+        where = f"{journal}: line {number}"
         if type(row) is not int or not 0 <= row < self.count:
-            raise InputError(
-                f"{journal}: line {number}: row {row!r} is outside the file's {self.count} rows"
-            )
-        return row, info
+            raise InputError(f"{where}: row {shorten(row)} is outside the file's {self.count} rows")
+        checked(Line, entry, where)
+        return row, entry["info"]
 
 
 def journals(path):

@@ -1,6 +1,6 @@
 """Settings as typed objects: precedence, types, and what a config may not do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 
@@ -15,6 +15,12 @@ class Settings:
     size: str = "base"
     flip: bool = False
     seeds: list[int] = field(default_factory=lambda: [1])
+
+
+@dataclass
+class Named:
+    size: str = ""
+    name: str = ""
 
 
 def test_a_stronger_layer_wins_and_none_undoes_nothing():
@@ -59,7 +65,7 @@ def test_a_value_may_name_another_key_of_the_same_file():
 def test_words_after_the_flags():
     words = ["epoch=20", "shared.lr=1e-3", "name=a=b", "prompt=''"]
     read = parse_overrides(words)
-    assert read == {"epoch": 20, "shared": {"lr": "1e-3"}, "name": "a=b", "prompt": ""}
+    assert read == {"epoch": 20, "shared": {"lr": 1e-3}, "name": "a=b", "prompt": ""}
     assert parse_overrides(None) == {}
 
 
@@ -75,3 +81,24 @@ def test_a_word_that_is_no_setting(word):
 def test_a_section_is_not_also_a_value():
     with pytest.raises(InputError, match="shared"):
         parse_overrides(["shared=1", "shared.lr=2"])
+
+
+@pytest.mark.parametrize("word", ["epoch=3", "shared.lr=2"])
+def test_a_word_that_stands_twice(word):
+    with pytest.raises(InputError, match=f"{word}: .* was given before"):
+        parse_overrides(["epoch=20", "shared.lr=1e-3", word])
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"size": "${size}"}, "size: its ${...} leads back to its own value"),
+        ({"size": "${name}", "name": "a${size}"}, "leads back to its own value"),
+        ({f"t{k}": f"${{t{k + 1}}}" * 10 for k in range(9)}, "unfold to"),
+    ],
+)
+def test_references_end(values, said):
+    schema = make_dataclass("Texts", [(f"t{k}", str, "") for k in range(10)], bases=(Named,))
+    with pytest.raises(InputError) as error:
+        merged(schema, [("train.yaml", values)])
+    assert str(error.value).startswith("train.yaml: ") and said in str(error.value)

@@ -286,12 +286,15 @@ def test_truncated_and_foreign_pairs_are_refused(tmp_path):
     for change, named in (
         ({"shape": [9, STEPS, *SHAPE]}, "says shape"),
         ({"rows": {"7": {}}}, "row '7' is outside"),
-        ({"rows": []}, "not the sidecar"),
+        ({"rows": []}, r"rows: found \[\]"),
         ({"format": 99}, "format 99"),
     ):
         (tmp_path / "pred_x0.json").write_text(json.dumps({**sidecar, **change}))
         with pytest.raises(InputError, match=named):
             open_x0_file(path)
+    (tmp_path / "pred_x0.json").write_text('{"format": 1}')
+    with pytest.raises(InputError, match="not the sidecar"):
+        open_x0_file(path)
     (tmp_path / "pred_x0.json").write_text('{"format": 1,')
     with pytest.raises(InputError, match="not valid JSON"):
         open_x0_file(path)

@@ -6,7 +6,7 @@ Its parts are the tokenizer, the text encoder, the VAE and the 2D UNet.
 from contextlib import contextmanager
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, read_text
 from MagicTime.utils.config import DOWNLOAD
 from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
@@ -38,6 +38,10 @@ WEIGHT_FILES = (
     "diffusion_pytorch_model.fp16.bin",
     "pytorch_model.fp16.bin",
 )
+# Numbers in a config.json: of layers, and of anything else.
+LAYERS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers")
+MOST_LAYERS = 100
+LARGEST = 1_000_000
 INDEX_FILES = tuple(f"{name}.index.json" for name in WEIGHT_FILES)
 
 
@@ -82,6 +86,7 @@ def part_config(base, part):
         raise InputError(f"pretrained_model_path {base}: no such folder; {DOWNLOAD}")
     path = Path(base) / part / "config.json"
     config = read_mapping(path)
+    _need_sizes(config, path)
     if part != "text_encoder":
         channels = config.get("block_out_channels")
         if (
@@ -90,9 +95,24 @@ def part_config(base, part):
             or not all(type(n) is int and n > 0 for n in channels)
         ):
             raise InputError(
-                f"{path}: block_out_channels={channels!r}, a list of whole numbers is needed"
+                f"{path}: block_out_channels={shorten(channels)}, a list of whole numbers is needed"
             )
     return config
+
+
+def _need_sizes(config, path):
+    """Refuse sizes that no model of this kind has: the libraries would build it for hours."""
+    for key, value in config.items():
+        most = MOST_LAYERS if key in LAYERS else LARGEST
+        for size in value if isinstance(value, list) else [value]:
+            if type(size) in (int, float) and not abs(size) <= most:
+                raise InputError(
+                    f"{path}: {key}={shorten(value)}, a number of at most {most} is needed"
+                )
+        if isinstance(value, list) and len(value) > MOST_LAYERS:
+            raise InputError(
+                f"{path}: {key} has {len(value)} entries, {MOST_LAYERS} at most are needed"
+            )
 
 
 def read_mapping(path):
@@ -112,7 +132,7 @@ def _named(source):
         raise InputError(f"{source}: {error}") from error
     # tokenizers raises bare ones, diffusers and transformers whatever a value led them to
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{source}: not usable ({reason})") from error
 
 
@@ -142,9 +162,10 @@ def load_vae(base):
     with _named(folder / "config.json"), without_weights():
         vae = AutoencoderKL.from_config(config)
     scaling = vae.config.scaling_factor
-    if type(scaling) not in (int, float) or not scaling > 0:
+    if type(scaling) not in (int, float) or not 0 < scaling < 1e6:
         raise InputError(
-            f"{folder / 'config.json'}: scaling_factor={scaling!r}, a number above 0 is needed"
+            f"{folder / 'config.json'}: scaling_factor={shorten(scaling)}, a number above 0 (below "
+            "1000000) is needed"
         )
     tensors, path = read_weights(folder)
     return vae, load_exactly(vae, as_linear(rename(tensors, todays_vae_name, path), vae), path)

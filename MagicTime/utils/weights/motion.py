@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from MagicTime.utils.weights.base import read_mapping, read_weights
 from MagicTime.utils.weights.motion_unet import MOTION, TABLE, is_motion
 from MagicTime.utils.weights.tensors import (
@@ -142,8 +142,8 @@ def _stated(config, path):
     """Return what a MotionAdapter's config.json says of {heads, max_length, mid_block}."""
     if config.get("motion_norm_num_groups", GROUPS) != GROUPS:
         raise InputError(
-            f"{path}: motion_norm_num_groups={config['motion_norm_num_groups']!r}, AnimateDiff "
-            f"has {GROUPS}"
+            f"{path}: motion_norm_num_groups={shorten(config['motion_norm_num_groups'])}, "
+            f"AnimateDiff has {GROUPS}"
         )
     stated = {key: config[name] for key, name in ADAPTER_KEYS.items() if name in config}
     heads = stated.get("heads")
@@ -152,7 +152,7 @@ def _stated(config, path):
     for key, value in stated.items():
         if type(value) is not type(DEFAULTS[key]) or (key != "mid_block" and value < 1):
             needed = "true or false" if key == "mid_block" else "a whole number of at least 1"
-            raise InputError(f"{path}: {ADAPTER_KEYS[key]}={value!r}, {needed} is needed")
+            raise InputError(f"{path}: {ADAPTER_KEYS[key]}={shorten(value)}, {needed} is needed")
     return stated
 
 

@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from einops import rearrange
 from torch import nn
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from MagicTime.utils.weights.tensors import load_exactly
 
 MOTION = "motion_modules."  # what every motion parameter's name holds, and no 2D one's
@@ -83,7 +83,9 @@ def make_motion_unet(
     config = {key: value for key, value in unet2d_config.items() if not key.startswith("_")}
     for key, value in FIXED_2D.items():
         if config.get(key, value) != value:
-            raise InputError(f"unet config: {key}={config[key]!r} is not supported, only {value!r}")
+            raise InputError(
+                f"unet config: {key}={shorten(config[key])} is not supported, only {shorten(value)}"
+            )
     with torch.device("meta"):  # only names and shapes are wanted of these two
         unet2d = UNet2DConditionModel.from_config(config)
         adapter = MotionAdapter(

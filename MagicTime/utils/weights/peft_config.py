@@ -6,7 +6,7 @@ The rules are PEFT's (LoraConfig); only plain low-rank updates are supported.
 import math
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from MagicTime.utils.weights.base import read_mapping
 from MagicTime.utils.weights.patterns import matched
 
@@ -32,6 +32,7 @@ UNSUPPORTED = (
 )
 # The other initialisations (PiSSA, OLoRA, LoftQ, ...) change the base weights.
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+LARGEST_ALPHA = 1_000_000  # trainers use 1 to 512
 # With one of these, not all that target_modules names is adapted.
 NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
@@ -43,15 +44,22 @@ def peft_config(folder):
     for key in UNSUPPORTED:
         if config.get(key) not in PLAIN:
             raise InputError(
-                f"{path}: {key}={config[key]!r} is not supported, plain low-rank updates are needed"
+                f"{path}: {key}={shorten(config[key])} is not supported, plain low-rank "
+                "updates are needed"
             )
     for key in ("peft_type", "swift_type"):
         if config.get(key) not in (None, "LORA"):
-            raise InputError(f"{path}: {key}={config[key]!r} is not supported, 'LORA' is needed")
+            raise InputError(
+                f"{path}: {key}={shorten(config[key])} is not supported, 'LORA' is needed"
+            )
     if (init := config.get("init_lora_weights")) not in INITS:
         raise InputError(
-            f"{path}: init_lora_weights={init!r} is not supported, it changes the base weights as "
-            "well"
+            f"{path}: init_lora_weights={shorten(init)} is not supported, it changes the base "
+            "weights as well"
+        )
+    if not isinstance(config.get("use_rslora"), (bool, type(None))):
+        raise InputError(
+            f"{path}: use_rslora={shorten(config['use_rslora'])}, true or false is needed"
         )
     return config
 
@@ -96,7 +104,7 @@ def _named(layers, target, source):
     if isinstance(target, str):
         return matched([target], layers, where)[0]
     if not isinstance(target, list) or not all(isinstance(name, str) for name in target):
-        raise InputError(f"{where}={target!r}, names or a regular expression are needed")
+        raise InputError(f"{where}={shorten(target)}, names or a regular expression are needed")
     return {layer for layer in layers if any(f".{layer}".endswith(f".{name}") for name in target)}
 
 
@@ -123,7 +131,8 @@ def peft_ranks(layers, config, folder):
     for rank in ranks.values():
         if type(rank) is not int or rank < 1:
             raise InputError(
-                f"{folder}/adapter_config.json: r={rank!r}, a whole number of at least 1 is needed"
+                f"{folder}/adapter_config.json: r={shorten(rank)}, a whole number of at least 1 is "
+                "needed"
             )
     return ranks
 
@@ -140,9 +149,10 @@ def peft_scales(ranks, config, folder):
     """
     alphas = _by_pattern("alpha_pattern", "lora_alpha", ranks, config, folder)
     for alpha in alphas.values():
-        if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        if type(alpha) not in (int, float) or not abs(alpha) <= LARGEST_ALPHA:
             raise InputError(
-                f"{folder}/adapter_config.json: lora_alpha={alpha!r}, a number is needed"
+                f"{folder}/adapter_config.json: lora_alpha={shorten(alpha)}, a number is needed "
+                f"(at most {LARGEST_ALPHA})"
             )
     scales = {}
     for layer, rank in ranks.items():
@@ -156,7 +166,7 @@ def _by_pattern(key, default, layers, config, folder):
     values = config.get(key) or {}
     where = f"{folder}/adapter_config.json: {key}"
     if not isinstance(values, dict):
-        raise InputError(f"{where}={values!r}, name patterns are needed")
+        raise InputError(f"{where}={shorten(values)}, name patterns are needed")
     matches = matched([rf"(.*\.)?({pattern})" for pattern in values], layers, where)
     chosen = dict.fromkeys(layers, config.get(default))
     # The last pattern first, so that the first one that matches has the last word.

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_torch, need_file
 
 # What trainers keep beside a state_dict (besides single numbers and texts): nothing of it is a
@@ -116,7 +116,9 @@ def _only_tensors(content, path):
         name: value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)
     }
     if bad := [name for name in tensors if not isinstance(name, str)]:
-        raise InputError(f"{path}: holds a tensor under the key {bad[0]!r}, keys must be names")
+        raise InputError(
+            f"{path}: holds a tensor under the key {shorten(bad[0])}, keys must be names"
+        )
     for name, value in content.items():
         if (
             not isinstance(value, (torch.Tensor, str, bytes, int, float, type(None), _Inert))
