@@ -127,6 +127,10 @@ def _settle(args):
     for flag, given in (("--recall", args.recall), ("--resamples", args.resamples)):
         if not args.metrics and given is not None:
             raise InputError(f"{flag} {given}: belongs to --metrics, which is not given")
+    if args.save_dir is not None and not (args.table or args.metrics):
+        raise InputError(
+            f"--save_dir {args.save_dir}: belongs to --table or --metrics, nothing else is written"
+        )
     args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
     args.recall = "0.9,0.95" if args.recall is None else args.recall
     args.resamples = 1000 if args.resamples is None else args.resamples

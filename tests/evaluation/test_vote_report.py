@@ -159,6 +159,7 @@ def test_table_over_recorded_scores(world, tmp_path):
         (["--data_dir", "none"], ["none"]),
         (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
         (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]),
+        (["--save_dir", "out"], ["--save_dir out", "--table"]),
         (["--lambda", ""], ["--lambda"]),
         (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
         (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"]),
