@@ -24,7 +24,7 @@ WRITTEN = """
     MagicTime/pretrained* {save_dir}/* {save_path}/* pred_x0.pth pred_x0.json pred_x_t.pth
     config.yaml seeds.json videos/0000.mp4 000?.mp4 0001/ filmstrips/ {video*}.mp4
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
-    verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/pred_x0.*
+    verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth
 """
 BROUGHT = """
