@@ -44,7 +44,8 @@ def add_recording_flags(parser):
         help="YAML file (default: build_x0.yaml beside this script)",
     )
     parser.add_argument(
-        "--label_file_dir", help="CSV: one column of row indices per unsafe category"
+        "--label_file_dir",
+        help="CSV: one column of row indices per unsafe category; or a folder with one CSV",
     )
     parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
     parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")

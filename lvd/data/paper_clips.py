@@ -67,8 +67,8 @@ def need_normal_clips(folder, unsafe):
     name = folder.resolve().name
     if folder.resolve() == unsafe.resolve() or re.fullmatch(r"eval_set|(group)?[0-9]+", name):
         raise InputError(
-            f"--data_dir {folder}: holds unsafe clips by its name; the folder of normal clips by "
-            "step is needed"
+            f"--data_dir {folder}: is a folder of unsafe clips; the folder of normal clips by step "
+            "is needed"
         )
 
 

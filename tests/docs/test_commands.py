@@ -24,7 +24,8 @@ WRITTEN = """
     MagicTime/pretrained* {save_dir}/* {save_path}/* pred_x0.pth pred_x0.json pred_x_t.pth
     config.yaml seeds.json videos/0000.mp4 000?.mp4 0001/ filmstrips/ {video*}.mp4
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
-    verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json
+    verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
+    evaluation.csv classification_{group}.txt votes.pth votes.scores.pth
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
@@ -33,6 +34,7 @@ BROUGHT = """
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt
     v3_sd15_mm.ckpt BestWishYsh/MagicTime MCG-NJU/videomae-base guoyww/animatediff*
     *stable-diffusion-v1-5 train_detector_data/group{*} trained_detector_data/{column}
+    {column}/{step}/{index}.mp4 invid/{step} {group}/{step}.pth
 """
 KNOWN = (WRITTEN + BROUGHT).split()
 

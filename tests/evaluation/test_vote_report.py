@@ -172,6 +172,7 @@ def test_table_over_recorded_scores(world, tmp_path):
         (["--data_dir", "none"], ["none"]),
         (["--recall", "0.9"], ["--recall 0.9", "--metrics"]),
         (["--resamples", "200", "--table"], ["--resamples 200", "--metrics"]),
+        (["--save_dir", "out"], ["--save_dir out", "--table"]),
         (["--lambda", ""], ["--lambda"]),
         (["--lambda", "1e-9999999"], ["--lambda 1e-9999999", "digits"]),
         (["--metrics", "--recall", "1e-9999999"], ["--recall 1e-9999999"]),
