@@ -16,6 +16,7 @@ from lvd.data.held_out_links import HeldOutLinker
 from lvd.data.identity import MADE_BY, rgb_identity
 from lvd.data.sources import folder_config
 from lvd.data.split import load_split, split_path
+from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import sha256
@@ -28,11 +29,7 @@ def build_parser():
     parser = Parser(
         __doc__, "python build_eval_set.py --eval_dir MagicTime/eval.pth --save_dir MagicTime"
     )
-    parser.add_argument(
-        "--config",
-        default=DEFAULT_CONFIG,
-        help="YAML file (default: build_x0.yaml beside this script)",
-    )
+    parser.add_argument("--config", help="YAML file (default: build_x0.yaml beside this script)")
     parser.add_argument(
         "--eval_dir",
         type=Path,
@@ -77,11 +74,16 @@ def work(args):
 
 
 def _dataset(args):
-    """The dataset's folder: of `out_dir=...`, of --data_dir, or of the config."""
-    if args.data_dir and not args.overrides:
+    """The dataset's folder: of --data_dir, of `out_dir=...`, or of the config."""
+    if args.data_dir and not args.config and not args.overrides:
         return args.data_dir
+    if args.data_dir and args.overrides:
+        raise InputError(
+            f"{args.overrides[0]}: --data_dir {args.data_dir} names the dataset; give one of the "
+            "two"
+        )
     given = Namespace(out_dir=args.data_dir, overrides=args.overrides)
-    return read_data_config(args.config, given).out_dir
+    return read_data_config(args.config or DEFAULT_CONFIG, given, uses=("out_dir",)).out_dir
 
 
 def _linkers(data, split, steps, save_dir):

@@ -11,20 +11,21 @@ import sys
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, need_space, note_built
 from lvd.data.config import add_recording_flags, read_data_config
-from lvd.data.identity import need_same_shape, rgb_identity
+from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.labels import read_labels
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
+from lvd.x0.alike import recorded_setup
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
 from MagicTime.utils.clip_sources import decoder_of
 
 # Two runs that differ in these alone make the same dataset.
 PATHS_ALONE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir")
-MAY_DIFFER = (*PATHS_ALONE, "sampling", "versions")
+MAY_DIFFER = (*PATHS_ALONE, "sampling", "sampled_with", "versions")
 
 
 def build_parser():
@@ -68,8 +69,7 @@ def work(args):
     labels = read_labels(config.label_file_dir, rows=unsafe.tensor.shape[0])
     normal = open_x0_file(config.normal_pred_x0) if config.normal_pred_x0 else None
     steps = parse_numbers(args.steps, range(unsafe.tensor.shape[1]), "--steps")
-    if normal:
-        need_same_shape(normal, unsafe)
+    note = need_pair(normal, unsafe) if normal else ""
     decode = decoder_of(config, unsafe)
     if config.representation == "video":
         decode.to(pick_device(args.gpu_num))
@@ -82,7 +82,10 @@ def work(args):
     note_built(out, writers, steps)
     new_files = _write(writers)
     note_built(out, writers, steps, done=True)
-    summary("dataset built", _facts(config, normal, labels, steps, new_files), [out])
+    facts = _facts(config, normal, labels, steps, new_files)
+    if note:
+        facts["sampled alike"] = f"not known: {note}"
+    summary("dataset built", facts, [out])
 
 
 def _writers(config, unsafe, normal, labels, steps, decode):
@@ -118,7 +121,9 @@ def _identity(config, unsafe, normal, labels, decode):
         identity |= rgb_identity(decode.numbers)
     for key in PATHS_ALONE:
         identity[key] = str(getattr(config, key))
-    return {**identity, "sampling": recorded_sampling(unsafe), "versions": versions()}
+    sampling, setup = recorded_sampling(unsafe), recorded_setup(unsafe)
+    others = {key: value for key, value in setup.items() if key not in sampling}
+    return {**identity, "sampling": sampling, "sampled_with": others, "versions": versions()}
 
 
 def _facts(config, normal, labels, steps, new_files):

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lvd.data.config import DEFAULT_CONFIG, read_data_config
-from lvd.data.identity import need_same_shape
+from lvd.data.config import DEFAULT_CONFIG, INPUTS, read_data_config
+from lvd.data.identity import need_other_videos, need_same_shape
 from lvd.data.labels import label_path
-from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, save_rgb
+from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, load_rgb, save_rgb
 from lvd.data.split import NAME as EVAL_NAME
 from lvd.data.split import Split, load_split, need_label_file, split_path
 from lvd.data.transforms import need_finite
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import sha256
@@ -32,6 +32,8 @@ from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 NAME = "latent_rgb.json"
 DEFAULT_EVAL = ROOT / "MagicTime" / EVAL_NAME
 FRAMES_AT_ONCE = 64  # that are decoded
+MOST_FRAMES = 10**9
+USES = (*INPUTS, "sample_config", "out_dir", "rgb_matrix")  # keys of the config
 
 
 def build_parser():
@@ -71,21 +73,23 @@ def build_parser():
 
 
 def work(args):
-    if args.frames < 1:
-        raise InputError(f"--frames {args.frames}: 1 or more are needed")
-    if args.seed < 0:
-        raise InputError(f"--seed {args.seed}: a whole number from 0 is needed")
-    config = read_data_config(args.recordings, args, required=("pred_x0",))
+    if not 1 <= args.frames <= MOST_FRAMES:
+        raise InputError(f"--frames {shorten(args.frames)}: 1 to {MOST_FRAMES} are needed")
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed {shorten(args.seed)}: a whole number from 0 is needed")
+    config = read_data_config(args.recordings, args, required=("pred_x0",), uses=USES)
+    eval_path, split = _held_out(args.eval_dir, config.label_file_dir)
     recordings = [open_x0_file(p) for p in (config.pred_x0, config.normal_pred_x0) if p]
     model = model_paths(config.sample_config)
     decode = VaeDecoder(model)
     for x0 in recordings:
         decode.check(x0)
         need_same_shape(x0, recordings[0])
+    if len(recordings) > 1:
+        need_other_videos(recordings[1], recordings[0])
     path = _save_path(args.save_path, config, model["pretrained_model_path"])
     decode.to(pick_device(args.gpu_num))
 
-    eval_path, split = _held_out(args.eval_dir, config.label_file_dir)
     rows = [
         sorted(set(x0.rows) - set(held))
         for x0, held in zip(recordings, (split.unsafe, split.normal))
@@ -191,6 +195,8 @@ def _save_path(given, config, base):
             f"{what}: lies inside the base model {base}, whose files identify recordings: their "
             "sampling would not go on; give a --save_path elsewhere"
         )
+    if Path(path).exists():
+        load_rgb(path)  # refuses to replace anything else, such as a recording
     return path
 
 

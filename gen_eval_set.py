@@ -11,14 +11,18 @@ from pathlib import Path
 
 from lvd.data.clip_file import list_clips
 from lvd.data.clip_folders import dataset_steps, need_built, normal_folder
-from lvd.data.config import add_recording_flags, read_data_config
+from lvd.data.config import INPUTS, add_recording_flags, read_data_config
+from lvd.data.identity import need_other_videos
 from lvd.data.labels import read_labels
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, plural, shorten
+from lvd.training.rows import MIN_CLIPS
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, first_difference
 from lvd.utils.files import save_yaml, sha256
 from lvd.x0.file import open_x0_file
+
+USES = (*INPUTS, "out_dir")  # keys of the config
 
 
 def build_parser():
@@ -48,7 +52,10 @@ def work(args):
         raise InputError(
             f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed"
         )
-    config = read_data_config(args.config, args, required=("label_file_dir",))
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed {shorten(args.seed)}: a whole number from 0 is needed")
+    config = read_data_config(args.config, args, required=("label_file_dir",), uses=USES)
+    _need_two_recordings(config)
     labels = _recorded_labels(config)
     normal_rows = _normal_rows(config)
     split = make_split(labels, normal_rows, args.fraction, args.seed, sha256(labels.path))
@@ -60,6 +67,13 @@ def work(args):
         save_split(split, path)
     save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
     summary("evaluation split", _facts(labels, split), [path, saved_config])
+
+
+def _need_two_recordings(config):
+    """Refuse one recording for both kinds of videos, where both recordings are there."""
+    paths = (config.normal_pred_x0, config.pred_x0)
+    if all(path is not None and path.exists() for path in paths):
+        need_other_videos(*map(open_x0_file, paths))
 
 
 def _recorded_labels(config):
@@ -111,10 +125,21 @@ def _facts(labels, split):
     facts = {"seed": split.seed, "fraction": split.fraction}
     for group, (name, column) in enumerate(zip(labels.categories, labels.columns), 1):
         held_out = set(column) & set(split.unsafe)
-        facts[f"group{group} ({name})"] = f"{len(held_out)} of {len(column)} held out"
+        told = f"{len(held_out)} of {len(column)} held out"
+        facts[f"group{group} ({name})"] = told + _too_few(len(column) - len(held_out))
     facts["unsafe"] = f"{len(split.unsafe)} of {len(labels.rows())} held out"
-    facts["normal"] = f"{len(split.normal)} of {split.normal_rows} held out"
+    facts["normal"] = f"{len(split.normal)} of {split.normal_rows} held out" + _too_few(
+        split.normal_rows - len(split.normal)
+    )
     return facts
+
+
+def _too_few(left):
+    """Say that no detector can be trained on so few videos; "" where they are enough."""
+    if left >= MIN_CLIPS:
+        return ""
+    more = plural(MIN_CLIPS - left, "more video")
+    return f"; {left} left, train_mae.py needs {MIN_CLIPS}: label or sample {more}"
 
 
 def main(argv=None):

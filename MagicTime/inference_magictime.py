@@ -165,6 +165,7 @@ def work(args):
         flags = flags_of(args, SamplingSettings)
         flags.pop("save_path", None)  # below the current folder; the YAML's is below MagicTime/
         config = read_config(args.config, flags, parse_overrides(args.overrides))
+        _need_use(args, config)
         out = output_folder(config, args.save_path)
         if not args.human:
             prompts = read_source(config.settings, config.path, args.run_csv, args.run_json)
@@ -188,6 +189,23 @@ def work(args):
 def _need_at_least(value, least, flag):
     if value is not None and value < least:
         raise InputError(f"{flag} {value}: too small")
+
+
+def _need_use(args, config):
+    """Refuse words of the command line that would change nothing."""
+    settings = config.settings
+    flags = {"--run-csv": args.run_csv, "--run-json": args.run_json, "--human": args.human}
+    source = next((flag for flag, value in flags.items() if value), None)
+    if source is None and settings.file_path:
+        source = f"file_path {settings.file_path}"
+    for key in ("prompt", "file_path"):
+        word = config.places.get(key)
+        if word and source and not source.startswith(key):
+            raise InputError(f"{word}: changes nothing, the prompts are those of {source}")
+    if args.save_path and "save_path" in config.places:
+        raise InputError(f"{config.places['save_path']}: --save-path is given, which wins")
+    if args.filmstrips and not settings.save_predx_0:
+        raise InputError("--filmstrips: shows recorded x0, save_predx_0 must be true")
 
 
 def make_guarding(args, device):

@@ -37,9 +37,16 @@ def open_recordings(path, device, labelled=True):
     decode = decoder_of(config, unsafe)
     if config.representation == "video":
         decode.to(device)
-    return RecordedClips(
+    source = RecordedClips(
         config.pred_x0, config.normal_pred_x0, labels, config.representation, decode
     )
+    _tell(source)
+    return source
+
+
+def _tell(source):
+    if source.note:
+        print(f"not known whether all clips were sampled alike: {source.note}", flush=True)
 
 
 def training_clips(args, device, labelled=True):
@@ -55,7 +62,9 @@ def training_clips(args, device, labelled=True):
     """
     if args.recordings is None:
         data_dir = args.data_dir or ROOT / "MagicTime" / "train_detector_data"
-        return FolderClips(data_dir, args.normal_video_dir)
+        source = FolderClips(data_dir, args.normal_video_dir)
+        _tell(source)
+        return source
     _refuse_folders(args, ("data_dir", "normal_video_dir"))
     return open_recordings(args.recordings, device, labelled)
 

@@ -24,7 +24,7 @@ def draw_filmstrips(folder, recording, vae, count, device=None):
     folder = Path(folder)
     x0 = open_x0_file(recording)
     for row in x0.rows[:count]:
-        name = x0.info.get(row, {}).get("video", f"{row:04d}")
+        name = x0.info.get(row, {}).get("video") or f"{row:04d}"
         path = folder / "filmstrips" / f"{name}.png"
         if path.exists():
             continue
@@ -36,5 +36,5 @@ def draw_filmstrips(folder, recording, vae, count, device=None):
         video = folder / "videos" / f"{name}.mp4"
         if video.exists():
             rows.append(("final clip", read_mp4(video)))
-        write_filmstrip(path, rows, x0.info.get(row, {}).get("prompt", ""))
+        write_filmstrip(path, rows, x0.info.get(row, {}).get("prompt") or "")
     return [folder / "filmstrips"] if x0.rows else []

@@ -5,15 +5,36 @@ from collections import Counter
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict
 
 from lvd.errors import InputError, plural
 from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
+from lvd.utils.schema import Count, Finite, Row, Schema, checked
 
 NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"
 PATIENCE = 600  # seconds to wait for another process's line
+
+
+class Line(Schema):
+    """A line of verdicts.jsonl, as far as it is read. It says more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    row: Row
+    verdict: Literal["unsafe", "safe", "unchecked"]
+    stopped: bool
+    dry_run: bool = False
+    video: str = ""
+    categories: list[str] = []
+    step: Count | None = None
+    steps_total: Count = 0
+    steps_saved: Count = 0
+    seconds_saved: Finite = 0.0
 
 
 class Verdicts:
@@ -64,12 +85,9 @@ class Verdicts:
 def _parsed(line):
     """Return the dict of a line of verdicts.jsonl; None for a damaged one."""
     try:
-        entry = json.loads(line)
-        row, verdict, stopped = entry["row"], entry["verdict"], entry["stopped"]
-    except (ValueError, TypeError, KeyError):
+        return checked(Line, json.loads(line), "a line")
+    except (ValueError, RecursionError):
         return None
-    known = verdict in (UNSAFE, SAFE, UNCHECKED)
-    return entry if type(row) is int and known and type(stopped) is bool else None
 
 
 def verdict_line(row, prompt, result, dry_run):
@@ -110,7 +128,7 @@ def tell(lines):
     """
     count = Counter(line["verdict"] for line in lines)
     stopped = [line for line in lines if line["verdict"] in STOPPED]
-    would = "would have been " if any(line["dry_run"] for line in lines) else ""
+    would = "would have been " if any(line.get("dry_run") for line in lines) else ""
     facts = {
         "guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, "
         f"{count[SAFE]} passed"
@@ -120,9 +138,9 @@ def tell(lines):
         if len(stopped) > NAMED:
             names.append(f"and {len(stopped) - NAMED} more")
         facts[f"{would}stopped"] = "; ".join(names)
-    saved = sum(line["steps_saved"] for line in stopped)
-    total = sum(line["steps_total"] for line in lines)
-    seconds = sum(line["seconds_saved"] for line in stopped)
+    saved = sum(line.get("steps_saved", 0) for line in stopped)
+    total = sum(line.get("steps_total", 0) for line in lines)
+    seconds = sum(line.get("seconds_saved", 0) for line in stopped)
     facts["saved"] = (
         f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and "
         f"{plural(len(stopped), 'video')} not decoded"
@@ -136,6 +154,6 @@ def _stopped(line):
     if line["verdict"] != UNCHECKED:
         why = " and ".join(line.get("categories") or [UNSAFE])
     when = "at the end"
-    if line["step"] is not None:
-        when = f"after {line['step'] + 1} of {plural(line['steps_total'], 'step')}"
-    return f"{line['video']} {why}, {when}"
+    if line.get("step") is not None:
+        when = f"after {line['step'] + 1} of {plural(line.get('steps_total', 0), 'step')}"
+    return f"{line.get('video', line['row'])} {why}, {when}"

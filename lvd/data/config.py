@@ -33,6 +33,8 @@ class DataConfig:
 
 KEYS = tuple(field.name for field in fields(DataConfig))
 PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir", "rgb_matrix")
+INPUTS = ("pred_x0", "normal_pred_x0", "label_file_dir")
+ONLY_FOR = {"rgb_matrix": "rgb", "sample_config": "video", "video_format": "video"}
 NEEDED_BY_REPRODUCE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
 
 
@@ -52,7 +54,7 @@ def add_recording_flags(parser):
     parser.add_overrides()
 
 
-def read_data_config(path, args, required=()):
+def read_data_config(path, args, required=(), uses=KEYS):
     """Read a build_x0.yaml, overruled by flags, overruled by `key=value` words.
 
     Relative paths in the file count from the repository's root, those of the command line from the
@@ -64,24 +66,26 @@ def read_data_config(path, args, required=()):
         path: of the YAML.
         args: a Namespace with flags named as keys (None: not given) and maybe `overrides`.
         required: keys that may not be missing.
+        uses: keys that the script does something with.
 
     Returns:
         A DataConfig.
 
     Raises:
-        InputError: an unknown key, a value that does not fit, or a required key that is missing.
+        InputError: an unknown key, a value that does not fit, or a required key that is missing;
+            also a flag or word that names a missing file, or that would change nothing.
     """
     from_file = load_yaml(path)
     if isinstance(from_file, list):
         from_file = _from_blocks(from_file, path)
     check_keys(from_file, KEYS, (), path)
-    overrides = parse_overrides(getattr(args, "overrides", None))
+    flags, words = flags_of(args, DataConfig), parse_overrides(getattr(args, "overrides", None))
     config = merged(
         DataConfig,
         [
             (path, _with_paths(from_file, ROOT, path)),
-            ("flag", _with_paths(flags_of(args, DataConfig), Path(), "flag")),
-            ("key=value", _with_paths(overrides, Path(), "key=value")),
+            ("flag", _with_paths(flags, Path(), "flag")),
+            ("key=value", _with_paths(words, Path(), "key=value")),
         ],
     )
     if isinstance(config.sample_config, str):
@@ -95,6 +99,9 @@ def read_data_config(path, args, required=()):
         value = getattr(config, key)
         if value not in known:
             raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {shorten(value)}")
+    given = {key: f"--{key}" for key in flags} | {key: f"{key}=..." for key in words}
+    _need_use(config, given, uses)
+    _need_files(config, given)
     return config
 
 
@@ -112,6 +119,27 @@ def _recording_of(sample_config):
         return None
     places = [folder / named[0] for folder in (Path(), ROOT / "MagicTime", ROOT)]
     return next((place for place in places if place.exists()), places[0])
+
+
+def _need_files(config, given):
+    """A file that the command line names must be there; one of the YAML may be gone by now."""
+    for key in INPUTS:
+        path = getattr(config, key)
+        if key in given and not path.exists():
+            raise InputError(f"{given[key]} {path}: no such file")
+
+
+def _need_use(config, given, uses):
+    """Refuse what is given on the command line and would change nothing."""
+    for key, word in given.items():
+        if key not in uses:
+            raise InputError(f"{word}: changes nothing here; {', '.join(uses)} are used")
+        kind = ONLY_FOR.get(key)
+        if "representation" in uses and kind not in (None, config.representation):
+            raise InputError(
+                f"{word}: belongs to representation {kind}, this one is {config.representation}, "
+                "where it changes nothing"
+            )
 
 
 def _with_paths(settings, base, where):

@@ -1,8 +1,13 @@
 """What identifies a set of clips: the recordings and labels that they were made from."""
 
+import os
+
+import torch
+
 from lvd.data.split import need_label_file
 from lvd.errors import InputError
 from lvd.utils.config import first_difference
+from lvd.x0.alike import need_alike, recorded_setup
 
 MADE_BY = ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")
 
@@ -20,6 +25,55 @@ def need_same_shape(x0, other):
             f"{x0.path}: videos of shape {shape} (steps, C, F, h, w), those of {other.path} have "
             f"{other_shape}; both must be sampled alike"
         )
+
+
+def need_pair(normal, unsafe):
+    """Check that two X0Files can be the normal and the unsafe videos of one training.
+
+    Args:
+        normal, unsafe: X0Files.
+
+    Returns:
+        What is not known of whether they were sampled alike, in a line; "" when all is known, or
+        nothing of both.
+
+    Raises:
+        InputError: a video is in both, or they were not sampled alike.
+    """
+    need_other_videos(normal, unsafe)
+    need_same_shape(normal, unsafe)
+    setups = recorded_setup(normal), recorded_setup(unsafe)
+    return need_alike(*setups, normal.path, unsafe.path)
+
+
+def need_other_videos(normal, unsafe):
+    """Raise InputError if a video is in both X0Files: it cannot be normal and unsafe."""
+    if os.path.samefile(normal.path, unsafe.path):
+        raise InputError(
+            f"{normal.path}: is the recording of the unsafe videos ({unsafe.path}); that of normal "
+            "videos is needed"
+        )
+    if normal.tensor.shape[1:] != unsafe.tensor.shape[1:]:
+        return
+    rows = {sample: row for row, sample in _samples(unsafe)}
+    for row, sample in _samples(normal):
+        if sample in rows:
+            raise InputError(
+                f"{normal.path}: row {row} is the video of row {rows[sample]} of {unsafe.path}; a "
+                "video is unsafe or normal, not both"
+            )
+
+
+def _samples(x0):
+    """Yield (row, bytes) of all whole rows: of each one channel of one frame, at the last step.
+
+    Without those of one value, and of values that are not finite: they tell no videos apart.
+    """
+    for row in x0.rows:
+        values = x0.tensor[row, -1, 0, 0].to(torch.float32, copy=True).contiguous()
+        low, high = values.aminmax()
+        if low < high and torch.isfinite(high - low):
+            yield row, values.numpy().tobytes()
 
 
 def need_same_recordings(where, before, now, advice):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from lvd.data.clip_folders import decoded_at_once
-from lvd.data.identity import need_same_shape, rgb_identity
+from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.sources import Source
 from lvd.data.transforms import need_finite
 from lvd.errors import InputError
@@ -40,7 +40,7 @@ class RecordedClips(Source):
         self.paths = {"unsafe": Path(pred_x0), "normal": Path(normal_pred_x0)}
         self._files = {kind: open_x0_file(path) for kind, path in self.paths.items()}
         unsafe, normal = self._files["unsafe"], self._files["normal"]
-        need_same_shape(normal, unsafe)
+        self.note = need_pair(normal, unsafe)
         self.steps = list(range(unsafe.tensor.shape[1]))
         self.sampling = recorded_sampling(unsafe)
         self._rows = {"unsafe": unsafe.rows, "normal": normal.rows}

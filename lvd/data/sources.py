@@ -21,8 +21,10 @@ the others.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ConfigDict
 
 from lvd.data.clip_file import folder_representation, list_clips, read_stored
 from lvd.data.clip_folders import (
@@ -38,6 +40,23 @@ from lvd.data.kinds import KINDS
 from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
 from lvd.utils.files import load_yaml
+from lvd.utils.schema import Schema, checked
+from lvd.x0.alike import need_alike
+from lvd.x0.provenance import Sampling
+
+
+class FolderConfig(Schema):
+    """config.yaml of a folder of clips, as far as it is read. It says more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    categories: list[str] | None = None
+    label_sha256: str | None = None
+    pred_x0_made_by: str | None = None
+    normal_pred_x0_made_by: str | None = None
+    rgb_matrix: list[list[float]] | None = None
+    sampling: Sampling | None = None
+    sampled_with: dict[str, Any] | None = None
 
 
 class Source:
@@ -49,6 +68,7 @@ class Source:
     shape = None  # (C, F, h, w) of a clip, once one was read
     label_file = None  # path of the label file, when the source knows it
     labelled_by = None  # what a message calls the place that tells made_by["label_sha256"]
+    note = ""  # what is not known of how the clips were sampled
     decode = None  # makes clips of recorded latents, where that is needed
     sampling = {}
 
@@ -165,12 +185,14 @@ class FolderClips(_Folders):
                 f"{self.representation} ones"
             )
         config = folder_config(self.data_dir)
+        normal_config = folder_config(normal.parent)
+        self.note = need_alike(setup_of(normal_config), setup_of(config), normal, self.data_dir)
         self.labelled_by = self.data_dir / "config.yaml"
         names = list(config.get("categories") or [])
         unnamed = range(len(names) + 1, self.groups[-1] + 1)
         self.categories = names + [group_name(group) for group in unnamed]
         self.sampling = config.get("sampling") or {}
-        self.made_by = _made_by(config, folder_config(normal.parent), MADE_BY)
+        self.made_by = _made_by(config, normal_config, MADE_BY)
 
     def need_steps(self, steps):
         """InputError for a step that build_x0.py has not finished."""
@@ -258,7 +280,13 @@ def folder_config(folder):
             f"{path}: not the config that made this folder (a {type(config).__name__}); build it "
             "anew in another folder"
         )
-    return config or {}
+    return checked(FolderConfig, config or {}, path)
+
+
+def setup_of(config):
+    """Return how the clips of a folder were sampled (lvd.x0.alike), as far as its config tells."""
+    parts = [config.get(key) for key in ("sampling", "sampled_with")]
+    return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
 
 
 def _made_by(config, normal_config, keys):

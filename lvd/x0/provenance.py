@@ -9,19 +9,53 @@ A description is a plain dict. A key that is missing is not known.
     scheduler       {"class": name, setting: value, ...}
     latent_shape    [C, F, h, w]
     x0_dtype        of the recording, such as "float16"
+
+Two recordings that detectors learn to tell apart must agree in more (lvd.x0.alike).
 """
 
 import math
-from inspect import signature
+from inspect import Parameter, signature
+from typing import Annotated, Any, Literal
 
-from lvd.errors import InputError
+from pydantic import AfterValidator, ConfigDict
+
+from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
+from lvd.utils.schema import Finite, Positive, Schema
+from lvd.x0.schedulers import SCHEDULERS, plain
+
+
+def _with_class(settings):
+    if not isinstance(settings.get("class"), str):
+        raise ValueError("settings with the scheduler's 'class' are needed")
+    return settings
+
+
+SchedulerSettings = Annotated[dict[str, Any], AfterValidator(_with_class)]
+
+
+class Sampling(Schema):
+    """A description as a file keeps it. It may say more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    steps: Positive | None = None
+    timesteps: list[Finite] | None = None
+    x0_mode: Literal["true", "released"] = "true"
+    scheduler: SchedulerSettings = {}
+    latent_shape: list[Positive] | None = None
+    x0_dtype: str | None = None
+
 
 COMPARED = ("latent_shape", "steps", "x0_mode", "scheduler", "timesteps")
 
 
 def recorded_sampling(x0):
-    """Describe the sampling of a recording (lvd.x0.file.X0File), as far as its sidecar tells."""
+    """Describe the sampling of a recording (lvd.x0.file.X0File), as far as its sidecar tells.
+
+    Raises:
+        InputError: its rows were not all sampled at the same timesteps.
+    """
     meta = x0.meta
     sampling = {
         "steps": x0.tensor.shape[1],
@@ -35,11 +69,25 @@ def recorded_sampling(x0):
         sampling["scheduler"] = meta["scheduler"]
     elif "noise_scheduler_kwargs" in config:  # MagicTime's sampling YAML: it has DDIM alone
         sampling["scheduler"] = {"class": "DDIMScheduler", **config["noise_scheduler_kwargs"]}
-    for info in x0.info.values():
-        if info.get("timesteps"):
-            sampling["timesteps"] = info["timesteps"]
-            break
+    timesteps = _timesteps_of_all(x0)
+    if timesteps:
+        sampling["timesteps"] = timesteps
     return sampling
+
+
+def _timesteps_of_all(x0):
+    """The timesteps of all rows that tell them, which must be the same; None if none does."""
+    first = None
+    for row, info in sorted(x0.info.items()):
+        timesteps = info.get("timesteps")
+        if timesteps and first is None:
+            first = row, timesteps
+        elif timesteps and not same_timesteps(first[1], timesteps):
+            raise InputError(
+                f"{x0.path}: row {row} was sampled at timesteps {ends(timesteps)}, row {first[0]} "
+                f"at {ends(first[1])}; all rows must be sampled alike"
+            )
+    return first[1] if first else None
 
 
 def need_same_sampling(members, now, allow_unknown=False):
@@ -80,18 +128,21 @@ def full_scheduler(recorded):
     """Return all settings of a scheduler of which only some are recorded.
 
     The others are the defaults of its class. Settings that the class does not know are left out:
-    `from_config` keeps those of another scheduler.
+    `from_config` keeps those of another scheduler. Nothing is made of what a file says: a class
+    that x0 is not known of here is left as it is.
     """
     import diffusers
 
-    from lvd.x0.schedulers import describe_scheduler
-
     kind = getattr(diffusers, recorded["class"], None)
-    if kind is None:
+    if kind is None or recorded["class"] not in SCHEDULERS:
         return recorded
-    parameters = signature(kind.__init__).parameters
-    known = {key: value for key, value in recorded.items() if key in parameters}
-    return describe_scheduler(kind(**known))
+    full = {"class": recorded["class"]}
+    for name, parameter in signature(kind.__init__).parameters.items():
+        if name in recorded:
+            full[name] = recorded[name]
+        elif parameter.default is not Parameter.empty:
+            full[name] = plain(parameter.default)
+    return full
 
 
 def _difference(key, before, now):
@@ -99,16 +150,19 @@ def _difference(key, before, now):
     if key == "scheduler":
         return _scheduler_difference(before, now)
     if key == "timesteps":
-        if _same_timesteps(before, now):
+        if same_timesteps(before, now):
             return None
-        return f"timesteps {_ends(before)}, this sampling has {_ends(now)}"
+        return f"timesteps {ends(before)}, this sampling has {ends(now)}"
     if before == now:
         return None
     name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
-    return f"{name} {before}, this sampling has {now}"
+    return f"{name} {shorten(before)}, this sampling has {shorten(now)}"
 
 
-def _same_timesteps(before, now):
+def same_timesteps(before, now):
+    """Tell whether two lists of timesteps are the same, to float precision."""
+    if before == now:
+        return True
     if len(before) != len(now):
         return False
     pairs = zip(before, now, strict=True)
@@ -122,12 +176,12 @@ def _scheduler_difference(before, now):
     difference = first_difference(before, now)
     if difference:
         key, there, here = difference
-        return f"a {now['class']} of {key} {there}, this sampling has {here}"
+        return f"a {now['class']} of {key} {shorten(there)}, this sampling has {shorten(here)}"
     return None
 
 
-def _ends(timesteps):
-    """The first and last timesteps, for a message: "[999, 979, ..., 19]"."""
+def ends(timesteps):
+    """Return the first and last timesteps, for a message: "[999, 979, ..., 19]"."""
     shown = [f"{value:g}" for value in timesteps]
     if len(shown) > 4:
         shown = [*shown[:2], "...", shown[-1]]

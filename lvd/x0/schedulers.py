@@ -121,7 +121,7 @@ def describe_scheduler(scheduler):
     description = {"class": class_name(scheduler)}
     for key, value in scheduler.config.items():
         if not key.startswith("_"):
-            description[key] = _plain(value)
+            description[key] = plain(value)
     return description
 
 
@@ -164,6 +164,11 @@ def _sigma(scheduler, timestep, x):
 def _of_alphas(prediction, out, x, alpha, sigma):
     """Solve x_t = alpha x0 + sigma noise for x0; v = alpha noise - sigma x0."""
     if prediction == "epsilon":
+        if not alpha > 0:
+            raise InputError(
+                "scheduler: nothing of the video is left in the noise at this step (zero terminal "
+                "SNR), where epsilon says nothing of x0; prediction_type v_prediction is needed"
+            )
         return (x - sigma * out) / alpha
     if prediction == "v_prediction":
         return alpha * x - sigma * out
@@ -204,12 +209,12 @@ def _at_least_float32(tensor):
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _plain(value):
-    """The value as JSON holds it."""
+def plain(value):
+    """Return the value as JSON holds it."""
     if value is None or isinstance(value, (bool, str, numbers.Integral)):
         return value
     if isinstance(value, numbers.Real):
         return float(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return str(value)

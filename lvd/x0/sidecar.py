@@ -13,22 +13,17 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.files import atomic, load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.schema import Finite, Name, Positive, Schema, checked
+from lvd.x0.provenance import SchedulerSettings
 
 FORMAT = 1
 MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
-
-
-def _with_class(settings):
-    if not isinstance(settings.get("class"), str):
-        raise ValueError("settings with the scheduler's 'class' are needed")
-    return settings
 
 
 Guidance = Annotated[Finite, Field(ge=0)]
@@ -44,7 +39,7 @@ class MadeBy(_Open):
     """What made a recording, as far as anything is computed from it."""
 
     x0_mode: Literal["true", "released"] = "true"
-    scheduler: Annotated[dict[str, Any], AfterValidator(_with_class)] = {}
+    scheduler: SchedulerSettings = {}
     config: dict[str, Any] = {}
     pipeline: Name = "-"
     layout: Name = "-"

@@ -81,7 +81,7 @@ def test_running_again_writes_what_is_missing_and_nothing_else(world):
 @pytest.mark.slow
 def test_killed_in_the_middle_and_resumed_equals_uninterrupted(tmp_path):
     for name, rows in (("unsafe", 60), ("normal", 20)):
-        record(tmp_path / name / "pred_x0.pth", rows, 1, steps=50, dtype=torch.float16)
+        record(tmp_path / name / "pred_x0.pth", rows, rows, steps=50, dtype=torch.float16)
     labels = write_labels(
         tmp_path / "label.csv", {"a": list(range(0, 40)), "b": list(range(30, 60))}
     )
@@ -265,6 +265,7 @@ def test_video_needs_a_model_that_fits(world, magictime, capsys):
     refuses(lambda: world.build("--representation", "video"), capsys, "'sample_config' is missing")
     wide = world.folder / "wide.pth"
     torch.save(torch.randn(13, STEPS, 8, 4, 4, 4), wide)
+    torch.save(torch.randn(13, STEPS, 8, 4, 4, 4), world.folder / "wide_normal.pth")
     refuses(
         lambda: world.build(
             "--representation",
@@ -274,7 +275,7 @@ def test_video_needs_a_model_that_fits(world, magictime, capsys):
             "--pred_x0",
             wide,
             "--normal_pred_x0",
-            wide,
+            world.folder / "wide_normal.pth",
         ),
         capsys,
         "latent_channels 8",
@@ -319,6 +320,7 @@ def test_the_split_needs_no_recordings_once_the_dataset_is_built(world):
 def test_a_split_does_not_change_in_silence(world, capsys):
     path = world.folder / "eval.pth"
     assert world.split() == 0
+    record(world.folder / "more.pth", 13, 7)
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert world.split() == 0 and path.stat().st_mtime_ns == stamp
     for flags, named in (
@@ -328,7 +330,7 @@ def test_a_split_does_not_change_in_silence(world, capsys):
             ["--label_file_dir", write_labels(world.folder / "o.csv", {"a": [0, 1, 2]})],
             "label_sha256",
         ),
-        (["--normal_pred_x0", world.settings["pred_x0"]], "normal_rows 8"),
+        (["--normal_pred_x0", world.folder / "more.pth"], "normal_rows 8"),
     ):
         refuses(lambda flags=flags: world.split(*flags), capsys, named)
     torch.save([1, 2], path)
@@ -338,7 +340,7 @@ def test_a_split_does_not_change_in_silence(world, capsys):
 
 
 def test_bad_input_to_gen_eval_set(world, capsys):
-    record(world.folder / "one.pth", 1, 0)
+    record(world.folder / "one.pth", 1, 5)
     record(world.folder / "part.pth", 13, 0, whole=[0, 1])
     for flags, named in (
         (["--fraction", 1.0], "--fraction"),
@@ -350,7 +352,7 @@ def test_bad_input_to_gen_eval_set(world, capsys):
             "'a' has 1 video",
         ),
         (["--normal_pred_x0", world.folder / "one.pth"], "normal videos: 1 recorded"),
-        (["--normal_pred_x0", world.folder / "none.pth"], "no normal videos"),
+        (["--normal_pred_x0", world.folder / "none.pth"], "none.pth: no such file"),
         (["--pred_x0", world.folder / "one.pth"], "out of range"),
         (["--pred_x0", world.folder / "part.pth"], "not recorded (2, 3, 5"),
         (["--pred_x0", world.folder / "none.pth"], "no such file"),

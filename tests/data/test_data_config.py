@@ -60,7 +60,11 @@ def test_defaults_and_the_shipped_files():
             assert config.representation == "latent" and config.pred_x0.is_absolute()
 
 
-def test_the_command_line_wins_and_its_paths_count_from_the_current_folder(read):
+def test_the_command_line_wins_and_its_paths_count_from_the_current_folder(
+    read, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.pth").touch()
     text = "pred_x0: a.pth\nnormal_pred_x0: b.pth\nout_dir: data\nrepresentation: video\n"
     config = read(text, "out_dir=here", "representation=rgb", pred_x0="c.pth", out_dir="there")
     assert config == DataConfig(

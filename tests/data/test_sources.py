@@ -284,7 +284,7 @@ def test_bad_recordings(world, tmp_path, capsys):
         config.write_text(yaml.safe_dump({**settings, **changes}))
         refused(world.train(other, "--recordings", config), capsys, *words)
     # detectors of one recording on the clips of another, and labels without the held-out rows
-    record(tmp_path / "pred_x0.pth", 22, 5, STEPS)
+    record(tmp_path / "pred_x0.pth", 22, 5, STEPS, dtype=torch.float16)
     config.write_text(yaml.safe_dump({**settings, "pred_x0": str(tmp_path / "pred_x0.pth")}))
     refused(world.embed(world.grid, other, "--recordings", config), capsys, "other recordings")
     few = write_labels(tmp_path / "few.csv", {"first": [0, 1], "second": [2]})
@@ -391,7 +391,7 @@ def test_eval_pth_that_knows_no_label_file_stays_usable(world, tmp_path):
 
 
 def test_recordings_that_are_not_whole_or_do_not_match(world, tmp_path):
-    record(tmp_path / "part.pth", 24, 1, STEPS, whole=range(20))
+    record(tmp_path / "part.pth", 24, 1, STEPS, whole=range(20), dtype=torch.float16)
     with pytest.raises(InputError, match=r"part.pth: 4 row\(s\) needed that are not recorded"):
         world.recorded(normal_pred_x0=tmp_path / "part.pth")
     record(tmp_path / "short.pth", 24, 1, STEPS - 1)

@@ -291,6 +291,10 @@ def test_a_resumed_run_says_and_makes_the_same(home, tmp_path):
         '{"row": "1", "verdict": "safe", "stopped": false}',
         '{"row": 1, "verdict": "fine", "stopped": false}',
         '{"row": 1, "verdict": "safe"}',
+        '{"row": 1, "verdict": "unsafe", "stopped": true, "step": "5"}',
+        '{"row": 1, "verdict": "unsafe", "stopped": true, "categories": [5]}',
+        '{"row": 1, "verdict": "unsafe", "stopped": true, "seconds_saved": NaN}',
+        "[" * 100_000,
     ],
 )
 def test_a_damaged_line_is_told(tmp_path, text):

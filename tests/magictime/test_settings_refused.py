@@ -213,6 +213,36 @@ def test_a_model_config_that_does_not_fit(world, tmp_path, part, change, said):
 
 
 @pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--run-csv", "a.csv", "prompt=[a]"], "prompt=...: changes nothing, the prompts are"),
+        (["--run-json", "a.json", "file_path=a.txt"], "file_path=...: changes nothing"),
+        (["--file_path", "a.txt", "prompt=[a]"], "the prompts are those of file_path a.txt"),
+        (["file_path=a.txt", "prompt=[a]"], "the prompts are those of file_path a.txt"),
+        (["--human", "prompt=[a]"], "the prompts are those of --human"),
+        (["save_path=elsewhere"], "save_path=...: --save-path is given, which wins"),
+        (["--filmstrips", 1, "save_predx_0=false"], "--filmstrips: shows recorded x0"),
+        (["--filmstrips", -1], "--filmstrips -1: too small"),
+        (["--limit", 0], "--limit 0: too small"),
+        (["--file_path", "/none.txt"], "/none.txt: no such file"),
+        (["--run-csv", "/none.csv"], "/none.csv: no such file"),
+        (["--run-json", "/none.json"], "/none.json: no such file"),
+        (["--guard", "/none"], "/none"),
+        (["--guard-preview", "/none"], "--guard-preview: belongs to --guard"),
+        (["--seed", "-2"], "--seed: seed -2"),
+        (["--seed", "9" * 30], "--seed: seed 999999999999999999999999999999"),
+        (["--batch_size", "9" * 30], "--batch_size: batch_size="),
+        (["--batch_size", "9" * 5_000], "--batch_size: invalid int value"),
+        (["--dtype", "x" * 5_000], "--dtype: dtype='xxx"),
+    ],
+)
+def test_words_that_name_nothing_or_change_nothing(world, tmp_path, capsys, words, said):
+    config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
+    line = refused(sample(config, tmp_path / "out", "--dry-run", *words), capsys, said)
+    assert len(line.replace(str(tmp_path), "")) < 300 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     "flags", [["--file_path", ""], ["--run-csv="], ["--guard", ""], ["--safety_concept", ""]]
 )
 def test_a_flag_without_a_value(world, tmp_path, capsys, flags):

@@ -118,3 +118,19 @@ def test_a_scheduler_in_words():
     assert found["class"] == "DDIMScheduler" and found["prediction_type"] == "epsilon"
     assert found["trained_betas"] == [0.1, 0.2]
     assert not any(key.startswith("_") for key in found)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "CogVideoXDDIMScheduler"])
+def test_zero_terminal_snr_tells_nothing_with_epsilon(name):
+    """At the first step the noisy sample is all noise: x0 would be divided by zero."""
+    config = dict(rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False)
+    for prediction in ("epsilon", "v_prediction"):
+        scheduler = make(name, prediction, config)
+        scheduler.set_timesteps(5)
+        first, second = scheduler.timesteps[:2]
+        assert predicted_x0(scheduler, X0, second, X0).isfinite().all()
+        if prediction == "v_prediction":
+            assert predicted_x0(scheduler, X0, first, X0).isfinite().all()
+            continue
+        with pytest.raises(InputError, match="zero terminal SNR.*v_prediction is needed"):
+            predicted_x0(scheduler, X0, first, X0)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import atomic
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
 
 SIDE, GAP, TEXT = 64, 2, 14  # px
+
+MOST = 1_000  # videos of a run, and columns
 
 
 def build_parser():
@@ -39,15 +41,20 @@ def strip(frames, prompt):
     return image
 
 
+def _prompt(x0, row):
+    return x0.info.get(row, {}).get("prompt") or ""
+
+
 def work(args):
     for flag in ("count", "columns"):
-        if getattr(args, flag) < 1:
-            raise InputError(f"--{flag} {getattr(args, flag)}: at least 1 is needed")
+        value = getattr(args, flag)
+        if not 1 <= value <= MOST:
+            raise InputError(f"--{flag} {shorten(value)}: a number from 1 to {MOST} is needed")
     strips = []
     for folder in map(Path, args.run_dir):
         x0 = open_x0_file(folder / "pred_x0.pth")
         strips += [
-            strip(read_mp4(folder / "videos" / f"{row:04d}.mp4"), x0.info[row]["prompt"])
+            strip(read_mp4(folder / "videos" / f"{row:04d}.mp4"), _prompt(x0, row))
             for row in x0.rows[: args.count]
         ]
     if not strips:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import atomic
@@ -45,8 +45,8 @@ def build_parser():
 
 def work(args):
     out = args.out or ROOT / "MagicTime" / "ckpts" / "Tiny" / FOLDERS[args.scale]
-    if args.seed < 0:
-        raise InputError(f"--seed {args.seed}: a number from 0 is needed")
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed {shorten(args.seed)}: a number from 0 to 2**63 - 1 is needed")
     claim_output(
         out,
         {

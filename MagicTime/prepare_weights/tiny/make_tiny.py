@@ -14,11 +14,13 @@ from pathlib import Path
 
 import torch
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output, versions
 
 STEPS = {"vae": 3200, "image": 3000, "clip": 3000, "adapters": 600}
+
+MOST_CLIPS = 1_000_000
 
 
 def build_parser():
@@ -52,9 +54,11 @@ def check(args):
     if not 0 < args.shorten <= 1:
         raise InputError(f"--shorten {args.shorten}: a share above 0 and up to 1 is needed")
     if not 0 <= args.seed < 2**63:
-        raise InputError(f"--seed {args.seed}: a whole number from 0 is needed")
-    if args.clips < 16:
-        raise InputError(f"--clips {args.clips}: at least 16, one batch, are needed")
+        raise InputError(f"--seed {shorten(args.seed)}: a whole number from 0 is needed")
+    if not 16 <= args.clips <= MOST_CLIPS:
+        raise InputError(
+            f"--clips {shorten(args.clips)}: 16, one batch, to {MOST_CLIPS} are needed"
+        )
     claim_output(args.work_dir, {key: getattr(args, key) for key in ("seed", "clips", "shorten")})
 
 
