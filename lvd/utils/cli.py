@@ -4,10 +4,18 @@ A parser with one-line errors, exit statuses, lists of numbers such as "0-9,20",
 """
 
 import argparse
+import os
 import re
+import signal
 import sys
+import threading
+from contextlib import contextmanager, suppress
 
 from lvd.errors import InputError
+from lvd.utils.disk import disk_problem
+from lvd.utils.partials import forget_sweeps
+
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a process that the signal killed
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,30 +69,28 @@ def run_command(parser, work, argv=None):
 
     Returns:
         The exit status: 0; 2 for bad input, files that cannot be written or too little memory;
-        130 when interrupted.
+        130 when interrupted (Ctrl-C), 143 when terminated (SIGTERM).
     """
+    forget_sweeps()
     try:
-        work(parser.parse_args(argv))
+        with _sigterm_interrupts():
+            work(parser.parse_args(argv))
+            sys.stdout.flush()
     except InputError as error:
-        print(one_line(f"error: {error}"), file=sys.stderr)
-        return 2
+        return _fail(f"error: {error}")
     except OSError as error:  # a full disk, a folder without permission, a file in its place
-        told = f"error: {error.filename or 'file'}: {error.strerror or error}"
-        print(one_line(told), file=sys.stderr)
-        return 2
+        return _fail(f"error: {disk_problem(error, _broken_output() or 'a file')}")
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:160]
-        print(
+        return _fail(
             f"error: out of memory ({reason}); a smaller batch, fewer workers or another device "
-            "is needed",
-            file=sys.stderr,
+            "is needed"
         )
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        status = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
+        return _fail("interrupted; run the same command again to go on", status)
     return 0
 
 
@@ -103,6 +109,51 @@ def one_line(text):
             return f"{line[:180]} ... {line[-110:]}"
         words[longest] = f"{word[:12]}...{word[-30:]}"
     return " ".join(words)
+
+
+def _fail(line, status=2):
+    """Say what went wrong; returns the exit status."""
+    with suppress(OSError):  # stderr may lie on the full disk
+        print(one_line(line), file=sys.stderr)
+    return status
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what ends an interrupted command well ends a terminated one well, too."""
+
+
+@contextmanager
+def _sigterm_interrupts():
+    """Let SIGTERM raise in the block, so that files, locks and processes are tidied up.
+
+    Not in a process of `accelerate launch`, which waits for the others in compiled code: SIGTERM
+    ends it at once, and the next run sweeps up.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    default = here and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not default or os.environ.get("WORLD_SIZE", "1") != "1":
+        yield
+        return
+
+    def interrupt(*_):
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _broken_output():
+    """Return "standard output" if that is what cannot be written, else None."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is left in its buffer would fail again at the end of Python, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "standard output"
+    return None
 
 
 def _out_of_memory(error):
