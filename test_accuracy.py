@@ -14,7 +14,8 @@ from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
-from lvd.utils.files import atomic, save_yaml
+from lvd.utils.files import save_yaml
+from lvd.utils.partials import atomic
 from lvd.voting import check_eta, exact, votes_needed
 
 ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all

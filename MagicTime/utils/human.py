@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import summary
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.prompts import clean, negatives_of, words_cut
 from MagicTime.utils.seeds import seeds_of

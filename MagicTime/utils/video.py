@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from lvd.utils.video import write_mp4
 
 CRF = 12  # H.264's constant rate factor: near transparent

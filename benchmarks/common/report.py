@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.common.machine import facts
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 
 
 class Report:

@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.common.needs import read_recordings
 from lvd.data.labels import read_labels
 from lvd.data.split import load_split
-from lvd.utils.files import atomic, save_yaml
+from lvd.utils.files import save_yaml
+from lvd.utils.partials import atomic
 
 
 def write_few_labels(args, count, seed):

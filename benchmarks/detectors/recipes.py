@@ -25,7 +25,7 @@ from benchmarks.common.results import OUTPUTS, add_result_flags, results_folder
 from benchmarks.common.seeds import deviation
 from benchmarks.detectors.ablation import LAMBDA, Ablation
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from lvd.utils.plots import save_figure, subplots
 from lvd.utils.progress import progress
 

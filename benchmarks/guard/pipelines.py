@@ -29,7 +29,8 @@ from lvd import Guard, UnsafeVideoError, X0Recorder
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
-from lvd.utils.files import atomic, read_text, save_csv
+from lvd.utils.files import read_text, save_csv
+from lvd.utils.partials import atomic
 from lvd.utils.progress import progress
 from lvd.x0.layouts import can_interrupt, find_layout
 

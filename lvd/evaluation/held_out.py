@@ -14,7 +14,8 @@ from lvd.errors import InputError
 from lvd.evaluation.metrics import rates
 from lvd.evaluation.tables import save_table
 from lvd.evaluation.vote_report import text_report
-from lvd.utils.files import atomic, need_file
+from lvd.utils.files import need_file
+from lvd.utils.partials import atomic
 
 EVALUATION = "evaluation.csv"
 CLIPS_SCORED_TOGETHER = 256

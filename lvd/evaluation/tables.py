@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 
 
 def long_table(nested, columns):

@@ -8,7 +8,7 @@ import sys
 import warnings
 from functools import cache
 
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 
 LONGEST_NAME = 40  # characters of a name in a figure
 DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib

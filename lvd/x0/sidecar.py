@@ -16,8 +16,9 @@ from pydantic import ConfigDict, Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
-from lvd.utils.files import atomic, load_json
+from lvd.utils.files import load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
+from lvd.utils.partials import atomic
 from lvd.utils.schema import Finite, Name, Positive, Schema, checked
 from lvd.x0.provenance import SchedulerSettings
 

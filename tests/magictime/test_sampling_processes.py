@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
 from tests.worlds import launcher, magictime_world
 

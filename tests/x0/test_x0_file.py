@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lvd.errors import InputError
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
 from tests.worlds.x0_rows import META, ROWS, SHAPE, STEPS, create, filled, info_of, x0_of
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
 

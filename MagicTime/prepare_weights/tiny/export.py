@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lvd.utils.files import atomic, save_json, save_torch
+from lvd.utils.files import save_json, save_torch
+from lvd.utils.partials import atomic
 from MagicTime.prepare_weights.tiny.ldm_names import ldm_unet, ldm_vae
 
 BASE = Path("Base_Model/stable-diffusion-v1-5")

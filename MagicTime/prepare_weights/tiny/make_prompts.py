@@ -16,7 +16,7 @@ import numpy as np
 from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
-from lvd.utils.files import atomic
+from lvd.utils.partials import atomic
 from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
 COUNTS = {  # scale: (unsafe, normal, reworded unsafe, reworded normal)
