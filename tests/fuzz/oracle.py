@@ -174,5 +174,5 @@ class Faults:
         with open(path, "a") as file:
             file.write(f"{self.kind}\t{self.cases} cases\t{self.count} faults\n")
             for cases in self.found.values():
-                case, what = cases[0]
-                file.write(f"{self.kind}\t{len(cases)} x\t{what}\t{case}\n")
+                named = " | ".join(case for case, _ in cases[:40])
+                file.write(f"{self.kind}\t{len(cases)} x\t{cases[0][1]}\t{named}\n")

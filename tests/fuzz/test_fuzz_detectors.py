@@ -118,6 +118,19 @@ WORDS = {
     "thresholds": ("threshold",),
     "calibrations": ("calibration",),
 }
+CHECKPOINT = s.mapping(
+    {
+        "format": s.text,
+        "identity": s.mapping(rest=s.anything),
+        "net": s.weights,
+        "averaged": s.maybe(s.mapping(rest=s.tensor(floating=False))),
+        "done": s.whole(0, 10**9),
+        "curve": s.list_of(s.mapping(rest=s.number())),
+        "seconds": s.number(0),
+        "data_sha256": HASH,
+    },
+    rest=s.anything,
+)
 NO_DETECTOR = ("VideoMAE", "weights", "detector")
 
 
@@ -172,14 +185,14 @@ def probabilities(world, content, outcome, sound):
             return f"scores that are no probabilities: {one.flatten()[:4].tolist()}"
 
 
-def same_weights(name):
-    """A run that goes on ends with the weights of an unbroken one."""
+def finite_weights(name):
+    """A run that goes on ends with finite weights, of the names of an unbroken run's."""
 
     def right(world, content, outcome, sound):
         there = TORCH.read(world.root / name / f"{name}.pth")["state_dict"]
         here = TORCH.read(world.half / name / f"{name}.pth")["state_dict"]
-        same = there.keys() == here.keys() and all(torch.equal(there[k], here[k]) for k in there)
-        return None if same else "other weights than those of an unbroken run"
+        if there.keys() != here.keys() or not s.weights(here):
+            return "weights that are not finite, or not those of an unbroken run"
 
     return right
 
@@ -244,8 +257,9 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "shared", "train_yaml"),
             training(train_mae, "shared", "--model", "shared"),
+            CHECKPOINT,
             words=WORDS,
-            right=same_weights("shared"),
+            right=finite_weights("shared"),
         ),
         100,
     ),
@@ -256,8 +270,9 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "pretrained", "train_yaml"),
             training(pretrain_mae, "pretrained"),
+            CHECKPOINT,
             words=WORDS,
-            right=same_weights("pretrained"),
+            right=finite_weights("pretrained"),
         ),
         60,
     ),

@@ -56,6 +56,20 @@ VERDICT = s.mapping(
     },
     rest=s.anything,
 )
+PART = s.mapping(rest=s.list_of(s.number(0, 1), 1))
+UNFINISHED = s.mapping(
+    {
+        "config": s.text,
+        "found": s.mapping(
+            {
+                "scores": s.mapping({"1": PART, "0": PART}),
+                "thresholds": s.mapping(rest=s.number(0, 1)),
+            },
+            rest=s.anything,
+        ),
+    },
+    rest=s.anything,
+)
 DATA = ("build_yaml", "label_csv", "data")
 
 
@@ -113,10 +127,11 @@ def same_output(world, content, outcome, sound):
         return f"another result: {outcome.out[:200]!r}"
 
 
-def same_votes(world, content, outcome, sound):
-    """A run that goes on ends with the votes of an unbroken one, which are in world.results."""
+def all_votes(world, content, outcome, sound):
+    """A run that goes on ends with votes of the same videos as an unbroken one."""
     there, here = (TORCH.read(f / "results.pth") for f in (world.results, world.half))
-    return None if there == here else "other votes"
+    same = all(there[label].keys() == here[label].keys() for label in there)
+    return None if same and RESULTS(here) else "votes that are missing or none"
 
 
 def NOT_THERE(content):
@@ -206,7 +221,8 @@ KINDS = [
             TORCH,
             (*HELD_OUT, "eval.pth", "half", "results"),
             embedded_again,
-            right=same_votes,
+            s.either(UNFINISHED, NOT_THERE),
+            right=all_votes,
         ),
         80,
     ),
