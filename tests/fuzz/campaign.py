@@ -157,7 +157,7 @@ def _damaged_case(kind, cases, damage):
     """The fault of a case whose bytes are damaged, or None."""
     with cases.world(kind.file, *kind.parts) as world:
         path = world.root / kind.file
-        _own(path)
+        own(path)
         damage(path)
         outcome = _outcome(kind, world)
         found = fault(outcome, [kind.named or (path.name,)])
@@ -173,7 +173,7 @@ def _damaged_case(kind, cases, damage):
         return None if kind.fine(content) else "accepted, though no such content is sound"
 
 
-def _own(path):
+def own(path):
     """Give the case a file of its own where it has a link."""
     own = path.with_name(path.name + ".own")
     shutil.copyfile(path, own)

@@ -55,7 +55,7 @@ ABOUT = s.mapping(
         "step": s.one_of(0),
         "category": s.name,
         "categories": s.list_of(s.name, 1),
-        "eval_sha256": s.maybe(HASH),
+        "eval_sha256": s.maybe(s.text),
         "dataset": s.maybe(s.mapping(rest=s.anything)),
         "sampling": s.maybe(SAMPLING),
     },
@@ -64,6 +64,7 @@ ABOUT = s.mapping(
 CALIBRATION = s.mapping(
     {"a": s.both(s.number(0), bool), "b": s.number()},
     {"method": s.maybe(s.text), "clips": s.maybe(s.mapping(rest=s.whole(0)))},
+    rest=s.anything,
 )
 NUMBERS = s.both(s.list_of(s.number(-1e30, 1e30)), lambda numbers: len(numbers) == 4)
 DETECTOR = s.mapping(
@@ -123,7 +124,7 @@ CHECKPOINT = s.mapping(
         "format": s.text,
         "identity": s.mapping(rest=s.anything),
         "net": s.weights,
-        "averaged": s.maybe(s.mapping(rest=s.tensor(floating=False))),
+        "averaged": s.maybe(s.weights),
         "done": s.whole(0, 10**9),
         "curve": s.list_of(s.mapping(rest=s.number())),
         "seconds": s.number(0),
@@ -210,7 +211,7 @@ KINDS = [
             words=WORDS,
             right=probabilities,
         ),
-        220,
+        140,
     ),
     (
         Kind(
@@ -223,7 +224,7 @@ KINDS = [
             words=WORDS,
             right=probabilities,
         ),
-        220,
+        140,
     ),
     (
         Kind(
@@ -236,7 +237,7 @@ KINDS = [
             named=("1/0.pth",),
             whole=NO_DETECTOR,
         ),
-        100,
+        40,
     ),
     (
         Kind(
@@ -248,7 +249,7 @@ KINDS = [
             PRETRAINED,
             words=WORDS,
         ),
-        120,
+        100,
     ),
     (
         Kind(
@@ -261,7 +262,7 @@ KINDS = [
             words=WORDS,
             right=finite_weights("shared"),
         ),
-        100,
+        50,
     ),
     (
         Kind(
@@ -274,7 +275,7 @@ KINDS = [
             words=WORDS,
             right=finite_weights("pretrained"),
         ),
-        60,
+        40,
     ),
 ]
 

@@ -75,13 +75,12 @@ BUILT = s.mapping(
     {"steps": s.list_of(s.whole(0, STEPS - 1)), "videos": s.mapping(rest=s.whole(0, ROWS))},
     rest=s.anything,
 )
-HASH = s.maybe(s.both(s.text, lambda text: len(text) == 64))
+HASH = s.maybe(s.text)
 MADE_BY = s.either(
     s.mapping(
         {},
         {
             "categories": s.maybe(s.list_of(s.name, unique=True)),
-            "representation": s.one_of("latent"),
             **dict.fromkeys(("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by"), HASH),
             "sampling": s.maybe(s.mapping(rest=s.anything)),
             "rgb_matrix": s.maybe(s.list_of(THREE)),
@@ -166,7 +165,7 @@ KINDS = [
             words=WORDS,
             right=sampled_alike,
         ),
-        220,
+        120,
     ),
     (
         Kind(
@@ -178,7 +177,7 @@ KINDS = [
             s.either(SIDECAR, NOT_THERE),
             words=WORDS,
         ),
-        150,
+        100,
     ),
     (
         Kind(
@@ -190,7 +189,7 @@ KINDS = [
             s.either(JOURNAL, NOT_THERE),
             words=WORDS,
         ),
-        120,
+        70,
     ),
     (
         Kind(
@@ -203,7 +202,7 @@ KINDS = [
             named=("pred_x0.pth", "pred_x0.json"),
             bytes=0.5,
         ),
-        80,
+        60,
     ),
     (
         Kind(
@@ -216,7 +215,7 @@ KINDS = [
             named=("group1/0",),
             bytes=0.5,
         ),
-        80,
+        60,
     ),
     (
         Kind(
@@ -229,7 +228,7 @@ KINDS = [
             named=("built.json", "~/data"),
             words={"steps": ("step ",), "videos": ("clips", "folder")},
         ),
-        80,
+        60,
     ),
     (
         Kind(
@@ -241,9 +240,9 @@ KINDS = [
             s.either(s.mapping({"representation": s.one_of("latent")}, rest=s.anything), NOT_THERE),
             named=("representation.json", "data"),
         ),
-        50,
+        40,
     ),
-    (Kind("config.yaml of clips", "data/config.yaml", YAML, ("data",), trained_on, MADE_BY), 120),
+    (Kind("config.yaml of clips", "data/config.yaml", YAML, ("data",), trained_on, MADE_BY), 80),
     (
         Kind(
             "latent_rgb.json",
@@ -254,7 +253,7 @@ KINDS = [
             MATRIX,
             named=("latent_rgb.json", "rgb_matrix"),
         ),
-        100,
+        60,
     ),
 ]
 

@@ -23,7 +23,7 @@ SPLIT = s.mapping(
     {
         "seed": s.maybe(s.whole(0)),
         "fraction": s.maybe(s.number(0, 1)),
-        "label_sha256": s.maybe(HASH),
+        "label_sha256": s.maybe(s.text),
         "normal_rows": s.maybe(s.whole(0)),
     },
 )
@@ -39,7 +39,7 @@ SCORES = s.mapping(
         "categories": s.mapping(rest=s.name),
         "members": s.mapping(rest=s.list_of(s.text)),
         "operating_point": s.either(s.text, s.number(0, 1)),
-        "eval_sha256": HASH,
+        "eval_sha256": s.text,
     },
 )
 VERDICT = s.mapping(
@@ -154,7 +154,7 @@ KINDS = [
             named=SPLIT_NAMES,
             whole=SPLIT_NAMES,
         ),
-        150,
+        80,
     ),
     (
         Kind(
@@ -167,9 +167,9 @@ KINDS = [
             named=SPLIT_NAMES,
             whole=SPLIT_NAMES,
         ),
-        100,
+        60,
     ),
-    (Kind("results.pth", "results/results.pth", TORCH, (), accuracy, RESULTS), 150),
+    (Kind("results.pth", "results/results.pth", TORCH, (), accuracy, RESULTS), 100),
     (
         Kind(
             "scores.pth",
@@ -179,7 +179,7 @@ KINDS = [
             metrics,
             s.either(SCORES, NOT_THERE),
         ),
-        150,
+        100,
     ),
     (
         Kind(
@@ -190,7 +190,7 @@ KINDS = [
             verdicts,
             s.either(s.list_of(VERDICT), NOT_THERE),
         ),
-        120,
+        80,
     ),
     (
         Kind(
@@ -201,7 +201,7 @@ KINDS = [
             sampled_again,
             right=same_output,
         ),
-        80,
+        40,
     ),
     (
         Kind(
@@ -212,7 +212,7 @@ KINDS = [
             built_again,
             right=same_output,
         ),
-        80,
+        50,
     ),
     (
         Kind(
@@ -224,7 +224,7 @@ KINDS = [
             s.either(UNFINISHED, NOT_THERE),
             right=all_votes,
         ),
-        80,
+        50,
     ),
 ]
 
