@@ -258,7 +258,7 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "shared", "train_yaml"),
             training(train_mae, "shared", "--model", "shared"),
-            CHECKPOINT,
+            s.maybe(CHECKPOINT),  # without one, the training begins anew
             words=WORDS,
             right=finite_weights("shared"),
         ),
@@ -271,7 +271,7 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "pretrained", "train_yaml"),
             training(pretrain_mae, "pretrained"),
-            CHECKPOINT,
+            s.maybe(CHECKPOINT),  # without one, the training begins anew
             words=WORDS,
             right=finite_weights("pretrained"),
         ),

@@ -11,12 +11,6 @@ from tests.fuzz.campaign import JSON, LINES, TORCH, YAML, Kind, campaign
 from tests.fuzz.oracle import run_loader, run_script
 from tests.fuzz.worlds import ROWS, STEPS
 
-
-def NOT_THERE(content):
-    """The file may be missing."""
-    return content is None
-
-
 SHAPE = [ROWS, STEPS, 4, 4, 4, 4]  # N, S, C, F, h, w
 SCALAR = s.either(s.name, s.number(), s.boolean)
 ROW = s.mapping(
@@ -76,7 +70,7 @@ BUILT = s.mapping(
     rest=s.anything,
 )
 HASH = s.maybe(s.text)
-MADE_BY = s.either(
+MADE_BY = s.maybe(  # a dataset made by something else has none
     s.mapping(
         {},
         {
@@ -86,8 +80,7 @@ MADE_BY = s.either(
             "rgb_matrix": s.maybe(s.list_of(THREE)),
         },
         rest=s.anything,
-    ),
-    NOT_THERE,  # a dataset made by something else has none
+    )
 )
 
 
@@ -160,7 +153,7 @@ KINDS = [
             JSON,
             RECORDINGS,
             built,
-            s.either(SIDECAR, NOT_THERE),
+            s.maybe(SIDECAR),
             named=("pred_x0.json", "unsafe/pred_x0.pth"),
             words=WORDS,
             right=sampled_alike,
@@ -174,7 +167,7 @@ KINDS = [
             JSON,
             ("unsafe",),
             opened("unsafe"),
-            s.either(SIDECAR, NOT_THERE),
+            s.maybe(SIDECAR),
             words=WORDS,
         ),
         100,
@@ -186,7 +179,7 @@ KINDS = [
             LINES,
             ("journal",),
             opened("journal"),
-            s.either(JOURNAL, NOT_THERE),
+            s.maybe(JOURNAL),
             words=WORDS,
         ),
         70,
@@ -237,7 +230,7 @@ KINDS = [
             JSON,
             ("data",),
             trained_on,
-            s.either(s.mapping({"representation": s.one_of("latent")}, rest=s.anything), NOT_THERE),
+            s.maybe(s.mapping({"representation": s.one_of("latent")}, rest=s.anything)),
             named=("representation.json", "data"),
         ),
         40,

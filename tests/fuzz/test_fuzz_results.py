@@ -134,11 +134,6 @@ def all_votes(world, content, outcome, sound):
     return None if same and RESULTS(here) else "votes that are missing or none"
 
 
-def NOT_THERE(content):
-    """The file may be missing."""
-    return content is None
-
-
 SPLIT_NAMES = ("eval.pth", "held-out row")
 HELD_OUT = ("grid", "label_csv", "eval_set", "eval_normal")
 
@@ -177,7 +172,7 @@ KINDS = [
             TORCH,
             ("results/results.pth",),
             metrics,
-            s.either(SCORES, NOT_THERE),
+            s.maybe(SCORES),
         ),
         100,
     ),
@@ -188,7 +183,7 @@ KINDS = [
             LINES,
             (),
             verdicts,
-            s.either(s.list_of(VERDICT), NOT_THERE),
+            s.maybe(s.list_of(VERDICT)),
         ),
         80,
     ),
@@ -221,7 +216,7 @@ KINDS = [
             TORCH,
             (*HELD_OUT, "eval.pth", "half", "results"),
             embedded_again,
-            s.either(UNFINISHED, NOT_THERE),
+            s.maybe(UNFINISHED),
             right=all_votes,
         ),
         50,
