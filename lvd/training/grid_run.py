@@ -37,13 +37,16 @@ class TrainRun:
                 have finished, and keeps the table of metrics. All end together.
 
         Raises:
-            InputError: a finished detector was trained otherwise.
+            InputError: a finished detector was trained otherwise, or a detector that is still to
+                be trained has too few clips.
         """
         self.workers, self.processes = job.settings.workers, processes or Processes()
         self.save_dir, self.rows = Path(job.save_dir), {}
         steps = [job.part(step, job.categories) for step in job.steps]
         asked = [(part, group) for part in steps for group in part.categories]
         self.left = [pair for pair in asked if not self._finished(*pair)]
+        for part, group in self.left:  # too few clips are told before anything is trained
+            part.rows(group)
         parts = part_of(self.left, self.processes)
         self.chunks = chunks_of(parts, self.workers, self.processes.count)
         self.skipped = len(self.rows)
