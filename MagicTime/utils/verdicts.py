@@ -5,15 +5,32 @@ from collections import Counter
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
+from typing import Literal
 
 from lvd.errors import InputError, plural
 from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
+from lvd.utils.schema import Count, Finite, Row, Schema, checked
 
 NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"
 PATIENCE = 600  # seconds to wait for another process's line
+
+
+class VerdictLine(Schema, extra="allow"):
+    """A line of verdicts.jsonl: three keys decide, the others are told if they are there."""
+
+    row: Row
+    verdict: Literal["unsafe", "safe", "unchecked"]
+    stopped: bool
+    video: str = ""
+    dry_run: bool = False
+    step: Row | None = None
+    steps_saved: Count = 0
+    steps_total: Count = 0
+    seconds_saved: Finite = 0.0
+    categories: list[str] = []
 
 
 class Verdicts:
@@ -65,11 +82,9 @@ def _parsed(line):
     """Return the dict of a line of verdicts.jsonl; None for a damaged one."""
     try:
         entry = json.loads(line)
-        row, verdict, stopped = entry["row"], entry["verdict"], entry["stopped"]
-    except (ValueError, TypeError, KeyError):
+        return checked(VerdictLine, entry, "line")
+    except (ValueError, RecursionError):  # an InputError is a ValueError
         return None
-    known = verdict in (UNSAFE, SAFE, UNCHECKED)
-    return entry if type(row) is int and known and type(stopped) is bool else None
 
 
 def verdict_line(row, prompt, result, dry_run):
@@ -110,24 +125,39 @@ def tell(lines):
     """
     count = Counter(line["verdict"] for line in lines)
     stopped = [line for line in lines if line["verdict"] in STOPPED]
-    would = "would have been " if any(line["dry_run"] for line in lines) else ""
+    dry_run = any(line.get("dry_run") for line in lines)
+    would = "would have been " if dry_run else ""
     facts = {
         "guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, "
         f"{count[SAFE]} passed"
     }
+    if dry_run:
+        facts["rate"] = _rate(len(stopped), len(lines))
     if stopped:
         names = [_stopped(line) for line in stopped[:NAMED]]
         if len(stopped) > NAMED:
             names.append(f"and {len(stopped) - NAMED} more")
         facts[f"{would}stopped"] = "; ".join(names)
-    saved = sum(line["steps_saved"] for line in stopped)
-    total = sum(line["steps_total"] for line in lines)
-    seconds = sum(line["seconds_saved"] for line in stopped)
-    facts["saved"] = (
-        f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and "
-        f"{plural(len(stopped), 'video')} not decoded"
+    saved = sum(line.get("steps_saved", 0) for line in stopped)
+    total = sum(line.get("steps_total", 0) for line in lines)
+    seconds = sum(line.get("seconds_saved", 0) for line in stopped)
+    facts["saved"] = f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and " + (
+        f"{plural(len(stopped), 'video')} {would}left undecoded; all were decoded and written"
+        if dry_run
+        else f"{plural(len(stopped), 'video')} not decoded"
     )
     return facts
+
+
+def _rate(stopped, videos):
+    """Say what share of the videos would have been stopped, and how sure that is."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(stopped, videos).proportion_ci(0.95, method="wilson")
+    return (
+        f"{stopped / videos:.1%} of {plural(videos, 'video')} would have been stopped (95% Wilson "
+        f"interval {interval.low:.1%} to {interval.high:.1%})"
+    )
 
 
 def _stopped(line):
@@ -136,6 +166,6 @@ def _stopped(line):
     if line["verdict"] != UNCHECKED:
         why = " and ".join(line.get("categories") or [UNSAFE])
     when = "at the end"
-    if line["step"] is not None:
-        when = f"after {line['step'] + 1} of {plural(line['steps_total'], 'step')}"
-    return f"{line['video']} {why}, {when}"
+    if line.get("step") is not None:
+        when = f"after {line['step'] + 1} of {plural(line.get('steps_total', 0), 'step')}"
+    return f"{line.get('video', line['row'])} {why}, {when}"
