@@ -82,7 +82,7 @@ class TrainRun:
         content = load_file(path, mmap=True)
         about = {"representation": content.get("representation"), **content.get("about", {})}
         need_same_training(path, about, detector_identity(job, group))
-        self.rows[group, job.step] = metrics_row(about)
+        self.rows[group, job.step] = metrics_row(about, path)
         return True
 
     def _note_finished(self):
@@ -92,7 +92,8 @@ class TrainRun:
         for job, group in self.left:
             path = detector_path(self.save_dir, group, job.step)
             if (group, job.step) not in self.rows and path.exists():
-                self.rows[group, job.step] = metrics_row(load_file(path, mmap=True)["about"])
+                about = load_file(path, mmap=True)["about"]
+                self.rows[group, job.step] = metrics_row(about, path)
                 yield group, job.step
         self._save_metrics()
 
@@ -111,7 +112,8 @@ class TrainRun:
             if place not in self.rows:
                 about = load_file(path, mmap=True).get("about", {})
                 if "metrics" in about:
-                    self.rows[about["group"], about["step"]] = metrics_row(about)
+                    row = metrics_row(about, path)
+                    self.rows[row["group"], row["step"]] = row
 
     def _save_metrics(self):
         """Write the table of all detectors in the folder, if there are any yet."""
