@@ -1,6 +1,7 @@
 """verdicts.jsonl: what the guard said of each video, and what that saved."""
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
 from math import isfinite
@@ -15,6 +16,7 @@ from lvd.utils.schema import Count, Finite, Row, Schema, checked
 
 NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"
+SILENT = 2  # seconds of waiting before it is told
 PATIENCE = 600  # seconds to wait for another process's line
 
 
@@ -69,13 +71,23 @@ class Verdicts:
     def append(self, lines):
         """Append lines (dicts), which are on the disk when this returns."""
         with open_lines(self.path) as file:
-            if try_lock(file, patience=PATIENCE) is False:
-                raise InputError(
-                    f"{self.path}: locked by another process for {PATIENCE} s; stop it, and run "
-                    "the same command again"
-                )
+            if try_lock(file, patience=SILENT) is False:
+                self._wait(file)
             cut_half_line(file)
             append_lines(file, lines)
+
+    def _wait(self, file):
+        """Wait for another process that has locked the file, and say so."""
+        print(
+            f"{self.path}: waiting for another process that has locked this file, {PATIENCE} s at "
+            "most",
+            file=sys.stderr,
+        )
+        if try_lock(file, patience=PATIENCE) is False:
+            raise InputError(
+                f"{self.path}: locked by another process for {PATIENCE} s; stop it, and run the "
+                "same command again"
+            )
 
 
 def _parsed(line):
