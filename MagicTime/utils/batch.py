@@ -116,7 +116,7 @@ def _write_verdicts(run, guarded, rows, told):
         if guarded.rgb:
             path = run.plan.folder.path / PREVIEWS / f"{prompt.name}.png"
             guarded.preview(path, row, f"{result.verdict}: {prompt.text}")
-        line = verdict_line(row, prompt, result, guarded.dry_run)
+        line = verdict_line(row, prompt, result, guarded.dry_run) | guarded.later(row)
         before = told.get(row, {})
         if any(before.get(key) != line[key] for key in ("verdict", "stopped")):
             lines.append(line)
