@@ -1,5 +1,9 @@
 """The VideoMAE networks that detectors are made of: their sizes and the shape of their input."""
 
+import json
+from copy import deepcopy
+from functools import lru_cache
+
 import torch
 from einops import rearrange
 
@@ -132,15 +136,22 @@ def empty_model(config, path):
         path: where they come from, for messages.
     """
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     try:
-        with torch.device("meta"):
-            return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **config))
+        return deepcopy(_template(json.dumps(config)))
     except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
         raise InputError(
             f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})"
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _template(config):
+    """The network of a config, which is JSON. VideoMAE-base's table of positions takes seconds."""
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    with torch.device("meta"):
+        return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **json.loads(config)))
 
 
 def frames_first(clips):
