@@ -94,11 +94,11 @@ class Pretrained:
             raise InputError(
                 f"--init {self.path}: has changed since this command began; start again"
             )
+        need_finite_weights(state, self.path)
         return {key.removeprefix("videomae."): value for key, value in state.items()}
 
 
 def _copy_weights(encoder, network, path):
-    need_finite_weights(encoder, path)
     try:
         network.load_state_dict(encoder)
     except RuntimeError as error:

@@ -25,13 +25,13 @@ def need_plain_weights(state, path):
         if tensor.dtype not in FLOATS:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise InputError(
-                f"{path}: state_dict.{shorten(name)}: found {kind}; float16, bfloat16, float32 or "
+                f"{path}: state_dict.{name[:100]}: found {kind}; float16, bfloat16, float32 or "
                 "float64 is needed"
             )
         # A view such as expand() makes has any size, and costs nothing in the file.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise InputError(
-                f"{path}: state_dict.{shorten(name)}: found a shape of {tensor.numel()} numbers, "
+                f"{path}: state_dict.{name[:100]}: found a shape of {tensor.numel()} numbers, "
                 "of which the file stores fewer; all are needed"
             )
 
@@ -105,7 +105,7 @@ def need_finite_weights(state, path):
         # A sum is the fastest look at all values; it may also overflow where they are finite.
         if not math.isfinite(weight.sum().item()) and not weight.isfinite().all():
             raise InputError(
-                f"{path}: state_dict.{shorten(name)}: found values that are not finite numbers of "
+                f"{path}: state_dict.{name[:100]}: found values that are not finite numbers of "
                 "float32; finite ones are needed, train it again"
             )
 
