@@ -119,10 +119,10 @@ def predict(detector, clips, batch_size=64):
     device = next(detector.model.parameters()).device
     detector.model.eval()
     scores = [torch.zeros(0, dtype=torch.float32, device="cpu")]
-    with own_precision(device):
+    with own_precision(detector.model) as dtype:
         for part in clips.split(batch_size):
             resized = resize_clips(part.to(device), detector.model.config)
-            inputs = normalise(resized, detector.mean, detector.std)
+            inputs = normalise(resized, detector.mean, detector.std).to(dtype)
             scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
     return torch.cat(scores)
 
@@ -192,9 +192,9 @@ def _need_sight(detector, path):
     device = next(model.parameters()).device
     statistics = [detector.mean], [detector.std]
     (inputs,) = probe_inputs(model.config, detector.representation, *statistics, device)
-    with own_precision(device):
+    with own_precision(model) as dtype:
         hidden = hidden_tokens(model.config, 2, device)
-        found = model(frames_first(inputs), bool_masked_pos=hidden).logits
+        found = model(frames_first(inputs.to(dtype)), bool_masked_pos=hidden).logits
     need_sight((found[:, 1:] - found[:, :1])[None], lambda k, g: path)
 
 

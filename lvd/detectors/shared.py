@@ -155,11 +155,11 @@ def predict_shared(detector, step, clips, batch_size=64):
     detector.net.eval()
     place = detector.at(step)
     scores = [torch.zeros(0, len(detector.categories), dtype=torch.float32, device="cpu")]
-    with own_precision(device):
+    with own_precision(detector.net) as dtype:
         for part in clips.split(batch_size):
             at = torch.full((len(part),), place, dtype=torch.long, device=device)
             resized = resize_clips(part.to(device), detector.net.config)
-            inputs = normalise(resized, detector.mean, detector.std, at)
+            inputs = normalise(resized, detector.mean, detector.std, at).to(dtype)
             scores.append(detector.net(inputs, at).float().sigmoid().cpu())
     return torch.cat(scores)
 
@@ -213,9 +213,9 @@ def _need_sight(detector, path):
         places = at.tolist()
         statistics = detector.mean[places], detector.std[places]
         inputs = probe_inputs(net.config, detector.representation, *statistics, device)
-        with own_precision(device):
+        with own_precision(net) as dtype:
             hidden = hidden_tokens(net.config, 2 * len(at), device)
-            found = net(inputs.flatten(0, 1), at.repeat_interleave(2), hidden)
+            found = net(inputs.flatten(0, 1).to(dtype), at.repeat_interleave(2), hidden)
 
         def name(k, g, places=places):
             return f"{path}: step {detector.steps[places[k]]}, {detector.categories[g][:80]}"

@@ -35,8 +35,7 @@ class StepDetectors:
         """
         with one_thread(self.device.type == "cpu" and is_small(self.detectors[0].model)):
             if self._together(len(clips)):
-                with own_precision(self.device):
-                    return self._score_together(clips)
+                return self._score_together(clips)
             return torch.stack([predict(detector, clips) for detector in self.detectors], 1)
 
     def _together(self, clips):
@@ -55,10 +54,12 @@ class StepDetectors:
         mean = self._statistics([detector.mean for detector in self.detectors])
         std = self._statistics([detector.std for detector in self.detectors])
         logits = []
-        for part in clips.split(batch_size):
-            resized = resize_clips(part.to(self.device), self._stack.config)
-            logits.append(self._stack.logits(normalise(resized, mean, std)))
-        return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
+        with own_precision(self._stack.module) as dtype:
+            for part in clips.split(batch_size):
+                resized = resize_clips(part.to(self.device), self._stack.config)
+                inputs = normalise(resized, mean, std).to(dtype)
+                logits.append(self._stack.logits(inputs))
+            return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
 
     def _statistics(self, of_detectors):
         """[G][C] → float32 [G, 1, C] on the networks' device."""
