@@ -18,7 +18,7 @@ Source: arXiv 2407.12581, the Latent Variable Defense. `lambda_` has an undersco
 from fractions import Fraction
 from math import ceil
 
-from lvd.errors import InputError, plural
+from lvd.errors import InputError, plural, shorten
 
 
 def exact(lambda_):
@@ -50,8 +50,8 @@ def check_eta(eta, steps):
     """
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
         raise InputError(
-            f"--eta {eta!r}: a whole number from 1 to {steps} (the denoising steps with votes) is "
-            "needed"
+            f"--eta {shorten(eta)}: a whole number from 1 to {steps} (the denoising steps with "
+            "votes) is needed"
         )
 
 

@@ -5,7 +5,6 @@ objects that nobody watches go on to the original. So nothing is left on the obj
 their pickles, and no class changes its name.
 """
 
-import sys
 import threading
 from functools import wraps
 
@@ -27,9 +26,9 @@ class watch_method:
         name: of the method.
         handler: function of (method, args, kwargs) that returns what the caller gets. method: the
             original, bound.
-        on_other: function of (object), called before the method of another object of `classes`; it
-            may raise.
-        classes: further classes whose method is watched for on_other.
+        on_other: function of (object), called before the method of another object whose class is
+            one of the owner's or of the family; it may raise.
+        family: a class; all that derive from it belong to it, also those that are made later.
         alone: whether this has to be the only watch of the method.
 
     Raises:
@@ -37,12 +36,12 @@ class watch_method:
             two watches has to be alone.
     """
 
-    def __init__(self, owner, name, handler, on_other=None, classes=(), alone=False):
+    def __init__(self, owner, name, handler, on_other=None, family=None, alone=False):
         self.owner = owner
         self.name = name
         self.on_other = on_other
         self._handler = handler
-        self._classes = classes
+        self._family = family
         self._alone = alone
         self._running = []
 
@@ -53,9 +52,11 @@ class watch_method:
             others = [watch for watch in _active if watch._watches(self.owner, self.name)]
             if others and (self._alone or others[-1]._alone):
                 raise InputError(f"{kind.__name__}: it is watched already; one watch at a time")
-            for cls in {*kind.__mro__, *self._classes}:
+            for cls in {*kind.__mro__, *_derived(self._family)}:
                 if self.name in vars(cls):
                     _replace(cls, self.name)
+            if self._family:
+                _follow(self._family, self.name)
             if not any((cls, self.name) in _replaced for cls in kind.__mro__):
                 raise InputError(f"{kind.__name__}: has no method {self.name} that can be watched")
             _active = (*_active, self)
@@ -94,10 +95,9 @@ class _Call:
         self.passed = {replacement}
 
 
-def pipeline_classes():
-    """Return the classes of diffusers' pipelines that are loaded by now."""
-    module = sys.modules.get("diffusers.pipelines.pipeline_utils")
-    classes = [module.DiffusionPipeline] if module else []
+def _derived(family):
+    """The class and all that derive from it by now; [] for None."""
+    classes = [family] if family else []
     for cls in classes:  # which grows meanwhile
         classes.extend(cls.__subclasses__())
     return classes
@@ -129,9 +129,30 @@ def _replace(cls, name):
     _replaced[cls, name] = original, replacement
 
 
+def _follow(family, name):
+    """Replace the method in the classes too that will derive from `family`."""
+    made = "__init_subclass__"
+    if made in vars(family):  # which is ours, or its own that we leave alone
+        return
+
+    def follow(cls, **kwargs):
+        super(family, cls).__init_subclass__(**kwargs)
+        with _lock:
+            if _active and name in vars(cls):
+                _replace(cls, name)
+
+    replacement = classmethod(follow)
+    setattr(family, made, replacement)
+    _replaced[family, made] = None, replacement
+
+
 def _restore_all():
     """Nothing is watched any more."""
     for (cls, name), (original, replacement) in _replaced.items():
-        if vars(cls).get(name) is replacement:  # else somebody has replaced it once more
+        if vars(cls).get(name) is not replacement:  # somebody has replaced it once more
+            continue
+        if original is None:
+            delattr(cls, name)
+        else:
             setattr(cls, name, original)
     _replaced.clear()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lvd.errors import InputError
-from lvd.x0.calls import pipeline_classes, watch_method
+from lvd.x0.calls import watch_method
 
 
 class Base:
@@ -122,7 +122,16 @@ def test_what_has_no_such_method_is_refused():
             watch_method(owner, "__call__", doubled).__enter__()
 
 
-def test_pipeline_classes():
-    from diffusers import AnimateDiffPipeline, DiffusionPipeline
+def test_a_family_of_classes():
+    """Of which some are made while the block runs."""
+    others = []
+    with watch_method(Derived(), "__call__", doubled, on_other=others.append, family=Base):
 
-    assert {AnimateDiffPipeline, DiffusionPipeline} <= set(pipeline_classes())
+        class Later(Base):
+            def __call__(self, value):
+                return value
+
+        later = Later()
+        assert later(1) == 1 and others == [later]
+    assert later(2) == 2 and others == [later] and "__init_subclass__" not in vars(Base)
+    assert Later.__call__.__qualname__.endswith("Later.__call__")
