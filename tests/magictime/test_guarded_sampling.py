@@ -212,6 +212,28 @@ def test_what_was_seen_of_a_stopped_video_is_recorded_and_not_called_whole(home)
                 x0.need_rows([row])
 
 
+def test_no_video_lies_there_without_its_verdict(home, tmp_path, monkeypatch, capsys):
+    """Whenever the run is interrupted; then it goes on to the same."""
+    from MagicTime.utils import batch
+
+    out, write, written = tmp_path / "out", batch.write_video, []
+
+    def write_and_fail(path, *args):
+        assert int(Path(path).name) in [line["row"] for line in lines_of(out)]
+        write(path, *args)
+        written.append(path)
+        if len(written) == 2:
+            raise InputError("interrupted")
+
+    monkeypatch.setattr(batch, "write_video", write_and_fail)
+    refused(sample(home.config, out, *guard_flags(home)), capsys, "interrupted")
+    assert {path.stem for path in (out / "videos").iterdir()} <= {
+        line["video"] for line in lines_of(out) if line["verdict"] == "safe"
+    }
+    assert sample(home.config, out, *guard_flags(home)) == 0
+    assert facts(out) == facts(home.out) and len(lines_of(out)) == len(PROMPTS)
+
+
 def test_a_stopped_video_is_never_decoded(home, tmp_path, monkeypatch):
     decoded = []
 
