@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import summary
+from lvd.utils.disk import disk_problem
 from lvd.utils.files import atomic
 from MagicTime.utils.prompts import clean, negatives_of, words_cut
 from MagicTime.utils.seeds import seeds_of
@@ -129,4 +130,5 @@ def _free_folder(out, number):
 
 def _tell(error):
     """Say that a prompt gave no video."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    told = disk_problem(error) if isinstance(error, OSError) else error
+    print(f"error: {told}", file=sys.stderr, flush=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
-from lvd.utils.files import sweep_partials
 from lvd.utils.locks import try_lock
+from lvd.utils.partials import sweep_partials
 from MagicTime.utils.config import MAGICTIME
 from MagicTime.utils.hardware import HARMLESS
 

@@ -18,6 +18,7 @@ from einops import rearrange
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.utils.files import load_json, load_torch, save_json, save_torch
+from lvd.utils.partials import atomic
 
 REPRESENTATIONS = ("latent", "rgb", "video")
 VIDEO_FORMATS = ("mp4", "pt")
@@ -44,14 +45,14 @@ def write_clip(path_without_suffix, clip, representation, video_format="mp4"):
     if path.suffix == ".mp4":
         from lvd.utils.video import write_mp4
 
-        write_mp4(path, rearrange(to_uint8(clip), "c f h w -> f h w c").numpy())
+        frames = rearrange(to_uint8(clip), "c f h w -> f h w c").numpy()
+        write_mp4(path, frames, durable=False)
         return path
     if representation == "video":
         stored = to_uint8(clip)
     else:
         stored = clip.detach().to("cpu", torch.float16)
-    # A clone: of a view, torch.save would write the whole storage.
-    save_torch(stored.clone(memory_format=torch.contiguous_format), path)
+    save_torch(stored, path, durable=False)
     return path
 
 
@@ -190,19 +191,21 @@ def note_representation(folder, representation):
 
 
 def link_clip(source, target):
-    """Make `target` the same file as `source`, atomically: a hard link, or a copy where the file
-    system has none."""
+    """Make `target` the same file as `source`: a hard link, or a copy where the file system has
+    none. It is whole or not there at any time."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    partial.unlink(missing_ok=True)
     try:
-        os.link(source, partial)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            if os.path.samefile(source, target):
+                return
+            target.unlink(missing_ok=True)
+            os.link(source, target)
     except OSError:
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)
-    # Where both are links to one file, os.replace does nothing and the partial name remains.
-    partial.unlink(missing_ok=True)
+        with atomic(target, durable=False) as partial:
+            shutil.copyfile(source, partial)
 
 
 def _suffixes_below(folder):

@@ -69,7 +69,10 @@ class ResultsFolder:
             return None
         if not isinstance(scores, dict) or scores.get("votes_sha256") != sha256:
             return None
-        return votes if scores.get("members") == members else None
+        if scores.get("members") != members:
+            return None
+        self._forget_steps()  # of a run that was killed at its very end
+        return votes
 
     def save(self, votes, scores, files_sha256):
         """Write the folder's files.
@@ -87,8 +90,11 @@ class ResultsFolder:
         save_torch(votes, self.folder / RESULTS)
         inputs = {"files_sha256": files_sha256, "votes_sha256": votes_sha256(votes)}
         save_json(inputs, self.folder / INPUTS)
-        shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+        self._forget_steps()
         return [self.folder / RESULTS, self.folder / SCORES]
+
+    def _forget_steps(self):
+        shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
 
 
 class StepScores:

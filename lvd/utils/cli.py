@@ -4,10 +4,19 @@ A parser with one-line errors, exit statuses, lists of numbers such as "0-9,20",
 """
 
 import argparse
+import errno
+import os
 import re
+import signal
 import sys
+import threading
+from contextlib import contextmanager, suppress
 
 from lvd.errors import InputError
+from lvd.utils.disk import FULL, disk_problem, first_behind
+from lvd.utils.partials import forget_sweeps
+
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a process that the signal killed
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,39 +56,84 @@ def run_command(parser, work, argv=None):
 
     Returns:
         The exit status: 0; 2 for bad input, files that cannot be written or too little memory;
-        130 when interrupted.
+        130 when interrupted (Ctrl-C), 143 when terminated (SIGTERM).
     """
+    forget_sweeps()
     try:
-        work(parser.parse_args(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder without permission, a file in its place
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, MemoryError) as error:
+        with _sigterm_interrupts():
+            work(parser.parse_args(argv))
+            if sys.stdout:
+                sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        # Libraries that are interrupted while they write a file raise errors of their own.
+        interrupt = first_behind(error, lambda each: isinstance(each, KeyboardInterrupt))
+        if interrupt:
+            status = TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
+            return _fail("interrupted; run the same command again to go on", status)
+        if isinstance(error, InputError):
+            return _fail(f"error: {error}")
+        if isinstance(error, OSError):  # a full disk, no permission, a file in a folder's place
+            unnamed = _unnamed(error) if error.filename is None else None
+            return _fail(f"error: {disk_problem(error, unnamed)}")
         if not _out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:160]
-        print(
+        return _fail(
             f"error: out of memory ({reason}); a smaller batch, fewer workers or another device "
-            "is needed",
-            file=sys.stderr,
+            "is needed"
         )
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
     return 0
+
+
+def _fail(line, status=2):
+    """Say what went wrong; returns the exit status."""
+    with suppress(OSError):  # stderr may lie on the full disk
+        print(line, file=sys.stderr)
+    return status
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what ends an interrupted command well ends a terminated one well, too."""
+
+
+@contextmanager
+def _sigterm_interrupts():
+    """Let SIGTERM raise in the block, so that files, locks and processes are tidied up.
+
+    Not in a process of `accelerate launch`, which waits for the others in compiled code: SIGTERM
+    ends it at once, and the next run sweeps up.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    default = here and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not default or os.environ.get("WORLD_SIZE", "1") != "1":
+        yield
+        return
+
+    def interrupt(*_):
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _unnamed(error):
+    """Return what an OSError is about that names no file. All files that are written are named."""
+    if error.errno not in (*FULL, errno.EPIPE):
+        return "the system"
+    with suppress(OSError, ValueError):
+        # What is left in its buffer would fail again at the end of Python, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return "standard output"
 
 
 def _out_of_memory(error):
     """Torch raises OutOfMemoryError on a GPU, and a bare RuntimeError on the CPU."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "allocate memory" in str(error)
-    )
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 def summary(title, facts, paths):

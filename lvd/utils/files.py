@@ -6,87 +6,33 @@ A file is written whole or not at all. No pickled code is run. Errors name the f
 import csv
 import hashlib
 import json
-import os
-import platform
 import re
-import time
-from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
 
 from lvd.errors import InputError
+from lvd.utils.canonical import canonical
+from lvd.utils.partials import atomic
 
 # How `fingerprint` reads a file: whole up to SMALL bytes, else SAMPLES blocks of BLOCK bytes.
 SMALL = 64 << 20
 BLOCK = 1 << 20
 SAMPLES = 64
-# The temporary files of `atomic`: .name.{machine}-{process}.partial.suffix
-PARTIAL = re.compile(r"\..+\.((?P<here>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.partial(\.[^.]*)?")
-DAY = 86_400  # seconds; a living process writes to its partial file more often than that
 
 
-@contextmanager
-def atomic(path):
-    """Yield a temporary path beside `path`; rename it to `path` only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{_here()}-{os.getpid()}.partial{path.suffix}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def save_torch(obj, path, durable=True):
+    """Write a torch file, atomically. Equal content gives equal bytes.
 
-
-def sweep_partials(folder):
-    """Delete the temporary files that killed processes left in `folder`, not in its subfolders.
-
-    Whether a process still runs can be looked up only here: on this machine, since its boot, in
-    this container. A file of another process is deleted a day after it was last written to.
+    Args:
+        obj: tensors and plain values.
+        path: of the file.
+        durable: see `atomic`.
     """
-    for partial in Path(folder).glob(".*.partial*"):
-        name = PARTIAL.fullmatch(partial.name)
-        with suppress(FileNotFoundError):  # its process has just finished it
-            if name and _is_left_over(partial, name):
-                partial.unlink()
-
-
-def _is_left_over(partial, name):
-    if name["here"] == _here():
-        return not _runs(int(name["pid"]))
-    return time.time() - partial.stat().st_mtime > DAY
-
-
-@cache
-def _here():
-    """Eight hex digits of the machine, its boot and the container: where a process number is
-    unique.
-    """
-    marks = [platform.node()]
-    with suppress(OSError):  # Linux knows more than the name, which several machines may share
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-        marks += [boot, os.readlink("/proc/self/ns/pid")]
-    return hashlib.sha256("".join(marks).encode()).hexdigest()[:8]
-
-
-def _runs(pid):
-    try:
-        os.kill(pid, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another user's process; a number that none has
-        return True
-    return True
-
-
-def save_torch(obj, path):
-    """Write `obj` (tensors and plain values) as a torch file, atomically."""
-    with atomic(path) as partial, open(partial, "wb") as f:
+    with atomic(path, durable) as partial, open(partial, "wb") as f:
         # An open file: given a path, torch would write the temporary name into the file.
-        torch.save(obj, f)
+        torch.save(canonical(obj), f)
 
 
 def raw_bytes(tensor):
@@ -131,7 +77,8 @@ def _torch_reason(error):
 def save_json(obj, path):
     """Write plain values as JSON with sorted keys, atomically."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(obj, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(obj, indent=1, sort_keys=True)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def load_json(path):
@@ -142,7 +89,9 @@ def load_json(path):
 def save_yaml(obj, path):
     """Write plain values as YAML in their order, atomically."""
     with atomic(path) as partial:
-        partial.write_text(yaml.safe_dump(obj, sort_keys=False, allow_unicode=True))
+        # Without a copy, a list that occurs twice would be written as a reference to the first.
+        text = yaml.safe_dump(canonical(obj), sort_keys=False, allow_unicode=True)
+        partial.write_text(text, encoding="utf-8")
 
 
 def load_yaml(path):
@@ -164,7 +113,7 @@ def save_csv(rows, path, columns=None):
         path: of the file.
         columns: the order of the columns; None: that of the first row.
     """
-    with atomic(path) as partial, open(partial, "w", newline="") as f:
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as f:
         table = csv.DictWriter(f, fieldnames=columns or list(rows[0]))
         table.writeheader()
         for row in rows:

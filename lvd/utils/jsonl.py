@@ -7,6 +7,8 @@ stop before it, and the next process that writes removes it.
 import json
 import os
 
+from lvd.utils.disk import naming
+
 
 def open_lines(path):
     """Open a file of lines for `append_lines`; makes it where there is none."""
@@ -19,7 +21,8 @@ def cut_half_line(file):
     Nobody else may be writing to the file.
     """
     file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
+    with naming(file.name):
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def append_lines(file, entries):
@@ -30,17 +33,18 @@ def append_lines(file, entries):
         entries: [what json.dumps takes], one a line.
 
     Raises:
-        OSError: a full disk, for example. The file is then as it was.
+        OSError: a full disk, for example; it names the file, which is then as it was.
     """
     data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
     before = file.seek(0, os.SEEK_END)
-    try:
-        while data:
-            data = data[file.write(data) :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(before)
-        raise
+    with naming(file.name):
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def read_lines(path, offset=0):

@@ -11,6 +11,7 @@ BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 # Some network file systems have no locks.
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 PAUSE = 0.05  # seconds between two tries
+SILENT = 2.0  # seconds of waiting before it is told
 
 
 def try_lock(file, shared=False, patience=0.0):
@@ -59,7 +60,9 @@ def folder_lock(folder):
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # no locks of folders here: the file's own lock must be enough
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            if try_lock(handle, patience=SILENT) is False:
+                print(f"{folder}: waiting for another process that has locked it", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

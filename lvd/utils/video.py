@@ -4,12 +4,13 @@ import av
 import numpy as np
 
 from lvd.errors import InputError
-from lvd.utils.files import atomic, need_file
+from lvd.utils.files import need_file
+from lvd.utils.partials import atomic
 
 FPS = 8  # frames per second
 
 
-def write_mp4(path, frames, fps=FPS, crf=18):
+def write_mp4(path, frames, fps=FPS, crf=18, durable=True):
     """Write a video atomically. The same frames give the same bytes.
 
     Args:
@@ -17,6 +18,7 @@ def write_mp4(path, frames, fps=FPS, crf=18):
         frames: uint8 [F, H, W, 3], H and W even.
         fps: frames per second.
         crf: x264's quality, from 0 (nearly lossless) to 51. Colour has half the resolution.
+        durable: see `atomic`.
 
     Raises:
         InputError: H or W is odd.
@@ -25,7 +27,7 @@ def write_mp4(path, frames, fps=FPS, crf=18):
     if height % 2 or width % 2:
         raise InputError(f"{path}: frames of {width}x{height} px, H.264 needs even sizes")
     with (
-        atomic(path) as partial,
+        atomic(path, durable) as partial,
         av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
         # No look-ahead and no B-frames: on very small frames x264 decides about them by memory that

@@ -9,7 +9,6 @@ next run does so. A row is whole if the sidecar or a journal names it.
 
 import glob
 import json
-import os
 from pathlib import Path
 
 from lvd.errors import InputError, shorten
@@ -82,8 +81,6 @@ def save_sidecar(sidecar, path):
     lines = ",\n".join(f"  {json.dumps(row)}: {json.dumps(info)}" for row, info in rows)
     with atomic(sidecar_path(path)) as partial, open(partial, "w", encoding="utf-8") as f:
         f.write(f'{head[:-2]},\n "rows": {{\n{lines}\n }}\n}}\n')
-        f.flush()
-        os.fsync(f.fileno())
 
 
 def need_same_recording(path, planned):

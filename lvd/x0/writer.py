@@ -4,13 +4,14 @@ import math
 import os
 import struct
 import zipfile
-from contextlib import contextmanager
 
 import torch
 
 from lvd.errors import InputError
-from lvd.utils.files import raw_bytes, sweep_partials
+from lvd.utils.disk import naming
+from lvd.utils.files import raw_bytes
 from lvd.utils.locks import try_lock, warn_unlocked
+from lvd.utils.partials import sweep_partials
 from lvd.x0.sidecar import Journal, JournalReader, load_sidecar, merge_journals
 
 # Seconds that a process waits to join its run: one that has finished may be updating the sidecar.
@@ -74,7 +75,7 @@ class X0Writer:
                 file's dtype.
             OSError: the disk is full.
         """
-        with self._naming_the_file():
+        with naming(self.path):
             for row, x0 in zip(rows, x0s, strict=True):
                 self._write_at(row, self._row_bytes(row, x0))
             os.fsync(self._file.fileno())  # the data first, then the word that it is whole
@@ -89,16 +90,8 @@ class X0Writer:
             row: its number, from 0.
             x0: [k, C, F, h, w].
         """
-        with self._naming_the_file():
+        with naming(self.path):
             self._write_at(row, self._row_bytes(row, x0, whole=False))
-
-    @contextmanager
-    def _naming_the_file(self):
-        """A full disk raises an OSError that names no file: add it."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _write_at(self, row, data):
         row_size = math.prod(self.shape[1:]) * self.dtype.itemsize

@@ -182,13 +182,17 @@ def test_rows_of_a_file_that_was_moved_away_are_not_forgotten(tmp_path):
 
 
 def test_what_killed_processes_left_half_written_goes(tmp_path):
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    code = (
+        "import sys, time; from lvd.utils.partials import atomic\n"
+        "with atomic(sys.argv[1]) as mine: print(mine, flush=True), time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a b.mp4")]
+    sleeper = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    theirs = Path(sleeper.stdout.readline().strip())
     with atomic(tmp_path / "a b.mp4") as mine:
         mine.touch()
-        names = {
-            pid: tmp_path / mine.name.replace(f"-{os.getpid()}.", f"-{pid}.")
-            for pid in (sleeper.pid, 999_999_999)
-        }
+        numbers = (1, 999_999_999)  # process 1 is alive, but holds no lock
+        names = [tmp_path / mine.name.replace(f"-{os.getpid()}.", f"-{pid}.") for pid in numbers]
         host = mine.name.split(".")[2].partition("-")[0]
         other, before = (
             tmp_path / mine.name.replace(host, "0123abcd"),
@@ -201,12 +205,12 @@ def test_what_killed_processes_left_half_written_goes(tmp_path):
             tmp_path / ".a.partial.mp4",
             tmp_path / "b.mp4",
         ]
-        for file in (*names.values(), other, before, *old, *foreign):
+        for file in (*names, other, before, *old, *foreign):
             file.touch()
         for file in (*old, *foreign):
             os.utime(file, (1, 1))
         filled(tmp_path / "pred_x0.pth")
-        kept = {mine, names[sleeper.pid], other, before, *foreign}
+        kept = {mine, theirs, other, before, *foreign}
         assert set(tmp_path.iterdir()) == {
             *kept,
             tmp_path / "pred_x0.pth",
@@ -215,7 +219,7 @@ def test_what_killed_processes_left_half_written_goes(tmp_path):
     sleeper.kill()
     sleeper.wait()
     create(tmp_path / "pred_x0.pth").close()
-    assert not names[sleeper.pid].exists() and other.exists()
+    assert not theirs.exists() and other.exists()
 
 
 def test_no_room_on_the_disk_is_said_before_the_start(tmp_path):
