@@ -102,7 +102,10 @@ class ResultsFolder:
             return None
         if not isinstance(scores, dict) or scores.get("votes_sha256") != sha256:
             return None
-        return votes if scores.get("members") == members else None
+        if scores.get("members") != members:
+            return None
+        self._forget_steps()  # of a run that was killed at its very end
+        return votes
 
     def save(self, votes, scores, files_sha256):
         """Write the folder's files.
@@ -120,8 +123,11 @@ class ResultsFolder:
         save_torch(votes, self.path)
         inputs = {"files_sha256": files_sha256, "votes_sha256": votes_sha256(votes)}
         save_json(inputs, beside(self.path, INPUTS))
-        shutil.rmtree(beside(self.path, UNFINISHED), ignore_errors=True)
+        self._forget_steps()
         return [self.path, beside(self.path, SCORES)]
+
+    def _forget_steps(self):
+        shutil.rmtree(beside(self.path, UNFINISHED), ignore_errors=True)
 
 
 class StepScores:
