@@ -152,11 +152,13 @@ def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, ask
         asked_by.strip(" ="): (model_dir, (str, os.PathLike), "the folder of the detectors"),
         "lambda_": (lambda_, number, "a number in [0, 1]"),
         "operating_point": (operating_point, (str, float, int), "a name or a probability"),
-        "allow_unknown": (allow_unknown, bool, "True or False"),
+        "allow_unknown": (allow_unknown, (bool,), "True or False"),
     }
     for name, (value, kinds, what) in needed.items():
-        is_flag = isinstance(value, bool) and kinds is not bool  # True is an int, to Python
-        if is_flag or not isinstance(value, kinds):
+        is_flag = isinstance(value, bool) and bool not in kinds  # True is an int, to Python
+        longest = 4000 if os.PathLike in kinds else 100
+        is_long = isinstance(value, str) and len(value) > longest
+        if is_flag or is_long or not isinstance(value, kinds):
             raise InputError(f"{name}={shorten(value)}: {what} is needed")
     if decode is not None and not callable(decode):
         raise InputError(f"decode={shorten(decode)}: a function from latents to pixels is needed")

@@ -29,7 +29,8 @@ class watch_method:
         on_other: function of (object), called before the method of another object whose class is
             one of the owner's or of the family; it may raise.
         family: a class; all that derive from it belong to it, also those that are made later.
-        alone: whether this has to be the only watch of the method.
+        alone: whether this has to be the only watch of the method. Such a watch answers for its
+            object: on_other of other watches is not called.
 
     Raises:
         InputError: the object's class has no such method, or it is watched already and one of the
@@ -58,6 +59,7 @@ class watch_method:
             if self._family:
                 _follow(self._family, self.name)
             if not any((cls, self.name) in _replaced for cls in kind.__mro__):
+                _restore_unwatched()
                 raise InputError(f"{kind.__name__}: has no method {self.name} that can be watched")
             _active = (*_active, self)
         return self
@@ -66,8 +68,7 @@ class watch_method:
         global _active
         with _lock:
             _active = tuple(watch for watch in _active if watch is not self)
-            if not _active:
-                _restore_all()
+            _restore_unwatched()
 
     def _watches(self, owner, name):
         return self.owner is owner and self.name == name
@@ -115,11 +116,11 @@ def _replace(cls, name):
         method = original.__get__(self, type(self))
         watches = [watch for watch in _active if watch.name == name]
         own = [watch for watch in watches if watch.owner is self]
+        for watch in watches:
+            if watch.on_other and watch not in own and not (own and own[-1]._alone):
+                watch.on_other(self)
         if own:
             return own[-1]._handle(replacement, method, args, kwargs)
-        for watch in watches:
-            if watch.on_other:
-                watch.on_other(self)
         return method(*args, **kwargs)
 
     try:
@@ -146,8 +147,10 @@ def _follow(family, name):
     _replaced[family, made] = None, replacement
 
 
-def _restore_all():
-    """Nothing is watched any more."""
+def _restore_unwatched():
+    """Give the classes back what they had, if nothing is watched any more."""
+    if _active:
+        return
     for (cls, name), (original, replacement) in _replaced.items():
         if vars(cls).get(name) is not replacement:  # somebody has replaced it once more
             continue

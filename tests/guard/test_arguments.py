@@ -9,7 +9,7 @@ import pytest
 from lvd import Guard
 from lvd.errors import InputError, shorten
 
-LONG = ["x"] * 100_000
+LONG, TEXT = ["x"] * 100_000, "x" * 100_000
 
 
 def refused(error, *words):
@@ -22,11 +22,11 @@ def refused(error, *words):
 @pytest.mark.parametrize(
     "name, value",
     [
-        *[("model_dir", value) for value in (None, 3, True, [], b"detectors", LONG)],
-        *[("lambda_", value) for value in (None, True, [], object(), float("nan"), "x", -1, 1j)],
+        *[("model_dir", value) for value in (None, 3, True, [], b"detectors", LONG, TEXT)],
+        *[("lambda_", value) for value in (None, True, [], float("nan"), "x", -1, 1j, TEXT)],
         *[("eta", value) for value in (None, True, [], "3", 2.0, 0, -1, 10**5000, LONG)],
         *[("device", value) for value in ("cuda:7", "bogus", "meta", 3.5, object(), "", LONG)],
-        *[("operating_point", value) for value in (None, [], True, "x", -1, 2.0, object(), LONG)],
+        *[("operating_point", value) for value in (None, [], True, "x", -1, 2.0, LONG, TEXT)],
         *[("decode", value) for value in (3, "yes", [])],
         *[("allow_unknown", value) for value in (None, "no", 1, LONG)],
     ],

@@ -182,6 +182,19 @@ def test_all_stopped_and_interrupted(world, output_type):
     assert len(found) == 2 and is_black(found[0]) and is_black(found[1])
 
 
+def test_several_videos_of_one_prompt(world):
+    """As many videos leave the call as were judged."""
+    tiny, guard = tiny_of("WanPipeline"), guard_of(world)
+    draw = torch.Generator().manual_seed(5)
+    given = tiny.inputs([1], num_videos_per_prompt=2, generator=draw, output_type="np")
+    plain = tiny.pipe(**given).frames
+    draw.manual_seed(5)
+    with guard.watch(tiny.pipe) as watch:
+        found = tiny.pipe(**given).frames
+    assert [result.verdict for result in watch.results] == [SAFE, UNSAFE]
+    assert same(found[0], plain[0]) and is_black(found[1]) and not is_black(plain[1])
+
+
 class Joined(diffusers.AnimateDiffPipeline):
     """Returns all frames in a row."""
 

@@ -13,6 +13,7 @@ import diffusers
 import pytest
 import torch
 
+import lvd
 from benchmarks.common import tiny_pipelines
 from lvd import UnsafeVideoError
 from lvd.errors import InputError
@@ -259,6 +260,14 @@ def a_class_made_inside_with_a_scheduler_of_its_own(place):
         place.call(own)
 
 
+@situation(NOTHING, InputError)
+def a_twin_that_is_recorded(place):
+    twin = place.twin()
+    with place.watch, lvd.record(twin, place.folder / "pred_x0.pth", 2) as recording:
+        with recording.rows([0, 1]):
+            place.call(twin)
+
+
 @situation(BLANKED)
 def watched_twice_in_two_blocks(place):
     twin = place.twin()
@@ -501,18 +510,16 @@ def plain(own):
 
 
 @pytest.fixture
-def place(world, own, plain):
+def place(world, own, plain, tmp_path):
     """Where a situation happens; afterwards the pipeline is as it was."""
     pipe, kind, scheduler = own.pipe, type(own.pipe), own.pipe.scheduler
     diffusers_call = kind.__call__
-    place = Place(tiny=own, pipe=pipe, handed=[], calls=[])
+    place = Place(tiny=own, pipe=pipe, handed=[], folder=tmp_path)
     # The first video is unsafe after step 2, the second is safe after the last.
     place.scores = lambda step, n: [[float(k == 0 and n == 2 and step == 2), 0.0] for k in range(n)]
     place.guard, _ = rigged(world, lambda *asked: place.scores(*asked), lambda_="0.2", eta=STEPS)
     place.watch = place.guard.watch(pipe)
-    hook = pipe.unet.register_forward_pre_hook(lambda *_: place.calls.append(1))
     yield place
-    hook.remove()
     if place.watch._entered:
         place.watch.__exit__(RuntimeError, None, None)
     for name in ("step", "set_timesteps"):
