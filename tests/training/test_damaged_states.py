@@ -5,8 +5,11 @@ import shutil
 import pytest
 import torch
 
+import train_mae
+from lvd.training.recipes import read_settings
+from lvd.training.resumable import ResumableRun
+from lvd.training.shared import SharedTask
 from lvd.utils.files import load_torch, save_torch
-from tests.training.test_shared import start
 from tests.worlds.detector_world import copy_world, make_world
 from tests.worlds.refusals import refused
 from tests.worlds.scripts import embed, train
@@ -20,11 +23,7 @@ def kept(tmp_path_factory):
     """A grid of step 0, a shared detector, a stopped training of it, and a stopped embedding."""
     world = make_world(tmp_path_factory.mktemp("damaged"))
     assert train(world, "--workers", "1", base=SHORT) == 0
-    run = start(world, world.root / "stopped")
-    run.checkpoint.save_every = 0
-    steps = iter(run)
-    next(steps), next(steps)
-    steps.close()
+    stop_after_one_batch(world, world.root / "stopped")
     clip = world.root / "eval_normal" / "2" / "8.pt"
     good = clip.read_bytes()
     clip.write_bytes(b"x")
@@ -32,6 +31,20 @@ def kept(tmp_path_factory):
     clip.write_bytes(good)
     assert train(world, "--model", "shared", base=SHORT, save=world.root / "shared") == 0
     return world
+
+
+def stop_after_one_batch(world, save):
+    """Leave the checkpoint of a shared detector in a folder."""
+    args = train_mae.build_parser().parse_args(
+        ["--model", "shared", *SHORT, "--data_dir", str(world.data), "--eval_dir", str(world.eval)]
+    )
+    args.save_dir = save
+    settings = read_settings(args.config, args, "shared")
+    job = train_mae.open_job(args, settings, "cpu")
+    run = ResumableRun(job, SharedTask(job), save_every=0)
+    steps = iter(run)
+    next(steps), next(steps)
+    steps.close()
 
 
 @pytest.fixture

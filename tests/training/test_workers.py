@@ -27,7 +27,7 @@ def test_an_unguarded_script_from_stdin_trains_with_workers(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0 and done.stdout.count("detectors trained") == 1, done.stderr
     assert {path.name for path in (world.save / "1").iterdir()} == {"0.pth", "1.pth"}
