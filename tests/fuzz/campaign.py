@@ -25,6 +25,9 @@ OF_A_WHOLE_FILE = (
 )
 
 
+UNREADABLE = object()
+
+
 @dataclass
 class Format:
     """How a file is read and written here: apart from the code under test, and without checks."""
@@ -157,23 +160,33 @@ def _damaged_case(kind, cases, damage):
     """The fault of a case whose bytes are damaged, or None."""
     with cases.world(kind.file, *kind.parts) as world:
         path = world.root / kind.file
-        _own(path)
+        own(path)
         damage(path)
+        content = _read(kind, path)  # now: a run may delete the file at its end
         outcome = _outcome(kind, world)
         found = fault(outcome, [kind.named or (path.name,)])
         if found or outcome.status != 0:
             return found
-        if not path.is_file():
-            return None if kind.fine(None) else "accepted, though the file is not there"
-        try:
-            with redirect_stderr(io.StringIO()):
-                content = at(kind.format.read(path), kind.within)
-        except Exception:
+        if content is UNREADABLE:
             return "accepted, though it cannot be read"
         return None if kind.fine(content) else "accepted, though no such content is sound"
 
 
-def _own(path):
+def _read(kind, path):
+    """The content of a damaged file: None without a file, UNREADABLE where it is not in its format.
+
+    A pipe would be waited for in vain: it is no file.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with redirect_stderr(io.StringIO()):
+            return at(kind.format.read(path), kind.within)
+    except Exception:
+        return UNREADABLE
+
+
+def own(path):
     """Give the case a file of its own where it has a link."""
     own = path.with_name(path.name + ".own")
     shutil.copyfile(path, own)

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 from lvd.errors import InputError
 
@@ -82,7 +83,7 @@ def _bounded(work):
 def _limits():
     """An alarm, and a limit of memory above what the process takes now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = signal.signal(signal.SIGALRM, _too_long)
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, hard))
     signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # again, should something swallow it
@@ -174,5 +175,5 @@ class Faults:
         with open(path, "a") as file:
             file.write(f"{self.kind}\t{self.cases} cases\t{self.count} faults\n")
             for cases in self.found.values():
-                case, what = cases[0]
-                file.write(f"{self.kind}\t{len(cases)} x\t{what}\t{case}\n")
+                named = " | ".join(case for case, _ in cases[:40])
+                file.write(f"{self.kind}\t{len(cases)} x\t{cases[0][1]}\t{named}\n")

@@ -5,6 +5,7 @@ have the shape; what it refuses need not lack it, since parts may not fit each o
 """
 
 import math
+import unicodedata
 
 import torch
 
@@ -18,7 +19,10 @@ def text(value):
 
 
 def name(value):
-    return isinstance(value, str) and 0 < len(value) <= 4096 and value.isprintable()
+    """A text of one line that a terminal shows as it is."""
+    if not isinstance(value, str) or not 0 < len(value) <= 5000:
+        return False
+    return not any(unicodedata.category(one) == "Cc" for one in value)
 
 
 def boolean(value):
@@ -93,7 +97,7 @@ def tensor(*shape, floating=True):
             return False
         if value.layout != torch.strided or value.device.type == "meta" or value.is_quantized:
             return False
-        if floating and not value.is_floating_point():
+        if value.is_complex() or (floating and not value.is_floating_point()):
             return False
         if shape and len(shape) != value.dim():
             return False
@@ -107,4 +111,4 @@ def _finite(value):
     return not value.is_floating_point() or bool(value.isfinite().all())
 
 
-weights = mapping(rest=tensor())
+weights = mapping(rest=tensor(floating=False))

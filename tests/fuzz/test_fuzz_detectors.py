@@ -55,7 +55,7 @@ ABOUT = s.mapping(
         "step": s.one_of(0),
         "category": s.name,
         "categories": s.list_of(s.name, 1),
-        "eval_sha256": s.maybe(HASH),
+        "eval_sha256": s.maybe(s.text),
         "dataset": s.maybe(s.mapping(rest=s.anything)),
         "sampling": s.maybe(SAMPLING),
     },
@@ -64,6 +64,7 @@ ABOUT = s.mapping(
 CALIBRATION = s.mapping(
     {"a": s.both(s.number(0), bool), "b": s.number()},
     {"method": s.maybe(s.text), "clips": s.maybe(s.mapping(rest=s.whole(0)))},
+    rest=s.anything,
 )
 NUMBERS = s.both(s.list_of(s.number(-1e30, 1e30)), lambda numbers: len(numbers) == 4)
 DETECTOR = s.mapping(
@@ -118,6 +119,19 @@ WORDS = {
     "thresholds": ("threshold",),
     "calibrations": ("calibration",),
 }
+CHECKPOINT = s.mapping(
+    {
+        "format": s.text,
+        "identity": s.mapping(rest=s.anything),
+        "net": s.weights,
+        "averaged": s.maybe(s.weights),
+        "done": s.whole(0, 10**9),
+        "curve": s.list_of(s.mapping(rest=s.number())),
+        "seconds": s.number(0),
+        "data_sha256": HASH,
+    },
+    rest=s.anything,
+)
 NO_DETECTOR = ("VideoMAE", "weights", "detector")
 
 
@@ -172,14 +186,14 @@ def probabilities(world, content, outcome, sound):
             return f"scores that are no probabilities: {one.flatten()[:4].tolist()}"
 
 
-def same_weights(name):
-    """A run that goes on ends with the weights of an unbroken one."""
+def finite_weights(name):
+    """A run that goes on ends with finite weights, of the names of an unbroken run's."""
 
     def right(world, content, outcome, sound):
         there = TORCH.read(world.root / name / f"{name}.pth")["state_dict"]
         here = TORCH.read(world.half / name / f"{name}.pth")["state_dict"]
-        same = there.keys() == here.keys() and all(torch.equal(there[k], here[k]) for k in there)
-        return None if same else "other weights than those of an unbroken run"
+        if there.keys() != here.keys() or not s.weights(here):
+            return "weights that are not finite, or not those of an unbroken run"
 
     return right
 
@@ -197,7 +211,7 @@ KINDS = [
             words=WORDS,
             right=probabilities,
         ),
-        220,
+        140,
     ),
     (
         Kind(
@@ -210,7 +224,7 @@ KINDS = [
             words=WORDS,
             right=probabilities,
         ),
-        220,
+        140,
     ),
     (
         Kind(
@@ -223,7 +237,7 @@ KINDS = [
             named=("1/0.pth",),
             whole=NO_DETECTOR,
         ),
-        100,
+        40,
     ),
     (
         Kind(
@@ -235,7 +249,7 @@ KINDS = [
             PRETRAINED,
             words=WORDS,
         ),
-        120,
+        100,
     ),
     (
         Kind(
@@ -244,10 +258,11 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "shared", "train_yaml"),
             training(train_mae, "shared", "--model", "shared"),
+            s.maybe(CHECKPOINT),  # without one, the training begins anew
             words=WORDS,
-            right=same_weights("shared"),
+            right=finite_weights("shared"),
         ),
-        100,
+        50,
     ),
     (
         Kind(
@@ -256,10 +271,11 @@ KINDS = [
             TORCH,
             ("data", "eval", "half", "pretrained", "train_yaml"),
             training(pretrain_mae, "pretrained"),
+            s.maybe(CHECKPOINT),  # without one, the training begins anew
             words=WORDS,
-            right=same_weights("pretrained"),
+            right=finite_weights("pretrained"),
         ),
-        60,
+        40,
     ),
 ]
 

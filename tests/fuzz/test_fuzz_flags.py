@@ -119,12 +119,12 @@ OWN = {  # of one script
 DATA = ("build_yaml", "label_csv", "unsafe", "normal")
 TRAINING = ("train_yaml", "data", "eval")
 SCRIPTS = {  # name → (module, what its world holds, arguments besides the usual ones, cases)
-    "sample": (inference_magictime, ("sample_yaml", "ckpts"), ("--dry-run",), 110),
-    "build_x0": (build_x0, DATA, (), 70),
-    "gen_eval_set": (gen_eval_set, DATA, (), 60),
+    "sample": (inference_magictime, ("sample_yaml", "ckpts"), ("--dry-run",), 90),
+    "build_x0": (build_x0, DATA, (), 50),
+    "gen_eval_set": (gen_eval_set, DATA, (), 50),
     "build_eval_set": (build_eval_set, ("build_yaml", "data", "eval"), (), 40),
-    "train_mae": (train_mae, TRAINING, ("--step_num", "0", "--group_num", "1"), 110),
-    "pretrain_mae": (pretrain_mae, TRAINING, ("--step_num", "0"), 60),
+    "train_mae": (train_mae, TRAINING, ("--step_num", "0", "--group_num", "1"), 90),
+    "pretrain_mae": (pretrain_mae, TRAINING, ("--step_num", "0"), 50),
     "embed_model": (
         embed_model,
         ("grid", "label_csv", "eval", "eval_set", "eval_normal", "train_yaml"),
