@@ -46,13 +46,14 @@ def prepare_clips(x0, spec, check=None):
     Returns:
         float16 [n, C', F', H', W'].
     """
-    clips = spec.decode(x0.float()) if spec.decode else x0
-    clips = _round_as_stored(clips, spec.representation)
-    if check:
-        check(clips)
-    if spec.model is not None:
-        clips = resize_clips(clips, spec.model)
-    return clips.half()
+    with torch.autocast(x0.device.type, enabled=False):  # whatever a caller's pipeline runs under
+        clips = spec.decode(x0.float()) if spec.decode else x0
+        clips = _round_as_stored(clips, spec.representation)
+        if check:
+            check(clips)
+        if spec.model is not None:
+            clips = resize_clips(clips, spec.model)
+        return clips.half()
 
 
 def _round_as_stored(clips, representation):
@@ -94,8 +95,9 @@ def resize_clips(clips, config):
         )
     frames = config.num_frames
     if clips.shape[2] != frames:
-        chosen = (torch.arange(frames) + 0.5) * clips.shape[2] / frames
-        clips = clips[:, :, chosen.long()]
+        # The middle of each of `frames` equal parts, in whole numbers.
+        chosen = [(2 * k + 1) * clips.shape[2] // (2 * frames) for k in range(frames)]
+        clips = clips[:, :, torch.tensor(chosen, dtype=torch.long, device=clips.device)]
     size = input_size(config)
     if tuple(clips.shape[3:]) != size:
         pictures = rearrange(clips.float(), "n c f h w -> (n f) c h w")

@@ -14,9 +14,10 @@ import torch
 
 from lvd.data.transforms import input_size
 from lvd.detectors.calibration import raw_threshold
-from lvd.detectors.detector import detector_path, detector_paths, load_detector
-from lvd.detectors.member import Member, check_detector, read_member
+from lvd.detectors.detector import detector_of, detector_path, detector_paths, load_file
+from lvd.detectors.member import Member, check_detector, facts_of, read_member
 from lvd.detectors.step_detectors import StepDetectors, is_small
+from lvd.detectors.weights import digest
 from lvd.errors import InputError
 from lvd.utils.files import sha256
 from lvd.utils.processes import one_thread
@@ -105,9 +106,12 @@ class FolderBank(Bank):
         keep: of how many steps the weights stay in memory.
         asked_by: see `load_bank`.
 
+    What a detector says about itself is read at once, its weights when its step is asked for. Each
+    file must stay what it was when it was first read.
+
     Raises:
-        InputError: a detector is missing (without a category its videos would pass for safe), or
-            lies at another's place.
+        InputError: a detector is missing (without a category its videos would pass for safe), lies
+            at another's place, or is damaged; later, when a file has changed.
     """
 
     def __init__(self, folder, device="cpu", pairs=None, keep=1, asked_by="--model_dir "):
@@ -134,6 +138,8 @@ class FolderBank(Bank):
             "dataset": first.get("dataset", {}),
         }
         self._loaded = {}  # step → StepDetectors, the last used last
+        self._weights = {}  # path → digest of the weights that were loaded first
+        self._bare = {}  # path → sha256 of a bare file, once the bank has told it
 
     def score(self, step, clips):
         return self._step(step).score(clips)
@@ -149,7 +155,7 @@ class FolderBank(Bank):
             if member.about:
                 said = json.dumps(member.about, sort_keys=True)
             else:
-                said = sha256(member.path)
+                said = self._bare[member.path] = sha256(member.path)
             digest.update(said.encode())
         return digest.hexdigest()
 
@@ -166,10 +172,28 @@ class FolderBank(Bank):
         if detectors is None:
             while len(self._loaded) >= self.keep:
                 self._loaded.pop(next(iter(self._loaded)))
-            paths = [self.members[group, step].path for group in self.groups]
-            detectors = StepDetectors([load_detector(path, self.device) for path in paths])
+            members = [self.members[group, step] for group in self.groups]
+            detectors = StepDetectors([self._load(member) for member in members])
         self._loaded[step] = detectors
         return detectors
+
+    def _load(self, member):
+        """Load the Detector of a member, from one reading of its file."""
+        path = member.path
+        content = load_file(path)
+        weights = digest(content.get("state_dict", content))
+        same = facts_of(content) == member.facts
+        same = same and self._weights.get(path, weights) == weights
+        if path in self._bare:
+            same = same and sha256(path) == self._bare[path]
+        if not same:
+            raise InputError(
+                f"{path}: has changed since it was first read; start again, so that the new file "
+                "is checked as a whole"
+            )
+        detector = detector_of(content, path, self.device)
+        self._weights[path] = weights
+        return detector
 
     def _need_whole_grid(self, pairs):
         """Set groups and steps; there must be a detector of every group at every step."""

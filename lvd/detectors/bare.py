@@ -3,8 +3,11 @@
 import re
 
 from lvd.detectors.calibration import ARGMAX
+from lvd.detectors.schemas import NetworkConfig
 from lvd.detectors.videomae import IMAGENET
+from lvd.detectors.weights import config_of_weights
 from lvd.errors import InputError
+from lvd.utils.schema import checked
 
 
 def from_bare(state, path):
@@ -42,37 +45,28 @@ def _present_name(key):
 
 def _config(state, path):
     """Return the VideoMAEConfig keys that follow from the shapes of the weights."""
-    patch = state.get("videomae.embeddings.patch_embeddings.projection.weight")
-    if patch is None or patch.dim() != 5 or "classifier.weight" not in state:
-        raise InputError(
-            f"{path}: not a VideoMAE classifier (no "
-            "videomae.embeddings.patch_embeddings.projection.weight)"
-        )
-    classes = state["classifier.weight"].shape[0]
-    if classes != 2 or patch.shape[1] != 3:
+    found = config_of_weights(state, path)
+    classifier = state.get("classifier.weight")
+    classes = 0 if classifier is None or not classifier.dim() else len(classifier)
+    if classes != 2 or found["num_channels"] != 3:
         raise InputError(
             f"{path}: a bare detector needs 2 classes and 3 channels, found {classes} and "
-            f"{patch.shape[1]}"
+            f"{found['num_channels']}"
         )
-    hidden = patch.shape[0]
-    matches = [re.match(r"videomae\.encoder\.layer\.(\d+)\.", key) for key in state]
-    layers = {match[1] for match in matches if match}
-    first = state.get("videomae.encoder.layer.0.intermediate.dense.weight")
-    if first is None or hidden % 64:
+    hidden = found["hidden_size"]
+    if hidden % 64:
         raise InputError(
-            f"{path}: not a VideoMAE classifier (no feed-forward layer, or a width that is no "
-            "multiple of 64)"
+            f"{path}: not a VideoMAE classifier (a width of {hidden}, which is no multiple of 64)"
         )
-    return {
+    config = {
+        **found,
         "image_size": 224,
-        "patch_size": patch.shape[3],
-        "num_channels": 3,
         "num_frames": 16,
-        "tubelet_size": patch.shape[2],
-        "hidden_size": hidden,
-        "num_hidden_layers": len(layers),
         "num_attention_heads": hidden // 64,
-        "intermediate_size": first.shape[0],
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
         "use_mean_pooling": "fc_norm.weight" in state,
         "qv_bias": "videomae.encoder.layer.0.attention.attention.query.bias" in state,
+        "hidden_dropout_prob": 0.0,
     }
+    return checked(NetworkConfig, config, f"{path}: shapes of the weights")

@@ -15,6 +15,9 @@ import torch
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.bare import from_bare
 from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict, to_dict
+from lvd.detectors.precision import own_precision
+from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs
+from lvd.detectors.schemas import GridFile
 from lvd.detectors.videomae import (
     BASE_MODEL,
     CONFIG_KEYS,
@@ -25,20 +28,12 @@ from lvd.detectors.videomae import (
     pretrained_model,
     scratch_config,
 )
-from lvd.errors import InputError
+from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
+from lvd.errors import InputError, shorten
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.schema import StateDict, checked
 
 FORMAT = "lvd detector 1"
-FILE_KEYS = {
-    "format",
-    "state_dict",
-    "config",
-    "representation",
-    "mean",
-    "std",
-    "threshold",
-    "about",
-}  # and "calibration"
 
 
 @dataclass
@@ -109,7 +104,6 @@ def logits(detector, inputs):
     return detector.model(frames_first(inputs)).logits
 
 
-@torch.inference_mode()
 def predict(detector, clips, batch_size=64):
     """Score clips.
 
@@ -124,12 +118,13 @@ def predict(detector, clips, batch_size=64):
     """
     device = next(detector.model.parameters()).device
     detector.model.eval()
-    scores = []
-    for part in clips.split(batch_size):
-        resized = resize_clips(part.to(device), detector.model.config)
-        inputs = normalise(resized, detector.mean, detector.std)
-        scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
-    return torch.cat(scores) if scores else torch.zeros(0)
+    scores = [torch.zeros(0, dtype=torch.float32, device="cpu")]
+    with own_precision(detector.model) as dtype:
+        for part in clips.split(batch_size):
+            resized = resize_clips(part.to(device), detector.model.config)
+            inputs = normalise(resized, detector.mean, detector.std).to(dtype)
+            scores.append(logits(detector, inputs).float().softmax(-1)[:, 1].cpu())
+    return torch.cat(scores)
 
 
 def save_detector(detector, path):
@@ -170,26 +165,37 @@ def load_detector(path, device="cpu"):
     about its training.
 
     Raises:
-        InputError: the file is damaged, or its weights do not fit its config.
+        InputError: the file is damaged, its weights do not fit its config or are not finite, or
+            the detector gives all clips the same score.
     """
-    content = load_file(path)
+    return detector_of(load_file(path), path, device)
+
+
+def detector_of(content, path, device="cpu"):
+    """Return the Detector of what `load_file` returned; path: of the file, for messages."""
     if "format" not in content:
         content = from_bare(content, path)
+    model = empty_model(content["config"], path)
+    load_weights(model, content["state_dict"], path)
     fields = ("representation", "mean", "std", "threshold", "about")
     detector = Detector(
-        empty_model(content["config"], path),
+        model.to(device),
         **{key: content[key] for key in fields},
-        calibration=from_dict(content.get("calibration"), path),
+        calibration=from_dict(content.get("calibration")),
     )
-    try:
-        detector.model.load_state_dict(content["state_dict"], assign=True)
-    except RuntimeError as error:
-        lines = str(error).strip().split("\n")
-        reason = lines[min(1, len(lines) - 1)].strip()[:160]
-        raise InputError(f"{path}: weights do not fit the detector ({reason})") from error
-    # in float32, as its input is, whatever the file holds
-    detector.model.to(device, torch.float32).eval().requires_grad_(False)
+    _need_sight(detector, path)
     return detector
+
+
+def _need_sight(detector, path):
+    model = detector.model
+    device = next(model.parameters()).device
+    statistics = [detector.mean], [detector.std]
+    (inputs,) = probe_inputs(model.config, detector.representation, *statistics, device)
+    with own_precision(model) as dtype:
+        hidden = hidden_tokens(model.config, 2, device)
+        found = model(frames_first(inputs.to(dtype)), bool_masked_pos=hidden).logits
+    need_sight((found[:, 1:] - found[:, :1])[None], lambda k, g: path)
 
 
 def load_file(path, mmap=False):
@@ -198,30 +204,26 @@ def load_file(path, mmap=False):
     Args:
         path: the file.
         mmap: whether the weights stay on the disk.
+
+    Returns:
+        {key of lvd.detectors.schemas.GridFile: value}, or {name: weight}.
     """
     content = load_torch(path, mmap=mmap)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        if missing := FILE_KEYS - set(content):
-            raise InputError(f"{path}: detector file without '{sorted(missing)[0]}'")
+        checked(GridFile, content, path)
         check_threshold(content["threshold"], path)
-        for key in ("state_dict", "config", "about"):
-            if not isinstance(content[key], dict):
-                raise InputError(f"{path}: {key} is no mapping; train this detector again")
-        for key in ("mean", "std"):
-            if not _are_numbers(content[key]):
-                raise InputError(f"{path}: {key} {content[key]!r}: a list of numbers is needed")
+        need_plain_weights(content["state_dict"], path)
+        need_config_of_weights(content["config"], content["state_dict"], path)
         return content
     if not _is_state_dict(content):
         raise InputError(f"{path}: neither a detector file nor a VideoMAE state dict")
+    checked(StateDict, content, path)
+    need_plain_weights(content, path)
     return content
 
 
-def _are_numbers(values):
-    return isinstance(values, (list, tuple)) and all(type(v) in (int, float) for v in values)
-
-
 def _is_state_dict(content):
-    if not isinstance(content, dict) or not content:
+    if not isinstance(content, dict) or not content or "format" in content:
         return False
     return all(isinstance(value, torch.Tensor) for value in content.values())
 
@@ -233,5 +235,6 @@ def check_threshold(threshold, where):
     """
     if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # nan is neither
         raise InputError(
-            f"{where}: threshold {threshold!r}; a probability from 0 to 1 is needed, train it again"
+            f"{where}: threshold {shorten(threshold)}; a probability from 0 to 1 is needed, train "
+            "it again"
         )

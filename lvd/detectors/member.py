@@ -1,9 +1,13 @@
 """What one detector of a bank says about itself, and whether it may be used on some clips."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from lvd.data.identity import need_same_recordings, need_same_rgb
+from lvd.detectors.bare import from_bare
 from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict
 from lvd.detectors.detector import load_file
 from lvd.errors import InputError
@@ -19,6 +23,7 @@ class Member:
         threshold: its own operating point, a raw probability.
         about: where it comes from (see `Detector`); {}: nothing is known.
         calibration: what its raw probabilities mean.
+        facts: `facts_of` its file; "" for a member of a shared model, which is read only once.
     """
 
     path: Path
@@ -26,6 +31,7 @@ class Member:
     threshold: float = ARGMAX
     about: dict = field(default_factory=dict)
     calibration: Calibration = IDENTITY
+    facts: str = ""
 
 
 def read_member(path):
@@ -38,12 +44,29 @@ def read_member(path):
     """
     content = load_file(path, mmap=True)
     if "format" not in content:
-        return Member(path, "video")
+        from_bare(content, path)
+        return Member(path, "video", facts=facts_of(content))
     need_own_place(content["about"], path)
-    calibration = from_dict(content.get("calibration"), path)
+    calibration = from_dict(content.get("calibration"))
     return Member(
-        path, content["representation"], content["threshold"], content["about"], calibration
+        path,
+        content["representation"],
+        content["threshold"],
+        content["about"],
+        calibration,
+        facts_of(content),
     )
+
+
+def facts_of(content):
+    """Return a hash of all that a detector file says besides its weights.
+
+    Args:
+        content: what `load_file` returned.
+    """
+    said = {key: value for key, value in content.items() if not isinstance(value, torch.Tensor)}
+    said.pop("state_dict", None)
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def need_own_place(about, path):

@@ -5,13 +5,20 @@ from pathlib import Path
 
 from lvd.data.identity import need_same_recordings, need_same_rgb
 from lvd.data.kinds import KINDS
+from lvd.detectors.schemas import PretrainedFile
 from lvd.detectors.videomae import CONFIG_KEYS
+from lvd.detectors.weights import (
+    first_fault,
+    need_config_of_weights,
+    need_finite_weights,
+    need_plain_weights,
+)
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, sha256
+from lvd.utils.schema import checked
 
 FORMAT = "lvd pretrained encoder 1"
 PRETRAINED = "pretrained.pth"
-FILE_KEYS = {"format", "state_dict", "config", "representation", "about"}
 MAY_DIFFER = ("hidden_dropout_prob",)  # keys of the two configs that have no weights
 
 
@@ -76,10 +83,26 @@ class Pretrained:
                     f"--init {self.path}: pretrained with {key} {there}, the detector has {here}; "
                     "pretrain the same --size on clips of the same shape"
                 )
-        state = load_pretrained_file(self.path)["state_dict"]
-        encoder = {key.removeprefix("videomae."): value for key, value in state.items()}
+        encoder = self._encoder()
         for model in models:
-            model.videomae.load_state_dict(encoder)
+            _copy_weights(encoder, model.videomae, self.path)
+
+    def _encoder(self):
+        """Read the weights; InputError if the file is not the one that was checked."""
+        state = load_pretrained_file(self.path)["state_dict"]
+        if sha256(self.path) != self.sha256:
+            raise InputError(
+                f"--init {self.path}: has changed since this command began; start again"
+            )
+        need_finite_weights(state, self.path)
+        return {key.removeprefix("videomae."): value for key, value in state.items()}
+
+
+def _copy_weights(encoder, network, path):
+    try:
+        network.load_state_dict(encoder)
+    except RuntimeError as error:
+        raise InputError(f"--init {path}: weights do not fit ({first_fault(error)})") from error
 
 
 def _as_list(value):
@@ -94,10 +117,18 @@ def load_pretrained(path):
 
 
 def load_pretrained_file(path, mmap=False):
-    """Return the checked content of a pretrained.pth, {key of FILE_KEYS: value}."""
+    """Return the checked content of a pretrained.pth.
+
+    Returns:
+        {key of lvd.detectors.schemas.PretrainedFile: value}.
+
+    Raises:
+        InputError: another file, or one that is damaged.
+    """
     content = load_torch(path, mmap=mmap)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a pretrained encoder; pretrain_mae.py makes one")
-    if missing := FILE_KEYS - set(content):
-        raise InputError(f"{path}: pretrained encoder without '{sorted(missing)[0]}'")
+    checked(PretrainedFile, content, path)
+    need_plain_weights(content["state_dict"], path)
+    need_config_of_weights(content["config"], content["state_dict"], path)
     return content

