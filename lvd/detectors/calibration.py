@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 
 # Half of float32's spacing below 1: raw probabilities closer to 0 or 1 count as this close.
 LIMIT = 2.0**-24
@@ -164,8 +164,8 @@ def check_operating_point(value):
         number = None
     if number is None or isinstance(value, bool) or not 0 < number < 1:
         raise InputError(
-            f"operating_point {value!r}: one of {', '.join(OPERATING_POINTS)}, or a calibrated "
-            "probability between 0 and 1, is needed"
+            f"operating_point {shorten(value)}: one of {', '.join(OPERATING_POINTS)}, or a "
+            "calibrated probability between 0 and 1, is needed"
         )
     return number
 
