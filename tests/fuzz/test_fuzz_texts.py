@@ -18,6 +18,7 @@ from lvd.errors import InputError
 from lvd.training.recipes import read_settings
 from lvd.utils.config import parse_overrides
 from MagicTime.utils.prompts import read_csv, read_json, read_prompts
+from tests.fuzz import shapes
 from tests.fuzz.oracle import TIMES, fault, run_loader
 
 ROWS = 10
@@ -99,6 +100,7 @@ def test_label_files(folder, text):
         table = [line for line in csv.reader(text.splitlines()) if any(map(str.strip, line))]
         columns = [[cell.strip() for cell in column if cell.strip()] for column in zip(*table[1:])]
         assert [[int(float(cell)) for cell in column] for column in columns] == labels.columns
+    assert all(map(shapes.name, labels.categories))
     assert all(0 <= row < ROWS for column in labels.columns for row in column)
     assert all(len(set(column)) == len(column) for column in labels.columns)
 
