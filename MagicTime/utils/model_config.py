@@ -142,12 +142,18 @@ def _unet_settings(kwargs, path):
     for key in ("use_motion_module", "motion_module_mid_block", "zero_initialize"):
         if type(given.get(key, True)) is not bool:
             raise InputError(f"{where}: {key}={shorten(given[key])}, true or false is needed")
+    resolutions = kwargs.get("motion_module_resolutions")
+    if resolutions is not None and not _is_list_of_numbers(resolutions):
+        raise InputError(
+            f"{where}: motion_module_resolutions={shorten(resolutions)}, a list of whole numbers "
+            "is needed"
+        )
     settings = UnetSettings(
         heads=motion.get("num_attention_heads"),
         max_length=motion.get("temporal_position_encoding_max_len"),
         mid_block=kwargs.get("motion_module_mid_block"),
         use_motion_module=kwargs.get("use_motion_module", True),
-        resolutions=kwargs.get("motion_module_resolutions"),
+        resolutions=resolutions,
     )
     for key, most in (("heads", MOST_HEADS), ("max_length", MOST_FRAMES)):
         value = getattr(settings, key)
@@ -156,6 +162,10 @@ def _unet_settings(kwargs, path):
                 f"{where}: {key}={shorten(value)}, a whole number from 1 to {most} is needed"
             )
     return settings
+
+
+def _is_list_of_numbers(value):
+    return isinstance(value, list) and all(type(one) is int and one >= 1 for one in value)
 
 
 def make_scheduler(kwargs, path, steps):
@@ -213,9 +223,7 @@ def check_resolutions(config, unet_config):
     """
     listed = config.unet.resolutions
     needed = [2**level for level in range(len(unet_config["block_out_channels"]))]
-    if listed is not None and not (
-        isinstance(listed, list) and all(level in listed for level in needed)
-    ):
+    if listed is not None and not all(level in listed for level in needed):
         raise InputError(
             f"{config.path}: motion_module_resolutions={shorten(listed)}, all of {needed} are "
             "needed for this UNet"

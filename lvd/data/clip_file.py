@@ -19,6 +19,7 @@ from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.utils.files import load_json, load_torch, save_json, save_torch
 from lvd.utils.partials import atomic
+from lvd.utils.schema import Tensor, checked
 
 REPRESENTATIONS = ("latent", "rgb", "video")
 VIDEO_FORMATS = ("mp4", "pt")
@@ -84,6 +85,8 @@ def read_stored(path, representation=None):
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: not a clip, {' or '.join(SUFFIXES)} is needed")
     clip = load_torch(path)
+    if isinstance(clip, torch.Tensor):
+        checked(Tensor, clip, path)
     if _is_clip(clip, representation):
         return clip
     contents = type(clip).__name__

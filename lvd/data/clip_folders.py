@@ -17,6 +17,7 @@ from lvd.data.clip_file import clip_path, link_clip, list_clips, write_clip
 from lvd.data.transforms import need_finite
 from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
+from lvd.utils.schema import Count, Name, Schema, checked
 
 NORMAL = "normal"
 PAPERS_NORMAL = "invid"  # where the paper's scripts look for normal videos
@@ -177,16 +178,19 @@ def need_built(data_dir, steps):
                 )
 
 
+class BuiltNote(Schema, extra="allow"):
+    """built.json."""
+
+    steps: list[Count]
+    videos: dict[Name, Count]
+
+
 def _built(path):
     note = load_json(path) if path.exists() else {"steps": [], "videos": {}}
-    is_note = isinstance(note, dict)
-    if is_note:
-        is_note = isinstance(note.get("steps"), list) and isinstance(note.get("videos"), dict)
-    if not is_note:
-        raise InputError(
-            f"{path}: 'steps' and 'videos' are needed; delete it and run build_x0.py again"
-        )
-    return note
+    try:
+        return checked(BuiltNote, note, path)
+    except InputError as error:
+        raise InputError(f"{error}; delete it and run build_x0.py again") from None
 
 
 def need_space(folder, size):

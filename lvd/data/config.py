@@ -156,7 +156,8 @@ def _with_paths(settings, base, where):
 
 
 def _is_blocks(key, value):
-    return key == "sample_config" and isinstance(value, list)
+    is_list = key == "sample_config" and isinstance(value, list)
+    return is_list and all(isinstance(block, dict) for block in value)
 
 
 def _from_blocks(blocks, path):

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.files import read_text
+from lvd.utils.schema import has_controls
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,11 @@ def _header(path, cells):
     for k, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}: column {k} has no name in the header (line 1)")
+        if has_controls(name):
+            raise InputError(
+                f"{path}: column {k}: found {shorten(name)}; a name without control characters is "
+                "needed (line 1)"
+            )
         if name in names[: k - 1]:
             raise InputError(f"{path}: two columns are named '{name[:40]}' (line 1)")
     return names

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from lvd.utils.schema import Count, Finite, Positive, Probability, Row, Schema, StateDict, Tensor
+from lvd.utils.schema import (
+    Count,
+    Finite,
+    OneLine,
+    Positive,
+    Probability,
+    Row,
+    Schema,
+    StateDict,
+    Tensor,
+)
 
 # Of a network. Far above what anybody trains, and low enough that a damaged number costs nothing.
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -18,7 +28,7 @@ HALF_MAX = 65504.0  # the largest number of float16, in which clips are stored
 
 Number = Annotated[float, Field(allow_inf_nan=True)]  # in tables, where NaN means "not known"
 Text = Annotated[str, Field(max_length=1000)]
-Category = Annotated[str, Field(min_length=1, max_length=1000)]
+Category = Annotated[OneLine, Field(min_length=1, max_length=1000)]
 Mean = Annotated[float, Field(ge=-HALF_MAX, le=HALF_MAX, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=1e-30, le=HALF_MAX, allow_inf_nan=False)]
 Representation = Literal["latent", "rgb", "video"]

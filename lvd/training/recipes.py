@@ -219,7 +219,7 @@ def _recipe(kind, chosen):
 
 def _layers(kind, config, args):
     """[(where, {key: value})] of YAML, flags and overrides, the weakest first."""
-    from_yaml = (load_yaml(config) or {}) if config is not None else {}
+    from_yaml = _or_empty(load_yaml(config)) if config is not None else {}
     yaml_keys, yaml_section = _parts(kind, config, from_yaml)
     overrides = parse_overrides(getattr(args, "overrides", None))
     _refuse_other_sections(kind, overrides)
@@ -239,6 +239,11 @@ def _layers(kind, config, args):
     return layers
 
 
+def _or_empty(part):
+    """An empty file or section says nothing; anything else there must be a mapping."""
+    return {} if part is None else part
+
+
 def _refuse_other_sections(kind, overrides):
     """A word such as shared.epoch=3 would change nothing in a run of another kind."""
     for section, values in overrides.items():
@@ -253,7 +258,7 @@ def _refuse_other_sections(kind, overrides):
 def _parts(kind, where, values):
     """Return ({key: value} outside the sections, those of the section `kind`), keys checked."""
     check_keys(values, (*KEYS, *SECTIONS), (), where)
-    sections = {name: values[name] or {} for name in SECTIONS if name in values}
+    sections = {name: _or_empty(values[name]) for name in SECTIONS if name in values}
     for name, section in sections.items():
         check_keys(section, [field.name for field in fields(SCHEMAS[name])], (), f"{where}: {name}")
     keys = {key: value for key, value in values.items() if key not in SECTIONS}

@@ -42,15 +42,18 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args=None, namespace=None):
-        """See argparse. A flag that is given the empty text is refused.
+        """See argparse. A flag that is given a blank text or `--` is refused.
 
-        Such a text comes of a shell variable that is not set. A path "" would be the current
-        folder, and other flags would count as not given.
+        A blank text comes of a shell variable that is not set. A path "" would be the current
+        folder, and other flags would count as not given. Of `--flag=--` argparse makes a list.
         """
         words = sys.argv[1:] if args is None else list(args)
         for word, following in zip(words, [*words[1:], None]):
-            if word.startswith("--") and (following == "" or word.endswith("=")):
-                self.error(f"{word.rstrip('=')} '': a value is needed")
+            flag, equals, value = word.partition("=")
+            value = value if equals else following
+            is_missing = value is not None and (not value.strip() or (equals and value == "--"))
+            if word.startswith("--") and is_missing:
+                self.error(f"{flag} {value!r}: a value is needed")
         return super().parse_args(args, namespace)
 
     def error(self, message):

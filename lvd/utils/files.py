@@ -88,9 +88,16 @@ def _cut_off(path):
     """
     with open(path, "rb") as f:
         begins = f.read(4)
-    if begins == b"PK\3\4" and not zipfile.is_zipfile(path):
+    if begins == b"PK\3\4" and not _has_table(path):
         return "truncated: its end is missing; copy it again"
     return "" if begins.strip(b"\0") else "it begins with zeros or is empty; copy it again"
+
+
+def _has_table(path):
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of a damaged end
+        return False
 
 
 def _torch_reason(error):

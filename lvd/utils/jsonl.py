@@ -7,11 +7,13 @@ stop before it, and the next process that writes removes it.
 import json
 import os
 
+from lvd.errors import InputError
 from lvd.utils.disk import naming
 
 
 def open_lines(path):
     """Open a file of lines for `append_lines`; makes it where there is none."""
+    _need_plain_file(path)
     return open(path, "a+b", buffering=0)
 
 
@@ -59,9 +61,17 @@ def read_lines(path, offset=0):
 
     Raises:
         FileNotFoundError: there is no such file.
+        InputError: a folder, a pipe or the like lies there.
     """
+    _need_plain_file(path)
     with open(path, "rb") as file:
         file.seek(offset)
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
     return whole.split(b"\n")[:-1], offset + len(whole)
+
+
+def _need_plain_file(path):
+    """Who opens a pipe waits for its other end, maybe forever."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a file but a folder, a pipe or the like; a file is needed")

@@ -11,6 +11,7 @@ A kind of file has one schema, a subclass of `Schema` beside the code that reads
 Source: pydantic, https://docs.pydantic.dev/latest/concepts/models
 """
 
+import unicodedata
 from typing import Annotated
 
 import torch
@@ -26,14 +27,28 @@ from pydantic import (
 
 from lvd.errors import InputError, shorten
 
-# Numbers. A float is finite; a whole number is no bool and fits 64 bits.
+# Numbers and texts. A float is finite; a whole number is no bool and fits 64 bits.
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, le=10**9)]  # of videos, steps, channels, pixels, ...
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Row = Count  # number of a video in its recording, from 0
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def has_controls(text):
+    """Whether a text holds control characters other than tab, which a terminal would obey."""
+    return any(unicodedata.category(one) == "Cc" for one in text if one != "\t")
+
+
+def _printable(text):
+    if has_controls(text):
+        raise ValueError("a text without control characters is needed")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[OneLine, Field(min_length=1, max_length=200)]
 
 
 def _plain(tensor):
@@ -104,7 +119,7 @@ def _reason(error):
 def _part(part):
     """One part of the place of a fault: a key of the file, which may be long."""
     text = str(part)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _found(value):

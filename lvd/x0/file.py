@@ -152,7 +152,7 @@ def open_x0_file(path):
     if not sidecar_path(path).exists():
         return X0File(path, tensor, list(range(tensor.shape[0])), {})
     # The journals come first: meanwhile their lines may be moved into the sidecar.
-    finished = JournalReader(path, tensor.shape[0]).new()
+    finished = JournalReader(path, tensor.shape).new()
     sidecar = load_sidecar(path)
     actual = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
     for key, value in actual.items():
@@ -200,21 +200,21 @@ def _mapped(path):
 
 def _begin(path, sidecar, shape, dtype):
     """Make the sidecar, then the file: without a sidecar it would count as a whole recording."""
-    _need_no_rows(path, shape[0])
+    _need_no_rows(path, shape)
     for journal in journals(path):  # of a run that was stopped before its first row
         journal.unlink()
     save_sidecar(sidecar, path)
     _allocate(path, shape, dtype)
 
 
-def _need_no_rows(path, count):
+def _need_no_rows(path, shape):
     """InputError if a sidecar or journals list rows of a recording whose .pth is not there.
 
     The .pth may only have been moved, and its rows must not be lost.
     """
     beside = [sidecar_path(path)] if sidecar_path(path).exists() else []
-    known = load_sidecar(path) if beside else {"shape": [count], "rows": {}}
-    rows = set(map(int, known["rows"])) | JournalReader(path, known["shape"][0]).new().keys()
+    known = load_sidecar(path) if beside else {"shape": shape, "rows": {}}
+    rows = set(map(int, known["rows"])) | JournalReader(path, known["shape"]).new().keys()
     if rows:
         names = ", ".join(file.name for file in [*beside, *journals(path)])
         raise InputError(

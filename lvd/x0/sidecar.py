@@ -35,12 +35,18 @@ class _Open(Schema):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
+class SamplingConfig(_Open):
+    """The sampling YAML of MagicTime that a recording was made by."""
+
+    noise_scheduler_kwargs: dict[str, Any] = {}
+
+
 class MadeBy(_Open):
     """What made a recording, as far as anything is computed from it."""
 
     x0_mode: Literal["true", "released"] = "true"
     scheduler: SchedulerSettings = {}
-    config: dict[str, Any] = {}
+    config: SamplingConfig = SamplingConfig()
     pipeline: Name = "-"
     layout: Name = "-"
     guidance_scale: Guidance | None = None
@@ -199,12 +205,12 @@ class JournalReader:
 
     Args:
         path: the recording.
-        count: its number of rows.
+        shape: its shape, of which the first two are rows and steps.
     """
 
-    def __init__(self, path, count):
+    def __init__(self, path, shape):
         self.path = Path(path)
-        self.count = count
+        self.count, self.steps = shape[:2]
         self._read = {}  # journal → (bytes, lines) that were read
 
     def new(self):
@@ -240,6 +246,7 @@ class JournalReader:
         if type(row) is not int or not 0 <= row < self.count:
             raise InputError(f"{where}: row {shorten(row)} is outside the file's {self.count} rows")
         checked(Line, entry, where)
+        _need_timesteps(info, self.steps, f"{where}: info")
         return row, info
 
 
@@ -264,7 +271,7 @@ def merge_journals(path, meta):
     if not existing:
         return
     sidecar = load_sidecar(path)
-    finished = JournalReader(path, sidecar["shape"][0]).new()
+    finished = JournalReader(path, sidecar["shape"]).new()
     rows = sidecar["rows"] | {str(row): info for row, info in finished.items()}
     save_sidecar({**sidecar, "meta": meta, "rows": rows}, path)
     for journal in existing:

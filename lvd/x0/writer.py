@@ -45,7 +45,7 @@ class X0Writer:
             raise
         self._known = set(self.whole)
         self._journal = Journal(path, self._rank)
-        self._journals = JournalReader(path, shape[0])
+        self._journals = JournalReader(path, shape)
 
     def count_whole(self):
         """Return how many rows are whole by now, those of the run's other processes included."""

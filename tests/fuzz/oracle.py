@@ -159,7 +159,7 @@ class Faults:
 
     def check(self, at_least):
         """Fail the test with all faults; also if fewer cases were run than planned."""
-        self._report()
+        self.report()
         lines = [f"{self.kind}: {self.count} of {self.cases} cases have a fault"]
         for cases in self.found.values():
             case, what = cases[0]
@@ -167,13 +167,29 @@ class Faults:
         assert not self.found, "\n".join(lines)
         assert self.cases >= at_least, f"{self.kind}: {self.cases} cases, {at_least} are planned"
 
-    def _report(self):
-        """Append the faults to the file that LVD_FUZZ_REPORT names, and the number of cases."""
-        path = os.environ.get("LVD_FUZZ_REPORT")
-        if not path:
-            return
-        with open(path, "a") as file:
-            file.write(f"{self.kind}\t{self.cases} cases\t{self.count} faults\n")
-            for cases in self.found.values():
-                named = " | ".join(case for case, _ in cases[:40])
-                file.write(f"{self.kind}\t{len(cases)} x\t{cases[0][1]}\t{named}\n")
+    def counts(self):
+        """The number of cases and of those with a fault, as the report has them."""
+        return f"{self.cases} cases", f"{self.count} faults"
+
+    def report(self):
+        """Append the number of cases and the faults to the report."""
+        lines = [(self.kind, *self.counts())]
+        for cases in self.found.values():
+            named = " | ".join(case for case, _ in cases[:40])
+            lines.append((self.kind, f"{len(cases)} x", cases[0][1], named))
+        append_to_report(lines)
+
+
+def append_to_report(lines):
+    """Append lines to the table that LVD_FUZZ_REPORT names, if it names one.
+
+    Several processes may do so at once: all lines are written at once.
+
+    Args:
+        lines: [(cell, ...)]: (kind, cases, faults), or (kind, times, fault, examples).
+    """
+    path = os.environ.get("LVD_FUZZ_REPORT")
+    if path:
+        text = "".join("\t".join(" ".join(cell.split()) for cell in line) + "\n" for line in lines)
+        with open(path, "ab", buffering=0) as file:
+            file.write(text.encode(errors="replace"))

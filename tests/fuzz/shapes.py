@@ -22,7 +22,7 @@ def name(value):
     """A text of one line that a terminal shows as it is."""
     if not isinstance(value, str) or not 0 < len(value) <= 5000:
         return False
-    return not any(unicodedata.category(one) == "Cc" for one in value)
+    return not any(unicodedata.category(one) == "Cc" for one in value if one != "\t")
 
 
 def boolean(value):

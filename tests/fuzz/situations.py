@@ -52,10 +52,19 @@ class Situation:
     calls: int = 1
 
     def __str__(self):
-        odd = [
-            f"{key}={value}" for key, value in asdict(self).items() if value != DEFAULTS.get(key)
-        ]
-        return ", ".join(odd)
+        return ", ".join(self.odd())
+
+    def odd(self):
+        """["key=value"] of all that a careful person would not do, and of the pipeline."""
+        given = asdict(self).items()
+        return [f"{key}={value}" for key, value in given if value != DEFAULTS.get(key)]
+
+    def parts(self):
+        """The odd words that do something here: "swapped=..." says when, if "swap=..." stands."""
+        idle = {"step", "batch"}
+        idle |= {"copied"} if self.copy == "none" else set()
+        idle |= {"swapped"} if self.swap == "none" else set()
+        return [word for word in self.odd() if word.partition("=")[0] not in idle]
 
 
 DEFAULTS = asdict(Situation("", ""))

@@ -176,10 +176,11 @@ def accepted(name, action, value):
 
 def names(action, value):
     """What a message about this flag must name: the flag, its key, or the value."""
-    shown = value.strip()[:20] or "''"
+    shown = " ".join(value.split())[:12] or "''"  # the middle of a long value may be left out
     if action is None:
         key, _, given = value.partition("=")
-        return [(shown, key[:20] or "=", given[:20] or "=", "key=value")]
+        first = f"'{key.split('.')[0]}'"
+        return [(shown, first, key[:20] or "=", given[:20] or "=", "key=value")]
     texts = [*action.option_strings, action.dest, action.dest.strip("_").replace("_", " ")]
     return [(*texts, shown)]
 

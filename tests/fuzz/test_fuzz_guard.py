@@ -12,7 +12,7 @@ from benchmarks.common.pipeline_world import STEPS, make_world
 from benchmarks.common.tiny_pipelines import build
 from lvd import Guard, UnsafeVideoError
 from lvd.errors import InputError
-from tests.fuzz.oracle import TIMES, Faults, run_loader
+from tests.fuzz.oracle import TIMES, Faults, append_to_report, run_loader
 from tests.fuzz.situations import (
     OUTPUTS,
     PIPELINES,
@@ -215,7 +215,7 @@ def as_ever(family, situation, seen):
 @pytest.mark.filterwarnings("ignore")
 def test_no_unsafe_video_comes_out(families):
     """LVD_FUZZ_CASES multiplies the number of situations."""
-    faults = Faults("guard")
+    faults, by_part = Faults("guard"), {}
     for situation in drawn(CASES * TIMES, "guard"):
         family = families[situation.pipeline]
 
@@ -229,6 +229,9 @@ def test_no_unsafe_video_comes_out(families):
         else:
             what = outcome.value if outcome.status == 0 else outcome.err
         faults.add(str(situation), what)
+        for part in situation.parts():
+            by_part.setdefault(part, Faults(f"guard, {part}")).add(str(situation), what)
+    append_to_report([(one.kind, *one.counts()) for one in by_part.values()])
     faults.check(CASES * TIMES)
 
 

@@ -18,7 +18,8 @@ from lvd.errors import InputError
 from lvd.training.recipes import read_settings
 from lvd.utils.config import parse_overrides
 from MagicTime.utils.prompts import read_csv, read_json, read_prompts
-from tests.fuzz.oracle import TIMES, fault, run_loader
+from tests.fuzz import shapes
+from tests.fuzz.oracle import TIMES, append_to_report, fault, run_loader
 
 ROWS = 10
 EXAMPLES = 100  # of each test
@@ -78,8 +79,23 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("texts")
 
 
+seen = []  # a mark for each example of the running test
+
+
+@pytest.fixture(autouse=True)
+def reported(request):
+    """Append the number of examples of a test to the report, and whether it failed."""
+    seen.clear()
+    failed = request.session.testsfailed
+    yield
+    kind = request.node.name.removeprefix("test_").replace("_", " ")
+    faults = request.session.testsfailed - failed
+    append_to_report([(f"texts: {kind}", f"{len(seen)} cases", f"{faults} faults")])
+
+
 def check(load, path, *names):
     """Run a loader; returns what it read, None where it refused the file in good order."""
+    seen.append(1)
     outcome = run_loader(load)
     outcome.err = outcome.err.replace(str(path.parent), "~")
     found = fault(outcome, [(path.name, *names)])
@@ -99,6 +115,7 @@ def test_label_files(folder, text):
         table = [line for line in csv.reader(text.splitlines()) if any(map(str.strip, line))]
         columns = [[cell.strip() for cell in column if cell.strip()] for column in zip(*table[1:])]
         assert [[int(float(cell)) for cell in column] for column in columns] == labels.columns
+    assert all(map(shapes.name, labels.categories))
     assert all(0 <= row < ROWS for column in labels.columns for row in column)
     assert all(len(set(column)) == len(column) for column in labels.columns)
 

@@ -131,7 +131,7 @@ COMMANDS = {  # script → its usual arguments, which are quick
         ),
         *("--save_dir", "{world.new}", "--label_file_dir", "{world.label_csv}", "--gpu_num", "-1"),
     ],
-    "test_accuracy": ["--data_dir", "{world.results}", "--save_dir", "{world.new}"],
+    "test_accuracy": ["--data_dir", "{world.results}"],
     "fit_rgb": [
         *("--recordings", "{world.build_yaml}", "--eval_dir", "{world.eval}", "--frames", "64"),
         *("--save_path", "{world.new}/latent_rgb.json", "--gpu_num", "-1"),
