@@ -31,6 +31,7 @@ from lvd.detectors.videomae import (
 from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.processes import one_thread
 from lvd.utils.schema import StateDict, checked
 
 FORMAT = "lvd detector 1"
@@ -192,7 +193,7 @@ def _need_sight(detector, path):
     device = next(model.parameters()).device
     statistics = [detector.mean], [detector.std]
     (inputs,) = probe_inputs(model.config, detector.representation, *statistics, device)
-    with own_precision(model) as dtype:
+    with one_thread(device.type == "cpu"), own_precision(model) as dtype:
         hidden = hidden_tokens(model.config, 2, device)
         found = model(frames_first(inputs.to(dtype)), bool_masked_pos=hidden).logits
     need_sight((found[:, 1:] - found[:, :1])[None], lambda k, g: path)

@@ -20,6 +20,7 @@ from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model, frames_
 from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
 from lvd.errors import InputError
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.processes import one_thread
 from lvd.utils.schema import checked
 
 FORMAT = "lvd shared detector 1"
@@ -204,7 +205,7 @@ def _need_sight(detector, path):
         places = at.tolist()
         statistics = detector.mean[places], detector.std[places]
         inputs = probe_inputs(net.config, detector.representation, *statistics, device)
-        with own_precision(net) as dtype:
+        with one_thread(device.type == "cpu"), own_precision(net) as dtype:
             hidden = hidden_tokens(net.config, 2 * len(at), device)
             found = net(inputs.flatten(0, 1).to(dtype), at.repeat_interleave(2), hidden)
 
