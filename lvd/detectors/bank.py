@@ -16,7 +16,8 @@ from lvd.data.transforms import input_size
 from lvd.detectors.calibration import from_dict, raw_threshold
 from lvd.detectors.detector import detector_of, detector_path, detector_paths, load_file
 from lvd.detectors.member import Member, check_detector, facts_of, read_member
-from lvd.detectors.step_detectors import StepDetectors, is_small
+from lvd.detectors.precision import is_small
+from lvd.detectors.step_detectors import StepDetectors
 from lvd.detectors.weights import digest
 from lvd.errors import InputError
 from lvd.utils.files import sha256

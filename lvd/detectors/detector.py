@@ -15,7 +15,7 @@ import torch
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.bare import from_bare
 from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict, to_dict
-from lvd.detectors.precision import own_precision
+from lvd.detectors.precision import is_small, own_precision
 from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs
 from lvd.detectors.schemas import GridFile
 from lvd.detectors.videomae import (
@@ -193,7 +193,8 @@ def _need_sight(detector, path):
     device = next(model.parameters()).device
     statistics = [detector.mean], [detector.std]
     (inputs,) = probe_inputs(model.config, detector.representation, *statistics, device)
-    with one_thread(device.type == "cpu"), own_precision(model) as dtype:
+    alone = device.type == "cpu" and is_small(model)
+    with one_thread(alone), own_precision(model) as dtype:
         hidden = hidden_tokens(model.config, 2, device)
         found = model(frames_first(inputs.to(dtype)), bool_masked_pos=hidden).logits
     need_sight((found[:, 1:] - found[:, :1])[None], lambda k, g: path)

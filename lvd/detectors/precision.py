@@ -4,6 +4,13 @@ from contextlib import contextmanager
 
 import torch
 
+SMALL = 2_000_000  # weights of a network that is computed by one thread on a CPU, and stacked
+
+
+def is_small(network):
+    """Tell whether a network has no more than SMALL weights."""
+    return sum(weight.numel() for weight in network.parameters()) <= SMALL
+
 
 @contextmanager
 def own_precision(network):

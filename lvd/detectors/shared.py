@@ -13,7 +13,7 @@ from torch import nn
 
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import build_detector, check_threshold
-from lvd.detectors.precision import own_precision
+from lvd.detectors.precision import is_small, own_precision
 from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs, together
 from lvd.detectors.schemas import SharedFile
 from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model, frames_first
@@ -205,7 +205,8 @@ def _need_sight(detector, path):
         places = at.tolist()
         statistics = detector.mean[places], detector.std[places]
         inputs = probe_inputs(net.config, detector.representation, *statistics, device)
-        with one_thread(device.type == "cpu"), own_precision(net) as dtype:
+        alone = device.type == "cpu" and is_small(net)
+        with one_thread(alone), own_precision(net) as dtype:
             hidden = hidden_tokens(net.config, 2 * len(at), device)
             found = net(inputs.flatten(0, 1).to(dtype), at.repeat_interleave(2), hidden)
 
