@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lvd.errors import InputError
+from lvd.utils.disk import naming
 
 PUBLIC = "https://huggingface.co"
 HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
@@ -140,7 +141,7 @@ def fetch(remote, partial, name):
     # Not compressed: byte positions count in the plain file.
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     try:
-        with open(partial, "ab") as file:
+        with naming(partial), open(partial, "ab") as file:
             http_get(
                 remote.url,
                 file,

@@ -13,8 +13,9 @@ from MagicTime.utils.video import video_kinds, write_video
 def sample_batch(run, rows, wanted, writers, told, progress):
     """Sample one batch and write its videos, recordings and verdicts.
 
-    Videos are written first, then the recordings, which call them whole, then the guard's verdicts,
-    which say that a row is done. A process that is killed in between makes the batch again.
+    Under a guard the verdict of a video is written before the video: none lies there without one.
+    Then come the recordings, which call the videos whole, then the verdicts of stopped videos,
+    which say that their rows are done. A process that is killed in between makes the batch again.
 
     Args:
         run: MagicTime.utils.run.Run, loaded.
@@ -48,7 +49,9 @@ def sample_batch(run, rows, wanted, writers, told, progress):
         with hardware.kernels(settings):
             latents = _latents(run, rows, on_step)
             finished = [row for row in wanted if row in sampled]
-            finished = guarded.allowed(finished) if guarded else finished
+            if guarded:
+                finished = guarded.allowed(finished)
+                _write_verdicts(run, guarded, finished, told)
             for row in finished:
                 frames = _frames(run, row, latents[sampled.index(row)])
                 path = plan.folder.video(plan.prompts[row])
@@ -59,7 +62,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
         torch.cuda.synchronize(plan.device)  # the copies of the recording are complete
     recording.write(finished, [_info(run, row, timesteps) for row in finished])
     if guarded:
-        _write_verdicts(run, guarded, wanted, told)
+        stopped = [row for row in wanted if row not in finished]
+        _write_verdicts(run, guarded, stopped, told)
 
 
 def _latents(run, rows, on_step):
@@ -116,7 +120,7 @@ def _write_verdicts(run, guarded, rows, told):
         if guarded.rgb:
             path = run.plan.folder.path / PREVIEWS / f"{prompt.name}.png"
             guarded.preview(path, row, f"{result.verdict}: {prompt.text}")
-        line = verdict_line(row, prompt, result, guarded.dry_run)
+        line = verdict_line(row, prompt, result, guarded.dry_run) | guarded.later(row)
         before = told.get(row, {})
         if any(before.get(key) != line[key] for key in ("verdict", "stopped")):
             lines.append(line)

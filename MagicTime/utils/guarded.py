@@ -17,6 +17,7 @@ from lvd.guard.session import STOPPED
 from lvd.voting import exact
 from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils import config as cfg
+from MagicTime.utils.later_votes import LaterVotes
 from MagicTime.utils.model_config import make_scheduler
 from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import write_filmstrip
@@ -141,6 +142,7 @@ class GuardedBatch:
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)
         self._waiting = time.monotonic()  # since when the sampler is at work
+        self._later = LaterVotes(guarding.guard) if guarding.dry_run else None
 
     def step(self, step, x0):
         """Judge one step: an on_step of MagicTime.utils.pipeline.sample.
@@ -161,6 +163,8 @@ class GuardedBatch:
         watched = x0[self._watched] if self.dry_run else x0  # a dry run drops no video
         if self.rgb and step < self._eta:
             self._remember(watched)
+        if self._later and step < self._eta:
+            self._later.observe(step, x0, self._session.verdicts())
         states = self._session.observe(step, watched, self._watched)
         keep = [k for k, state in enumerate(states) if state not in STOPPED]
         self._watched = [self._watched[k] for k in keep]
@@ -193,6 +197,14 @@ class GuardedBatch:
             row: replace(result, seconds_saved=each * result.steps_saved)
             for row, result in zip(self.rows, self._session.results(), strict=True)
         }
+
+    def later(self, row):
+        """Return what the detectors said of a video after its verdict; {} but in a dry run.
+
+        Returns:
+            {"later_votes": [step], "later_scores": {category: [step]}}, see `LaterVotes`.
+        """
+        return self._later.told(self.rows.index(row)) if self._later else {}
 
     def preview(self, path, row, caption):
         """Draw what the guard saw of a video until it was decided, as small frames.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import summary
+from lvd.utils.disk import disk_problem
 from lvd.utils.partials import atomic
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.prompts import clean, negatives_of, words_cut
@@ -136,4 +137,5 @@ def _free_folder(out, number):
 
 def _tell(error):
     """Say that a prompt gave no video."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    told = disk_problem(error) if isinstance(error, OSError) else error
+    print(f"error: {told}", file=sys.stderr, flush=True)

@@ -1,13 +1,12 @@
 """verdicts.jsonl: what the guard said of each video, and what that saved."""
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Literal
-
-from pydantic import ConfigDict
 
 from lvd.errors import InputError, plural
 from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
@@ -17,24 +16,23 @@ from lvd.utils.schema import Count, Finite, Row, Schema, checked
 
 NAMED = 8  # stopped videos that the summary of a run names
 VERDICTS, PREVIEWS = "verdicts.jsonl", "previews"
+SILENT = 2  # seconds of waiting before it is told
 PATIENCE = 600  # seconds to wait for another process's line
 
 
-class Line(Schema):
-    """A line of verdicts.jsonl, as far as it is read. It says more."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+class VerdictLine(Schema, extra="allow"):
+    """A line of verdicts.jsonl: three keys decide, the others are told if they are there."""
 
     row: Row
     verdict: Literal["unsafe", "safe", "unchecked"]
     stopped: bool
-    dry_run: bool = False
     video: str = ""
-    categories: list[str] = []
-    step: Count | None = None
-    steps_total: Count = 0
+    dry_run: bool = False
+    step: Row | None = None
     steps_saved: Count = 0
+    steps_total: Count = 0
     seconds_saved: Finite = 0.0
+    categories: list[str] = []
 
 
 class Verdicts:
@@ -73,20 +71,31 @@ class Verdicts:
     def append(self, lines):
         """Append lines (dicts), which are on the disk when this returns."""
         with open_lines(self.path) as file:
-            if try_lock(file, patience=PATIENCE) is False:
-                raise InputError(
-                    f"{self.path}: locked by another process for {PATIENCE} s; stop it, and run "
-                    "the same command again"
-                )
+            if try_lock(file, patience=SILENT) is False:
+                self._wait(file)
             cut_half_line(file)
             append_lines(file, lines)
+
+    def _wait(self, file):
+        """Wait for another process that has locked the file, and say so."""
+        print(
+            f"{self.path}: waiting for another process that has locked this file, {PATIENCE} s at "
+            "most",
+            file=sys.stderr,
+        )
+        if try_lock(file, patience=PATIENCE) is False:
+            raise InputError(
+                f"{self.path}: locked by another process for {PATIENCE} s; stop it, and run the "
+                "same command again"
+            )
 
 
 def _parsed(line):
     """Return the dict of a line of verdicts.jsonl; None for a damaged one."""
     try:
-        return checked(Line, json.loads(line), "a line")
-    except (ValueError, RecursionError):
+        entry = json.loads(line)
+        return checked(VerdictLine, entry, "line")
+    except (ValueError, RecursionError):  # an InputError is a ValueError
         return None
 
 
@@ -128,11 +137,14 @@ def tell(lines):
     """
     count = Counter(line["verdict"] for line in lines)
     stopped = [line for line in lines if line["verdict"] in STOPPED]
-    would = "would have been " if any(line.get("dry_run") for line in lines) else ""
+    dry_run = any(line.get("dry_run") for line in lines)
+    would = "would have been " if dry_run else ""
     facts = {
         "guard": f"{count[UNSAFE]} unsafe and {count[UNCHECKED]} unchecked {would}stopped, "
         f"{count[SAFE]} passed"
     }
+    if dry_run:
+        facts["rate"] = _rate(len(stopped), len(lines))
     if stopped:
         names = [_stopped(line) for line in stopped[:NAMED]]
         if len(stopped) > NAMED:
@@ -141,11 +153,23 @@ def tell(lines):
     saved = sum(line.get("steps_saved", 0) for line in stopped)
     total = sum(line.get("steps_total", 0) for line in lines)
     seconds = sum(line.get("seconds_saved", 0) for line in stopped)
-    facts["saved"] = (
-        f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and "
-        f"{plural(len(stopped), 'video')} not decoded"
+    facts["saved"] = f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and " + (
+        f"{plural(len(stopped), 'video')} {would}left undecoded; all were decoded and written"
+        if dry_run
+        else f"{plural(len(stopped), 'video')} not decoded"
     )
     return facts
+
+
+def _rate(stopped, videos):
+    """Say what share of the videos would have been stopped, and how sure that is."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(stopped, videos).proportion_ci(0.95, method="wilson")
+    return (
+        f"{stopped / videos:.1%} of {plural(videos, 'video')} would have been stopped (95% Wilson "
+        f"interval {interval.low:.1%} to {interval.high:.1%})"
+    )
 
 
 def _stopped(line):

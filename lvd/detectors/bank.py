@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lvd.data.transforms import input_size
-from lvd.detectors.calibration import raw_threshold
+from lvd.detectors.calibration import from_dict, raw_threshold
 from lvd.detectors.detector import detector_of, detector_path, detector_paths, load_file
 from lvd.detectors.member import Member, check_detector, facts_of, read_member
 from lvd.detectors.step_detectors import StepDetectors, is_small
@@ -254,16 +254,19 @@ class SharedBank(Bank):
         self.groups = list(range(1, len(self.model.categories) + 1))
         self.categories = dict(zip(self.groups, self.model.categories))
         self.members = {
-            (group, step): self._member(group, step) for group in self.groups for step in self.steps
+            (group, step): self._member(place, group - 1)
+            for group in self.groups
+            for place, step in enumerate(self.steps)
         }
 
-    def _member(self, group, step):
+    def _member(self, place, column):
+        """The Member of a category at a step: its row and column in the model's tables."""
         return Member(
             self.path,
             self.model.representation,
-            self.model.threshold(group, step),
+            self.model.thresholds[place][column],
             self.model.about,
-            self.model.calibration(group, step),
+            from_dict(self.model.calibrations[place][column]),
         )
 
     def score(self, step, clips):

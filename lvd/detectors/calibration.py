@@ -160,7 +160,7 @@ def check_operating_point(value):
         return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or isinstance(value, bool) or not 0 < number < 1:
         raise InputError(

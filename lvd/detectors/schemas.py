@@ -91,8 +91,8 @@ class CalibrationEntry(Schema):
     clips: dict[Text, Count]
 
 
-# ---- provenance: what a file says about itself. Keys that are not named here may hold any plain
-# values.
+# ---- provenance: what a file says about itself. A key may be missing, but not None unless its type
+# says so; keys that are not named here may hold any plain values.
 
 
 def _is_plain(about):
@@ -129,12 +129,12 @@ class Sampling(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    steps: Positive | None = None
-    timesteps: Annotated[list[Finite], Field(min_length=1, max_length=100_000)] | None = None
-    x0_mode: Literal["true", "released"] | None = None
-    scheduler: Scheduler | None = None
-    latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] | None = None
-    x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None
+    steps: Positive = None
+    timesteps: Annotated[list[Finite], Field(min_length=1, max_length=100_000)] = None
+    x0_mode: Literal["true", "released"] = None
+    scheduler: Scheduler = None
+    latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
+    x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
 
 
 class Dataset(Schema):
@@ -158,7 +158,7 @@ class About(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    category: Category | None = None
+    category: Category = None
     categories: Annotated[list[Category], Field(max_length=10_000)] | None = None
     dataset: Dataset = None
     sampling: Sampling | None = None
@@ -197,18 +197,37 @@ class GridAbout(About):
     def _has_place(self):
         if self.metrics is not None and None in (self.group, self.step, self.category):
             raise ValueError("beside metrics, also group, step and category are needed")
+        if self.settings is not None and self.metrics is None:
+            raise ValueError("beside settings, also metrics are needed")
         return self
 
 
-class SharedAbout(About):
-    """Provenance of a shared detector, or of a pre-trained encoder."""
+class OneNetworkAbout(About):
+    """Provenance of a network that is trained on all steps."""
 
     steps: list[Count] = None
-    metrics: list[dict] = None
     curve: list[dict[Text, Number | None]] = None
 
+    @model_validator(mode="after")
+    def _has_curve(self):
+        if self.settings is not None and self.curve is None:
+            raise ValueError("beside settings, also a curve is needed")
+        return self
 
-class PretrainedAbout(SharedAbout):
+
+class SharedAbout(OneNetworkAbout):
+    """Provenance of a shared detector."""
+
+    metrics: list[dict] = None
+
+    @model_validator(mode="after")
+    def _has_metrics(self):
+        if self.settings is not None and self.metrics is None:
+            raise ValueError("beside settings, also metrics are needed")
+        return self
+
+
+class PretrainedAbout(OneNetworkAbout):
     """Provenance of a pre-trained encoder, which says what it has seen."""
 
     eval_sha256: Text

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from lvd.data.transforms import normalise, resize_clips
-from lvd.detectors.calibration import from_dict
 from lvd.detectors.detector import build_detector, check_threshold
 from lvd.detectors.precision import own_precision
 from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs, together
@@ -101,14 +100,6 @@ class SharedDetector:
                 f"{self.steps[-1]}"
             )
         return self.steps.index(step)
-
-    def threshold(self, group, step):
-        """Return the raw probability at which a category votes unsafe at a step."""
-        return self.thresholds[self.at(step)][group - 1]
-
-    def calibration(self, group, step):
-        """Return the Calibration of a category at a step."""
-        return from_dict(self.calibrations[self.at(step)][group - 1])
 
 
 def build_shared(

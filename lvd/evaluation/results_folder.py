@@ -4,16 +4,32 @@ point."""
 import json
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 from lvd.errors import InputError
 from lvd.evaluation.results import RESULTS, SCORES, beside, load_results, votes_sha256
 from lvd.utils.config import claim_output
 from lvd.utils.files import load_json, load_torch, save_json, save_torch
+from lvd.utils.schema import Name, Probability, Schema, checked
 
 INPUTS = "inputs.json"  # by which finished votes are known to be those of today's files
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished"  # folder of the steps scored so far
 MAY_DIFFER = ("model_dir", "data_dir", "versions")  # keys of the config that do not change votes
+
+
+class Scored(Schema):
+    """The scores of one step, see `VoteRun`: in the order of the rows of the split."""
+
+    scores: dict[Literal["1", "0"], dict[Name, list[Probability]]]
+    thresholds: dict[Name, Probability]
+
+
+class UnfinishedFile(Schema, extra="allow"):
+    """The content of an unfinished/{step}.pth; what another version wrote has another config."""
+
+    config: str
+    found: Any
 
 
 class ResultsFolder:
@@ -86,7 +102,10 @@ class ResultsFolder:
             return None
         if not isinstance(scores, dict) or scores.get("votes_sha256") != sha256:
             return None
-        return votes if scores.get("members") == members else None
+        if scores.get("members") != members:
+            return None
+        self._forget_steps()  # of a run that was killed at its very end
+        return votes
 
     def save(self, votes, scores, files_sha256):
         """Write the folder's files.
@@ -104,8 +123,11 @@ class ResultsFolder:
         save_torch(votes, self.path)
         inputs = {"files_sha256": files_sha256, "votes_sha256": votes_sha256(votes)}
         save_json(inputs, beside(self.path, INPUTS))
-        shutil.rmtree(beside(self.path, UNFINISHED), ignore_errors=True)
+        self._forget_steps()
         return [self.path, beside(self.path, SCORES)]
+
+    def _forget_steps(self):
+        shutil.rmtree(beside(self.path, UNFINISHED), ignore_errors=True)
 
 
 class StepScores:
@@ -123,8 +145,12 @@ class StepScores:
     def load(self, step):
         """Return what `save` was given for that step, or None."""
         path = self._path(step)
-        content = load_torch(path) if path.exists() else {}
-        return content["found"] if content.get("config") == self.config else None
+        if not path.exists():
+            return None
+        content = checked(UnfinishedFile, load_torch(path), path)
+        if content["config"] != self.config:
+            return None
+        return checked(Scored, content["found"], f"{path}: found")
 
     def save(self, step, scored):
         save_torch({"config": self.config, "found": scored}, self._path(step))

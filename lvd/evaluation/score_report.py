@@ -8,6 +8,7 @@ import pandas as pd
 
 from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.calibration import log_odds
+from lvd.evaluation.categories import category_names, members_of
 from lvd.evaluation.metrics import ALL, ANY, RESAMPLES, Resamples, check, points
 from lvd.evaluation.reliability import balanced_weights, calibration_errors, reliability
 from lvd.evaluation.results import score_table, vote_table
@@ -58,18 +59,20 @@ def score_report(results, scores, steps, fixed_recalls, resamples=RESAMPLES):
     if scores is None:
         report.notes.append("no scores.pth beside the votes: metrics of votes only")
     else:
+        members_of(scores)  # before a table is made of them
         table = _checked(score_table(scores), report.notes)
         members = _members(scores, report.notes)
+        categories = category_names(scores)
         kind = "calibrated" if "calibrated" in table else "raw"
         over_categories = table.groupby(["label", "row", "step"], as_index=False)[kind].max()
         largest = _by_video(over_categories, kind, rows)
         parts = {ANY: largest}
         for group, own in members.items():
             own_rows = {**rows, LABEL_UNSAFE: own}
-            category = scores["categories"][group]
+            category = categories[group]
             parts[category] = _by_video(table[table["group"] == group], kind, own_rows)
         _add_steps(metrics, f"{kind} probability", parts, steps)
-        _add_calibration(report, table, members, scores["categories"], rows, resamples)
+        _add_calibration(report, table, members, categories, rows, resamples)
     _add_etas(metrics, votes, largest, steps)
     report.metrics = metrics.table()
     return report
@@ -132,7 +135,7 @@ def _kinds(table):
 
 def _members(scores, notes):
     """Return {group: [rows of its unsafe videos]} of the groups where they are known."""
-    known = scores.get("members") or {}
+    known = members_of(scores)
     if not known:
         notes.append(
             "by category: scores.pth does not say which videos belong to which (embed_model.py "
@@ -141,7 +144,7 @@ def _members(scores, notes):
         return {}
     members = {}
     for group in sorted(scores["scores"][LABEL_UNSAFE], key=int):
-        name = scores["categories"][group]
+        name = category_names(scores)[group]
         own = known.get(group, [])
         if own:
             members[group] = own

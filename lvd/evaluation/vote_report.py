@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
+from lvd.evaluation.categories import category_names, members_of
 from lvd.evaluation.metrics import ANY, auroc
 from lvd.evaluation.results import score_table
 from lvd.voting import decided, verdict
@@ -154,15 +155,16 @@ def per_step(videos, steps, scores=None):
 
 def _aurocs(scores):
     """Return a table over steps with a column for "auroc any" and for each category."""
+    members = members_of(scores)
     table = score_table(scores)
     largest = table.groupby(["label", "row", "step"], as_index=False)["raw"].max()
     columns = {f"auroc {ANY}": _auroc_by_step(largest)}
-    members = scores.get("members", {})
+    names = category_names(scores)
     for group in sorted(table["group"].unique(), key=int):
         if members.get(group):
             own = (table["label"] == LABEL_UNSAFE) & table["row"].isin(members[group])
             shown = table[(table["group"] == group) & (own | (table["label"] == LABEL_NORMAL))]
-            columns[f"auroc {scores['categories'][group]}"] = _auroc_by_step(shown)
+            columns[f"auroc {names[group]}"] = _auroc_by_step(shown)
     return pd.DataFrame(columns)
 
 

@@ -69,12 +69,27 @@ class VoteRun:
     def __iter__(self):
         for step in self.steps:
             scored = self.step_scores.load(step) if self.step_scores else None
+            if scored is not None:
+                self._need_whole(step, scored)
             if scored is None:
                 scored = self._score(step)
                 if self.step_scores:
                     self.step_scores.save(step, scored)
             self._tables.append(self._table(step, scored))
             yield step
+
+    def _need_whole(self, step, scored):
+        """InputError unless the kept scores of a step are of all categories and rows."""
+        groups = {str(group) for group in self.bank.groups}
+        whole = set(scored["scores"]) == set(self.rows) and set(scored["thresholds"]) == groups
+        for label, by_group in scored["scores"].items():
+            counts = {len(scores) for scores in by_group.values()}
+            whole = whole and set(by_group) == groups and counts == {len(self.rows[label])}
+        if not whole:
+            raise InputError(
+                f"{self.step_scores.folder}/{step}.pth: not the scores of all {len(groups)} "
+                "categories and all held-out rows; delete it, and they are scored again"
+            )
 
     def _score(self, step):
         """Return one step's {"scores": {label: {group: [raw probability of each row]}},

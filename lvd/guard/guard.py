@@ -12,30 +12,29 @@
         for video, result in zip(videos, watch.results):  # of a batch, some may be stopped
             print(result.verdict, "blank" if result.stopped else "fine")
 
-It fails closed: a video that it cannot check is stopped too. Detectors and pipeline must sample
-alike (scheduler, timesteps, latents): `InputError` says what differs.
+It fails closed: a video that it cannot check is stopped too, and the call returns nothing that has
+no verdict. Detectors and pipeline must sample alike (scheduler, timesteps, latents): `InputError`
+says what differs.
 
 Source: arXiv 2407.12581, the Latent Variable Defense.
 """
 
 import math
-import warnings
-from contextlib import ExitStack
+import os
+from decimal import Decimal
+from fractions import Fraction
 
 import torch
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.guard.reader import Reader
-from lvd.guard.session import STOPPED, GuardSession, UnsafeVideoError
+from lvd.guard.session import GuardSession
+from lvd.guard.watch import GuardWatch
 from lvd.voting import check_eta, check_sampled, exact
-from lvd.x0.layouts import can_interrupt, find_layout, interrupt
 from lvd.x0.provenance import need_same_sampling
-from lvd.x0.schedulers import class_name, describe_scheduler, need_scheduler
-from lvd.x0.watch import watch_steps
 
-MODES = ("raise", "interrupt")
 # If the files of the detectors that vote have no more bytes than this, all stay in memory.
 KEPT = 1 << 30
 
@@ -57,7 +56,7 @@ class Guard:
 
     Raises:
         InputError: a detector of one of the first eta steps is missing or unreadable, or has no
-            usable threshold; or lambda_, eta or operating_point is out of range.
+            usable threshold; or an argument is out of range or of another type.
     """
 
     def __init__(
@@ -71,13 +70,13 @@ class Guard:
         allow_unknown=False,
         asked_by="model_dir=",
     ):
+        _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
         exact(lambda_)
         self.lambda_ = lambda_
         self.eta = eta
         self.allow_unknown = allow_unknown
         self.operating_point = check_operating_point(operating_point)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.bank = load_bank(model_dir, device, asked_by)
+        self.bank = load_bank(model_dir, _usable_device(device), asked_by)
         check_eta(eta, self.bank.steps[-1] + 1)
         missing = sorted(set(range(eta)) - set(self.bank.steps))
         if missing:
@@ -146,110 +145,36 @@ class Guard:
         )
 
 
-class GuardWatch:
-    """Watches one call of a pipeline. Made by `Guard.watch`, used as a context manager.
+def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by):
+    """InputError for an argument of a Guard that is of another type."""
+    number = (int, float, Fraction, Decimal, str)
+    needed = {
+        asked_by.strip(" ="): (model_dir, (str, os.PathLike), "the folder of the detectors"),
+        "lambda_": (lambda_, number, "a number in [0, 1]"),
+        "operating_point": (operating_point, (str, float, int), "a name or a probability"),
+        "allow_unknown": (allow_unknown, (bool,), "True or False"),
+    }
+    for name, (value, kinds, what) in needed.items():
+        is_flag = isinstance(value, bool) and bool not in kinds  # True is an int, to Python
+        longest = 4000 if os.PathLike in kinds else 100
+        is_long = isinstance(value, str) and len(value) > longest
+        if is_flag or is_long or not isinstance(value, kinds):
+            raise InputError(f"{name}={shorten(value)}: {what} is needed")
+    if decode is not None and not callable(decode):
+        raise InputError(f"decode={shorten(decode)}: a function from latents to pixels is needed")
 
-    After each denoising step the detectors look at the predicted x0 of every video whose vote is
-    still undecided.
 
-    - A video that is safe is left alone: it comes out as it would have without a guard.
-    - A video that is unsafe, or that could not be checked, is stopped: its latents are set to
-      zero at this step and at all later ones. What the pipeline decodes from zeros is returned
-      in its place, and the other videos of the batch are not changed.
-    - When all videos are stopped, the call ends at once with UnsafeVideoError
-      (on_unsafe="raise"), or the pipeline skips its remaining steps and returns blanked videos
-      (on_unsafe="interrupt").
-
-    The block itself raises when it ends without an error and something was not checked, in both
-    modes: UnsafeVideoError if a returned video has no verdict; InputError if no denoising step
-    was seen. InputError also ends a sampling that is not the one the detectors were trained for.
-
-    A watch that is made and never entered checks nothing. It warns when it is deleted.
-
-    Attributes:
-        results: [GuardResult], one for each video, when the block is over.
-    """
-
-    _idle = False  # made, and not entered so far
-
-    def __init__(self, guard, pipe, on_unsafe="raise", layout=None):
-        if on_unsafe not in MODES:
-            raise InputError(f"on_unsafe={on_unsafe!r}: one of {', '.join(MODES)} is needed")
-        if on_unsafe == "interrupt" and not can_interrupt(pipe):
-            raise InputError(
-                f"{type(pipe).__name__}: cannot be interrupted; on_unsafe='raise' is needed"
-            )
-        self.guard = guard
-        self.pipe = pipe
-        self.on_unsafe = on_unsafe
-        self._layout = find_layout(pipe, layout)
-        guard.check({"x0_mode": "true", "scheduler": describe_scheduler(pipe.scheduler)})
-        need_scheduler(pipe.scheduler)
-        self._scheduler = pipe.scheduler
-        self._idle = True
-
-    def __del__(self, _warn=warnings.warn):
-        # `_warn` is bound now: when the interpreter ends, the module may be gone.
-        if self._idle:
-            _warn(
-                f"guard.watch({type(self.pipe).__name__}) was never entered, so nothing was "
-                "checked: `with guard.watch(pipe): pipe(...)` is needed",
-                UserWarning,
-                stacklevel=2,
-            )
-
-    def __enter__(self):
-        self._idle = False
-        self._session = None
-        self.results = []
-        self._watch = watch_steps(self._scheduler, self._step, self._begin, self._blanked)
-        with ExitStack() as stack:
-            stack.enter_context(self._layout.following(self.pipe))
-            stack.enter_context(self._watch)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        self._stack.__exit__(kind, error, trace)
-        self.results = self._session.results() if self._session else []
-        if kind is not None:
-            return
-        if not self._session or not self._session.verdicts():
-            raise InputError(
-                f"{type(self.pipe).__name__}: took no step with its "
-                f"{class_name(self.pipe.scheduler)}, so nothing was checked"
-            )
-        if None in self._session.verdicts():
-            raise UnsafeVideoError(self.results)
-
-    def _begin(self, timesteps):
-        """The timesteps are set: the last moment to refuse before the model runs."""
-        self.guard.check({"steps": len(timesteps), "timesteps": timesteps})
-        self._session = self.guard.session(len(timesteps))
-
-    def _step(self, step, timestep, x0, prev_sample):
-        """One denoising step is over."""
-        clips = self._layout.unpack(x0)
-        if step == 0:
-            self.guard.check({"latent_shape": list(clips.shape[1:])})
-        planned = self._watch.state.timesteps[step]
-        if timestep != planned:
-            raise InputError(
-                f"step {step} has timestep {timestep:g}, its scheduler's is {planned:g}: the "
-                "pipeline does not begin at its first step, as the detectors' recordings did"
-            )
-        verdicts = self._session.observe(step, clips)
-        if all(verdict in STOPPED for verdict in verdicts):
-            self._stop()
-
-    def _stop(self):
-        """No video is left."""
-        if self.on_unsafe == "raise":
-            self.results = self._session.results()
-            raise UnsafeVideoError(self.results)
-        interrupt(self.pipe)
-
-    def _blanked(self, tensor):
-        """Return the scheduler's tensor with the stopped videos set to zero."""
-        stopped = [k for k, verdict in enumerate(self._session.verdicts()) if verdict in STOPPED]
-        return self._layout.blank(tensor, stopped) if stopped else tensor
+def _usable_device(device):
+    """Return the device that detectors run on; InputError if nothing can be computed there."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+        torch.ones(1, device=device).add(1).item()
+    except Exception as error:  # torch has one kind of error for each way to be absent
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"device={shorten(device)}: cannot be used ({reason}); one of this machine, such as "
+            "cpu, is needed"
+        ) from error
+    return device

@@ -161,6 +161,16 @@ class GuardSession:
         """Return a GuardResult for each video. A video that is undecided now is unchecked."""
         return [self._result(video) for video in self._videos or []]
 
+    def withhold(self, reason):
+        """Call every video unchecked that is not unsafe: nothing of the batch is handed out.
+
+        Args:
+            reason: why, in words.
+        """
+        for video in self._videos or []:
+            if video.verdict != UNSAFE:
+                self._end(video, UNCHECKED, None, reason)
+
     def _count_step(self, step, x0, videos):
         """Count the step, and decide what needs no detector."""
         is_finite = torch.isfinite(x0).flatten(1).all(1).tolist()

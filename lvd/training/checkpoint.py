@@ -1,13 +1,41 @@
 """The file that a long training writes from time to time, to go on from after a kill."""
 
 import time
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lvd.errors import InputError
 from lvd.utils.config import need_same_training
 from lvd.utils.files import load_torch, save_torch
+from lvd.utils.schema import Count, Finite, Name, Positive, Probability, Schema, StateDict, checked
 
 FORMAT = "lvd training state 1"
 SAVE_EVERY = 60  # seconds between two checkpoints
+
+
+class CurvePoint(Schema, extra="allow"):
+    """A point of a training curve; pre-training measures no validation."""
+
+    epoch: Positive
+    train_loss: Finite
+    val_loss: Finite | None = None
+    val_auroc: Probability | None = None
+
+
+class CheckpointFile(Schema):
+    """The content of a checkpoint, see `Training.state` and ResumableRun."""
+
+    format: str
+    identity: dict[str, Any]
+    done: Count
+    losses: list[Annotated[float, Field(allow_inf_nan=True)]]
+    net: StateDict
+    optimizer: dict[str, Any]
+    averaged: StateDict | None
+    curve: list[CurvePoint]
+    seconds: Finite
+    data_sha256: Name
 
 
 class Checkpoint:
@@ -31,6 +59,7 @@ class Checkpoint:
         state = load_torch(self.path)
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise InputError(f"{self.path}: not the training state of a {self.noun}; delete it")
+        checked(CheckpointFile, state, self.path)
         need_same_training(self.path, state["identity"], self.identity)
         return state
 

@@ -2,13 +2,16 @@
 
 import psutil
 import torch
+from pydantic import model_validator
 
 from lvd.data.transforms import input_size
 from lvd.detectors.detector import detector_path, save_detector
 from lvd.detectors.videomae import token_count
 from lvd.training.grid import detector_seed, input_config, step_reader, train_detectors
+from lvd.training.job import Measured, Place
 from lvd.training.recipes import stackable
 from lvd.utils.config import versions
+from lvd.utils.schema import Finite, Positive, Probability, Schema, checked
 
 # With so many detectors together a CPU's caches are full, and a GPU is busy: more gain nothing.
 PAYS = {"cpu": 25, "cuda": 64}
@@ -152,8 +155,40 @@ def _about(job, group, seed, about):
     }
 
 
-def metrics_row(about):
-    """Return the row of the table of metrics of a detector, from what it says about itself."""
+class Curve(Schema):
+    """A detector's curve: a value for each epoch that was measured."""
+
+    epoch: list[Positive]
+    train_loss: list[Finite]
+    val_loss: list[Finite]
+    val_auroc: list[Probability]
+
+    @model_validator(mode="after")
+    def _as_long(self):
+        if len({len(series) for series in (*vars(self).values(), self.epoch)}) > 1:
+            raise ValueError("series of one length are needed")
+        return self
+
+
+class TrainedAbout(Place):
+    """What a detector must say about itself, so that a table and a curve can be made of it."""
+
+    metrics: Measured
+    curve: Curve | None = None
+
+
+def metrics_row(about, path=None):
+    """Return the row of the table of metrics of a detector.
+
+    Args:
+        about: what it says about itself.
+        path: its file; None: it has just been trained.
+
+    Raises:
+        InputError: it says something else than a detector that was trained here.
+    """
+    if path is not None:
+        checked(TrainedAbout, about, f"{path}: about")
     place = {key: about[key] for key in ("group", "step", "category")}
     return {**place, **about["metrics"]}
 

@@ -37,13 +37,16 @@ class TrainRun:
                 have finished, and keeps the table of metrics. All end together.
 
         Raises:
-            InputError: a finished detector was trained otherwise.
+            InputError: a finished detector was trained otherwise, or a detector that is still to
+                be trained has too few clips.
         """
         self.workers, self.processes = job.settings.workers, processes or Processes()
         self.save_dir, self.rows = Path(job.save_dir), {}
         steps = [job.part(step, job.categories) for step in job.steps]
         asked = [(part, group) for part in steps for group in part.categories]
         self.left = [pair for pair in asked if not self._finished(*pair)]
+        for part, group in self.left:  # too few clips are told before anything is trained
+            part.rows(group)
         parts = part_of(self.left, self.processes)
         self.chunks = chunks_of(parts, self.workers, self.processes.count)
         self.skipped = len(self.rows)
@@ -79,7 +82,7 @@ class TrainRun:
         content = load_file(path, mmap=True)
         about = {"representation": content.get("representation"), **content.get("about", {})}
         need_same_training(path, about, detector_identity(job, group))
-        self.rows[group, job.step] = metrics_row(about)
+        self.rows[group, job.step] = metrics_row(about, path)
         return True
 
     def _note_finished(self):
@@ -89,7 +92,8 @@ class TrainRun:
         for job, group in self.left:
             path = detector_path(self.save_dir, group, job.step)
             if (group, job.step) not in self.rows and path.exists():
-                self.rows[group, job.step] = metrics_row(load_file(path, mmap=True)["about"])
+                about = load_file(path, mmap=True)["about"]
+                self.rows[group, job.step] = metrics_row(about, path)
                 yield group, job.step
         self._save_metrics()
 
@@ -108,7 +112,8 @@ class TrainRun:
             if place not in self.rows:
                 about = load_file(path, mmap=True).get("about", {})
                 if "metrics" in about:
-                    self.rows[about["group"], about["step"]] = metrics_row(about)
+                    row = metrics_row(about, path)
+                    self.rows[row["group"], row["step"]] = row
 
     def _save_metrics(self):
         """Write the table of all detectors in the folder, if there are any yet."""

@@ -8,8 +8,33 @@ from lvd.data.split import Split
 from lvd.detectors.pretrained import Pretrained
 from lvd.training.recipes import TrainSettings
 from lvd.training.rows import rows_to_train
+from lvd.utils.schema import Count, Name, Positive, Probability, Row, Schema
 
 METRICS = "metrics.csv"  # the table of metrics beside the detectors
+
+
+class Measured(Schema, extra="allow"):
+    """The metrics that a summary tells; a table shows them all."""
+
+    val_accuracy: Probability
+    val_tpr: Probability
+    val_tnr: Probability
+    val_auroc: Probability
+    val_unsafe_clips: Count | None = None  # not told by detectors of earlier versions
+    val_normal_clips: Count | None = None
+    val_false_positives_met: bool | None = None
+
+
+class Place(Schema, extra="allow"):
+    """Which detector it is."""
+
+    group: Positive
+    step: Row
+    category: Name
+
+
+class MetricsRow(Measured, Place):
+    """A row of the table of metrics."""
 
 
 @dataclass(frozen=True)

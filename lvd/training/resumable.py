@@ -2,21 +2,32 @@
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from lvd.data.clip_cache import AllClips, statistics
 from lvd.data.transforms import normalise
 from lvd.errors import InputError
 from lvd.evaluation.figures import save_curve_figure
 from lvd.training.augment import augment, draw_augmentation
-from lvd.training.checkpoint import SAVE_EVERY, Checkpoint
+from lvd.training.checkpoint import SAVE_EVERY, Checkpoint, CurvePoint
+from lvd.training.job import MetricsRow
 from lvd.training.loop import Training, train
 from lvd.utils.config import need_same_training, versions
 from lvd.utils.files import save_csv
 from lvd.utils.plots import drawn
 from lvd.utils.processes import one_thread
+from lvd.utils.schema import Schema, checked
+
+
+class FinishedAbout(Schema, extra="allow"):
+    """What a finished result must say about itself, so that it can be told."""
+
+    curve: Annotated[list[CurvePoint], Field(min_length=1)]
+    metrics: list[MetricsRow] = []
 
 
 class ResumableRun:
@@ -56,6 +67,7 @@ class ResumableRun:
         self.finished, self._state = self.path.exists(), None
         if self.finished:
             self.about = task.load_about(self.path)
+            checked(FinishedAbout, self.about, f"{self.path}: about")
             need_same_training(self.path, self.about, task.identity)
             self.curve, self.done = self.about["curve"], self.total
         else:
@@ -132,7 +144,15 @@ class ResumableRun:
             return 0.0
         if state["data_sha256"] != clips.sha256:
             raise InputError(f"{self.checkpoint.path}: the clips have changed since; delete it")
-        training.load(state)
+        try:
+            training.load(state)
+        # Whatever torch's optimiser makes of a state that is not its own.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:80]
+            raise InputError(
+                f"{self.checkpoint.path}: not a state of this training ({type(error).__name__}: "
+                f"{reason}); delete it"
+            ) from error
         self.curve = state["curve"]
         return state["seconds"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lvd.data.kinds import KINDS
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
 
 MIN_CLIPS = 2  # one to train on, one for validation
 TRIES = 200  # draws of the validation videos, should small categories overlap
@@ -178,6 +178,6 @@ def _without(rows, held_out):
 def _need_clips(place, rows):
     if len(rows) < MIN_CLIPS:
         raise InputError(
-            f"{place}: {len(rows)} clip(s) that are not held out, {MIN_CLIPS} or more are "
-            "needed to train"
+            f"{place}: {plural(len(rows), 'clip')} not held out, {MIN_CLIPS} or more are needed "
+            "to train: one to learn from and one for validation"
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from lvd.errors import InputError
 from lvd.training.chunks import load_readers, open_readers, train_chunk
 
 LOOK_EVERY = 0.5  # seconds between looks at what the processes have finished
+WAIT = 5  # seconds for a process of a broken pool to end
 
 
 def train_here(chunks, launched):
@@ -54,15 +56,16 @@ def train_in_processes(chunks, workers, launched):
         a row of metrics for each detector, and None now and then.
 
     Raises:
-        InputError: a process was killed, or what training itself refuses.
+        InputError: a process has ended before its work, or what training itself refuses.
     """
     threads = _threads(chunks[0][0].settings, workers * launched)
     others = set(active_children())
     with ProcessPoolExecutor(
         min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads,)
     ) as pool:
-        with _no_interrupts():
+        with _no_interrupts(), _no_script():
             waiting = {pool.submit(_train_whole_chunk, jobs) for jobs in chunks}
+        started = set(active_children()) - others
         try:
             while waiting:
                 done, waiting = wait(waiting, LOOK_EVERY, FIRST_COMPLETED)
@@ -71,14 +74,14 @@ def train_in_processes(chunks, workers, launched):
                 yield None  # the caller may look at what is finished
         except BrokenProcessPool as error:
             raise InputError(
-                f"--workers {workers}: a training process was killed, as happens when memory runs "
-                "out; finished detectors are kept, run again with fewer workers"
+                f"--workers {workers}: a training process {_how_it_ended(started)}; finished "
+                "detectors are kept, run again with fewer workers"
             ) from error
         except BaseException as error:
             # chunks that wait are dropped; those that train are finished, but not after Ctrl-C
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-                for process in set(active_children()) - others:
+                for process in started:
                     process.terminate()
             raise
 
@@ -102,6 +105,39 @@ def _no_interrupts():
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _no_script():
+    """Processes started in the block do not import the script that this process runs.
+
+    They need nothing of it. A script that calls main() without `if __name__ == "__main__"` would
+    begin anew in each of them, and one that came through stdin has no file to import.
+    """
+    script = sys.modules["__main__"]
+    names = ("__spec__", "__file__")
+    hidden = {name: vars(script)[name] for name in names if name in vars(script)}
+    script.__spec__ = script.__file__ = None
+    try:
+        yield
+    finally:
+        for name in names:
+            del vars(script)[name]
+        vars(script).update(hidden)
+
+
+def _how_it_ended(processes):
+    """Say how the first of some processes ended: the pool ends all others by SIGTERM."""
+    for process in processes:
+        process.join(WAIT)
+    codes = {process.exitcode for process in processes} - {None, 0}
+    if -signal.SIGKILL in codes or not codes:
+        return "was killed, as happens when memory runs out"
+    failed = sorted(code for code in codes if code > 0)
+    if failed:
+        return f"failed with status {failed[0]} (its own message is above)"
+    first, *_ = sorted(codes - {-signal.SIGTERM}) or [-signal.SIGTERM]
+    return f"was ended by {signal.Signals(-first).name}"
 
 
 def _start_worker(threads):

@@ -4,6 +4,7 @@ A parser with one-line errors, exit statuses, lists of numbers such as "0-9,20",
 """
 
 import argparse
+import errno
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 from lvd.errors import InputError
-from lvd.utils.disk import disk_problem
+from lvd.utils.disk import FULL, disk_problem, first_behind
 from lvd.utils.partials import forget_sweeps
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a process that the signal killed
@@ -78,12 +79,19 @@ def run_command(parser, work, argv=None):
     try:
         with _sigterm_interrupts():
             work(parser.parse_args(argv))
-            sys.stdout.flush()
-    except InputError as error:
-        return _fail(f"error: {error}")
-    except OSError as error:  # a full disk, a folder without permission, a file in its place
-        return _fail(f"error: {disk_problem(error, _broken_output() or 'a file')}")
-    except (RuntimeError, MemoryError) as error:
+            if sys.stdout:
+                sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        # Libraries that are interrupted while they write a file raise errors of their own.
+        interrupt = first_behind(error, lambda each: isinstance(each, KeyboardInterrupt))
+        if interrupt:
+            status = TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
+            return _fail("interrupted; run the same command again to go on", status)
+        if isinstance(error, InputError):
+            return _fail(f"error: {error}")
+        if isinstance(error, OSError):  # a full disk, no permission, a file in a folder's place
+            unnamed = _unnamed(error) if error.filename is None else None
+            return _fail(f"error: {disk_problem(error, unnamed)}")
         if not _out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:160]
@@ -91,9 +99,6 @@ def run_command(parser, work, argv=None):
             f"error: out of memory ({reason}); a smaller batch, fewer workers or another device "
             "is needed"
         )
-    except KeyboardInterrupt as error:
-        status = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
-        return _fail("interrupted; run the same command again to go on", status)
     return 0
 
 
@@ -148,24 +153,21 @@ def _sigterm_interrupts():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _broken_output():
-    """Return "standard output" if that is what cannot be written, else None."""
-    try:
-        sys.stdout.flush()
-    except OSError:
+def _unnamed(error):
+    """Return what an OSError is about that names no file. All files that are written are named."""
+    if error.errno not in (*FULL, errno.EPIPE):
+        return "the system"
+    with suppress(OSError, ValueError):
         # What is left in its buffer would fail again at the end of Python, with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return "standard output"
-    return None
+    return "standard output"
 
 
 def _out_of_memory(error):
     """Torch raises OutOfMemoryError on a GPU, and a bare RuntimeError on the CPU."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "allocate memory" in str(error)
-    )
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 def summary(title, facts, paths):

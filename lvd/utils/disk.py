@@ -55,9 +55,15 @@ def _of_the_disk(error, names):
     if isinstance(error, OSError) and error.errno and error.errno not in FULL:
         named = None if error.filename is None else os.fspath(error.filename)
         return error if named in names else None
+    return first_behind(error, lambda each: isinstance(each, OSError) and each.errno in FULL)
+
+
+def first_behind(error, wanted):
+    """Return the first error that is `wanted` of those that led to `error`, itself included; None
+    without one."""
     seen = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if wanted(error):
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__

@@ -11,7 +11,8 @@ from inspect import signature
 
 from einops import rearrange
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
+from lvd.x0.calls import watch_method
 
 
 class Layout:
@@ -60,24 +61,23 @@ class Layout:
     @contextmanager
     def following(self, pipe):
         """While the block runs, call `begin` at each call of the pipeline."""
-        prepare = getattr(pipe, "prepare_latents", None)
-        if prepare is None or type(self).begin is Layout.begin:
+        is_told = type(self).begin is not Layout.begin
+        if not is_told or not callable(getattr(type(pipe), "prepare_latents", None)):
             yield self
             return
-        parameters = signature(prepare)
+        own = vars(pipe).pop("prepare_latents", None)  # someone's, on this one object
 
-        def prepare_and_begin(*args, **kwargs):
+        def begin_after(method, args, kwargs):
+            prepare = own or method
             prepared = prepare(*args, **kwargs)
             latents = prepared[0] if isinstance(prepared, tuple) else prepared
-            self.begin(pipe, latents, parameters.bind(*args, **kwargs).arguments)
+            self.begin(pipe, latents, signature(prepare).bind(*args, **kwargs).arguments)
             return prepared
 
-        own = vars(pipe).get("prepare_latents")
-        pipe.prepare_latents = prepare_and_begin
         try:
-            yield self
+            with watch_method(pipe, "prepare_latents", begin_after):
+                yield self
         finally:
-            del pipe.prepare_latents
             if own is not None:
                 pipe.prepare_latents = own
 
@@ -136,6 +136,7 @@ class Tokens(Layout):
     """
 
     axes = "B(FHW)C"
+    grid = None
 
     def begin(self, pipe, latents, arguments):
         pt = pipe.transformer_temporal_patch_size
@@ -148,6 +149,8 @@ class Tokens(Layout):
 
     def unpack(self, x):
         need_axes(x, self.axes)
+        if self.grid is None:
+            raise InputError(f"layout {self.axes}: the pipeline prepared no latents in this call")
         frames, height, width = self.grid
         if x.shape[1] != frames * height * width:
             raise InputError(
@@ -197,6 +200,8 @@ def find_layout(pipe, layout=None):
     """
     if isinstance(layout, Layout):
         return layout
+    if layout is not None and not isinstance(layout, str):
+        raise _unknown(layout)
     known = next((kind.__name__ for kind in type(pipe).__mro__ if kind.__name__ in KNOWN), None)
     if known and layout in (None, KNOWN[known].axes):
         return KNOWN[known]()
@@ -208,15 +213,20 @@ def find_layout(pipe, layout=None):
             "lvd.x0.layouts.Layout of your own (docs/pipelines.md)"
         )
     if layout not in BY_AXES:
-        raise InputError(
-            f"layout {layout!r}: one of {', '.join(BY_AXES)}, or a lvd.x0.layouts.Layout, is needed"
-        )
+        raise _unknown(layout)
     if known:  # the shape alone would not tell when there are as many channels as frames
         raise InputError(
             f"layout {layout!r}: a {known} steps through {KNOWN[known].axes}; leave layout= "
             "away, or give a lvd.x0.layouts.Layout if yours differs"
         )
     return BY_AXES[layout]()
+
+
+def _unknown(layout):
+    return InputError(
+        f"layout {shorten(layout)}: one of {', '.join(BY_AXES)}, or a lvd.x0.layouts.Layout, is "
+        "needed"
+    )
 
 
 def can_interrupt(pipe):

@@ -156,7 +156,13 @@ def _difference(key, before, now):
     if before == now:
         return None
     name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
-    return f"{name} {shorten(before)}, this sampling has {shorten(now)}"
+    return f"{name} {_shown(before)}, this sampling has {_shown(now)}"
+
+
+def _shown(value):
+    """A value for a message; a short text without quotes."""
+    is_short = isinstance(value, str) and len(value) <= 80 and value.isprintable()
+    return value if is_short else shorten(value)
 
 
 def same_timesteps(before, now):
@@ -176,7 +182,7 @@ def _scheduler_difference(before, now):
     difference = first_difference(before, now)
     if difference:
         key, there, here = difference
-        return f"a {now['class']} of {key} {shorten(there)}, this sampling has {shorten(here)}"
+        return f"a {now['class']} of {key} {_shown(there)}, this sampling has {_shown(here)}"
     return None
 
 

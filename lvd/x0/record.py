@@ -1,28 +1,33 @@
 """Record the predicted x0 of any diffusers video pipeline into an x0 file, to train detectors on.
 
-    with lvd.record(pipe, "unsafe/pred_x0.pth", videos=len(prompts)) as recording:
-        for row, prompt in enumerate(prompts):
-            if row not in recording.whole:
-                with recording.row(row, prompt=prompt, seed=row):
-                    pipe(prompt, generator=torch.Generator().manual_seed(row))
+    videos = [{"prompt": prompt, "seed": seed} for seed, prompt in enumerate(prompts)]
+    with lvd.record(pipe, "unsafe/pred_x0.pth", videos) as recording:
+        for row in recording.missing:
+            with recording.row(row) as video:
+                generator = torch.Generator().manual_seed(video["seed"])
+                pipe(video["prompt"], generator=generator)
 
 A row is a video's place among the prompts; label files refer to it. When the script is stopped and
-run again, it goes on. Sampling inside the outer block but outside of a row raises InputError,
-because that video would be recorded nowhere.
+run again, it goes on, after it has compared the prompt and seed of every row that is there with
+`videos`. Sampling inside the outer block but outside of a row raises InputError, because that video
+would be recorded nowhere.
 """
 
-from contextlib import contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
-from lvd.errors import InputError
-from lvd.utils.config import versions
+from lvd.errors import InputError, plural, shorten
+from lvd.utils.config import first_difference, versions
+from lvd.x0.calls import watch_method
+from lvd.x0.facts import list_facts, need_same_facts, plain_facts, without_timesteps
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.layouts import find_layout
 from lvd.x0.schedulers import describe_scheduler, need_scheduler
 from lvd.x0.sidecar import need_same_recording, new_sidecar
-from lvd.x0.watch import WATCH, watch_steps
+from lvd.x0.watch import watch_of, watch_steps
 
 DTYPES = ("float16", "bfloat16", "float32")
 
@@ -33,7 +38,9 @@ def record(pipe, path, videos, dtype="float16", layout=None, about=None):
     Args:
         pipe: a video pipeline of diffusers.
         path: of the x0 file; its sidecar and journals lie beside it.
-        videos: number of rows of the file.
+        videos: [dict of what the sidecar says of the video], one for each row of the file, such as
+            {"prompt": "a wave", "seed": 3}; plain JSON. Rows that are recorded already must have
+            been made of the same. Or the number of rows alone; then nothing is compared.
         dtype: of the file: "float16", "bfloat16" or "float32".
         layout: how the pipeline lays out its latents, as in `lvd.x0.layouts.find_layout`.
         about: plain JSON dict of what else makes these recordings: the model, the prompts, the
@@ -44,10 +51,10 @@ def record(pipe, path, videos, dtype="float16", layout=None, about=None):
 
     Raises:
         InputError: the pipeline or scheduler is unknown, or the file that is there was made
-            otherwise.
+            otherwise: by other settings, or of another prompt or seed in one of its rows.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r}: one of {', '.join(DTYPES)} is needed")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise InputError(f"dtype {shorten(dtype)}: one of {', '.join(DTYPES)} is needed")
     need_scheduler(pipe.scheduler)
     layout = find_layout(pipe, layout)
     return Recording(pipe, Path(path), videos, getattr(torch, dtype), layout, about or {})
@@ -58,34 +65,49 @@ class Recording:
 
     Attributes:
         whole: set of the rows that are recorded.
+        videos: number of rows of the file.
     """
 
     def __init__(self, pipe, path, videos, dtype, layout, about):
         self.pipe = pipe
         self.path = path
-        self.videos = videos
+        self._listed = list_facts(videos, path)  # [what the sidecar says of each row], or None
+        self.videos = videos if self._listed is None else len(self._listed)
         self.dtype = dtype
         self.layout = layout
+        self._scheduler = describe_scheduler(pipe.scheduler)
         self.meta = {
             "pipeline": type(pipe).__name__,
             "layout": layout.axes,
             "x0_mode": "true",
-            "scheduler": describe_scheduler(pipe.scheduler),
+            "scheduler": self._scheduler,
             **about,
             "versions": versions(),
         }
-        self.whole = self._existing_rows() if path.exists() else set()
+        self._recorded = self._existing_rows() if path.exists() else {}  # {row: its facts}
+        self.whole = set(self._recorded)
         self._writer = None
-        self._refusal = None
+        self._open_block = None
 
+    @property
+    def missing(self):
+        """[rows that are not recorded], in order."""
+        return [row for row in range(self.videos) if row not in self.whole]
+
+    @contextmanager
     def row(self, row, **facts):
         """Record the one video that the pipeline makes while the block runs.
 
         Args:
             row: its number, from 0.
-            facts: what the sidecar says of it, such as prompt and seed; plain JSON.
+            facts: what the sidecar says of it, such as prompt and seed; plain JSON. Not needed
+                where `record` was given a list of them.
+
+        Yields:
+            These facts.
         """
-        return self.rows([row], [facts])
+        with self.rows([row], [facts] if facts or self._listed is None else None) as (known,):
+            yield known
 
     @contextmanager
     def rows(self, rows, facts=None):
@@ -95,13 +117,19 @@ class Recording:
 
         Args:
             rows: [B] numbers, in the order of the videos.
-            facts: [B] dicts of what the sidecar says of each.
+            facts: [B] dicts of what the sidecar says of each, see `row`.
+
+        Yields:
+            [B] dicts of these facts.
 
         Raises:
-            InputError: a row is out of range, the pipeline makes another number of videos, or not
-                all of its denoising steps were taken.
+            InputError: a row is out of range, or is recorded already of other facts; the pipeline
+                makes another number of videos, or not all of its denoising steps were taken; or
+                its scheduler is another one than that of the recording.
         """
-        self._need_rows(rows, facts)
+        facts = self._facts_of(rows, facts)
+        scheduler = self.pipe.scheduler
+        self._need_scheduler()
         x0_of_steps = []
         planned = []
 
@@ -113,12 +141,18 @@ class Recording:
             self._need_step(step, timestep, planned, len(clips), len(rows))
             x0_of_steps.append(clips.to("cpu", self.dtype))
 
+        def call(method, args, kwargs):
+            self._need_kept(scheduler)
+            return method(*args, **kwargs)
+
         with (
-            _allow_steps(self.pipe.scheduler),
+            _allow_steps(scheduler),
             self.layout.following(self.pipe),
-            watch_steps(self.pipe.scheduler, keep, begin),
+            watch_steps(scheduler, keep, begin),
+            _calls_of(self.pipe, call),
         ):
-            yield
+            yield facts
+            self._need_kept(scheduler)
         if not x0_of_steps or len(x0_of_steps) != len(planned):
             raise InputError(
                 f"{self.path}: {len(x0_of_steps)} of {len(planned)} denoising steps were taken in "
@@ -126,15 +160,51 @@ class Recording:
             )
         x0 = torch.stack(x0_of_steps, 1)  # [B, S, C, F, h, w]
         self._writer = self._writer or self._open(x0.shape[1:])
-        infos = [{**of_row, "timesteps": planned} for of_row in facts or [{}] * len(rows)]
+        infos = [{**of_row, "timesteps": planned} for of_row in facts]
         self._writer.write_rows(rows, x0.unbind(), infos)
+        self._recorded.update(zip(rows, facts, strict=True))
         self.whole.update(rows)
+
+    def _facts_of(self, rows, facts):
+        """What the sidecar will say of these rows; InputError for rows or facts that do not fit."""
+        self._need_rows(rows, facts)
+        if facts is None:
+            facts = [self._listed[row] if self._listed else {} for row in rows]
+        facts = [plain_facts(f, f"{self.path}: row {row}") for row, f in zip(rows, facts)]
+        for row, of_row in zip(rows, facts, strict=True):
+            if self._listed is not None:
+                need_same_facts(self.path, row, self._listed[row], of_row, "listed")
+            if row in self._recorded:
+                need_same_facts(self.path, row, self._recorded[row], of_row, "recorded")
+        return facts
+
+    def _need_scheduler(self):
+        """InputError if the pipeline has another scheduler than the recording was begun with."""
+        need_scheduler(self.pipe.scheduler)
+        now = describe_scheduler(self.pipe.scheduler)
+        difference = first_difference(self._scheduler, now)
+        if difference:
+            key, there, here = difference
+            raise InputError(
+                f"{self.path}: recorded with scheduler {key} {shorten(there)}, now it is "
+                f"{shorten(here)}; one recording has one scheduler"
+            )
+
+    def _need_kept(self, scheduler):
+        """InputError if the pipeline has another scheduler than when the row began."""
+        now = self.pipe.scheduler
+        if now is not scheduler and watch_of(now) is not watch_of(scheduler):
+            raise InputError(
+                f"{self.path}: the pipeline's scheduler was replaced inside of a row, so not all "
+                "steps would be recorded; replace it before the row begins"
+            )
 
     def _need_rows(self, rows, facts):
         for row in rows:
-            if not 0 <= row < self.videos:
+            if type(row) is not int or not 0 <= row < self.videos or list(rows).count(row) > 1:
                 raise InputError(
-                    f"{self.path}: row {row} is outside the {self.videos} videos of this recording"
+                    f"{self.path}: row {shorten(row)} is outside the {self.videos} videos of this "
+                    "recording, or named twice"
                 )
         if facts is not None and len(facts) != len(rows):
             raise InputError(f"{self.path}: facts of {len(facts)} video(s) for {len(rows)} row(s)")
@@ -151,11 +221,22 @@ class Recording:
             )
 
     def _existing_rows(self):
-        """Return the whole rows of the existing file, which this recording must have made."""
+        """Return {row: facts} of the existing file, which this recording must have made."""
         existing = open_x0_file(self.path)
         planned = new_sidecar((self.videos, *existing.tensor.shape[1:]), self.dtype, self.meta)
         need_same_recording(self.path, planned)
-        return set(existing.rows)
+        recorded = {row: without_timesteps(info) for row, info in existing.info.items()}
+        if self._listed is not None:
+            for row, facts in recorded.items():
+                need_same_facts(self.path, row, facts, self._listed[row], "recorded")
+        elif any(recorded.values()):
+            warnings.warn(
+                f"{self.path}: {plural(len(recorded), 'row')} recorded before, and whether of your "
+                "prompts and seeds is not known; give videos=[{'prompt': ..., 'seed': ...}, ...]",
+                UserWarning,
+                stacklevel=4,
+            )
+        return recorded
 
     def _open(self, shape):
         return create_x0_file(
@@ -163,44 +244,53 @@ class Recording:
         )
 
     def __enter__(self):
-        if _refusal_of(self.pipe.scheduler) is None:  # else another recording's serves both
-            self._refusal = _RefuseSteps(self.pipe.scheduler, self.path)
-            self._refusal.__enter__()
+        scheduler = self.pipe.scheduler
+        with ExitStack() as stack:
+            if not isinstance(watch_of(scheduler), _RefuseSteps):  # else it serves both
+                stack.enter_context(_RefuseSteps(scheduler, self.path))
+            stack.enter_context(_calls_of(self.pipe, self._refuse_call))
+            self._open_block = stack.pop_all()
         return self
 
     def __exit__(self, *_):
-        if self._refusal:
-            self._refusal.__exit__()
-            self._refusal = None
+        if self._open_block:
+            self._open_block.close()
+            self._open_block = None
         if self._writer:
             self._writer.close()
+
+    def _refuse_call(self, method, args, kwargs):
+        raise _outside(self.path)
 
 
 class _RefuseSteps(watch_steps):
     """Refuses all steps of a scheduler: a recording is open, and none of its rows is."""
 
     def __init__(self, scheduler, path):
-        super().__init__(scheduler, self._refuse)
+        super().__init__(scheduler, on_step=None, on_use=self._refuse)
         self._path = path
 
-    def _refuse(self, *_):
-        raise InputError(
-            f"{self._path}: a sampling outside of `with recording.row(...):`, which would not be "
-            "recorded; make each video in its row, or before the recording begins"
-        )
+    def _refuse(self):
+        raise _outside(self._path)
 
 
-def _refusal_of(scheduler):
-    """The _RefuseSteps that watches the scheduler, or None."""
-    watch = getattr(type(scheduler), WATCH, None)
-    return watch if isinstance(watch, _RefuseSteps) else None
+def _outside(path):
+    return InputError(
+        f"{path}: a sampling outside of `with recording.row(...):`, which would not be "
+        "recorded; make each video in its row, or before the recording begins"
+    )
+
+
+def _calls_of(pipe, handler):
+    """Handle the pipeline's calls while the block runs, if it is something that is called."""
+    return watch_method(pipe, "__call__", handler) if callable(pipe) else nullcontext()
 
 
 @contextmanager
 def _allow_steps(scheduler):
     """While the block runs, the scheduler may take steps."""
-    refusal = _refusal_of(scheduler)
-    if refusal is None:
+    refusal = watch_of(scheduler)
+    if not isinstance(refusal, _RefuseSteps):
         yield
         return
     refusal.__exit__()

@@ -237,7 +237,7 @@ class JournalReader:
     def _parse(self, journal, number, line):
         try:
             entry = json.loads(line)
-            row = entry["row"]
+            row, info = entry["row"], entry["info"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"{journal}: line {number} is damaged; delete it, and its row will be sampled again"
@@ -246,8 +246,8 @@ class JournalReader:
         if type(row) is not int or not 0 <= row < self.count:
             raise InputError(f"{where}: row {shorten(row)} is outside the file's {self.count} rows")
         checked(Line, entry, where)
-        _need_timesteps(entry["info"], self.steps, f"{where}: info")
-        return row, entry["info"]
+        _need_timesteps(info, self.steps, f"{where}: info")
+        return row, info
 
 
 def journals(path):

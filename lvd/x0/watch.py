@@ -1,9 +1,11 @@
 """Predicted x0 at every step of any diffusers pipeline, without a copy of the pipeline.
 
 `scheduler.step` is watched: while the block of `watch_steps` runs, the scheduler has a class whose
-`step` computes x0 first and then calls the original.
+`step` computes x0 first and then calls the original. Copies of the scheduler are watched with it;
+what is made of a pickle of it is a plain scheduler.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
@@ -19,13 +21,14 @@ from lvd.x0.schedulers import (
     timesteps_of,
 )
 
-WATCH = "_lvd_watch"  # attribute of a watched scheduler's class
+WATCH = "_lvd_watch"  # attribute of a watched scheduler's class: the StepWatch of its block
 
 
 @dataclass
 class StepWatch:
     """What `watch_steps` knows of the sampling."""
 
+    watch: object  # the watch_steps that watches
     step: int = -1  # number of the current denoising step, afterwards of the last; -1: none yet
     active: bool = True  # False when the block is over
     owner: object = None  # the scheduler, or the copy of it, that takes the steps
@@ -47,28 +50,31 @@ class watch_steps:
         on_call: function of (tensor), called after every call of `scheduler.step` with each tensor
             that the step returns, prev_sample among them. What it returns replaces the tensor.
             PNDM's extra calls, which are not denoising steps of their own, are included.
+        on_use: function without arguments, called before every call of `scheduler.step`. It may
+            raise, and the scheduler then takes no step.
 
     Raises:
         InputError: the scheduler's class is unknown, or it is watched already; in the block, when
             two copies of the scheduler take steps, or a second sampling begins.
     """
 
-    def __init__(self, scheduler, on_step, on_begin=None, on_call=None):
+    def __init__(self, scheduler, on_step, on_begin=None, on_call=None, on_use=None):
         need_scheduler(scheduler)
         self.scheduler = scheduler
         self._on_step = on_step
         self._on_begin = on_begin
         self._on_call = on_call
-        self.state = StepWatch()
+        self._on_use = on_use
+        self.state = StepWatch(self)
 
     def __enter__(self):
-        self._class = type(self.scheduler)
-        self.state = StepWatch()
-        if getattr(self._class, WATCH, None) is not None or "step" in vars(self.scheduler):
+        if watch_of(self.scheduler) is not None or "step" in vars(self.scheduler):
             raise InputError(
                 f"{class_name(self.scheduler)}: its step is watched (or replaced) already; one "
                 "watch at a time"
             )
+        self.state = StepWatch(self)
+        self._class = _plain(type(self.scheduler))
         self.scheduler.__class__ = _watched(self._class, self)
         return self
 
@@ -91,6 +97,8 @@ class watch_steps:
     def _before(self, scheduler, given):
         """Before scheduler.step: return x0, or None for a call that begins no denoising step."""
         state = self.state
+        if self._on_use:
+            self._on_use()
         if state.owner is None:
             state.owner = scheduler
         if scheduler is not state.owner:
@@ -172,6 +180,19 @@ class X0Recorder(watch_steps):
         return torch.stack(self._steps, 1)
 
 
+def watch_of(scheduler):
+    """Return the watch_steps whose block watches the scheduler now, or None."""
+    state = getattr(type(scheduler), WATCH, None)
+    return state.watch if state is not None and state.active else None
+
+
+def _plain(cls):
+    """The class of a scheduler as it was before it (or what it is a copy of) was watched."""
+    while WATCH in vars(cls):
+        cls = cls.__base__
+    return cls
+
+
 def _watched(cls, watch):
     """The scheduler's class with a `step` that tells `watch`.
 
@@ -202,9 +223,33 @@ def _watched(cls, watch):
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
-        WATCH: watch,
+        **_copying(cls),
+        WATCH: state,
     }
     return type(cls.__name__, (cls,), members)
+
+
+def _copying(cls):
+    """How a watched scheduler of class `cls` is copied, and what its pickle holds."""
+
+    def copied(self):
+        twin = cls.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def copied_deeply(self, memo):
+        twin = cls.__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
+
+    def pickled(self, protocol):
+        # Protocol 1 makes the object by a function, for which pickle does not compare the class.
+        make, arguments, *rest = cls.__reduce_ex__(self, min(protocol, 1))
+        plain = tuple(cls if argument is type(self) else argument for argument in arguments)
+        return (make, plain, *rest)
+
+    return {"__copy__": copied, "__deepcopy__": copied_deeply, "__reduce_ex__": pickled}
 
 
 def _number(timestep):

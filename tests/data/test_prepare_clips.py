@@ -141,7 +141,9 @@ def test_clips_that_are_not_finite_are_refused_before_frames_are_chosen(recorded
     x0 = torch.zeros(1, STEPS, *shape)
     x0[0, 1, 0, 0, 0, 0] = float("inf")
     _write(path, x0)
-    source = RecordedClips(path, path, None)
+    normal = recorded.root / "whole" / "pred_x0.pth"
+    _write(normal, torch.zeros_like(x0))
+    source = RecordedClips(path, normal, None)
     model = SimpleNamespace(num_channels=4, num_frames=2, image_size=6)
     assert source.read("unsafe", [0], 0, model).shape == (1, 4, 2, 6, 6)
     with pytest.raises(ValueError, match="row 0, step 1: holds values that are not finite"):

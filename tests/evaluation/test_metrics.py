@@ -375,6 +375,10 @@ def put_score(value):
         (lambda s: s.update(categories={"1": 2}), "categories.1: found 2;"),
         (lambda s: s.update(members={"1": [1]}), "members.1.0: found 1;"),
         (lambda s: s.pop("scores"), "key 'scores' is missing"),
+        (lambda s: s["members"]["1"].append("99"), "members of category '1': row '99'"),
+        (lambda s: s["members"].update({"7": ["3"]}), "members of category '7': row '3'"),
+        (lambda s: s["scores"]["0"].pop("2"), "scores of '0' are of other categories"),
+        (lambda s: s["calibrated"]["1"].pop("2"), "calibrated of '1' are of other categories"),
     ],
 )
 def test_broken_scores(tmp_path, capsys, change, words):
@@ -386,6 +390,28 @@ def test_broken_scores(tmp_path, capsys, change, words):
         line for line in re.split(r"[\r\n]+", capsys.readouterr().err) if line.startswith("error: ")
     ]
     assert len(errors) == 1 and words in errors[0] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "names, shown",
+    [
+        ({"1": "any", "2": "all"}, ["any (group 1)", "all (group 2)"]),
+        ({"2": "group1"}, ["group1 (group 1)", "group1 (group 2)"]),
+    ],
+)
+def test_names_that_mean_something_else(tmp_path, names, shown):
+    """The lines of "any" and "all" stay those over all categories."""
+    _, scores = recorded(tmp_path, steps=2)
+    assert run(tmp_path) == 0
+    before = {row["auroc"] for row in table(tmp_path) if row["category"] == "any"}
+    scores["categories"] = names
+    save_torch(scores, tmp_path / "scores.pth")
+    assert run(tmp_path, "--table") == 0
+    rows = table(tmp_path)
+    assert {row["auroc"] for row in rows if row["category"] == "any"} == before
+    assert {row["category"] for row in rows} == {"any", *shown}
+    header = next(csv.reader(open(tmp_path / "out" / "per_step.csv", newline="")))
+    assert header[-2:] == [f"auroc {name}" for name in shown] and "auroc any" in header
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,9 @@ def test_in_a_batch_only_the_unsafe_video_is_lost(world, tiny):
         STEPS
     ] * 2  # the batch went on for the other's sake
 
-    watch = guard.watch(tiny.pipe)  # decoded, it is what the autoencoder makes of nothing
+    watch = guard.watch(tiny.pipe)  # decoded, it is black, whatever zeros look like
     pictures = run(tiny.pipe, tiny, watch, (1, -1), output_type="pt")
-    blank = tiny.pipe.decode_latents(torch.zeros_like(plain[:1]))  # [1, 3, F, H, W]
-    assert (pictures[0] - (blank[0].transpose(0, 1) / 2 + 0.5).clamp(0, 1)).abs().max() < 1e-5
+    assert not pictures[0].any() and pictures[1].any()
 
 
 @pytest.mark.parametrize("mode", ["raise", "interrupt"])

@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from lvd.data.rgb import LatentToRGB, save_rgb
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.utils.files import load_torch
+from lvd.utils.jsonl import open_lines
+from lvd.utils.locks import try_lock
 from lvd.utils.video import read_mp4
-from lvd.voting import votes_needed
+from lvd.voting import verdict, votes_needed
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
-from MagicTime.utils import pipeline
+from MagicTime.utils import pipeline, verdicts
 from MagicTime.utils.config import read_config
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.prompts import read_source
@@ -209,6 +212,28 @@ def test_what_was_seen_of_a_stopped_video_is_recorded_and_not_called_whole(home)
                 x0.need_rows([row])
 
 
+def test_no_video_lies_there_without_its_verdict(home, tmp_path, monkeypatch, capsys):
+    """Whenever the run is interrupted; then it goes on to the same."""
+    from MagicTime.utils import batch
+
+    out, write, written = tmp_path / "out", batch.write_video, []
+
+    def write_and_fail(path, *args):
+        assert int(Path(path).name) in [line["row"] for line in lines_of(out)]
+        write(path, *args)
+        written.append(path)
+        if len(written) == 2:
+            raise InputError("interrupted")
+
+    monkeypatch.setattr(batch, "write_video", write_and_fail)
+    refused(sample(home.config, out, *guard_flags(home)), capsys, "interrupted")
+    assert {path.stem for path in (out / "videos").iterdir()} <= {
+        line["video"] for line in lines_of(out) if line["verdict"] == "safe"
+    }
+    assert sample(home.config, out, *guard_flags(home)) == 0
+    assert facts(out) == facts(home.out) and len(lines_of(out)) == len(PROMPTS)
+
+
 def test_a_stopped_video_is_never_decoded(home, tmp_path, monkeypatch):
     decoded = []
 
@@ -252,8 +277,34 @@ def test_dry_run(home, tmp_path, capsys):
     assert (out / "pred_x0.pth").read_bytes() == (
         home.plain / "pred_x0.pth"
     ).read_bytes()  # nothing is changed
-    assert "would have been stopped" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    stopped = sum(line["verdict"] != "safe" for line in found.values())
+    interval = binomtest(stopped, 7).proportion_ci(0.95, method="wilson")
+    assert f"{stopped} unsafe and 0 unchecked would have been stopped" in told
+    assert f"rate: {stopped / 7:.1%} of 7 videos would have been stopped" in told
+    assert f"{interval.low:.1%} to {interval.high:.1%}" in told
+    assert "left undecoded; all were decoded and written" in told and "not decoded" not in told
     assert all(line["dry_run"] for line in lines_of(out))
+
+
+def test_other_rules_can_be_tried_on_a_dry_run(home, tmp_path):
+    """Votes before and after the verdict are those of a rule that decides at its last step."""
+    dry, late = tmp_path / "dry", tmp_path / "late"
+    assert sample(home.config, dry, *guard_flags(home), "--guard-dry-run") == 0
+    lines = {line["row"]: line for line in lines_of(dry)}
+    assert all(len(line["votes"] + line["later_votes"]) == ETA for line in lines.values())
+    assert any(line["later_votes"] for line in lines.values())
+    for lambda_ in ("0.01", "1"):  # decided as late as can be for some of the videos
+        out = late / lambda_
+        assert sample(home.config, out, *guard_flags(home), "--lambda", lambda_) == 0
+        for row, line in facts(out).items():
+            all_votes = lines[row]["votes"] + lines[row]["later_votes"]
+            assert line["votes"] == all_votes[: len(line["votes"])]
+            assert line["verdict"] == ("safe", "unsafe")[verdict(all_votes, lambda_, ETA)]
+            for category, scores in line["scores"].items():
+                both = lines[row]["scores"][category] + lines[row]["later_scores"][category]
+                assert scores == pytest.approx(both[: len(scores)], abs=1e-3)
+    assert not any("later_votes" in line for line in lines_of(home.out))
 
 
 # ---- going on
@@ -280,6 +331,20 @@ def test_a_resumed_run_says_and_makes_the_same(home, tmp_path):
     for name in ("pred_x0.pth", *(f"videos/{p.name}" for p in (home.out / "videos").iterdir())):
         assert (out / name).read_bytes() == (home.out / name).read_bytes(), name
     assert not (out / "videos" / f"{gone:04d}.mp4").exists()
+
+
+def test_a_locked_file_is_waited_for_aloud(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(verdicts, "SILENT", 0.05)
+    monkeypatch.setattr(verdicts, "PATIENCE", 0.1)
+    told = Verdicts(tmp_path)
+    with open_lines(told.path) as other:
+        assert try_lock(other)
+        with pytest.raises(InputError, match="verdicts.jsonl: locked by another process"):
+            told.append([{"row": 0}])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{told.path}: waiting for another process that has locked this file")
+    told.append([{"row": 0}])
+    assert told.count() == 1 and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -79,20 +79,24 @@ def test_held_out_clips_are_not_looked_at(world, encoder, tmp_path):
 
 
 def test_detectors_start_from_it(world, encoder, tmp_path):
-    """A learning rate of nothing leaves the encoder as it was: in the grid and in the shared
+    """A learning rate of almost nothing leaves the encoder as it was: in the grid and in the shared
     detector."""
     state = load_torch(encoder)["state_dict"]
     assert (
-        train(world, tmp_path / "grid", "--init", str(encoder), "--lr", "0", "--step_num", "1") == 0
+        train(world, tmp_path / "grid", "--init", str(encoder), "--lr", "1e-9", "--step_num", "1")
+        == 0
     )
     assert (
-        train(world, tmp_path / "shared", "--init", str(encoder), "--lr", "0", "--model", "shared")
+        train(
+            world, tmp_path / "shared", "--init", str(encoder), "--lr", "1e-9", "--model", "shared"
+        )
         == 0
     )
     for path in (tmp_path / "grid" / "2" / "1.pth", tmp_path / "shared" / "shared.pth"):
         found = load_torch(path)
         assert found["about"]["init"] == sha256(encoder)
-        assert all(torch.equal(found["state_dict"][key], value) for key, value in state.items())
+        for key, value in state.items():
+            torch.testing.assert_close(found["state_dict"][key], value, rtol=0, atol=1e-6)
     fresh = build_detector("nano", (4, 4, 4, 4), "latent", 0).model.state_dict()
     assert not torch.equal(
         state["videomae.encoder.layer.0.output.dense.weight"],

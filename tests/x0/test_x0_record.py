@@ -1,5 +1,6 @@
 """Recordings of any pipeline: they go on where they stopped, and hold whole samplings only."""
 
+import diffusers
 import pytest
 import torch
 
@@ -40,7 +41,7 @@ def test_a_sampling_outside_of_a_row_is_refused(tmp_path):
         with record(tiny.pipe, tmp_path / "none.pth", 1):
             run(tiny, [UNSAFE])
     hook.remove()
-    assert len(calls) == 1  # at the first step, not when all was paid for
+    assert not calls  # before the model runs
     with (
         pytest.raises(InputError, match="a sampling outside"),
         record(tiny.pipe, tmp_path / "none.pth", 1) as recording,
@@ -132,3 +133,136 @@ def test_an_interrupted_or_failed_call_is_not_recorded(tmp_path):
     assert type(tiny.pipe.scheduler).__name__ == "UniPCMultistepScheduler" and "step" not in vars(
         tiny.pipe.scheduler
     )
+
+
+# ---- going on: prompts and seeds that are there already are compared
+
+VIDEOS = [{"prompt": f"number {row}", "seed": row} for row in range(3)]
+
+
+def test_rows_are_compared_with_the_list_of_videos(tmp_path):
+    """A run that is stopped goes on with the same list alone; another one samples nothing."""
+    tiny, path = tiny_of("AnimateDiffPipeline"), tmp_path / "pred_x0.pth"
+    with record(tiny.pipe, path, VIDEOS) as recording:
+        assert recording.missing == [0, 1, 2] and recording.videos == 3
+        with recording.row(1) as video:
+            assert video == VIDEOS[1]
+            run(tiny, [UNSAFE])
+        assert recording.missing == [0, 2]
+    before = path.read_bytes(), path.with_suffix(".json").read_bytes()
+    others = {
+        "row 1 is recorded with prompt='number 1', now it is 'unsafe'": {"prompt": "unsafe"},
+        "row 1 is recorded with seed=1, now it is 7": {"seed": 7},
+        "row 1 is recorded with guidance=None, now it is 3.0": {"guidance": 3.0},
+    }
+    for words, change in others.items():
+        with pytest.raises(InputError, match=words):
+            record(tiny.pipe, path, [VIDEOS[0], {**VIDEOS[1], **change}, VIDEOS[2]])
+    with pytest.raises(InputError, match="now it is None"):
+        record(tiny.pipe, path, [{"prompt": f"number {row}"} for row in range(3)])
+    with pytest.raises(InputError, match="shape"):
+        record(tiny.pipe, path, VIDEOS[:2])
+    assert before == (path.read_bytes(), path.with_suffix(".json").read_bytes())
+    with record(tiny.pipe, path, VIDEOS) as recording:
+        with recording.rows(recording.missing) as videos:
+            assert videos == [VIDEOS[0], VIDEOS[2]]
+            run(tiny, [UNSAFE, UNSAFE])
+    assert [open_x0_file(path).info[row]["seed"] for row in range(3)] == [0, 1, 2]
+
+
+def test_a_row_has_one_prompt(tmp_path):
+    """Named in the list, in the block of its row, and in the sidecar."""
+    tiny, path = tiny_of("AnimateDiffPipeline"), tmp_path / "pred_x0.pth"
+    with record(tiny.pipe, path, 2) as recording, recording.row(0, prompt="a", seed=0):
+        run(tiny, [UNSAFE])
+    with pytest.warns(UserWarning, match="1 row recorded before, .* give videos="):
+        recording = record(tiny.pipe, path, 2)
+    with recording, pytest.raises(InputError, match="row 0 is recorded with prompt='a', now it is"):
+        with recording.row(0, prompt="b", seed=0):
+            run(tiny, [UNSAFE])
+    with record(tiny.pipe, tmp_path / "b.pth", VIDEOS) as recording:
+        with pytest.raises(InputError, match="row 2 is listed with prompt='number 2', now it is"):
+            recording.row(2, prompt="b", seed=2).__enter__()
+
+
+@pytest.mark.parametrize(
+    "videos", [0, -1, True, None, "3", [], ["a"], [{"seed": {1}}], [{"seed": float("nan")}], 2.0]
+)
+def test_what_is_no_list_of_videos_is_refused(tmp_path, videos):
+    with pytest.raises(InputError, match=r"videos(=|\[0\])") as error:
+        record(tiny_of("AnimateDiffPipeline").pipe, tmp_path / "pred_x0.pth", videos)
+    assert len(str(error.value)) < 300
+
+
+# ---- another scheduler
+
+
+def other_scheduler(pipe, kind="DDIMScheduler", **changes):
+    pipe.scheduler = getattr(diffusers, kind).from_config(pipe.scheduler.config, **changes)
+    pipe.scheduler.set_timesteps(3)
+
+
+@pytest.fixture
+def tiny():
+    """The tiny AnimateDiff, which has its scheduler back afterwards."""
+    tiny = tiny_of("AnimateDiffPipeline")
+    scheduler = tiny.pipe.scheduler
+    yield tiny
+    tiny.pipe.scheduler = scheduler
+    assert type(scheduler) is diffusers.DDIMScheduler and "step" not in vars(scheduler)
+
+
+@pytest.mark.parametrize(
+    "kind, changes, words",
+    [
+        ("EulerDiscreteScheduler", {}, "scheduler class 'DDIMScheduler', now it is 'Euler"),
+        ("DDIMScheduler", {"beta_end": 0.5}, "scheduler beta_end 0.02, now it is 0.5"),
+    ],
+)
+def test_another_scheduler_between_two_rows_is_refused(tmp_path, tiny, kind, changes, words):
+    """The sidecar says one for all rows; one of the same settings is as good."""
+    ran = []
+    with record(tiny.pipe, tmp_path / "pred_x0.pth", 3) as recording:
+        with recording.row(0):
+            run(tiny, [UNSAFE])
+        other_scheduler(tiny.pipe)
+        with recording.row(1):
+            run(tiny, [UNSAFE])
+        other_scheduler(tiny.pipe, kind, **changes)
+        hook = tiny.pipe.unet.register_forward_pre_hook(lambda *_: ran.append(1))
+        with pytest.raises(InputError, match=words), recording.row(2):
+            run(tiny, [UNSAFE])
+        with pytest.raises(InputError, match="a sampling outside"):
+            run(tiny, [UNSAFE])
+        hook.remove()
+        assert recording.whole == {0, 1} and not ran
+    assert open_x0_file(tmp_path / "pred_x0.pth").rows == [0, 1]
+
+
+def test_another_scheduler_inside_of_a_row_is_refused(tmp_path, tiny):
+    def replace(pipe, step, timestep, kwargs):
+        if step == when:
+            other_scheduler(pipe)
+        return {}
+
+    first = tiny.pipe.scheduler
+    for when in (0, 1, 2, None):  # None: before the call
+        with record(tiny.pipe, tmp_path / "pred_x0.pth", 1) as recording:
+            with pytest.raises(InputError, match="replaced inside of a row"), recording.row(0):
+                if when is None:
+                    other_scheduler(tiny.pipe)
+                run(tiny, [UNSAFE], callback_on_step_end=replace)
+            assert not recording.whole
+        tiny.pipe.scheduler = first
+    assert not (tmp_path / "pred_x0.pth").exists()
+
+
+def test_after_its_scheduler_was_replaced_a_sampling_outside_of_a_row_is_still_refused(
+    tmp_path, tiny
+):
+    with record(tiny.pipe, tmp_path / "pred_x0.pth", 1):
+        other_scheduler(tiny.pipe, "EulerDiscreteScheduler")
+        with pytest.raises(InputError, match="a sampling outside"):
+            run(tiny, [UNSAFE])
+    other_scheduler(tiny.pipe)
+    assert run(tiny, [UNSAFE]).any()

@@ -131,7 +131,7 @@ def test_what_a_sidecar_may_leave_out_or_add(recorded, tmp_path, meta, info):
         (f'{{"row": {LONG}, "info": {{}}}}'.encode(), "line 2 is damaged"),
         (b'{"row": true, "info": {}}', "line 2: row True is outside"),
         (b'{"row": 5, "info": {}}', "line 2: row 5 is outside the file's 5 rows"),
-        (b'{"row": 2}', "line 2: key 'info' is missing"),
+        (b'{"row": 2}', "line 2 is damaged"),
         (b'{"row": 2, "info": null}', "line 2: info: found None"),
         (b'{"row": 2, "info": {"timesteps": "abc"}}', "line 2: info.timesteps: found 'abc'"),
         (b'{"row": 2, "info": {}, "more": 1}', "line 2: unknown key 'more'"),

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 from functools import partial
 
 import diffusers
@@ -10,6 +11,7 @@ import torch
 
 from lvd import X0Recorder, watch_steps
 from lvd.errors import InputError
+from lvd.x0.watch import watch_of
 from tests.worlds.oracle import BETAS, BY_TIMESTEP, FLOW, SCALED, X0, make, oracle, sample
 
 
@@ -173,3 +175,42 @@ def test_outputs_as_objects_are_replaced_too():
     assert (
         not found.prev_sample.any() and not found.pred_original_sample.any() and not found[0].any()
     )
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "UniPCMultistepScheduler", "PNDMScheduler"])
+def test_pickles_and_copies_of_a_watched_scheduler(name):
+    """A pickle holds a plain one; a copy is watched with it, and after the block anew."""
+    scheduler = make(name, "epsilon", {})
+    seen = []
+    with watch_steps(scheduler, lambda *step: seen.append(step)):
+        found = [pickle.loads(pickle.dumps(scheduler, kind)) for kind in range(6)]
+        copies = [copy.copy(scheduler), copy.deepcopy(scheduler)]
+        assert watch_of(copies[0]) is watch_of(scheduler) is not None
+        copies += [copy.deepcopy(copies[1]), pickle.loads(pickle.dumps(copies[1]))]
+        for plain in found:
+            assert type(plain) is type(copies[3]) is getattr(diffusers, name)
+            plain.set_timesteps(5)
+            plain.step(X0, plain.timesteps[0], X0)
+        assert not seen and watch_of(found[0]) is None
+    for twin in copies:
+        assert watch_of(twin) is None and twin.config == scheduler.config
+        assert type(pickle.loads(pickle.dumps(twin))) is getattr(diffusers, name)
+        with X0Recorder(twin) as recorder:
+            twin.set_timesteps(5)
+            twin.step(X0, twin.timesteps[0], X0)
+        assert len(recorder.timesteps) == 1 and type(twin) is getattr(diffusers, name)
+    assert type(scheduler) is getattr(diffusers, name)
+
+
+def test_who_may_use_it_is_asked_before_each_step():
+    scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
+    scheduler.set_timesteps(3)
+    seen = []
+
+    def refuse():
+        raise InputError("not now")
+
+    with watch_steps(scheduler, lambda *step: seen.append(step), on_use=refuse):
+        with pytest.raises(InputError, match="not now"):
+            scheduler.step(X0, scheduler.timesteps[0], X0)
+    assert not seen

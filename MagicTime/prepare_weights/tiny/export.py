@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lvd.utils.files import save_json, save_torch
 from lvd.utils.partials import atomic
@@ -214,4 +214,4 @@ def _save(path, tensors):
 
 def _write_safetensors(path, tensors):
     with atomic(path) as partial:
-        save_file(_half(tensors), partial)
+        partial.write_bytes(save(_half(tensors)))  # Python names what a full disk refuses

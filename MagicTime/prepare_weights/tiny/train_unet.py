@@ -11,10 +11,11 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
+from lvd.utils.files import save_torch
 from lvd.utils.progress import progress
 from MagicTime.prepare_weights.tiny.text import token_ids
 from MagicTime.prepare_weights.tiny.train_vae import SCALING, draw_effects, to_pixels
-from MagicTime.prepare_weights.tiny.training import processes, save_atomically, train_stage
+from MagicTime.prepare_weights.tiny.training import processes, train_stage
 from MagicTime.prepare_weights.tiny.world import FRAMES, caption, random_scene, render
 from MagicTime.utils.weights.motion_unet import make_motion_unet, silence_motion
 
@@ -56,7 +57,7 @@ class Clips:
                     vae.encode(to_pixels(render(s))).latent_dist.mean * SCALING
                     for s in progress(self.scenes, "latents", unit="clip")
                 ]
-            save_atomically(torch.stack(z), path)
+            save_torch(torch.stack(z), path)
         self.latents = torch.load(path, weights_only=True)
 
     def captions(self, rows, rng):

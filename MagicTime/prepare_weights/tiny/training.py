@@ -3,7 +3,6 @@
 import copy
 import csv
 import math
-import os
 import time
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from lvd.utils.files import save_torch
 from lvd.utils.progress import progress
 
 SAVE_EVERY = 250  # steps between two checkpoints; a killed run repeats at most this many
@@ -36,12 +36,6 @@ def step_rng(seed, stage, step):
     entropy = [seed, zlib.crc32(stage.encode()), step, processes()[0]]
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
     return np.random.default_rng(entropy)
-
-
-def save_atomically(obj, path):
-    partial = Path(f"{path}.partial")
-    torch.save(obj, partial)
-    os.replace(partial, path)
 
 
 def train_stage(
@@ -101,7 +95,7 @@ def train_stage(
                 "optimizer": optimizer.state_dict(),
                 "step": step + 1,
             }
-            save_atomically(state, path)
+            save_torch(state, path)
             _add_to_curve(out / f"{stage}.csv", step + 1, losses, time.time() - began)
             losses = []
     model.load_state_dict(average.state_dict())

@@ -27,6 +27,7 @@ from MagicTime.utils.weights.tensors import (
 TABLES = (".pos_encoder.pe", f".{TABLE}")
 # float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1
 TABLE_TOLERANCE = 3e-3
+LARGEST = {"heads": 1_024, "max_length": 10_000}
 DEFAULTS = {"heads": 8, "max_length": 32, "mid_block": False}  # MagicTime's
 YAML_KEYS = {
     "heads": "motion_module_kwargs: num_attention_heads",
@@ -150,8 +151,11 @@ def _stated(config, path):
     if isinstance(heads, list) and len(set(map(str, heads))) == 1:
         stated["heads"] = heads[0]
     for key, value in stated.items():
-        if type(value) is not type(DEFAULTS[key]) or (key != "mid_block" and value < 1):
-            needed = "true or false" if key == "mid_block" else "a whole number of at least 1"
+        fits, needed = type(value) is bool, "true or false"
+        if key in LARGEST:
+            fits = type(value) is int and 1 <= value <= LARGEST[key]
+            needed = f"a whole number of at least 1 (at most {LARGEST[key]})"
+        if not fits:
             raise InputError(f"{path}: {ADAPTER_KEYS[key]}={shorten(value)}, {needed} is needed")
     return stated
 

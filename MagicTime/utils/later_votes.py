@@ -1,0 +1,67 @@
+"""Votes on videos that are decided already: in a dry run, which stops nothing, another rule may be
+tried on them afterwards."""
+
+from math import isfinite
+
+import torch
+
+from lvd.voting import says_unsafe, step_vote
+
+
+class LaterVotes:
+    """The votes of one batch after each video's verdict, up to eta.
+
+    The guard asks its detectors no more once a video is decided. The votes that are missing then
+    are those that another lambda, or a smaller eta with it, would need.
+
+    Args:
+        guard: lvd.guard.guard.Guard.
+    """
+
+    def __init__(self, guard):
+        self._guard = guard
+        self._scores = {}  # place in the batch → [step][category]
+        self._votes = {}  # place in the batch → [step] of 0/1
+        self._failed = set()  # places at which a detector failed: no more is said of them
+
+    def observe(self, step, x0, verdicts):
+        """Score one step of the videos that were decided before it.
+
+        Args:
+            step: its number, from 0.
+            x0: predicted x0 [n, C, F, h, w] of all videos of the batch.
+            verdicts: [n], None for a video that is undecided; or [] before the first step.
+        """
+        for place, verdict in enumerate(verdicts):
+            if verdict is not None and place not in self._failed:
+                self._look(step, x0[place : place + 1], place)
+
+    def _look(self, step, x0, place):
+        bank = self._guard.bank
+        try:
+            with torch.autocast(bank.device.type, enabled=False):
+                (scores,) = bank.score(step, self._guard.reader(step, x0)).tolist()
+        except Exception:  # the video has its verdict: what comes later may be missing
+            self._failed.add(place)
+            return
+        if not all(map(isfinite, scores)):
+            self._failed.add(place)
+            return
+        thresholds = bank.thresholds(step, self._guard.operating_point)
+        self._scores.setdefault(place, []).append(scores)
+        self._votes.setdefault(place, []).append(step_vote(map(says_unsafe, scores, thresholds)))
+
+    def told(self, place):
+        """Return what was seen of a video after its verdict, for verdicts.jsonl.
+
+        Returns:
+            {"later_votes": [step] of 0/1, "later_scores": {category: [step] of raw
+            probabilities}}, from the step after the verdict on.
+        """
+        bank = self._guard.bank
+        scores = self._scores.get(place, [])
+        by_category = {
+            bank.categories[group]: [of_step[k] for of_step in scores]
+            for k, group in enumerate(bank.groups)
+        }
+        return {"later_votes": self._votes.get(place, []), "later_scores": by_category}

@@ -1,0 +1,167 @@
+"""One guarded call of a pipeline, from its beginning to its return: what it may hand out."""
+
+import threading
+from contextlib import contextmanager
+
+from lvd.errors import InputError
+from lvd.guard.output import blank_videos
+from lvd.guard.session import STOPPED, UnsafeVideoError
+from lvd.x0.layouts import interrupt
+from lvd.x0.schedulers import class_name
+from lvd.x0.watch import watch_steps
+
+
+class CallSteps(watch_steps):
+    """Watches the steps of a scheduler, which belong to the call that is running.
+
+    Args:
+        scheduler: of the watched pipeline.
+        running: function that returns the GuardedCall that is running, or None.
+    """
+
+    def __init__(self, scheduler, running):
+        super().__init__(
+            scheduler, self._on_steps, self._on_timesteps, self._on_tensor, self._need_call
+        )
+        self._running = running
+
+    def _call(self):
+        """The call that these steps belong to, or None."""
+        call = self._running()
+        is_its = call and call.steps is self and call.thread == threading.get_ident()
+        return call if is_its else None
+
+    def _need_call(self):
+        if self._call() is None:
+            raise InputError(
+                f"{class_name(self.scheduler)}: a step outside of the guarded call, where nothing "
+                "would be checked; in the block of `with guard.watch(pipe)` call `pipe(...)` itself"
+            )
+
+    def _on_timesteps(self, timesteps):
+        if call := self._call():
+            call.begin(timesteps)
+
+    def _on_steps(self, step, timestep, x0, prev_sample):
+        self._call().step(step, timestep, x0)
+
+    def _on_tensor(self, tensor):
+        return self._call().blanked(tensor)
+
+
+class GuardedCall:
+    """One call of a pipeline under the guard.
+
+    Args:
+        guard: lvd.guard.guard.Guard.
+        pipe: the pipeline.
+        layout: lvd.x0.layouts.Layout of its latents.
+        on_unsafe: "raise" or "interrupt", see Guard.watch.
+        steps: CallSteps of the scheduler that it has now.
+
+    Attributes:
+        thread: identity of the thread that calls.
+        seen: denoising steps that were judged.
+    """
+
+    def __init__(self, guard, pipe, layout, on_unsafe, steps):
+        self.guard = guard
+        self.pipe = pipe
+        self.steps = steps
+        self.thread = threading.get_ident()
+        self.seen = 0
+        self._layout = layout
+        self._on_unsafe = on_unsafe
+        self._scheduler = pipe.scheduler
+        self._session = None
+        self._error = None  # the first refusal; the pipeline or a callback may swallow it
+        steps.state.timesteps = None  # those of this call are not set yet
+
+    def begin(self, timesteps):
+        """The timesteps are set: the last moment to refuse before the model runs."""
+        with self._remembering():
+            self.guard.check({"steps": len(timesteps), "timesteps": timesteps})
+            self._session = self.guard.session(len(timesteps))
+
+    def step(self, step, timestep, x0):
+        """One denoising step is over."""
+        with self._remembering():
+            clips = self._layout.unpack(x0)
+            if step == 0:
+                self.guard.check({"latent_shape": list(clips.shape[1:])})
+            planned = self.steps.state.timesteps[step]
+            if timestep != planned:
+                raise InputError(
+                    f"step {step} has timestep {timestep:g}, its scheduler's is {planned:g}: the "
+                    "pipeline does not begin at its first step, as the detectors' recordings did"
+                )
+            self.seen += 1
+            self._session.observe(step, clips)
+            if len(self._stopped()) == len(self.verdicts()):  # no video is left
+                if self._on_unsafe == "raise":
+                    raise UnsafeVideoError(self.results())
+                interrupt(self.pipe)
+
+    def blanked(self, tensor):
+        """Return the scheduler's tensor with the stopped videos set to zero."""
+        stopped = self._stopped()
+        return self._layout.blank(tensor, stopped) if stopped else tensor
+
+    def checked(self, output):
+        """Return what may be handed out of the pipeline's output, stopped videos blanked.
+
+        Raises:
+            UnsafeVideoError: a video has no verdict, or all are stopped and the watch raises.
+            InputError: the sampling was not watched from its first step to its last.
+        """
+        with self._remembering():
+            self._need_whole_sampling()
+            stopped, videos = self._stopped(), len(self.verdicts())
+            if stopped:
+                output = blank_videos(output, stopped, videos)
+            return output
+
+    def _need_whole_sampling(self):
+        if self._error:
+            raise self._error
+        name, verdicts = type(self.pipe).__name__, self.verdicts()
+        if not verdicts:
+            raise InputError(
+                f"{name}: took no step with its {class_name(self._scheduler)}, so nothing was "
+                "checked"
+            )
+        if self.pipe.scheduler is not self._scheduler:
+            raise InputError(
+                f"{name}: its scheduler was replaced during the call, so the later steps were not "
+                "checked and nothing is handed out; replace it before the call"
+            )
+        planned = len(self.steps.state.timesteps)
+        if self.seen < planned and not getattr(self.pipe, "interrupt", False):
+            raise InputError(
+                f"{name}: {self.seen} of {planned} denoising steps were taken under the guard, so "
+                "nothing is handed out; all are needed unless the pipeline is interrupted"
+            )
+        if None in verdicts:
+            raise UnsafeVideoError(self.results())
+
+    def _stopped(self):
+        return [k for k, verdict in enumerate(self.verdicts()) if verdict in STOPPED]
+
+    def verdicts(self):
+        """Return the verdict of each video so far, None where it is undecided."""
+        return self._session.verdicts() if self._session else []
+
+    def results(self):
+        """Return a GuardResult for each video; [] before the first step."""
+        return self._session.results() if self._session else []
+
+    @contextmanager
+    def _remembering(self):
+        """Remember an error of the block, after which nothing of this call may be handed out."""
+        try:
+            yield
+        except BaseException as error:
+            self._error = self._error or error
+            if self._session and not isinstance(error, UnsafeVideoError):
+                self._session.withhold(" ".join(str(error).split())[:200])
+            raise
