@@ -170,6 +170,7 @@ KINDS = [
             ("journal",),
             opened("journal"),
             s.maybe(JOURNAL),
+            named=("pred_x0.rows.0.jsonl", "journal/pred_x0.pth"),
             words=WORDS,
         ),
         70,

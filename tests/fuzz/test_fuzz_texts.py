@@ -90,7 +90,8 @@ def reported(request):
     yield
     kind = request.node.name.removeprefix("test_").replace("_", " ")
     faults = request.session.testsfailed - failed
-    append_to_report([(f"texts: {kind}", f"{len(seen)} cases", f"{faults} faults")])
+    if seen:
+        append_to_report([(f"texts: {kind}", f"{len(seen)} cases", f"{faults} faults")])
 
 
 def check(load, path, *names):
