@@ -18,6 +18,7 @@ from tests.fuzz.situations import (
     PIPELINES,
     Callback,
     Mine,
+    Situation,
     called,
     copied,
     drawn,
@@ -30,8 +31,7 @@ ETAS = (1, 2, 3)
 
 
 class Family:
-    """A tiny pipeline, guards trained for it, two unsafe and two safe videos, and what a stopped
-    video looks like."""
+    """A tiny pipeline, guards trained for it, two unsafe and two safe videos."""
 
     def __init__(self, name, folder):
         self.name, self.tiny = name, build(name)
@@ -40,11 +40,7 @@ class Family:
         self.pipe, self.scheduler = self.tiny.pipe, self.tiny.pipe.scheduler
         self.guards = {eta: Guard(world.detectors, 0.6, eta, "cpu") for eta in ETAS}
         self.videos = {"u": self._chosen(1, "unsafe"), "s": self._chosen(-1, "safe")}
-        self.plain = {}
-        for output in OUTPUTS:
-            frames = self.frames("us", output)
-            self.plain[output] = {"u": frames[0], "s": frames[1]}
-        self.blank = {output: self._blank(output) for output in OUTPUTS}
+        self.plain = dict(zip("us", self.frames("us", "latent")))
 
     def inputs(self, batch, output="latent"):
         """Arguments of a call that makes a video for each letter of `batch`."""
@@ -82,23 +78,6 @@ class Family:
         except UnsafeVideoError:
             pass
         return watch.results[0].verdict
-
-    def _blank(self, output):
-        """What stands for a stopped video: the same whichever video was stopped."""
-        found = []
-        for batch in ("us", "uus"):
-            with self.guards[1].watch(self.pipe):
-                found.append(arrays(self.pipe(**self.inputs(batch, output)).frames))
-        first, second = found[0][0], found[1][1]
-        assert np.abs(first - second).max() < 1e-4, "two stopped videos differ"
-        return first
-
-    def shows(self, video, output):
-        """Whether a video shows anything: it is neither flat nor what stands for a stopped one."""
-        if not np.isfinite(video).all():
-            return False
-        flat = np.ptp(video) < 1e-4
-        return not flat and np.abs(video - self.blank[output]).max() > 1e-2
 
 
 def arrays(frames):
@@ -186,7 +165,7 @@ def leak(family, situation, seen):
         if len(videos) != len(batch):
             return f"{len(videos)} videos for {len(batch)} prompts"
         for letter, video in zip(batch, videos):
-            if letter == "u" and family.shows(video, situation.output):
+            if letter == "u" and video.any():  # a stopped video is black, or zeros
                 told = f"then {type(seen.error).__name__}" if seen.error else "no error"
                 return f"an unsafe video came out ({told})"
     text = str(seen.error)
@@ -207,7 +186,7 @@ def as_ever(family, situation, seen):
         return "the pipeline has another scheduler"
     found = family.frames("us", "latent")
     for letter, video in zip("us", found):
-        if np.abs(video - family.plain["latent"][letter]).max() > 1e-4:
+        if np.abs(video - family.plain[letter]).max() > 1e-4:
             return "after the block, the pipeline makes other videos"
     return None
 
@@ -243,3 +222,11 @@ def test_a_careful_call_is_not_disturbed(families):
                 frames = arrays(family.pipe(**family.inputs("s")).frames)
             assert [result.verdict for result in watch.results] == ["safe"], (family.name, eta)
             assert np.array_equal(frames[0], family.frames("s", "latent")[0])
+
+
+def test_the_walks_would_find_a_video_that_comes_out(families):
+    for family in families.values():
+        for output in OUTPUTS:
+            situation = Situation(family.name, "su", output)
+            found = leak(family, situation, walk(family, situation, None))
+            assert found == "an unsafe video came out (no error)"
