@@ -108,6 +108,8 @@ def test_unfinished_scores_that_are_no_mapping(world, capsys):
         ("net", None, ["net: found None"]),
         ("net", {"a": torch.zeros(2)}, ["not a state of this training"]),
         ("net", {"a": META}, ["net.a", "plain tensor"]),
+        ("net", {"a": torch.tensor([1.0, float("inf")])}, ["net.a", "finite numbers"]),
+        ("identity.steps", [torch.zeros(2)], ["identity: found", "mappings alone are needed"]),
         ("optimizer", {}, ["not a state of this training"]),
         ("optimizer", {"state": 5, "param_groups": [None]}, ["not a state of this training"]),
         ("averaged", 5, ["averaged: found 5"]),
