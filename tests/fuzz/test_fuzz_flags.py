@@ -99,7 +99,7 @@ FINE = {
     "eta": whole(1, STEPS),
     "recall": lambda text: all(0 < float(part) <= 1 for part in text.split(",")),
     "resamples": whole(100, 10**7),
-    "limit": whole(1),
+    "limit": whole(1, 10**30),  # more than there are: all
     "filmstrips": whole(0),
     "operating_point": number(0, 1),
     **dict.fromkeys(("dtype", "attention", "safe_guidance"), never),
