@@ -179,8 +179,8 @@ def names(action, value):
     shown = " ".join(value.split())[:12] or "''"  # the middle of a long value may be left out
     if action is None:
         key, _, given = value.partition("=")
-        first = f"'{key.split('.')[0]}'"
-        return [(shown, first, key[:20] or "=", given[:20] or "=", "key=value")]
+        first = key.split(".")[0]
+        return [(shown, f"'{first}'", f"{first}=", key[:20] or "=", given[:20] or "=", "key=value")]
     texts = [*action.option_strings, action.dest, action.dest.strip("_").replace("_", " ")]
     return [(*texts, shown)]
 
