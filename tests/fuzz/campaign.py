@@ -17,12 +17,14 @@ from tests.fuzz.oracle import TIMES, Faults, fault
 from tests.fuzz.shapes import anything
 from tests.fuzz.worlds import TEXTS
 
+TOO_LONG = "the name is too long"  # of a path that stands in a file: the message tells that path
 # What is said of a file as a whole, where no key of it is at fault or none could be read.
 OF_A_WHOLE_FILE = (
     *("not valid", "not a readable", "damaged", "does not belong", "nested too deeply"),
     *("another eval.pth", "another label file", "of another", "does not say"),
     *("neither a", "not a shared detector", "not a pretrained encoder", "not the training state"),
     *("only ${key}", "noise schedule"),
+    TOO_LONG,
 )
 
 
@@ -149,7 +151,7 @@ def _changed_case(kind, cases, sound, changed, place):
 
 def _names(kind, place):
     """What the message must name: the file, and of the place one key at least."""
-    names = [kind.named or (Path(kind.file).name,)]
+    names = [(*(kind.named or (Path(kind.file).name,)), TOO_LONG)]
     keys = [str(key) for key in place if isinstance(key, str)]
     words = [word for key in keys for word in (key, *kind.words.get(key, ()))]
     words += [word.replace("_", " ") for word in words]
