@@ -16,11 +16,10 @@ from lvd.data.transforms import input_size
 from lvd.detectors.calibration import from_dict, raw_threshold
 from lvd.detectors.detector import detector_of, detector_path, detector_paths, load_file
 from lvd.detectors.member import Member, check_detector, facts_of, read_member
-from lvd.detectors.step_detectors import StepDetectors, is_small
+from lvd.detectors.step_detectors import StepDetectors
 from lvd.detectors.weights import digest
 from lvd.errors import InputError
 from lvd.utils.files import sha256
-from lvd.utils.processes import one_thread
 
 SHARED = "shared.pth"
 
@@ -272,8 +271,7 @@ class SharedBank(Bank):
     def score(self, step, clips):
         from lvd.detectors.shared import predict_shared
 
-        with one_thread(self.device.type == "cpu" and is_small(self.model.net)):
-            return predict_shared(self.model, step, clips)
+        return predict_shared(self.model, step, clips)
 
     def input_config(self, step):
         return self.model.net.config

@@ -6,11 +6,10 @@ import torch
 
 from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import predict
-from lvd.detectors.precision import own_precision
+from lvd.detectors.precision import is_small, own_precision
 from lvd.detectors.stacked import StackedDetectors, can_be_stacked
 from lvd.utils.processes import one_thread
 
-SMALL = 2_000_000  # weights of a network that is computed by one thread on a CPU, and stacked
 FEW = 16  # clips up to which stacked detectors are faster on a CPU, too
 
 
@@ -64,8 +63,3 @@ class StepDetectors:
     def _statistics(self, of_detectors):
         """[G][C] → float32 [G, 1, C] on the networks' device."""
         return torch.tensor(of_detectors, dtype=torch.float32, device=self.device)[:, None]
-
-
-def is_small(network):
-    """Tell whether a network has no more than SMALL weights."""
-    return sum(weight.numel() for weight in network.parameters()) <= SMALL

@@ -49,7 +49,8 @@ def config_of_weights(state, path):
     ):
         if weight is None or weight.dim() != dims:
             raise InputError(
-                f"{path}: not a VideoMAE classifier or encoder (no {name} of {dims} dimensions)"
+                f"{path}: weights do not fit: not a VideoMAE classifier or encoder (no {name} of "
+                f"{dims} dimensions)"
             )
     layers = {match[1] for name in state if (match := re.match(rf"{LAYER}\.(\d+)\.", name))}
     hidden, channels, tubelet, patch, _ = patches.shape

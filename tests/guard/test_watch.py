@@ -1,6 +1,8 @@
 """The guard around a pipeline: what is stopped, what passes, and what is refused."""
 
+import copy
 import gc
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import lvd
+from benchmarks.common.tiny_pipelines import build
 from lvd import Guard, GuardResult, UnsafeVideoError
 from lvd.errors import InputError
 from lvd.guard.session import SAFE, UNCHECKED, UNSAFE
@@ -226,3 +229,45 @@ def test_modes_and_pipelines_that_are_refused(world, tiny):
     ):
         pass
     assert type(tiny.pipe.scheduler) is diffusers.DDIMScheduler
+
+
+def test_copies_made_inside_can_be_watched_afterwards(world, tiny):
+    """Of the pipeline, shallow and deep, in the block and in the call; nothing of the watch is left
+    on them."""
+    guard, copies = Guard(world.shared, 0.6, 3, "cpu"), []
+
+    def copy_it(pipe, step, timestep, kwargs):
+        copies.extend([copy.copy(pipe), copy.deepcopy(pipe)] if step == 1 else [])
+        return {}
+
+    with guard.watch(tiny.pipe):
+        copies.append(copy.deepcopy(tiny.pipe))
+        given = tiny.inputs([-1], (50,), first=100, steps=STEPS, callback_on_step_end=copy_it)
+        plain = tiny.pipe(**given).frames
+    for twin in copies:
+        assert type(twin) is type(tiny.pipe) and "prepare_latents" not in vars(twin)
+        watch = guard.watch(twin)
+        assert torch.equal(run(twin, tiny, watch, (-1,), (50,)), plain)
+        assert [r.verdict for r in watch.results] == [SAFE]
+        with pytest.raises(UnsafeVideoError):
+            run(twin, tiny, guard.watch(twin), (1,), (50,))
+
+
+def test_others_are_left_alone(world, tiny):
+    """Another model of the same class in another thread; another class in the block."""
+    other, upscaler = build("AnimateDiffPipeline", seed=1), build("LattePipeline")
+    alone = [pipe.pipe(**pipe.inputs([1], steps=2)).frames for pipe in (other, upscaler)]
+    found = []
+
+    def call(pipe):
+        found.append(pipe.pipe(**pipe.inputs([1], steps=2)).frames)
+
+    with Guard(world.shared, 0.6, 3, "cpu").watch(tiny.pipe):
+        with pytest.raises(InputError, match="AnimateDiffPipeline: called while"):
+            call(other)
+        thread = threading.Thread(target=call, args=[other])
+        thread.start()
+        thread.join()
+        call(upscaler)
+        tiny.pipe(**tiny.inputs([-1], (50,), first=100, steps=STEPS))
+    assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))

@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused(world, encoder, tmp_path, capsys):
             {**good, "about": {**good["about"], "dataset": {"normal_pred_x0_made_by": "another"}}},
             ["other recordings", "normal_pred_x0_made_by another..."],
         ),
-        ({k: v for k, v in good.items() if k != "config"}, ["without 'config'"]),
+        ({k: v for k, v in good.items() if k != "config"}, ["bad.pth: key 'config' is missing"]),
         ({"format": "x"}, ["not a pretrained encoder"]),
     ):
         save_torch(content, bad)

@@ -494,7 +494,7 @@ def test_bad_files_are_named(world, tmp_path, capsys):
     good = load_torch(bad.save / "shared.pth")
     for content, words in (
         ({"a": 1}, ["not a shared detector"]),
-        ({k: v for k, v in good.items() if k != "mean"}, ["without 'mean'"]),
+        ({k: v for k, v in good.items() if k != "mean"}, ["key 'mean' is missing"]),
         ({**good, "thresholds": good["thresholds"][:2]}, ["thresholds do not fit"]),
         (
             {
