@@ -1,12 +1,12 @@
 """What the files of detectors and of pre-trained encoders may hold, besides their weights."""
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from lvd.utils.schema import (
+    AsJson,
     Count,
     Finite,
     OneLine,
@@ -93,14 +93,6 @@ class CalibrationEntry(Schema):
 
 # ---- provenance: what a file says about itself. A key may be missing, but not None unless its type
 # says so; keys that are not named here may hold any plain values.
-
-
-def _is_plain(about):
-    try:
-        json.dumps(about, sort_keys=True)
-    except (TypeError, ValueError):
-        raise ValueError("texts, numbers, lists and mappings alone are needed") from None
-    return about
 
 
 def _is_setting(value):
@@ -253,7 +245,7 @@ class GridFile(Schema):
     mean: list[Mean]
     std: list[Deviation]
     threshold: Any  # `check_threshold` has the words for it
-    about: Annotated[GridAbout, BeforeValidator(_is_plain)]
+    about: Annotated[GridAbout, AsJson]
     calibration: CalibrationEntry | None = None
 
     @model_validator(mode="after")
@@ -278,7 +270,7 @@ class SharedFile(Schema):
     std: Tensor
     thresholds: list[list[Any]]  # `check_threshold` has the words for them
     calibrations: list[list[CalibrationEntry | None]]
-    about: Annotated[SharedAbout, BeforeValidator(_is_plain)]
+    about: Annotated[SharedAbout, AsJson]
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -308,4 +300,4 @@ class PretrainedFile(Schema):
     state_dict: StateDict
     config: NetworkConfig
     representation: Representation
-    about: Annotated[PretrainedAbout, BeforeValidator(_is_plain)]
+    about: Annotated[PretrainedAbout, AsJson]

@@ -8,7 +8,17 @@ from pydantic import Field
 from lvd.errors import InputError
 from lvd.utils.config import need_same_training
 from lvd.utils.files import load_torch, save_torch
-from lvd.utils.schema import Count, Finite, Name, Positive, Probability, Schema, StateDict, checked
+from lvd.utils.schema import (
+    AsJson,
+    Count,
+    Finite,
+    FiniteTensor,
+    Name,
+    Positive,
+    Probability,
+    Schema,
+    checked,
+)
 
 FORMAT = "lvd training state 1"
 SAVE_EVERY = 60  # seconds between two checkpoints
@@ -27,12 +37,12 @@ class CheckpointFile(Schema):
     """The content of a checkpoint, see `Training.state` and ResumableRun."""
 
     format: str
-    identity: dict[str, Any]
+    identity: Annotated[dict[str, Any], AsJson]
     done: Count
     losses: list[Annotated[float, Field(allow_inf_nan=True)]]
-    net: StateDict
+    net: dict[str, FiniteTensor]
     optimizer: dict[str, Any]
-    averaged: StateDict | None
+    averaged: dict[str, FiniteTensor] | None
     curve: list[CurvePoint]
     seconds: Finite
     data_sha256: Name

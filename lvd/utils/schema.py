@@ -11,6 +11,7 @@ A kind of file has one schema, a subclass of `Schema` beside the code that reads
 Source: pydantic, https://docs.pydantic.dev/latest/concepts/models
 """
 
+import json
 import unicodedata
 from typing import Annotated
 
@@ -18,6 +19,7 @@ import torch
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     InstanceOf,
@@ -57,8 +59,24 @@ def _plain(tensor):
     return tensor
 
 
+def _finite(tensor):
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        raise ValueError("a tensor of finite numbers is needed")
+    return tensor
+
+
+def _json(value):
+    try:
+        json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError):
+        raise ValueError("texts, numbers, lists and mappings alone are needed") from None
+    return value
+
+
 Tensor = Annotated[InstanceOf[torch.Tensor], AfterValidator(_plain)]
+FiniteTensor = Annotated[Tensor, AfterValidator(_finite)]
 StateDict = dict[str, Tensor]  # weights of a network by name
+AsJson = BeforeValidator(_json)  # of a value that must be what JSON can hold
 
 
 class Schema(BaseModel):

@@ -68,7 +68,8 @@ def shared_detector():
 def write(source, change, path):
     content = load_torch(source)
     change(content)
-    save_torch(content, path)
+    path.parent.mkdir(exist_ok=True)
+    torch.save(content, path)  # save_torch would write a tensor of strides of 0 as a whole one
 
 
 def says(words, path, load):

@@ -15,17 +15,21 @@ import yaml
 from tests.fuzz.mutations import at, damages, drawn, put
 from tests.fuzz.oracle import TIMES, Faults, fault
 from tests.fuzz.shapes import anything
+from tests.fuzz.worlds import TEXTS
 
+TOO_LONG = "the name is too long"  # of a path that stands in a file: the message tells that path
 # What is said of a file as a whole, where no key of it is at fault or none could be read.
 OF_A_WHOLE_FILE = (
     *("not valid", "not a readable", "damaged", "does not belong", "nested too deeply"),
     *("another eval.pth", "another label file", "of another", "does not say"),
     *("neither a", "not a shared detector", "not a pretrained encoder", "not the training state"),
     *("only ${key}", "noise schedule"),
+    TOO_LONG,
 )
 
 
 UNREADABLE = object()
+STAND_IN = b"/the/world"  # for the world's folder, whose path has another length in each run
 
 
 @dataclass
@@ -147,7 +151,7 @@ def _changed_case(kind, cases, sound, changed, place):
 
 def _names(kind, place):
     """What the message must name: the file, and of the place one key at least."""
-    names = [kind.named or (Path(kind.file).name,)]
+    names = [(*(kind.named or (Path(kind.file).name,)), TOO_LONG)]
     keys = [str(key) for key in place if isinstance(key, str)]
     words = [word for key in keys for word in (key, *kind.words.get(key, ()))]
     words += [word.replace("_", " ") for word in words]
@@ -161,7 +165,7 @@ def _damaged_case(kind, cases, damage):
     with cases.world(kind.file, *kind.parts) as world:
         path = world.root / kind.file
         own(path)
-        damage(path)
+        _damage(path, damage, world.root)
         content = _read(kind, path)  # now: a run may delete the file at its end
         outcome = _outcome(kind, world)
         found = fault(outcome, [kind.named or (path.name,)])
@@ -170,6 +174,16 @@ def _damaged_case(kind, cases, damage):
         if content is UNREADABLE:
             return "accepted, though it cannot be read"
         return None if kind.fine(content) else "accepted, though no such content is sound"
+
+
+def _damage(path, damage, root):
+    """Damage a file at the same place in every run, also where paths stand in it."""
+    folder = bytes(root)
+    if path.suffix in TEXTS:
+        path.write_bytes(path.read_bytes().replace(folder, STAND_IN))
+    damage(path)
+    if path.suffix in TEXTS and path.is_file():
+        path.write_bytes(path.read_bytes().replace(STAND_IN, folder))
 
 
 def _read(kind, path):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 
-SECONDS = 20  # after which a case counts as a hang; the slowest good one takes about 2
+SECONDS = 60  # after which a case counts as a hang; the slowest good one takes 2 on an idle core
 MEMORY = 3 << 30  # bytes of address space that a case may take besides what the process has
 LONGEST = 300  # characters of a message
 PROGRESS = re.compile(r"[\w -]+: \d+ of \d+")

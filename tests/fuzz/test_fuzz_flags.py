@@ -99,7 +99,7 @@ FINE = {
     "eta": whole(1, STEPS),
     "recall": lambda text: all(0 < float(part) <= 1 for part in text.split(",")),
     "resamples": whole(100, 10**7),
-    "limit": whole(1),
+    "limit": whole(1, 10**30),  # more than there are: all
     "filmstrips": whole(0),
     "operating_point": number(0, 1),
     **dict.fromkeys(("dtype", "attention", "safe_guidance"), never),
@@ -179,8 +179,8 @@ def names(action, value):
     shown = " ".join(value.split())[:12] or "''"  # the middle of a long value may be left out
     if action is None:
         key, _, given = value.partition("=")
-        first = f"'{key.split('.')[0]}'"
-        return [(shown, first, key[:20] or "=", given[:20] or "=", "key=value")]
+        first = key.split(".")[0]
+        return [(shown, f"'{first}'", f"{first}=", key[:20] or "=", given[:20] or "=", "key=value")]
     texts = [*action.option_strings, action.dest, action.dest.strip("_").replace("_", " ")]
     return [(*texts, shown)]
 
