@@ -68,7 +68,7 @@ def shared_detector():
 def write(source, change, path):
     content = load_torch(source)
     change(content)
-    save_torch(content, path)
+    torch.save(content, path)  # as it is: save_torch would store what a view leaves out
 
 
 def says(words, path, load):
