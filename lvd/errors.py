@@ -31,11 +31,21 @@ def shorten(value):
 
 
 def typed(value):
-    """Return a flag's value for a message as it was typed: a text without quotes, shortened."""
-    text = shorten(value)
+    """Return a value for a message as it was typed: a text without quotes, shortened."""
     if not isinstance(value, str) or not value.strip():
-        return text
-    return text[1:].removesuffix(text[0])
+        return shorten(value)
+    if len(value) <= 80 and value.isprintable():
+        return value
+    quoted = shorten(value)
+    return quoted[1:].removesuffix(quoted[0])
+
+
+def words_of(error, longest=120):
+    """Return what a library's error says, for a message: one line of so many characters at most.
+
+    Where it says nothing, that is the name of its type.
+    """
+    return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
 class _ShortRepr(reprlib.Repr):

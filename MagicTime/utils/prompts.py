@@ -153,7 +153,7 @@ def read_json(path):
         if not isinstance(item, dict):
             raise InputError(
                 f"{path}: {place}: an object with caption, video_id and sen_id is needed, found "
-                f"{_shown(item)}"
+                f"{shorten(item)}"
             )
         caption = clean(
             _value(item, "caption", (str,), f"{path}: {place}"), f"{path}: {place}, key 'caption'"
@@ -244,7 +244,7 @@ def _value(item, key, kinds, where):
     """Return item[key] as text; its type must be one of `kinds`."""
     value = item.get(key)
     if type(value) not in kinds:
-        there = f"found {_shown(value)}" if key in item else "it is missing"
+        there = f"found {shorten(value)}" if key in item else "it is missing"
         needed = "a text" if kinds == (str,) else "a text or whole number"
         raise InputError(f"{where}, key '{key}': {needed} is needed, {there}")
     return str(value)
@@ -257,12 +257,12 @@ def _file_name(name, where):
     _need_printable(name, where)
     if name.startswith(".") or re.search(r'[/\\:*?"<>|]', name):
         raise InputError(
-            f"{where}: {_shown(name)} cannot be a video's file name (no dot at the front, none of "
+            f"{where}: {shorten(name)} cannot be a video's file name (no dot at the front, none of "
             f'/ \\ : * ? " < > |)'
         )
     if len(name.encode()) > MAX_NAME:
         raise InputError(
-            f"{where}: {_shown(name)} has {len(name.encode())} bytes, a video's name has at most "
+            f"{where}: {shorten(name)} has {len(name.encode())} bytes, a video's name has at most "
             f"{MAX_NAME}"
         )
     return name
@@ -286,13 +286,8 @@ def _all_different(prompts, places, path):
         before = first.setdefault(unicodedata.normalize("NFC", prompt.name).casefold(), row)
         if before != row:
             raise InputError(
-                f"{path}: {places[row]}: the video's name {_shown(prompt.name)} is that of "
-                f"{places[before]} ({_shown(prompts[before].name)}); upper and lower case are one "
+                f"{path}: {places[row]}: the video's name {shorten(prompt.name)} is that of "
+                f"{places[before]} ({shorten(prompts[before].name)}); upper and lower case are one "
                 "on some disks"
             )
     return prompts
-
-
-def _shown(value):
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

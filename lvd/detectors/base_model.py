@@ -1,9 +1,8 @@
 """The pretrained VideoMAE that size base starts from: a folder, the local cache, or the hub."""
 
-import textwrap
 from pathlib import Path
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 
 SECONDS = 10  # for the hub to answer
 
@@ -45,10 +44,10 @@ def _from_pretrained(base_model, settings, **more):
     except OSError as error:
         if more and not Path(base_model).is_dir():
             raise
-        raise _refusal(base_model, _first_words(error)) from error
+        raise _refusal(base_model, words_of(error)) from error
     # Damaged files make safetensors, torch and transformers raise errors of their own.
     except Exception as error:
-        raise _refusal(base_model, _first_words(error)) from error
+        raise _refusal(base_model, words_of(error)) from error
 
 
 def _is_cached(base_model):
@@ -84,7 +83,3 @@ def _refusal(base_model, reason):
     return InputError(
         f"--base_model {str(base_model)[:100]}: cannot be loaded as a VideoMAE model ({reason})"
     )
-
-
-def _first_words(error):
-    return textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__

@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 from lvd.guard.output import blank_videos
 from lvd.guard.session import STOPPED, UnsafeVideoError
 from lvd.x0.layouts import interrupt
@@ -47,6 +47,14 @@ class CallSteps(watch_steps):
 
     def _on_tensor(self, tensor):
         return self._call().blanked(tensor)
+
+
+def nothing_checked(pipe, scheduler):
+    """Return the InputError for a call that took no step with the scheduler."""
+    return InputError(
+        f"{type(pipe).__name__}: took no step with its {class_name(scheduler)}, so nothing was "
+        "checked"
+    )
 
 
 class GuardedCall:
@@ -126,10 +134,7 @@ class GuardedCall:
             raise self._error
         name, verdicts = type(self.pipe).__name__, self.verdicts()
         if not verdicts:
-            raise InputError(
-                f"{name}: took no step with its {class_name(self._scheduler)}, so nothing was "
-                "checked"
-            )
+            raise nothing_checked(self.pipe, self._scheduler)
         if self.pipe.scheduler is not self._scheduler:
             raise InputError(
                 f"{name}: its scheduler was replaced during the call, so the later steps were not "
@@ -163,5 +168,5 @@ class GuardedCall:
         except BaseException as error:
             self._error = self._error or error
             if self._session and not isinstance(error, UnsafeVideoError):
-                self._session.withhold(" ".join(str(error).split())[:200])
+                self._session.withhold(words_of(error, 200))
             raise

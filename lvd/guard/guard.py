@@ -28,7 +28,7 @@ import torch
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, words_of
 from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
@@ -172,9 +172,8 @@ def _usable_device(device):
         device = torch.device(device)
         torch.ones(1, device=device).add(1).item()
     except Exception as error:  # torch has one kind of error for each way to be absent
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"device={shorten(device)}: cannot be used ({reason}); one of this machine, such as "
-            "cpu, is needed"
+            f"device={shorten(device)}: cannot be used ({words_of(error)}); one of this "
+            "machine, such as cpu, is needed"
         ) from error
     return device

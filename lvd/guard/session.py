@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 from lvd.voting import (
     check_eta,
     check_sampled,
@@ -190,14 +190,11 @@ class GuardSession:
         When they fail, ask about each video alone, so that one bad video stops no other.
         """
         try:
-            # The caller's pipeline may run under autocast; the detectors must not.
-            with torch.autocast(self.bank.device.type, enabled=False):
-                scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
+            scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
-                message = " ".join(str(error).split())[:200]
-                reason = f"{type(error).__name__} in the detectors of step {step}: {message}"
-                self._end(videos[0], UNCHECKED, step, reason)
+                where = f"{type(error).__name__} in the detectors of step {step}"
+                self._end(videos[0], UNCHECKED, step, f"{where}: {words_of(error, 200)}")
             else:
                 for k, video in enumerate(videos):
                     self._look(step, x0[k : k + 1], [video])

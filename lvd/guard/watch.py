@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import torch
 
 from lvd.errors import InputError, shorten
-from lvd.guard.call import CallSteps, GuardedCall
+from lvd.guard.call import CallSteps, GuardedCall, nothing_checked
 from lvd.guard.session import UnsafeVideoError
 from lvd.x0.calls import watch_method
 from lvd.x0.layouts import can_interrupt, find_layout
@@ -114,10 +114,7 @@ class GuardWatch:
         if kind is not None:
             return
         if call is None or not call.verdicts():
-            raise InputError(
-                f"{type(self.pipe).__name__}: took no step with its "
-                f"{class_name(self.pipe.scheduler)}, so nothing was checked"
-            )
+            raise nothing_checked(self.pipe, self.pipe.scheduler)
         if None in call.verdicts():
             raise UnsafeVideoError(call.results())
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lvd.data.clip_cache import AllClips, statistics
 from lvd.data.transforms import normalise
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 from lvd.evaluation.figures import save_curve_figure
 from lvd.training.augment import augment, draw_augmentation
 from lvd.training.checkpoint import SAVE_EVERY, Checkpoint, CurvePoint
@@ -148,10 +148,9 @@ class ResumableRun:
             training.load(state)
         # Whatever torch's optimiser makes of a state that is not its own.
         except Exception as error:
-            reason = " ".join(str(error).split())[:80]
             raise InputError(
                 f"{self.checkpoint.path}: not a state of this training ({type(error).__name__}: "
-                f"{reason}); delete it"
+                f"{words_of(error, 80)}); delete it"
             ) from error
         self.curve = state["curve"]
         return state["seconds"]

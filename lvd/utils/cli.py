@@ -12,7 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 from lvd.utils.disk import FULL, disk_problem, first_behind
 from lvd.utils.partials import forget_sweeps
 
@@ -57,9 +57,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def error(self, message):
-        """Called by argparse for a bad flag. The message may quote a value of any length."""
-        if len(message) > 200:
-            message = f"{message[:150]}...{message[-40:]}"
+        """Called by argparse for a bad flag."""
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
@@ -94,10 +92,9 @@ def run_command(parser, work, argv=None):
             return _fail(f"error: {disk_problem(error, unnamed)}")
         if not _out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:160]
         return _fail(
-            f"error: out of memory ({reason}); a smaller batch, fewer workers or another device "
-            "is needed"
+            f"error: out of memory ({words_of(error, 160)}); a smaller batch, fewer "
+            "workers or another device is needed"
         )
     return 0
 

@@ -14,7 +14,7 @@ from typing import get_args, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, typed, words_of
 from lvd.utils.files import load_yaml, save_yaml
 from lvd.utils.parsing import parse_yaml
 
@@ -78,7 +78,7 @@ def merged(schema, layers):
     try:
         return OmegaConf.to_object(settings)
     except OmegaConfBaseException as error:
-        raise InputError(f"{layers[0][0]}: {' '.join(str(error).split())[:160]}") from error
+        raise InputError(f"{layers[0][0]}: {words_of(error, 160)}") from error
 
 
 def _references(value):
@@ -145,26 +145,21 @@ def parse_overrides(texts):
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
-            raise InputError(f"{_word(text)}: neither a flag nor key=value, such as epoch=20")
+            raise InputError(f"{typed(text)}: neither a flag nor key=value, such as epoch=20")
         place = overrides
         *sections, last = key.split(".")
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise InputError(f"{_word(text)}: {section} was given as a value and as a section")
+                raise InputError(f"{typed(text)}: {section} was given as a value and as a section")
         if last in place:
-            raise InputError(f"{_word(text)}: {key} was given before, one value is needed")
-        place[last] = parse_yaml(value, _word(text))
+            raise InputError(f"{typed(text)}: {key} was given before, one value is needed")
+        place[last] = parse_yaml(value, typed(text))
         if place[last] is None:  # None never undoes a weaker layer: the word would change nothing
             raise InputError(
-                f"{_word(text)}: a value is needed; to have a default, leave the key out"
+                f"{typed(text)}: a value is needed; to have a default, leave the key out"
             )
     return overrides
-
-
-def _word(text):
-    """A key=value word for a message."""
-    return text if len(text) <= 80 and text.isprintable() else shorten(text)
 
 
 def _refuse_resolvers(value, where):

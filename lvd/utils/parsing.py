@@ -11,7 +11,7 @@ import re
 
 import yaml
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, words_of
 
 UNFOLDED = 10_000  # values that the aliases of a text may repeat; 100 letters count as one
 DEEPEST = 50  # lists and mappings in each other
@@ -154,5 +154,4 @@ def _parsed(where, text, parse, kind):
         problem = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise InputError(f"{where}: not valid {kind} ({line}{problem[:120]})") from error
     except (ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{where}: not valid {kind} ({reason})") from error
+        raise InputError(f"{where}: not valid {kind} ({words_of(error)})") from error

@@ -8,6 +8,7 @@ import sys
 import warnings
 from functools import cache
 
+from lvd.errors import words_of
 from lvd.utils.partials import atomic
 
 LONGEST_NAME = 40  # characters of a name in a figure
@@ -59,8 +60,8 @@ def drawn(save, content, path, *args):
         with _matplotlib().style.context("default"):  # whatever matplotlibrc this user has
             save(content, path, *args)
     except Exception as error:  # of any kind: all that is worth something is written already
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        print(f"{path}: not drawn ({reason}); run the command again to draw it", file=sys.stderr)
+        why = f"{type(error).__name__}: {words_of(error)}"
+        print(f"{path}: not drawn ({why}); run the command again to draw it", file=sys.stderr)
         return []
     return [path]
 

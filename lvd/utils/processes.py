@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # variables of accelerate launch and torchrun
 OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has started
@@ -158,10 +158,9 @@ def processes():
     try:
         _state()
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"process {launched.rank} of {launched.count}: no connection to the others at "
-            f"{os.environ['MASTER_ADDR']} ({reason})"
+            f"{os.environ['MASTER_ADDR']} ({words_of(error)})"
         ) from error
     return launched
 

@@ -27,7 +27,7 @@ from pydantic import (
     ValidationError,
 )
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, typed
 
 # Numbers and texts. A float is finite; a whole number is no bool and fits 64 bits.
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -51,6 +51,14 @@ def _printable(text):
 
 OneLine = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[OneLine, Field(min_length=1, max_length=200)]
+
+
+def stores_all(tensor):
+    """Whether a tensor of a file has a value for each place.
+
+    A view such as expand() makes has any size, and costs nothing in the file.
+    """
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
 def _plain(tensor):
@@ -122,7 +130,7 @@ def _config_of(schema):
 
 def _reason(error):
     """Say in one line what pydantic found."""
-    *parents, last = [_part(part) for part in error["loc"]] or ["content"]
+    *parents, last = [typed(str(part)) for part in error["loc"]] or ["content"]
     key = ".".join([*parents, last])
     if error["type"] == "missing":
         return f"key '{key}' is missing"
@@ -132,12 +140,6 @@ def _reason(error):
     if not needed.endswith("needed"):
         needed = f"{needed} is needed"
     return f"{key}: found {_found(error['input'])}; {needed}"
-
-
-def _part(part):
-    """One part of the place of a fault: a key of the file, which may be long."""
-    text = str(part)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _found(value):

@@ -118,7 +118,7 @@ DIFFERENT = [
 def test_recordings_that_were_sampled_differently(home, tmp_path, capsys, meta, said):
     normal = write(tmp_path / "normal" / "pred_x0.pth", 2, meta)
     for run in home.scripts(tmp_path, normal):
-        refused(run(), capsys, str(normal), "unsafe/pred_x0.pth", "sampled alike", *said)
+        refused(run(), capsys, "normal/pred_x0.pth", "unsafe/pred_x0.pth", "sampled alike", *said)
         assert not (tmp_path / "data").exists() and not (tmp_path / "d").exists()
 
 

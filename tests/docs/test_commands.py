@@ -25,7 +25,7 @@ WRITTEN = """
     config.yaml seeds.json videos/0000.mp4 000?.mp4 0001/ filmstrips/ {video*}.mp4
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
-    evaluation.csv classification_{group}.txt votes.pth votes.scores.pth
+    evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml

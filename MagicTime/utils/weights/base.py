@@ -6,7 +6,7 @@ Its parts are the tokenizer, the text encoder, the VAE and the 2D UNet.
 from contextlib import contextmanager
 from pathlib import Path
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, words_of
 from lvd.utils.files import load_json, read_text
 from MagicTime.utils.config import DOWNLOAD
 from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
@@ -132,8 +132,7 @@ def _named(source):
         raise InputError(f"{source}: {error}") from error
     # tokenizers raises bare ones, diffusers and transformers whatever a value led them to
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{source}: not usable ({reason})") from error
+        raise InputError(f"{source}: not usable ({words_of(error)})") from error
 
 
 def load_unet(base, heads=8, max_length=32, mid_block=False):

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 
 LONGEST = 2_000  # characters of a pattern
 SECONDS = 10  # for all patterns; honest ones take milliseconds
@@ -69,5 +69,4 @@ def _check(pattern, source):
 
 
 def _shown(patterns):
-    text = repr(patterns[0] if len(patterns) == 1 else patterns)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shorten(patterns[0] if len(patterns) == 1 else patterns)
