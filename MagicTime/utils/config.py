@@ -89,7 +89,7 @@ COUNTS = {  # the largest that make sense
     "batch_size": 10_000,
     "fps": 1_000,
 }
-LARGEST_GUIDANCE = 1_000
+LARGEST_GUIDANCE = 1_000_000
 SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
 PATHS = (*WEIGHTS, "file_path", "save_path")
 LISTS = ("prompt", "n_prompt", "seed")

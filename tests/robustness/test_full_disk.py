@@ -18,7 +18,7 @@ from lvd.utils import files, locks, partials
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
 from lvd.utils.jsonl import append_lines, open_lines
-from lvd.utils.plots import pyplot, save_figure
+from lvd.utils.plots import save_figure, subplots
 from lvd.utils.video import write_mp4
 from lvd.x0.sidecar import new_sidecar, save_sidecar
 from MagicTime.utils.video import write_filmstrip, write_gif
@@ -31,7 +31,7 @@ SIDECAR = new_sidecar((1, 1, 1, 1, 1, 1), torch.float32, {"words": "x" * 9000})
 
 
 def _figure(path):
-    figure, axes = pyplot().subplots()
+    figure, axes = subplots()
     axes.plot([1, 2])
     save_figure(figure, path)
 

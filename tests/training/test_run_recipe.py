@@ -197,7 +197,7 @@ def test_words_after_the_flags_win(tmp_path, kind):
         if section == kind:
             assert read_settings(path, args, kind).lr == 2e-3
         else:
-            with pytest.raises(InputError, match=rf"{section}\.lr=2e-3: for a {section} run"):
+            with pytest.raises(InputError, match=rf"{section}\.lr=0.002: for a {section} run"):
                 read_settings(path, args, kind)
 
 

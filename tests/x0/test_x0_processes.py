@@ -323,9 +323,9 @@ def written():
 info = {"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}
 for rows in (250, 2000):
     before = written()
-    with create_x0_file(f"{rows}.pth", rows, 1, (1, 1, 1, 1), torch.float16, {}) as writer:
+    with create_x0_file(f"{rows}.pth", rows, 50, (1, 1, 1, 1), torch.float16, {}) as writer:
         for row in range(rows):
-            writer.write_row(row, torch.zeros(1, 1, 1, 1, 1), info)
+            writer.write_row(row, torch.zeros(50, 1, 1, 1, 1), info)
             assert writer.count_whole() == row + 1
     print(written() - before)
 """
