@@ -174,8 +174,11 @@ def difference_of(key, before, now):
     if before == now:
         return None
     if isinstance(before, dict) and isinstance(now, dict):
-        inner, before, now = first_difference(before, now)
-        return f"{key}: {inner}", shorten(before), shorten(now)
+        found = first_difference(before, now)
+        if found is None:  # a key is None here and missing there
+            return None
+        inner, there, here = found
+        return f"{key}: {inner}", shorten(there), shorten(here)
     name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
     return name, shorten(before), shorten(now)
 
