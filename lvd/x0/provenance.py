@@ -174,11 +174,11 @@ def difference_of(key, before, now):
     if before == now:
         return None
     if isinstance(before, dict) and isinstance(now, dict):
-        within = first_difference(before, now)
-        if within is None:  # a key that is missing is None
+        found = first_difference(before, now)
+        if found is None:  # a key is None here and missing there
             return None
-        inner, before, now = within
-        return f"{key}: {inner}", shorten(before), shorten(now)
+        inner, there, here = found
+        return f"{key}: {inner}", shorten(there), shorten(here)
     name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
     return name, shorten(before), shorten(now)
 
