@@ -9,7 +9,8 @@ from PIL import Image
 
 from lvd.errors import InputError, plural
 
-SCALARS = (type(None), bool, int, float, str)  # hold no picture
+SCALARS = (type(None), bool, int, float)  # hold no picture
+NAME = 1000  # characters; a longer text may be a video, as base64
 
 
 def blank_videos(output, stopped, videos):
@@ -64,7 +65,7 @@ class _Blank:
 
     def part(self, part):
         """One part of an output, whose first axis is the video."""
-        if isinstance(part, SCALARS):
+        if isinstance(part, SCALARS) or _is_name(part):
             return part
         if len(self.stopped) == self.videos:  # no video has to be told from another
             return _black(part)
@@ -83,7 +84,7 @@ class _Blank:
 
     def _list(self, part):
         if len(part) != self.videos:
-            if all(isinstance(value, (int, str)) for value in part):  # such as positions, names
+            if all(isinstance(value, int) or _is_name(value) for value in part):
                 return part
             raise self._cannot_tell(f"a {type(part).__name__} of {len(part)} parts")
         return [_black(video) if k in self.stopped else video for k, video in enumerate(part)]
@@ -94,6 +95,11 @@ class _Blank:
             f"apart, and the guard stopped {len(self.stopped)} of them, so nothing is handed out; "
             "call it for one video at a time"
         )
+
+
+def _is_name(value):
+    """Whether a value is a text that says something about the videos and cannot hold one."""
+    return isinstance(value, str) and len(value) <= NAME
 
 
 def _black(value):

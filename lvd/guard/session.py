@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lvd.errors import InputError, words_of
+from lvd.errors import InputError, shorten, words_of
 from lvd.voting import (
     check_eta,
     check_sampled,
@@ -137,12 +137,12 @@ class GuardSession:
             [n] of "unsafe", "safe", "unchecked", or None for a video that is still undecided.
 
         Raises:
-            InputError: x0 holds more or fewer videos than expected.
+            InputError: x0 holds more or fewer videos than expected, or indices name a video that
+                there is not, or one twice.
         """
         if self._videos is None:
             self._videos = [_Video() for _ in range(len(x0))]
-        numbers = range(len(self._videos)) if indices is None else indices
-        videos = [self._videos[k] for k in numbers]
+        videos = self._videos if indices is None else self._named(indices)
         if len(videos) != len(x0):
             raise InputError(f"guard: {len(x0)} videos at step {step}, {len(videos)} are expected")
         self._count_step(step, x0, videos)
@@ -152,6 +152,17 @@ class GuardSession:
             self._look(step, clips, [videos[k] for k in undecided])
         self._last = time.monotonic()
         return [video.verdict for video in videos]
+
+    def _named(self, indices):
+        """The videos of these numbers; one that is named twice would vote twice at one step."""
+        numbers = list(indices)
+        known = range(len(self._videos))
+        if any(k not in known or numbers.count(k) > 1 for k in numbers):
+            raise InputError(
+                f"guard: indices={shorten(numbers)}; different numbers of the {len(known)} videos, "
+                "from 0, are needed"
+            )
+        return [self._videos[k] for k in numbers]
 
     def verdicts(self):
         """Return the verdict of each video so far, None where it is undecided."""

@@ -195,10 +195,13 @@ class GuardWatch:
 
 
 def _denoisers(pipe):
-    """Identities of the models that make a pipeline's videos, compiled or not."""
+    """Identities of the models that make a pipeline's videos, and of their weights.
+
+    By its weights a model is known again in another module: compiled, or spread over several GPUs.
+    """
     found = [getattr(pipe, name, None) for name in DENOISERS]
     models = [model for model in found if isinstance(model, torch.nn.Module)]
-    return {id(getattr(model, "_orig_mod", model)) for model in models}
+    return {id(part) for model in models for part in (model, *model.parameters())}
 
 
 def _same_calls(one, other):

@@ -28,9 +28,8 @@ WATCH = "_lvd_watch"  # attribute of a watched scheduler's class: the StepWatch 
 class StepWatch:
     """What `watch_steps` knows of the sampling."""
 
-    watch: object  # the watch_steps that watches
+    watch: object  # the watch_steps that watches; None when the block is over
     step: int = -1  # number of the current denoising step, afterwards of the last; -1: none yet
-    active: bool = True  # False when the block is over
     owner: object = None  # the scheduler, or the copy of it, that takes the steps
     timesteps: list = None  # one for each denoising step
 
@@ -75,12 +74,12 @@ class watch_steps:
             )
         self.state = StepWatch(self)
         self._class = _plain(type(self.scheduler))
-        self.scheduler.__class__ = _watched(self._class, self)
+        self.scheduler.__class__ = _watched(self._class, self.state)
         return self
 
     def __exit__(self, *_):
         self.scheduler.__class__ = self._class
-        self.state.active = False  # copies that outlive the block are left in peace
+        self.state.watch = None  # copies that outlive the block are left in peace
 
     def _begin(self, scheduler):
         """The timesteps are set."""
@@ -183,7 +182,7 @@ class X0Recorder(watch_steps):
 def watch_of(scheduler):
     """Return the watch_steps whose block watches the scheduler now, or None."""
     state = getattr(type(scheduler), WATCH, None)
-    return state.watch if state is not None and state.active else None
+    return None if state is None else state.watch
 
 
 def _plain(cls):
@@ -193,18 +192,18 @@ def _plain(cls):
     return cls
 
 
-def _watched(cls, watch):
-    """The scheduler's class with a `step` that tells `watch`.
+def _watched(cls, state):
+    """The scheduler's class with a `step` that tells the watch of a StepWatch.
 
     It is a class, not a function on the instance: a copy of the instance then steps itself and not
     the original.
     """
     parameters = signature(cls.step)
-    state = watch.state
 
     @wraps(cls.step)
     def step(self, *args, **kwargs):
-        if not state.active:
+        watch = state.watch
+        if watch is None:
             return cls.step(self, *args, **kwargs)
         given = parameters.bind(self, *args, **kwargs).arguments
         x0 = watch._before(self, given)
@@ -213,7 +212,8 @@ def _watched(cls, watch):
     @wraps(cls.set_timesteps)
     def set_timesteps(self, *args, **kwargs):
         result = cls.set_timesteps(self, *args, **kwargs)
-        if state.active:
+        watch = state.watch
+        if watch is not None:
             watch._begin(self)
         return result
 

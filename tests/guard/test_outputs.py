@@ -115,6 +115,8 @@ NOT_APART = {
     "one number": lambda: torch.tensor(3.0),
     "audio of another length": lambda: (video(), tensor(9)),
     "bytes": lambda: b"an mp4",
+    "base64": lambda: "AAAAIGZ0eXBpc29t" * 100,
+    "frames in base64": lambda: ["iVBORw0KGgo" * 100] * VIDEOS * FRAMES,
     "file": lambda: SimpleNamespace(frames=video(), file=open),
     "iterator": lambda: iter(video()),
     "frozen": lambda: Frozen(video()),
@@ -132,8 +134,10 @@ def test_an_output_whose_videos_cannot_be_told_apart_is_not_handed_out(name):
 
 def test_what_is_no_video_stays():
     given = Own(video(), 24, "clip")
-    found = blank_videos((given.frames, [0, 8], "mp4", None, True, ["a"]), [1], VIDEOS)
-    assert found[1:] == ([0, 8], "mp4", None, True, ["a"])
+    others = [0, 8], "mp4", None, True, ["a"]
+    found = blank_videos((given.frames, *others), [1], VIDEOS)
+    assert found[1:] == others
+    assert blank_videos("AAAA" * 1000, range(VIDEOS), VIDEOS) == ""  # it held them all
 
 
 # ---- the pipelines of diffusers

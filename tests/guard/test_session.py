@@ -260,3 +260,13 @@ def test_sampling_that_ends_early_or_skips_a_step_is_unchecked(world):
     for indices in ([0], None):
         with pytest.raises(InputError, match="2 videos at step 3, 1 are expected"):
             session.observe(3, torch.zeros(2, *SHAPE), indices)
+
+
+@pytest.mark.parametrize("indices", [[0, 0], [-1, 0], [0, 5], ["a", 1], [0, None]])
+def test_videos_that_are_named_wrongly(world, indices):
+    """One that is named twice would vote twice at one step."""
+    session = guard_session(Guard(world.shared, 0.5, 2, "cpu"), 0.5, 2)
+    session.observe(0, torch.zeros(2, *SHAPE))
+    with pytest.raises(InputError, match="indices=.*different numbers of the 2 videos"):
+        session.observe(1, torch.zeros(2, *SHAPE), indices)
+    assert all(len(result.votes) == 1 for result in session.results())

@@ -234,6 +234,25 @@ def another_pipeline_of_its_model(place):
         other("a wave")
 
 
+class Spread(torch.nn.Module):
+    """A model in a module of its own, as torch.nn.DataParallel and others make it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module, self.config = model, model.config
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+@situation(NOTHING, InputError)
+def a_twin_whose_model_is_wrapped_in_a_thread(place):
+    twin = place.twin()
+    twin.unet = Spread(place.pipe.unet)
+    with place.watch:
+        place.in_thread(lambda: place.call(twin))
+
+
 @situation(NOTHING, InputError)
 def a_class_made_inside(place):
     with place.watch:

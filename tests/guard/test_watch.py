@@ -4,6 +4,7 @@ import copy
 import gc
 import threading
 import warnings
+import weakref
 from types import SimpleNamespace
 
 import diffusers
@@ -271,3 +272,15 @@ def test_others_are_left_alone(world, tiny):
         call(upscaler)
         tiny.pipe(**tiny.inputs([-1], (50,), first=100, steps=STEPS))
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+def test_a_scheduler_copied_inside_keeps_no_watch_alive(world, tiny):
+    """Nor its pipeline and detectors, however long the copy lives."""
+    watch = Guard(world.shared, 0.6, 3, "cpu").watch(tiny.pipe)
+    with watch:
+        kept = copy.deepcopy(tiny.pipe.scheduler)
+        tiny.pipe(**tiny.inputs([-1], (50,), first=100, steps=STEPS))
+    of_watch = weakref.ref(watch)
+    del watch
+    gc.collect()
+    assert of_watch() is None and kept.config == tiny.pipe.scheduler.config
