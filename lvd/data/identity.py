@@ -1,15 +1,31 @@
 """What identifies a set of clips: the recordings and labels that they were made from."""
 
 import os
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from lvd.data.split import need_label_file
 from lvd.errors import InputError
 from lvd.utils.config import first_difference
+from lvd.utils.schema import Finite, Schema
 from lvd.x0.alike import need_alike, recorded_setup
 
 MADE_BY = ("label_sha256", "pred_x0_made_by", "normal_pred_x0_made_by")
+Hash = Annotated[str, Field(max_length=1000)]
+Matrix = Annotated[  # LatentToRGB.numbers
+    list[Annotated[list[Finite], Field(min_length=3, max_length=3)]], Field(min_length=2)
+]
+
+
+class Dataset(Schema, extra="allow"):
+    """What identifies a set of clips, as a file keeps it. A key that is missing is not known."""
+
+    label_sha256: Hash | None = None
+    pred_x0_made_by: Hash | None = None
+    normal_pred_x0_made_by: Hash | None = None
+    rgb_matrix: Matrix | None = None
 
 
 def rgb_identity(numbers):

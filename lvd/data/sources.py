@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ConfigDict
 
 from lvd.data.clip_file import folder_representation, list_clips, read_stored
 from lvd.data.clip_folders import (
@@ -35,26 +34,20 @@ from lvd.data.clip_folders import (
     normal_folder,
     step_folders,
 )
-from lvd.data.identity import MADE_BY, rgb_identity
+from lvd.data.identity import MADE_BY, Dataset, rgb_identity
 from lvd.data.kinds import KINDS
 from lvd.data.transforms import ClipSpec, need_finite, prepare_clips
 from lvd.errors import InputError
 from lvd.utils.files import load_yaml
-from lvd.utils.schema import Schema, checked
+from lvd.utils.schema import checked
 from lvd.x0.alike import need_alike
 from lvd.x0.provenance import Sampling
 
 
-class FolderConfig(Schema):
+class FolderConfig(Dataset):
     """config.yaml of a folder of clips, as far as it is read. It says more."""
 
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
     categories: list[str] | None = None
-    label_sha256: str | None = None
-    pred_x0_made_by: str | None = None
-    normal_pred_x0_made_by: str | None = None
-    rgb_matrix: list[list[float]] | None = None
     sampling: Sampling | None = None
     sampled_with: dict[str, Any] | None = None
 

@@ -4,19 +4,11 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lvd.utils.schema import (
-    Count,
-    Finite,
-    OneLine,
-    Positive,
-    Probability,
-    Row,
-    Schema,
-    StateDict,
-    Tensor,
-)
+from lvd.data.identity import Dataset
+from lvd.utils.schema import Count, OneLine, Positive, Probability, Row, Schema, StateDict, Tensor
+from lvd.x0.provenance import Sampling
 
 # Of a network. Far above what anybody trains, and low enough that a damaged number costs nothing.
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -103,60 +95,8 @@ def _is_plain(about):
     return about
 
 
-def _is_setting(value):
-    """One setting of a scheduler; infinite ones exist, such as lambda_min_clipped."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if any(type(number) in (int, float) and not abs(number) <= _most(number) for number in values):
-        raise ValueError("a number that a scheduler can take is needed")
-    return value
-
-
-def _most(number):
-    return 10**9 if isinstance(number, int) else math.inf
-
-
-class Scheduler(Schema):
-    """A scheduler of diffusers and its settings."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_is_setting)]]
-
-    name: Annotated[str, Field(alias="class", min_length=1, max_length=200)]
-
-
-class Sampling(Schema):
-    """A sampling (lvd.x0.provenance), as far as it is known."""
-
-    model_config = ConfigDict(extra="allow")
-
-    steps: Positive = None
-    timesteps: Annotated[list[Finite], Field(min_length=1, max_length=100_000)] = None
-    x0_mode: Literal["true", "released"] = None
-    scheduler: Scheduler = None
-    latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
-    x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
-
-
-class Dataset(Schema):
-    """What identifies the clips (lvd.data.identity)."""
-
-    model_config = ConfigDict(extra="allow")
-
-    label_sha256: Text | None = None
-    pred_x0_made_by: Text | None = None
-    normal_pred_x0_made_by: Text | None = None
-    rgb_matrix: (
-        Annotated[
-            list[Annotated[list[Finite], Field(min_length=3, max_length=3)]], Field(min_length=2)
-        ]
-        | None
-    ) = None
-
-
-class About(Schema):
+class About(Schema, extra="allow"):
     """Provenance that all kinds of files have in common."""
-
-    model_config = ConfigDict(extra="allow")
 
     category: Category = None
     categories: Annotated[list[Category], Field(max_length=10_000)] | None = None
@@ -177,10 +117,7 @@ class Curve(Schema):
 
     @model_validator(mode="after")
     def _is_table(self):
-        if (
-            len({len(self.epoch), len(self.train_loss), len(self.val_loss), len(self.val_auroc)})
-            > 1
-        ):
+        if len(set(map(len, vars(self).values()))) > 1:
             raise ValueError("a curve of lists of one length is needed")
         return self
 

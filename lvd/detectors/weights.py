@@ -8,6 +8,7 @@ import torch
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import raw_bytes
+from lvd.utils.schema import stores_all
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PATCHES = "videomae.embeddings.patch_embeddings.projection.weight"
@@ -28,8 +29,7 @@ def need_plain_weights(state, path):
                 f"{path}: state_dict.{name[:100]}: found {kind}; float16, bfloat16, float32 or "
                 "float64 is needed"
             )
-        # A view such as expand() makes has any size, and costs nothing in the file.
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        if not stores_all(tensor):
             raise InputError(
                 f"{path}: state_dict.{name[:100]}: found a shape of {tensor.numel()} numbers, "
                 "of which the file stores fewer; all are needed"

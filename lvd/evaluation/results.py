@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
@@ -36,10 +36,8 @@ class ResultsFile(Schema):
     normal: Videos = Field(alias=LABEL_NORMAL)
 
 
-class ScoresFile(Schema):
+class ScoresFile(Schema, extra="allow"):
     """The content of a scores.pth, see `VoteRun.scores`; members: {group: [row]}."""
-
-    model_config = ConfigDict(extra="allow")
 
     scores: Scores
     calibrated: Scores | None = None

@@ -2,16 +2,16 @@
 
 import psutil
 import torch
-from pydantic import model_validator
 
 from lvd.data.transforms import input_size
 from lvd.detectors.detector import detector_path, save_detector
+from lvd.detectors.schemas import Curve
 from lvd.detectors.videomae import token_count
 from lvd.training.grid import detector_seed, input_config, step_reader, train_detectors
 from lvd.training.job import Measured, Place
 from lvd.training.recipes import stackable
 from lvd.utils.config import versions
-from lvd.utils.schema import Finite, Positive, Probability, Schema, checked
+from lvd.utils.schema import Finite, Positive, Probability, checked
 
 # With so many detectors together a CPU's caches are full, and a GPU is busy: more gain nothing.
 PAYS = {"cpu": 25, "cuda": 64}
@@ -155,26 +155,20 @@ def _about(job, group, seed, about):
     }
 
 
-class Curve(Schema):
-    """A detector's curve: a value for each epoch that was measured."""
+class FiniteCurve(Curve):
+    """A detector's curve that can be drawn: all numbers are known."""
 
     epoch: list[Positive]
     train_loss: list[Finite]
     val_loss: list[Finite]
     val_auroc: list[Probability]
 
-    @model_validator(mode="after")
-    def _as_long(self):
-        if len({len(series) for series in (*vars(self).values(), self.epoch)}) > 1:
-            raise ValueError("series of one length are needed")
-        return self
-
 
 class TrainedAbout(Place):
     """What a detector must say about itself, so that a table and a curve can be made of it."""
 
     metrics: Measured
-    curve: Curve | None = None
+    curve: FiniteCurve | None = None
 
 
 def metrics_row(about, path=None):

@@ -7,9 +7,8 @@ scheduler, timesteps, guidance and kind of x0. Prompts, seeds and versions may d
 
 import re
 
-from lvd.errors import InputError, shorten
-from lvd.utils.config import first_difference
-from lvd.x0.provenance import ends, full_scheduler, recorded_sampling, same_timesteps
+from lvd.errors import InputError
+from lvd.x0.provenance import difference_of, recorded_sampling
 
 # Keys of the sampler's config.yaml that say how a video is made; the weights end with their hash.
 OF_CONFIG = (
@@ -100,23 +99,8 @@ def _some(keys):
 
 
 def _difference(key, one, other):
-    """Return (name, value, value) for a message, or None where the values agree."""
-    if key == "timesteps":
-        if same_timesteps(one, other):
-            return None
-        return key, ends(one), ends(other)
-    if key == "scheduler" and isinstance(one, dict) and isinstance(other, dict):
-        difference = first_difference(full_scheduler(one), full_scheduler(other))
-        if difference:
-            name, there, here = difference
-            return f"scheduler: {name}", shorten(there), shorten(here)
-        return None
-    if isinstance(one, dict) and isinstance(other, dict):
-        difference = first_difference(one, other)
-        return (f"{key}: {difference[0]}", *map(shorten, difference[1:])) if difference else None
-    if _identity(one) == _identity(other):
-        return None
-    return key, shorten(one), shorten(other)
+    """See `difference_of`."""
+    return None if _identity(one) == _identity(other) else difference_of(key, one, other)
 
 
 def _identity(value):

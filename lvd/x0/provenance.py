@@ -17,7 +17,7 @@ import math
 from inspect import Parameter, signature
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
@@ -25,26 +25,35 @@ from lvd.utils.schema import Finite, Positive, Schema
 from lvd.x0.schedulers import SCHEDULERS, plain
 
 
-def _with_class(settings):
-    if not isinstance(settings.get("class"), str):
-        raise ValueError("settings with the scheduler's 'class' are needed")
-    return settings
+def _is_setting(value):
+    """One setting of a scheduler; infinite ones exist, such as lambda_min_clipped."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if any(type(number) in (int, float) and not abs(number) <= _most(number) for number in values):
+        raise ValueError("a number that a scheduler can take is needed")
+    return value
 
 
-SchedulerSettings = Annotated[dict[str, Any], AfterValidator(_with_class)]
+def _most(number):
+    return 10**9 if isinstance(number, int) else math.inf
 
 
-class Sampling(Schema):
-    """A description as a file keeps it. It may say more."""
+class Scheduler(Schema, extra="allow"):
+    """A scheduler of diffusers and its settings."""
 
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_is_setting)]]
 
-    steps: Positive | None = None
-    timesteps: list[Finite] | None = None
-    x0_mode: Literal["true", "released"] = "true"
-    scheduler: SchedulerSettings = {}
-    latent_shape: list[Positive] | None = None
-    x0_dtype: str | None = None
+    name: Annotated[str, Field(alias="class", min_length=1, max_length=200)]
+
+
+class Sampling(Schema, extra="allow"):
+    """A description as a file keeps it. A key may be missing, but is not None."""
+
+    steps: Positive = None
+    timesteps: Annotated[list[Finite], Field(min_length=1, max_length=100_000)] = None
+    x0_mode: Literal["true", "released"] = None
+    scheduler: Scheduler = None
+    latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
+    x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
 
 
 COMPARED = ("latent_shape", "steps", "x0_mode", "scheduler", "timesteps")
@@ -115,11 +124,12 @@ def need_same_sampling(members, now, allow_unknown=False):
                     "trained; train it on a recording of this version, or give "
                     "allow_unknown=True if you know that it fits"
                 )
-            difference = _difference(key, before[key], now[key])
+            difference = difference_of(key, before[key], now[key])
             if difference:
+                name, there, here = difference
                 raise InputError(
-                    f"{member.path}: trained for {difference}; use detectors of this sampling, or "
-                    "sample as they know it"
+                    f"{member.path}: trained for {name} {there}, this sampling has {here}; use "
+                    "detectors of this sampling, or sample as they know it"
                 )
         checked.append(before)
 
@@ -133,36 +143,44 @@ def full_scheduler(recorded):
     """
     import diffusers
 
-    kind = getattr(diffusers, recorded["class"], None)
-    if kind is None or recorded["class"] not in SCHEDULERS:
+    name = recorded.get("class") if isinstance(recorded, dict) else None
+    is_known = isinstance(name, str) and name in SCHEDULERS
+    kind = getattr(diffusers, name, None) if is_known else None
+    if kind is None:
         return recorded
-    full = {"class": recorded["class"]}
-    for name, parameter in signature(kind.__init__).parameters.items():
-        if name in recorded:
-            full[name] = recorded[name]
+    full = {"class": name}
+    for setting, parameter in signature(kind.__init__).parameters.items():
+        if setting in recorded:
+            full[setting] = recorded[setting]
         elif parameter.default is not Parameter.empty:
-            full[name] = plain(parameter.default)
+            full[setting] = plain(parameter.default)
     return full
 
 
-def _difference(key, before, now):
-    """Say how two values differ, "... before, this sampling has ...", or None when they agree."""
-    if key == "scheduler":
-        return _scheduler_difference(before, now)
+def difference_of(key, before, now):
+    """Find how two values of a description differ.
+
+    Args:
+        key: of the description, or another key of what says how videos are made.
+        before, now: its values.
+
+    Returns:
+        (name, value before, value now), in words, or None when they agree.
+    """
     if key == "timesteps":
-        if same_timesteps(before, now):
-            return None
-        return f"timesteps {ends(before)}, this sampling has {ends(now)}"
+        return None if same_timesteps(before, now) else (key, ends(before), ends(now))
+    if key == "scheduler":
+        before, now = full_scheduler(before), full_scheduler(now)
     if before == now:
         return None
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = first_difference(before, now)
+        if found is None:  # a key is None here and missing there
+            return None
+        inner, there, here = found
+        return f"{key}: {inner}", shorten(there), shorten(here)
     name = "latents of shape (C, F, h, w)" if key == "latent_shape" else key
-    return f"{name} {_shown(before)}, this sampling has {_shown(now)}"
-
-
-def _shown(value):
-    """A value for a message; a short text without quotes."""
-    is_short = isinstance(value, str) and len(value) <= 80 and value.isprintable()
-    return value if is_short else shorten(value)
+    return name, shorten(before), shorten(now)
 
 
 def same_timesteps(before, now):
@@ -173,17 +191,6 @@ def same_timesteps(before, now):
         return False
     pairs = zip(before, now, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-3) for a, b in pairs)
-
-
-def _scheduler_difference(before, now):
-    if before["class"] != now["class"]:
-        return f"scheduler {before['class']}, this sampling has {now['class']}"
-    before, now = full_scheduler(before), full_scheduler(now)
-    difference = first_difference(before, now)
-    if difference:
-        key, there, here = difference
-        return f"a {now['class']} of {key} {_shown(there)}, this sampling has {_shown(here)}"
-    return None
 
 
 def ends(timesteps):

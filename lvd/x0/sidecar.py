@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
@@ -20,7 +20,7 @@ from lvd.utils.files import load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.partials import atomic
 from lvd.utils.schema import Finite, Name, Positive, Schema, checked
-from lvd.x0.provenance import SchedulerSettings
+from lvd.x0.provenance import Scheduler
 
 FORMAT = 1
 MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
@@ -29,23 +29,17 @@ MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may diffe
 Guidance = Annotated[Finite, Field(ge=0)]
 
 
-class _Open(Schema):
-    """Base of what may say more than is known here."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class SamplingConfig(_Open):
+class SamplingConfig(Schema, extra="allow"):
     """The sampling YAML of MagicTime that a recording was made by."""
 
     noise_scheduler_kwargs: dict[str, Any] = {}
 
 
-class MadeBy(_Open):
+class MadeBy(Schema, extra="allow"):
     """What made a recording, as far as anything is computed from it."""
 
     x0_mode: Literal["true", "released"] = "true"
-    scheduler: SchedulerSettings = {}
+    scheduler: Scheduler = None
     config: SamplingConfig = SamplingConfig()
     pipeline: Name = "-"
     layout: Name = "-"
@@ -53,7 +47,7 @@ class MadeBy(_Open):
     scaling_factor: Annotated[Finite, Field(gt=0)] | None = None
 
 
-class RowInfo(_Open):
+class RowInfo(Schema, extra="allow"):
     """What is known of one row."""
 
     timesteps: list[Finite] | None = None
@@ -62,7 +56,7 @@ class RowInfo(_Open):
     video: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")] | None = None  # a file name
 
 
-class Sidecar(_Open):
+class Sidecar(Schema, extra="allow"):
     """The sidecar of a recording."""
 
     format: int

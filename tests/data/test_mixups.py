@@ -18,6 +18,7 @@ from lvd.data.sources import FolderClips
 from lvd.errors import InputError
 from lvd.x0.alike import need_alike, recorded_setup
 from lvd.x0.file import create_x0_file, open_x0_file
+from lvd.x0.provenance import difference_of
 from tests.worlds.recording_world import magictime, write_labels  # noqa: F401
 from tests.worlds.refusals import refused
 
@@ -118,8 +119,22 @@ DIFFERENT = [
 def test_recordings_that_were_sampled_differently(home, tmp_path, capsys, meta, said):
     normal = write(tmp_path / "normal" / "pred_x0.pth", 2, meta)
     for run in home.scripts(tmp_path, normal):
-        refused(run(), capsys, str(normal), "unsafe/pred_x0.pth", "sampled alike", *said)
+        refused(run(), capsys, "normal/pred_x0.pth", "unsafe/pred_x0.pth", "sampled alike", *said)
         assert not (tmp_path / "data").exists() and not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    "key, one, other, found",
+    [
+        ("unet", {"heads": None}, {}, None),
+        ("scheduler", {"class": "Mine", "shift": None}, {"class": "Mine"}, None),
+        ("scheduler", {}, {"class": "Mine"}, ("scheduler: class", "None", "'Mine'")),
+        ("scheduler", "DDIM", {"class": ["x"]}, ("scheduler", "'DDIM'", "{'class': ['x']}")),
+    ],
+)
+def test_descriptions_with_gaps(key, one, other, found):
+    """A key that is missing counts as None. Facts of a row are not checked by a schema."""
+    assert difference_of(key, one, other) == found
 
 
 def test_what_only_one_of_them_says_is_told(home, tmp_path, capsys):

@@ -77,7 +77,7 @@ SAMPLING = {"steps": STEPS, "x0_mode": "true", "latent_shape": list(SHAPE)}
     "key, value, message",
     [
         ("steps", 6, "trained for steps 5, this sampling has 6"),
-        ("x0_mode", "released", "x0_mode true, .*released"),
+        ("x0_mode", "released", "x0_mode 'true', .*released"),
         ("latent_shape", [4, 3, 8, 8], r"\[4, 3, 4, 8\], this sampling has \[4, 3, 8, 8\]"),
         ("latent_shape", [8, 3, 4, 8], "latents of 4 channels, these have 8"),
         (
