@@ -9,12 +9,13 @@ stopped; built.json names the steps that are whole.
 import sys
 
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
-from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, need_space, note_built
+from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
 from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.labels import read_labels
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
+from lvd.utils.disk import need_space
 from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
@@ -78,7 +79,7 @@ def work(args):
     out = config.out_dir
     claim_output(out, _identity(config, unsafe, normal, labels, decode), ignore=MAY_DIFFER)
     note_representation(out, config.representation)
-    need_space(out, sum(writer.size() for writer in writers))
+    need_space(f"{out}: the clips", sum(writer.size() for writer in writers), out)
     note_built(out, writers, steps)
     new_files = _write(writers)
     note_built(out, writers, steps, done=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.disk import nearest
 from MagicTime.prepare_weights.loaded import RECORD, check, read_record
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
 from MagicTime.prepare_weights.plan import STAGING, at_revision, bytes_needed, partial_path, plan
@@ -69,7 +70,7 @@ def work(args):
     reached = _ask_hub(weights, steps, args.dry_run)
     _print_plan(weights, steps)
     need = bytes_needed(steps, args.dir)
-    free = shutil.disk_usage(_existing(args.dir)).free
+    free = shutil.disk_usage(nearest(args.dir)).free
     there = sum(step.state == "there" for step in steps)
     facts = {
         "files": f"{len(steps)}, {there} of them there",
@@ -204,12 +205,6 @@ def _load(step, folder):
         },
         folder / RECORD,
     )
-
-
-def _existing(path):
-    """Return `path`, or the nearest folder above it that exists."""
-    path = Path(path).absolute()
-    return path if path.exists() else _existing(path.parent)
 
 
 def show(size):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
+from lvd.utils.disk import nearest
 from lvd.utils.locks import try_lock
 from lvd.utils.partials import sweep_partials
 from MagicTime.utils.config import MAGICTIME
@@ -14,7 +15,6 @@ from MagicTime.utils.hardware import HARMLESS
 # What two runs into one folder may differ in: none of it changes a video (a batch or a kernel only
 # to float tolerance).
 MAY_DIFFER = ("batch_size", "save_path", "file_path", "format", "versions", *HARMLESS)
-GIB = 2**30
 
 
 def output_folder(config, save_path):
@@ -76,32 +76,10 @@ class OutputFolder:
         claim_output(self.path, identity, ignore=MAY_DIFFER)
 
 
-def nearest(path):
-    """Return the path, or the nearest one above it that exists."""
-    above = (path.absolute(), *path.absolute().parents)
-    return next(path for path in above if path.exists())
-
-
 def need_writable(folder, asked_by):
     """Refuse a folder that cannot be made or written; asked_by: the flag or setting of it."""
     there = nearest(folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(
             f"{folder}: cannot be made, {there} is not a folder that may be written ({asked_by})"
-        )
-
-
-def need_space(planned, files):
-    """Refuse recordings that do not fit on their disk.
-
-    Args:
-        planned: bytes of the complete recordings.
-        files: their paths, on one disk; what they take already is not needed again.
-    """
-    written = sum(path.stat().st_blocks * 512 for path in files if path.exists())
-    needed, free = planned - written, shutil.disk_usage(nearest(files[0])).free
-    if needed > free:
-        raise InputError(
-            f"{files[0].parent}: the recordings need {needed / GIB:.1f} GiB more disk, "
-            f"{free / GIB:.1f} GiB are free; fewer prompts, x0_dtype float16 or another disk"
         )

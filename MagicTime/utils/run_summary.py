@@ -1,6 +1,6 @@
 """What is said of a run: before it, as its plan, and after it, as its summary."""
 
-from MagicTime.utils.output_folder import GIB
+from lvd.utils.disk import GIB
 from MagicTime.utils.verdicts import PREVIEWS, VERDICTS, tell
 
 

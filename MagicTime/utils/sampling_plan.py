@@ -8,11 +8,12 @@ import torch
 
 from lvd.errors import InputError
 from lvd.utils.config import ROOT, versions
+from lvd.utils.disk import nearest, need_space
 from lvd.utils.files import fingerprint
 from lvd.x0.sidecar import load_sidecar, sidecar_path
 from MagicTime.utils.config import DOWNLOAD, LOOKED, RECORDINGS, WEIGHTS, Config, find
 from MagicTime.utils.model_config import check_resolutions, check_sizes
-from MagicTime.utils.output_folder import OutputFolder, nearest, need_space, need_writable
+from MagicTime.utils.output_folder import OutputFolder, need_writable
 from MagicTime.utils.prompts import digest, negatives_of
 from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
 from MagicTime.utils.seeds import seeds_of
@@ -80,7 +81,11 @@ class Plan:
         for path in self.recordings.values():
             by_disk.setdefault(nearest(path).stat().st_dev, []).append(path)
         for paths in by_disk.values():
-            need_space(self.recorded_bytes // len(self.recordings) * len(paths), paths)
+            size = self.recorded_bytes // len(self.recordings) * len(paths)
+            what = f"{paths[0].parent}: the recordings"
+            need_space(
+                what, size, paths[0], "fewer prompts, x0_dtype float16 or another disk", paths
+            )
 
 
 def make_plan(config, prompts, out, device, guarding=None):

@@ -7,7 +7,6 @@ a category's folder may be named by its number alone, and normal videos lie in i
 
 import os
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -191,15 +190,6 @@ def _built(path):
         return checked(BuiltNote, note, path)
     except InputError as error:
         raise InputError(f"{error}; delete it and run build_x0.py again") from None
-
-
-def need_space(folder, size):
-    """Raise InputError when `size` bytes do not fit on the disk of `folder`."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise InputError(
-            f"{folder}: needs {size / 2**30:.1f} GiB more disk, {free / 2**30:.1f} GiB are free"
-        )
 
 
 def dataset_steps(data_dir):

@@ -1,7 +1,8 @@
-"""What the disk refused: which file, and why, in plain words."""
+"""The disk: whether files fit, which file it refused, and why, in plain words."""
 
 import errno
 import os
+import shutil
 from contextlib import contextmanager
 
 from lvd.errors import InputError
@@ -25,6 +26,36 @@ WORDS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EPIPE: "nobody reads it any more",
 }
+
+
+GIB = 2**30
+
+
+def nearest(path):
+    """Return the path, or the nearest folder above it that exists."""
+    return next(there for there in (path.absolute(), *path.absolute().parents) if there.exists())
+
+
+def need_space(what, size, path, advice="another disk", files=()):
+    """Refuse files that do not fit on their disk.
+
+    Args:
+        what: what a message calls them.
+        size: bytes of the complete files.
+        path: on that disk; it need not exist.
+        advice: what would help.
+        files: those of them that may be there; what they take already is not needed again.
+
+    Raises:
+        InputError: more is missing of them than is free.
+    """
+    written = sum(file.stat().st_blocks * 512 for file in files if file.exists())
+    missing, free = size - written, shutil.disk_usage(nearest(path)).free
+    if missing > free:
+        raise InputError(
+            f"{what} need {missing / GIB:.1f} GiB more disk, {free / GIB:.1f} GiB are free; "
+            f"{advice} is needed"
+        )
 
 
 @contextmanager

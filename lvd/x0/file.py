@@ -15,16 +15,16 @@ import json
 import math
 import mmap
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from lvd.errors import InputError, shorten
+from lvd.utils.disk import need_space
 from lvd.utils.files import load_torch, save_torch
 from lvd.utils.locks import folder_lock
-from lvd.utils.schema import Tensor, checked
+from lvd.utils.schema import Tensor, checked, stores_all
 from lvd.x0.sidecar import (
     MAY_DIFFER,
     JournalReader,
@@ -125,7 +125,9 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
         if path.exists():
             need_same_recording(path, planned)
         if check_space:
-            _need_space(path, math.prod(shape) * dtype.itemsize)
+            size = math.prod(shape) * dtype.itemsize
+            fewer = "fewer prompts, float16 or another disk"
+            need_space(f"{path}: its rows", size, path, fewer, [path])
         if not path.exists():
             _begin(path, planned, shape, dtype)
         return X0Writer(path, shape, dtype, planned["meta"], process)
@@ -178,8 +180,8 @@ def _need_recording(path, tensor):
         )
     if tensor.dtype not in DTYPES:
         raise InputError(f"{path}: {tensor.dtype} tensor, a floating point one is needed")
-    held = tensor.untyped_storage().nbytes()
-    if held < tensor.numel() * tensor.element_size():
+    if not stores_all(tensor):
+        held = tensor.untyped_storage().nbytes()
         raise InputError(
             f"{path}: tensor of shape {list(tensor.shape)}, but the file holds {held} bytes of "
             "values; a value for each place is needed"
@@ -231,14 +233,3 @@ def _allocate(path, shape, dtype):
         tensor = torch.empty(shape, dtype=dtype)
     with torch.serialization.skip_data(materialize_fake_tensors=True):
         save_torch(tensor, path)
-
-
-def _need_space(path, size):
-    """InputError unless the disk has room for what is missing of a file of `size` bytes."""
-    written = path.stat().st_blocks * 512 if path.exists() else 0
-    free = shutil.disk_usage(path.parent).free
-    if size - written > free:
-        raise InputError(
-            f"{path}: needs {(size - written) / 2**30:.1f} GiB more disk, {free / 2**30:.1f} GiB "
-            "are free; fewer prompts, float16 or another disk"
-        )
