@@ -196,11 +196,11 @@ def _need_use(args, config):
     settings = config.settings
     flags = {"--run-csv": args.run_csv, "--run-json": args.run_json, "--human": args.human}
     source = next((flag for flag, value in flags.items() if value), None)
+    unused = ("prompt", "file_path") if source else ()
     if source is None and settings.file_path:
-        source = f"file_path {settings.file_path}"
-    for key in ("prompt", "file_path"):
-        word = config.places.get(key)
-        if word and source and not source.startswith(key):
+        source, unused = f"file_path {settings.file_path}", ("prompt",)
+    for key in unused:
+        if word := config.places.get(key):
             raise InputError(f"{word}: changes nothing, the prompts are those of {source}")
     if args.save_path and "save_path" in config.places:
         raise InputError(f"{config.places['save_path']}: --save-path is given, which wins")

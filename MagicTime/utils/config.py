@@ -227,7 +227,9 @@ def _check_value(key, value, where):
 def _needed(key, value):
     """Return what the setting needs, in words, or None where `value` fits it."""
     if key in COUNTS:
-        return None if _is_count(value, COUNTS[key]) else _count_in_words(value, COUNTS[key])
+        return _needed_number(value, "a whole number", (int,), 1, COUNTS[key])
+    if key == "guidance_scale":
+        return _needed_number(value, "a number", (int, float), 0, LARGEST_GUIDANCE)
     if key in SWITCHES:
         return None if type(value) is bool else "true or false"
     if key in CHOICES:
@@ -236,15 +238,6 @@ def _needed(key, value):
     if key in RECORDINGS:
         fits = type(value) is bool or _is_torch_path(value)
         return None if fits else "true, false or the path of a file to write, which ends in .pth,"
-    if key == "guidance_scale":
-        is_number = type(value) in (int, float)
-        fits = is_number and 0 <= value <= LARGEST_GUIDANCE
-        too_large = is_number and value > LARGEST_GUIDANCE
-        return (
-            None
-            if fits
-            else f"a number of at {f'most {LARGEST_GUIDANCE}' if too_large else 'least 0'}"
-        )
     if key == "safety_concept":
         return None if isinstance(value, str) else "a text"
     if key in PATHS:
@@ -254,11 +247,8 @@ def _needed(key, value):
     return None
 
 
-def _is_count(value, most):
-    return type(value) is int and 1 <= value <= most
-
-
-def _count_in_words(value, most):
-    if type(value) is int and value > most:
-        return f"a whole number of at most {most}"
-    return "a whole number of at least 1"
+def _needed_number(value, noun, kinds, least, most):
+    if type(value) in kinds and value > most:
+        return f"{noun} of at most {most}"
+    fits = type(value) in kinds and value >= least  # False for NaN
+    return None if fits else f"{noun} of at least {least}"

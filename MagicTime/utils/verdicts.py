@@ -153,10 +153,12 @@ def tell(lines):
     saved = sum(line.get("steps_saved", 0) for line in stopped)
     total = sum(line.get("steps_total", 0) for line in lines)
     seconds = sum(line.get("seconds_saved", 0) for line in stopped)
-    facts["saved"] = f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and " + (
-        f"{plural(len(stopped), 'video')} {would}left undecoded; all were decoded and written"
-        if dry_run
-        else f"{plural(len(stopped), 'video')} not decoded"
+    videos = plural(len(stopped), "video")
+    undecoded = f"{videos} not decoded"
+    if dry_run:
+        undecoded = f"{videos} {would}left undecoded; all were decoded and written"
+    facts["saved"] = (
+        f"{saved} of {total} steps {would}saved, about {seconds:.1f} s; and {undecoded}"
     )
     return facts
 

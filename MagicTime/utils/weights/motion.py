@@ -13,6 +13,7 @@ from pathlib import Path
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 
 from lvd.errors import InputError, shorten
+from MagicTime.utils.model_config import MOST_FRAMES, MOST_HEADS
 from MagicTime.utils.weights.base import read_mapping, read_weights
 from MagicTime.utils.weights.motion_unet import MOTION, TABLE, is_motion
 from MagicTime.utils.weights.tensors import (
@@ -27,7 +28,7 @@ from MagicTime.utils.weights.tensors import (
 TABLES = (".pos_encoder.pe", f".{TABLE}")
 # float16 rounds values up to 1 by 2.4e-4, bfloat16 by 2e-3; another table is off by about 1
 TABLE_TOLERANCE = 3e-3
-LARGEST = {"heads": 1_024, "max_length": 10_000}
+LARGEST = {"heads": MOST_HEADS, "max_length": MOST_FRAMES}
 DEFAULTS = {"heads": 8, "max_length": 32, "mid_block": False}  # MagicTime's
 YAML_KEYS = {
     "heads": "motion_module_kwargs: num_attention_heads",
