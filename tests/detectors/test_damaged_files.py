@@ -68,6 +68,7 @@ def shared_detector():
 def write(source, change, path):
     content = load_torch(source)
     change(content)
+    path.parent.mkdir(exist_ok=True)
     torch.save(content, path)  # as it is: save_torch would store what a view leaves out
 
 
