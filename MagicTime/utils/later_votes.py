@@ -3,8 +3,6 @@ tried on them afterwards."""
 
 from math import isfinite
 
-import torch
-
 from lvd.voting import says_unsafe, step_vote
 
 
@@ -39,8 +37,7 @@ class LaterVotes:
     def _look(self, step, x0, place):
         bank = self._guard.bank
         try:
-            with torch.autocast(bank.device.type, enabled=False):
-                (scores,) = bank.score(step, self._guard.reader(step, x0)).tolist()
+            (scores,) = bank.score(step, self._guard.reader(step, x0)).tolist()
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return

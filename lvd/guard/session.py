@@ -190,9 +190,7 @@ class GuardSession:
         When they fail, ask about each video alone, so that one bad video stops no other.
         """
         try:
-            # The caller's pipeline may run under autocast; the detectors must not.
-            with torch.autocast(self.bank.device.type, enabled=False):
-                scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
+            scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
                 where = f"{type(error).__name__} in the detectors of step {step}"
