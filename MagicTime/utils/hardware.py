@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 
 FLASH, EFFICIENT, CUDNN, MATH = (
     SDPBackend.FLASH_ATTENTION,
@@ -83,6 +83,6 @@ def kernels(settings):
             yield
     except TorchDynamoException as error:
         raise InputError(
-            f"compile: torch.compile does not work here ({' '.join(str(error).split())[:160]}); "
+            f"compile: torch.compile does not work here ({words_of(error, 160)}); "
             "it needs a C++ compiler, and triton on a GPU; leave it out"
         ) from error

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, shorten, words_of
 from lvd.utils.config import check_keys
 from lvd.utils.schema import Finite, Schema, checked
 
@@ -193,7 +193,7 @@ def make_scheduler(kwargs, path, steps):
         scheduler = DDIMScheduler(**kwargs)
         scheduler.set_timesteps(steps)
     except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{where}: {' '.join(str(error).split())[:160]}") from error
+        raise InputError(f"{where}: {words_of(error, 160)}") from error
     highest = int(scheduler.timesteps.max())
     last = scheduler.config.num_train_timesteps - 1
     if highest > last:

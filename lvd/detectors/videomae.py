@@ -9,7 +9,7 @@ from einops import rearrange
 
 from lvd.data.transforms import input_size
 from lvd.detectors.base_model import load_base_model
-from lvd.errors import InputError
+from lvd.errors import InputError, words_of
 
 BASE_MODEL = "MCG-NJU/videomae-base"
 # size: hidden width, layers, heads, feed-forward ratio, frames per token (a power of two)
@@ -124,9 +124,7 @@ def empty_model(config, path):
     try:
         return deepcopy(_template(json.dumps(config)))
     except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
-        raise InputError(
-            f"{path}: not a usable VideoMAE config ({' '.join(str(error).split())[:120]})"
-        ) from error
+        raise InputError(f"{path}: not a usable VideoMAE config ({words_of(error)})") from error
 
 
 @lru_cache(maxsize=4)
