@@ -8,6 +8,7 @@ from lvd.utils.config import ROOT
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "docs" / "tiny_training" / "README.md",
     ROOT / "MagicTime" / "prepare_weights" / "README.md",
