@@ -116,9 +116,10 @@ def _replace(cls, name):
         method = original.__get__(self, type(self))
         watches = [watch for watch in _active if watch.name == name]
         own = [watch for watch in watches if watch.owner is self]
-        for watch in watches:
-            if watch.on_other and watch not in own and not (own and own[-1]._alone):
-                watch.on_other(self)
+        if not (own and own[-1]._alone):  # which answers for its object
+            for watch in watches:
+                if watch.on_other and watch.owner is not self:
+                    watch.on_other(self)
         if own:
             return own[-1]._handle(replacement, method, args, kwargs)
         return method(*args, **kwargs)
