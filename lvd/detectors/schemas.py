@@ -1,13 +1,22 @@
 """What the files of detectors and of pre-trained encoders may hold, besides their weights."""
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lvd.data.identity import Dataset
-from lvd.utils.schema import Count, OneLine, Positive, Probability, Row, Schema, StateDict, Tensor
+from lvd.utils.schema import (
+    Count,
+    OneLine,
+    Positive,
+    Probability,
+    Row,
+    Schema,
+    StateDict,
+    Tensor,
+    plain,
+)
 from lvd.x0.provenance import Sampling
 
 # Of a network. Far above what anybody trains, and low enough that a damaged number costs nothing.
@@ -85,14 +94,6 @@ class CalibrationEntry(Schema):
 
 # ---- provenance: what a file says about itself. A key may be missing, but not None unless its type
 # says so; keys that are not named here may hold any plain values.
-
-
-def _is_plain(about):
-    try:
-        json.dumps(about, sort_keys=True)
-    except (TypeError, ValueError):
-        raise ValueError("texts, numbers, lists and mappings alone are needed") from None
-    return about
 
 
 class About(Schema, extra="allow"):
@@ -190,7 +191,7 @@ class GridFile(Schema):
     mean: list[Mean]
     std: list[Deviation]
     threshold: Any  # `check_threshold` has the words for it
-    about: Annotated[GridAbout, BeforeValidator(_is_plain)]
+    about: Annotated[GridAbout, BeforeValidator(plain)]
     calibration: CalibrationEntry | None = None
 
     @model_validator(mode="after")
@@ -215,7 +216,7 @@ class SharedFile(Schema):
     std: Tensor
     thresholds: list[list[Any]]  # `check_threshold` has the words for them
     calibrations: list[list[CalibrationEntry | None]]
-    about: Annotated[SharedAbout, BeforeValidator(_is_plain)]
+    about: Annotated[SharedAbout, BeforeValidator(plain)]
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -245,4 +246,4 @@ class PretrainedFile(Schema):
     state_dict: StateDict
     config: NetworkConfig
     representation: Representation
-    about: Annotated[PretrainedAbout, BeforeValidator(_is_plain)]
+    about: Annotated[PretrainedAbout, BeforeValidator(plain)]

@@ -3,12 +3,23 @@
 import time
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from lvd.detectors.weights import need_finite_weights
 from lvd.errors import InputError
 from lvd.utils.config import need_same_training
 from lvd.utils.files import load_torch, save_torch
-from lvd.utils.schema import Count, Finite, Name, Positive, Probability, Schema, StateDict, checked
+from lvd.utils.schema import (
+    Count,
+    Finite,
+    Name,
+    Positive,
+    Probability,
+    Schema,
+    StateDict,
+    checked,
+    plain,
+)
 
 FORMAT = "lvd training state 1"
 SAVE_EVERY = 60  # seconds between two checkpoints
@@ -27,7 +38,7 @@ class CheckpointFile(Schema):
     """The content of a checkpoint, see `Training.state` and ResumableRun."""
 
     format: str
-    identity: dict[str, Any]
+    identity: Annotated[dict[str, Any], BeforeValidator(plain)]
     done: Count
     losses: list[Annotated[float, Field(allow_inf_nan=True)]]
     net: StateDict
@@ -60,6 +71,8 @@ class Checkpoint:
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise InputError(f"{self.path}: not the training state of a {self.noun}; delete it")
         checked(CheckpointFile, state, self.path)
+        for key in ("net", "averaged"):
+            need_finite_weights(state[key] or {}, self.path, key)
         need_same_training(self.path, state["identity"], self.identity)
         return state
 

@@ -11,6 +11,7 @@ A kind of file has one schema, a subclass of `Schema` beside the code that reads
 Source: pydantic, https://docs.pydantic.dev/latest/concepts/models
 """
 
+import json
 import unicodedata
 from typing import Annotated
 
@@ -49,6 +50,15 @@ def _printable(text):
 
 OneLine = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[OneLine, Field(min_length=1, max_length=200)]
+
+
+def plain(value):
+    """A validator: the value, if JSON can hold it. A tensor it cannot."""
+    try:
+        json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError):
+        raise ValueError("texts, numbers, lists and mappings alone are needed") from None
+    return value
 
 
 def stores_all(tensor):
