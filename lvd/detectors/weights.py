@@ -99,14 +99,14 @@ def first_fault(error):
     return lines[min(1, len(lines) - 1)][:160]
 
 
-def need_finite_weights(state, path, key="state_dict"):
-    """Refuse weights that are not finite in float32; key: of the file, where they stand."""
+def need_finite_weights(state, path):
+    """Refuse weights that are not finite in float32."""
     for name, weight in state.items():
         weight = weight.float()
         # A sum is the fastest look at all values; it may also overflow where they are finite.
         if not math.isfinite(weight.sum().item()) and not weight.isfinite().all():
             raise InputError(
-                f"{path}: {key}.{name[:100]}: found values that are not finite numbers of "
+                f"{path}: state_dict.{name[:100]}: found values that are not finite numbers of "
                 "float32; finite ones are needed, train it again"
             )
 

@@ -183,7 +183,7 @@ class GuardWatch:
             raise InputError(
                 f"{type(other).__name__}: called while `with guard.watch(...)` guards another "
                 "pipeline object of its class, scheduler or model, so it would not be checked; "
-                "watch it too, or call it before or after the block"
+                "watch the one that is called, or call it before or after the block"
             )
 
     def _shares_with(self, other):
