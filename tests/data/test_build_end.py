@@ -53,7 +53,7 @@ def test_a_dataset_is_whole_only_when_its_build_came_to_the_end(world, capsys):
         2,
     ]
     (world.data / "built.json").write_text("[1]")
-    refuses(world.build, capsys, "built.json", "'steps'")
+    refuses(world.build, capsys, "built.json", "needed; delete it")
     (world.data / "built.json").unlink()
     assert world.build() == 0 and load_json(world.data / "built.json")["steps"] == [0, 1, 2]
     (world.data / "normal/1/4.pt").unlink()
