@@ -40,8 +40,8 @@ def exact(lambda_):
         value = to_fraction(lambda_)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"--lambda {typed(lambda_)}: not a number of at most {MOST_DIGITS} digits; one in "
-            "[0, 1] is needed"
+            f"--lambda {typed(lambda_)}: not a number; one in [0, 1], of at most {MOST_DIGITS} "
+            "digits, is needed"
         ) from error
     if not 0 <= value <= 1:
         raise InputError(f"--lambda {typed(lambda_)}: outside [0, 1]")
