@@ -107,13 +107,20 @@ def one_line(text):
     """
     words = " ".join(text.splitlines()).split(" ")
     while len(" ".join(words)) >= 300:
-        longest = max(range(len(words)), key=lambda place: len(words[place]))
-        word = words[longest]
-        if len(word) <= 45:  # many words
+        place = max(range(len(words)), key=lambda place: len(words[place]))
+        shorter = _shorter(words[place])
+        if len(shorter) >= len(words[place]):  # many words
             line = " ".join(words)
             return f"{line[:180]} ... {line[-110:]}"
-        words[longest] = f"{word[:12]}...{word[-30:]}"
+        words[place] = shorter
     return " ".join(words)
+
+
+def _shorter(word):
+    """A word without its middle; of key=value the key stays whole."""
+    key, equals, _ = word.partition("=")
+    begin = len(key) + 1 if equals and len(key) <= 40 else 0
+    return f"{word[: begin + 12]}...{word[-30:]}"
 
 
 def _fail(line, status=2):

@@ -279,7 +279,7 @@ def test_fit_rgb_defaults(world, magictime, tmp_path, capsys):  # noqa: F811
     refused(
         run(rgb_matrix=str(tmp_path / "other.json")),
         capsys,
-        str(fit_rgb.DEFAULT_EVAL),
+        "default/eval.pth: drawn from another label file",
         str(world.labels),
     )
     assert fingerprint(base) == before and not (tmp_path / "other.json").exists()

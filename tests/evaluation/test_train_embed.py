@@ -372,7 +372,7 @@ def test_bad_dataset_and_settings_of_train_mae(world, tmp_path, capsys):
         train(copy, "--eval_dir", str(tmp_path / "all.pth"), save=tmp_path / "d"),
         capsys,
         "group1/0",
-        "0 clip(s)",
+        "0 clips not held out",
     )
     refused(train(copy, "--no-train", save=tmp_path / "e"), capsys, "0.pth", "no such file")
 

@@ -190,7 +190,7 @@ def test_output_that_nobody_reads():
 
 
 def test_a_lock_that_is_waited_for_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locks, "SILENT", 0.1)
+    monkeypatch.setattr(locks, "SHORT", 0.1)
     free = threading.Event()
 
     def hold(entered):

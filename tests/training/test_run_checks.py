@@ -55,7 +55,7 @@ def test_a_missing_category_is_refused(world, capsys):
     change(world, categories=None)
     shutil.move(world.save / "1", world.save / "3")
     shutil.move(world.save / "kept", world.save / "1")
-    change(world, categories=None, group=None)
+    change(world, categories=None, group=None, metrics=None, settings=None)
     refused(embed(world), capsys, "no detectors of group 2")  # nothing known, but there is a gap
     change(world, categories=["bright"])
     refused(embed(world), capsys, "detectors of group 3", "1 categories")
@@ -163,8 +163,9 @@ def test_evaluation_of_scores_that_are_not_finite(world, capsys):
     found = load_torch(path)
     found["state_dict"]["classifier.bias"][0] = float("nan")
     save_torch(found, path)
-    refused(train(world, "--no-train", base=AS_TRAINED), capsys, "2/1.pth", "step 1", "not finite")
-    refused(embed(world), capsys, "2/1.pth", "step 1", "not finite")
+    words = ("2/1.pth", "classifier.bias", "not finite")
+    refused(train(world, "--no-train", base=AS_TRAINED), capsys, *words)
+    refused(embed(world), capsys, *words)
     assert not (world.results / "unfinished" / "1.pth").exists()
 
 

@@ -35,5 +35,9 @@ def test_both_ends_of_a_long_message_are_kept():
     cut = one_line(f"error: {path}: not {path}; give one" + " word" * 20)
     assert len(cut) < 300 and cut.count("/config.yaml") == 2 and cut.endswith("word")
     assert len(one_line("many words " * 100)) < 300
+    key = one_line(
+        f"error: made with dreambooth_path={'y' * 200}, now it is {'z' * 200}; use another"
+    )
+    assert "made with dreambooth_path=yyyyyyyyyyyy...yyy" in key and len(key) < 300
     cut = one_line("error: " + "x" * 1000 + ": a number is needed")
     assert len(cut) < 300 and cut.startswith("error: xx") and cut.endswith("a number is needed")
