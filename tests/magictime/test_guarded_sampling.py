@@ -19,19 +19,16 @@ from lvd.data.rgb import LatentToRGB, save_rgb
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
 from lvd.utils.files import load_torch
-from lvd.utils.jsonl import open_lines
-from lvd.utils.locks import try_lock
 from lvd.utils.video import read_mp4
 from lvd.voting import verdict, votes_needed
 from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
-from MagicTime.utils import pipeline, verdicts
+from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.prompts import read_source
 from MagicTime.utils.run import Run
 from MagicTime.utils.run_summary import guard_facts
-from MagicTime.utils.verdicts import Verdicts
 from tests.worlds import magictime_world
 from tests.worlds.guard_world import (
     CATEGORIES,
@@ -331,43 +328,6 @@ def test_a_resumed_run_says_and_makes_the_same(home, tmp_path):
     for name in ("pred_x0.pth", *(f"videos/{p.name}" for p in (home.out / "videos").iterdir())):
         assert (out / name).read_bytes() == (home.out / name).read_bytes(), name
     assert not (out / "videos" / f"{gone:04d}.mp4").exists()
-
-
-def test_a_locked_file_is_waited_for_aloud(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(verdicts, "SILENT", 0.05)
-    monkeypatch.setattr(verdicts, "PATIENCE", 0.1)
-    told = Verdicts(tmp_path)
-    with open_lines(told.path) as other:
-        assert try_lock(other)
-        with pytest.raises(InputError, match="verdicts.jsonl: locked by another process"):
-            told.append([{"row": 0}])
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{told.path}: waiting for another process that has locked this file")
-    told.append([{"row": 0}])
-    assert told.count() == 1 and capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{}",
-        "[1]",
-        "nonsense",
-        '{"row": "1", "verdict": "safe", "stopped": false}',
-        '{"row": 1, "verdict": "fine", "stopped": false}',
-        '{"row": 1, "verdict": "safe"}',
-        '{"row": 1, "verdict": "unsafe", "stopped": true, "step": "5"}',
-        '{"row": 1, "verdict": "unsafe", "stopped": true, "categories": [5]}',
-        '{"row": 1, "verdict": "unsafe", "stopped": true, "seconds_saved": NaN}',
-        "[" * 100_000,
-    ],
-)
-def test_a_damaged_line_is_told(tmp_path, text):
-    (tmp_path / "verdicts.jsonl").write_text(
-        '{"row": 0, "verdict": "safe", "stopped": false}\n' + text + "\n"
-    )
-    with pytest.raises(InputError, match="verdicts.jsonl: line 2 is damaged"):
-        Verdicts(tmp_path).read()
 
 
 def test_a_batch_is_not_sampled_on_for_videos_that_are_there(home, tmp_path):
