@@ -1,8 +1,7 @@
 """Votes on videos that are decided already: in a dry run, which stops nothing, another rule may be
 tried on them afterwards."""
 
-from math import isfinite
-
+from lvd.guard.session import is_probability
 from lvd.voting import says_unsafe, step_vote
 
 
@@ -41,7 +40,7 @@ class LaterVotes:
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return
-        if not all(map(isfinite, scores)):
+        if not all(map(is_probability, scores)):
             self._failed.add(place)
             return
         thresholds = bank.thresholds(step, self._guard.operating_point)

@@ -212,7 +212,7 @@ class GuardSession:
             return
         for video, scores in zip(videos, scores_of_videos, strict=True):
             video.scores.append(scores)
-            if not all(map(_is_probability, scores)):
+            if not all(map(is_probability, scores)):
                 reason = f"a detector of step {step} answered with no probability"
                 self._end(video, UNCHECKED, step, reason)
                 continue
@@ -272,5 +272,6 @@ class GuardSession:
         return [name for name, _ in counts.most_common()]
 
 
-def _is_probability(score):
+def is_probability(score):
+    """Whether a detector's answer can be compared with a threshold."""
     return 0 <= score <= 1  # False for NaN

@@ -39,22 +39,23 @@ def need_effect(args, settings, kind):
     Raises:
         InputError: there is one; its name and the reason are told.
     """
-    given = given_settings(args, kind)
-    reasons = {
-        "base_model": settings.size != "base"
-        and f"size {settings.size} starts from random weights; --size base is needed",
-        "operating_point": "a training does not depend on it; give it to embed_model.py",
-        "together": kind == "grid"
-        and settings.together not in (None, 1)
-        and not stackable(settings)
-        and "size base and dropout train one by one; leave it out",
-        "average": getattr(settings, "select", None) == "best"
-        and settings.average
-        and "select best takes the weights of one epoch; give one of the two",
-    }
-    for key, written in given.items():
-        if reason := reasons.get(key):
+    for key, written in given_settings(args, kind).items():
+        if reason := _no_effect(key, settings, kind):
             raise InputError(f"{written}: {reason}")
+
+
+def _no_effect(key, settings, kind):
+    """Say why a setting changes nothing in this training; None where it does."""
+    if key == "base_model" and settings.size != "base":
+        return f"size {settings.size} starts from random weights; --size base is needed"
+    if key == "operating_point":
+        return "a training does not depend on it; give it to embed_model.py"
+    one_by_one = kind == "grid" and not stackable(settings)
+    if key == "together" and one_by_one and settings.together not in (None, 1):
+        return "size base and dropout train one by one; leave it out"
+    if key == "average" and settings.average and getattr(settings, "select", None) == "best":
+        return "select best takes the weights of one epoch; give one of the two"
+    return None
 
 
 def need_trained_so(args, settings, kind, init_sha256, members):

@@ -76,8 +76,9 @@ def rows_for_all(source, split, steps):
     _need_clips(source.place("normal", steps[0]), normal)
     unsafe = sorted(set().union(*unsafe_by_group.values()))
     labels = torch.zeros(len(unsafe) + len(normal), len(source.groups))
+    place = {row: i for i, row in enumerate(unsafe)}
     for column, rows in enumerate(unsafe_by_group.values()):
-        labels[[unsafe.index(row) for row in rows], column] = 1
+        labels[[place[row] for row in rows], column] = 1
     return Rows([("unsafe", row) for row in unsafe] + [("normal", row) for row in normal], labels)
 
 

@@ -135,11 +135,11 @@ def _plain_json(text):
 
 
 def _mapping(pairs):
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {shorten(twice)} stands twice")
+    mapping = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"key {shorten(key)} stands twice")
+        mapping[key] = value
     return mapping
 
 
