@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.common import full_size
+from benchmarks.recording import batches as recording_batches
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
 from benchmarks.recording import large_file
@@ -27,6 +28,19 @@ def figures(path):
 
 
 @pytest.mark.slow
+def test_recording_batches(tmp_path):
+    out = tmp_path / "batches.csv"
+    assert recording_batches.main(["--videos", "2", "--steps", "2", "--out", str(out)]) == 0
+    found = figures(out)["differences"]
+    assert list(found) == list(recording_batches.WAYS)
+    for of_way in found.values():
+        assert of_way["x0"] < 1e-3 and of_way["pixels, mean"] <= of_way["pixels"] < 64
+    one, other = torch.zeros(1, 2), torch.tensor([[0.0, 0.5]])
+    pixels = torch.tensor([[3, 9]]), torch.tensor([[5, 3]])
+    differs = recording_batches.difference((one, pixels[0]), (other, pixels[1]))
+    assert differs == {"x0": 0.5, "pixels": 6, "pixels, mean": 4.0}
+
+
 def test_recording_files(tmp_path):
     out = tmp_path / "files.csv"
     flags = [
