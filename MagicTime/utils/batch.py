@@ -35,11 +35,17 @@ def sample_batch(run, rows, wanted, writers, told, progress):
     guarded = plan.guarding.batch(rows, wanted, settings.steps) if plan.guarding else None
     sampled = list(rows)  # those that the guard has not stopped
     timesteps = []
+    pulls = {}  # step → where the prompt pulls x0; of the last step alone
+
+    def on_guidance(step, direction):
+        pulls.clear()
+        pulls[step] = direction
 
     def on_step(step, timestep, x0, latents):
         timesteps.append(timestep)
         progress.step(step, settings.steps)
-        recording.step(step, {"save_predx_0": x0, "save_predx_t": latents}, sampled)
+        values = {"save_predx_0": x0, "save_predx_t": latents, "save_guidance": pulls.get(step)}
+        recording.step(step, values, sampled)
         keep = guarded.step(step, x0) if guarded else None
         if keep is not None:
             sampled[:] = [sampled[place] for place in keep]
@@ -47,7 +53,9 @@ def sample_batch(run, rows, wanted, writers, told, progress):
 
     try:
         with hardware.kernels(settings):
-            latents = _latents(run, rows, on_step)
+            latents = _latents(
+                run, rows, on_step, on_guidance if "save_guidance" in writers else None
+            )
             finished = [row for row in wanted if row in sampled]
             if guarded:
                 finished = guarded.allowed(finished)
@@ -66,7 +74,7 @@ def sample_batch(run, rows, wanted, writers, told, progress):
         _write_verdicts(run, guarded, stopped, told)
 
 
-def _latents(run, rows, on_step):
+def _latents(run, rows, on_step, on_guidance):
     """Sample the latents [B, C, F, h, w] of the prompts `rows`."""
     plan = run.plan
     settings = plan.settings
@@ -83,6 +91,7 @@ def _latents(run, rows, on_step):
         settings.x0_mode,
         on_step,
         plan.safe_guidance,
+        on_guidance,
     )
 
 

@@ -23,7 +23,7 @@ def open_recordings(plan, model, processes, stack):
         {setting (of RECORDINGS): lvd.x0.file.X0Writer}.
     """
     config = {key: plan.identity[key] for key in plan.identity if key not in MAY_DIFFER}
-    for key in RECORDINGS:
+    for key in RECORDINGS.keys() & config.keys():
         config[key] = bool(config[key])  # not the path: a recording is the same wherever it lies
     meta = {
         "config": config,

@@ -54,6 +54,7 @@ class SamplingSettings:
     seed_per_prompt: bool = False
     save_predx_0: Any = True  # true, false, or the path of the file to write
     save_predx_t: Any = False
+    save_guidance: Any = False
     x0_mode: str = "true"
     x0_dtype: str = "float16"
     batch_size: int = 1
@@ -93,7 +94,11 @@ LARGEST_GUIDANCE = 1_000_000
 SWITCHES = tuple(each.name for each in fields(SamplingSettings) if each.type is bool)
 PATHS = (*WEIGHTS, "file_path", "save_path")
 LISTS = ("prompt", "n_prompt", "seed")
-RECORDINGS = {"save_predx_0": "pred_x0.pth", "save_predx_t": "pred_x_t.pth"}
+RECORDINGS = {
+    "save_predx_0": "pred_x0.pth",
+    "save_predx_t": "pred_x_t.pth",
+    "save_guidance": "guidance.pth",
+}
 FREE_TEXTS = ("prompt", "n_prompt", "safety_concept")  # `${...}` in a prompt is text
 
 

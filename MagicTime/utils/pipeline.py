@@ -23,6 +23,7 @@ def sample(
     x0_mode="true",
     on_step=None,
     safe_guidance=None,
+    on_guidance=None,
 ):
     """Sample one batch of prompts by DDIM with classifier-free guidance.
 
@@ -40,6 +41,9 @@ def sample(
             places in this batch to go on with, in order: the others are dropped, and with none left
             sampling ends.
         safe_guidance: MagicTime.utils.safe_guidance.SafeGuidance, or None.
+        on_guidance: function (step, direction), called before on_step. The direction
+            [B, C, F, h, w] is where the prompt pulls x0: x0 by the prompt minus x0 by the negative
+            prompt. Guidance must be on.
 
     Returns:
         Latents [B, C, F, h, w] of the videos that were not dropped.
@@ -68,6 +72,8 @@ def sample(
         if guided:
             unconditional, conditional, *concept = noise.chunk(len(text))
             direction = conditional - unconditional
+            if on_guidance:
+                on_guidance(step, noise_to_x0(model.scheduler, direction, timestep))
             if safe_guidance:
                 away, momentum = safe_guidance(step, unconditional, conditional, *concept, momentum)
                 direction = direction - away
@@ -82,6 +88,21 @@ def sample(
             if not len(keep):
                 break
     return latents
+
+
+def noise_to_x0(scheduler, difference, timestep):
+    """Turn a difference of two predicted noises into the difference of their predicted x0.
+
+    Args:
+        scheduler: DDIMScheduler whose model predicts epsilon.
+        difference: [B, C, F, h, w].
+        timestep: of the step.
+
+    Returns:
+        -sqrt((1 - abar_t) / abar_t) * difference, [B, C, F, h, w].
+    """
+    alpha_bar = scheduler.alphas_cumprod[int(timestep)].item()
+    return -(((1 - alpha_bar) / alpha_bar) ** 0.5) * difference
 
 
 def released_x0(scheduler, noise, timestep, latents):

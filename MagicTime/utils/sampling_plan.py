@@ -133,7 +133,13 @@ def make_plan(config, prompts, out, device, guarding=None):
 
 
 def _need_recordable(plan):
-    """Refuse recordings that cannot be written where they are to lie."""
+    """Refuse recordings that cannot be written where they are to lie, or that have no content."""
+    settings = plan.settings
+    if settings.save_guidance and settings.guidance_scale <= 1:
+        raise InputError(
+            f"{plan.config.where('save_guidance')}: save_guidance={settings.save_guidance}: there "
+            f"is no guidance at guidance_scale={settings.guidance_scale}; one over 1 is needed"
+        )
     taken = {}
     for key, path in plan.recordings.items():
         where = f"{plan.config.where(key)}: {key}"
@@ -202,6 +208,8 @@ def _identity(config, prompts, weights, device, guarding):
     # Said only where they matter: folders from before they existed can be resumed.
     if not config.settings.vae_tiling:
         del identity["vae_tiling"]
+    if not config.settings.save_guidance:
+        del identity["save_guidance"]
     if config.settings.safe_guidance == NONE:
         del identity["safe_guidance"], identity["safety_concept"]
     identity["prompts"] = len(prompts)
