@@ -14,11 +14,6 @@ import sys
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 
-# Defaults of the guard's flags. The parser has none for them: so it is known which were given.
-DEFAULT_LAMBDA = "0.6"
-DEFAULT_ETA = 5
-DEFAULT_OPERATING_POINT = "validation"
-
 
 def build_parser():
     parser = Parser(
@@ -118,13 +113,22 @@ def _add_guard(parser):
         "--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py"
     )
     guard.add_argument(
-        "--lambda", dest="lambda_", metavar="L", help="share of unsafe votes (default: 0.6)"
+        "--rule",
+        metavar="YAML",
+        help="when a video is unsafe: a rule.yaml of choose_rule.py (default: the one in DIR, if "
+        "there is one)",
+    )
+    guard.add_argument(
+        "--lambda",
+        dest="lambda_",
+        metavar="L",
+        help="instead: the paper's vote, the share of unsafe votes (default: 0.6)",
     )
     guard.add_argument("--eta", type=int, help="among the first ETA steps (default: 5)")
     guard.add_argument(
         "--operating_point",
         "--operating-point",
-        help="how detectors are read, as in embed_model.py (default: validation)",
+        help="how detectors are read, as in embed_model.py (default: the rule's, else validation)",
     )
     guard.add_argument(
         "--guard-dry-run",
@@ -211,6 +215,7 @@ def _need_use(args, config):
 def make_guarding(args, device):
     """Make the Guarding that the flags ask for, or None without --guard."""
     flags = {
+        "--rule": args.rule,
         "--lambda": args.lambda_,
         "--eta": args.eta,
         "--operating_point": args.operating_point,
@@ -227,18 +232,15 @@ def make_guarding(args, device):
 
     return Guarding(
         args.guard,
-        lambda_=_given(args.lambda_, DEFAULT_LAMBDA),
-        eta=_given(args.eta, DEFAULT_ETA),
-        operating_point=_given(args.operating_point, DEFAULT_OPERATING_POINT),
+        rule=args.rule,
+        lambda_=args.lambda_,
+        eta=args.eta,
+        operating_point=args.operating_point,
         device=device,
         dry_run=bool(args.guard_dry_run),
         preview=args.guard_preview,
         allow_unknown=bool(args.guard_allow_unknown),
     )
-
-
-def _given(value, default):
-    return default if value is None else value
 
 
 def talk(config, out, args, team):

@@ -14,6 +14,7 @@ import torch
 from lvd.data.rgb import LatentToRGB, load_rgb
 from lvd.guard.guard import Guard
 from lvd.guard.session import STOPPED
+from lvd.rules.vote import VoteRule
 from lvd.voting import exact
 from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils import config as cfg
@@ -30,8 +31,7 @@ class Guarding:
 
     Args:
         folder: of the detectors, or a shared.pth.
-        lambda_: the rule's lambda, as text: exact.
-        eta: the rule's eta, in steps.
+        lambda_, eta, rule: which rule decides, as in lvd.guard.guard.Guard.
         device: torch.device of the detectors.
         operating_point: how detectors are read, as in embed_model.py.
         dry_run: stop nothing; the verdicts tell what would have been stopped.
@@ -46,10 +46,11 @@ class Guarding:
         lambda_,
         eta,
         device,
-        operating_point="validation",
+        operating_point=None,
         dry_run=False,
         preview=None,
         allow_unknown=False,
+        rule=None,
     ):
         self.guard = Guard(
             cfg.find(folder),
@@ -60,6 +61,7 @@ class Guarding:
             self._decode,
             allow_unknown,
             "--guard ",
+            rule,
         )
         self.dry_run = dry_run
         self.vae = None  # given when the model is loaded
@@ -67,11 +69,17 @@ class Guarding:
         # What two runs into one folder must have alike.
         self.identity = {
             "detectors": self.guard.bank.sha256()[:16],
-            "lambda": float(exact(lambda_)),
-            "eta": eta,
+            **self._rule_identity(),
             "operating_point": self.guard.operating_point,
             "dry_run": dry_run,
         }
+
+    def _rule_identity(self):
+        """Return what two runs into one folder must have alike of the rule."""
+        rule = self.guard.rule
+        if isinstance(rule, VoteRule):
+            return {"lambda": float(exact(rule.lambda_)), "eta": rule.eta}
+        return {"rule": rule.family, **rule.as_dict()}
 
     def check(self, config, latent_shape):
         """Refuse a sampling that the detectors do not know.
@@ -97,9 +105,8 @@ class Guarding:
     def describe(self):
         """Return the guard in words, for the plan of a run."""
         categories = len(self.guard.bank.groups)
-        rule = f"lambda {self.identity['lambda']}, eta {self.guard.eta}"
         dry_run = ", dry run: nothing is stopped" if self.dry_run else ""
-        return f"{categories} categories, {rule}{dry_run}"
+        return f"{categories} categories, {self.guard.rule.describe()}{dry_run}"
 
     def batch(self, rows, wanted, steps):
         """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written."""
@@ -137,7 +144,7 @@ class GuardedBatch:
         self.rows = rows
         self._wanted = set(wanted)
         self._session = guarding.guard.session(steps, len(rows))
-        self._eta = guarding.guard.eta
+        self._horizon = guarding.guard.rule.horizon
         self._watched = list(range(len(rows)))  # places, in `rows`, of those not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)
@@ -161,9 +168,9 @@ class GuardedBatch:
 
     def _decide(self, step, x0):
         watched = x0[self._watched] if self.dry_run else x0  # a dry run drops no video
-        if self.rgb and step < self._eta:
+        if self.rgb and step < self._horizon:
             self._remember(watched)
-        if self._later and step < self._eta:
+        if self._later and step < self._horizon:
             self._later.observe(step, x0, self._session.verdicts())
         states = self._session.observe(step, watched, self._watched)
         keep = [k for k, state in enumerate(states) if state not in STOPPED]

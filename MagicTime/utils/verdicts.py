@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from lvd.errors import InputError, plural
-from lvd.guard.session import SAFE, STOPPED, UNCHECKED, UNSAFE
+from lvd.guard.session import STOPPED, UNCHECKED
+from lvd.rules.rule import SAFE, UNSAFE
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
 from lvd.utils.schema import Count, Finite, Row, Schema, checked

@@ -10,6 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lvd.data.transforms import input_size
@@ -80,6 +81,23 @@ class Bank:
             raw_threshold(operating_point, member.threshold, member.calibration, member.path)
             for member in members
         ]
+
+    def calibrated(self, step, scores):
+        """Return the calibrated probabilities of one step's raw ones.
+
+        Args:
+            scores: [N, G] raw probabilities.
+
+        Returns:
+            float64 array [N, G]. A detector without a calibration leaves its column as it is.
+        """
+        scores = np.asarray(scores, np.float64)
+        members = [self.members[group, step] for group in self.groups]
+        columns = [
+            member.calibration(column) if member.calibration.fitted else column
+            for member, column in zip(members, scores.T, strict=True)
+        ]
+        return np.stack(columns, 1)
 
     @property
     def all_calibrated(self):

@@ -23,6 +23,7 @@ import math
 import os
 from decimal import Decimal
 from fractions import Fraction
+from types import NoneType
 
 import torch
 
@@ -32,7 +33,8 @@ from lvd.errors import InputError, shorten, words_of
 from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
-from lvd.voting import check_eta, check_sampled, exact
+from lvd.rules.choice import choose
+from lvd.voting import check_eta, check_sampled
 from lvd.x0.provenance import need_same_sampling
 
 # If the files of the detectors that vote have no more bytes than this, all stay in memory.
@@ -46,6 +48,8 @@ class Guard:
         model_dir: folder of the detectors: {group}/{step}.pth, or shared.pth.
         lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1] (lvd.voting).
         eta: how many denoising steps vote: the first eta. A small eta stops unsafe videos early.
+            Without lambda_, eta and rule, the rule is the folder's rule.yaml where it has one,
+            else the paper's vote with lambda 0.6 and eta 5.
         device: where the detectors run; None: a GPU if there is one.
         operating_point: at which score a detector says unsafe, as in embed_model.py.
         decode: function of latents [n, C, F, h, w] that returns pixels [n, 3, F, H, W] in [0, 1].
@@ -53,6 +57,8 @@ class Guard:
         allow_unknown: accept detectors that do not say what sampling they were trained for.
             Those that say so must agree with the pipeline in any case.
         asked_by: what messages put before model_dir, such as "--guard ".
+        rule: in place of lambda_ and eta, another rule: the path of a rule.yaml that
+            choose_rule.py wrote for these detectors, or a lvd.rules Rule.
 
     Raises:
         InputError: a detector of one of the first eta steps is missing or unreadable, or has no
@@ -62,37 +68,50 @@ class Guard:
     def __init__(
         self,
         model_dir,
-        lambda_=0.6,
-        eta=5,
+        lambda_=None,
+        eta=None,
         device=None,
-        operating_point="validation",
+        operating_point=None,
         decode=None,
         allow_unknown=False,
         asked_by="model_dir=",
+        rule=None,
     ):
         _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
-        exact(lambda_)
-        self.lambda_ = lambda_
-        self.eta = eta
+        chosen = choose(model_dir, lambda_, eta, rule)
         self.allow_unknown = allow_unknown
+        if operating_point is None:
+            operating_point = chosen.operating_point
         self.operating_point = check_operating_point(operating_point)
         self.bank = load_bank(model_dir, _usable_device(device), asked_by)
-        check_eta(eta, self.bank.steps[-1] + 1)
-        missing = sorted(set(range(eta)) - set(self.bank.steps))
+        self.rule = chosen.bound_to(self.bank).rule
+        horizon = self.rule.horizon
+        check_eta(horizon, self.bank.steps[-1] + 1)
+        missing = sorted(set(range(horizon)) - set(self.bank.steps))
         if missing:
             raise InputError(
                 f"{asked_by}{model_dir}: no detectors of step {missing[0]}, which a vote of eta "
-                f"{eta} needs"
+                f"{horizon} needs"
             )
-        self.members = [member for (_, step), member in self.bank.members.items() if step < eta]
+        self.members = [member for (_, step), member in self.bank.members.items() if step < horizon]
         self.reader = Reader(self.bank, self.members, decode)
-        self.bank.preload(range(eta), KEPT)
-        for step in range(eta):
+        self.bank.preload(range(horizon), KEPT)
+        for step in range(horizon):
             if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
                 raise InputError(
                     f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing "
                     "would be unsafe"
                 )
+
+    @property
+    def lambda_(self):
+        """The vote's lambda; None for another rule."""
+        return getattr(self.rule, "lambda_", None)
+
+    @property
+    def eta(self):
+        """How many steps the rule looks at, from the first on."""
+        return self.rule.horizon
 
     def watch(self, pipe, on_unsafe="raise", layout=None):
         """Watch one call of a pipeline: `with guard.watch(pipe) as watch: pipe(...)`.
@@ -125,7 +144,7 @@ class Guard:
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
         if "steps" in sampling:
-            check_sampled(self.eta, sampling["steps"])
+            check_sampled(self.rule.horizon, sampling["steps"])
         need_same_sampling(self.members, sampling, self.allow_unknown)
 
     def session(self, steps, videos=None):
@@ -140,9 +159,7 @@ class Guard:
         Returns:
             A GuardSession.
         """
-        return GuardSession(
-            self.bank, self.reader, self.lambda_, self.eta, steps, self.operating_point, videos
-        )
+        return GuardSession(self.bank, self.reader, self.rule, steps, self.operating_point, videos)
 
 
 def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by):
@@ -150,8 +167,12 @@ def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, ask
     number = (int, float, Fraction, Decimal, str)
     needed = {
         asked_by.strip(" ="): (model_dir, (str, os.PathLike), "the folder of the detectors"),
-        "lambda_": (lambda_, number, "a number in [0, 1]"),
-        "operating_point": (operating_point, (str, float, int), "a name or a probability"),
+        "lambda_": (lambda_, (*number, NoneType), "a number in [0, 1]"),
+        "operating_point": (
+            operating_point,
+            (str, float, int, NoneType),
+            "a name or a probability",
+        ),
         "allow_unknown": (allow_unknown, (bool,), "True or False"),
     }
     for name, (value, kinds, what) in needed.items():

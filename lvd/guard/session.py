@@ -1,24 +1,16 @@
 """The guard without a pipeline: decides about each video of a batch, step after step."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from lvd.errors import InputError, shorten, words_of
-from lvd.voting import (
-    check_eta,
-    check_sampled,
-    decided,
-    exact,
-    says_unsafe,
-    step_vote,
-    votes_needed,
-)
+from lvd.rules.evidence import Evidence
+from lvd.rules.rule import OPEN, UNSAFE
+from lvd.voting import check_sampled, says_unsafe, step_vote
 
-UNSAFE = "unsafe"
-SAFE = "safe"
 UNCHECKED = "unchecked"
 STOPPED = (UNSAFE, UNCHECKED)  # verdicts that end a video
 
@@ -40,7 +32,7 @@ class GuardResult:
         seconds_saved: an estimate: steps_saved times the mean time of a step for one video.
         detectors: names of the detectors that ran, such as "1/0 (violent)": group/step (category).
         reason: why, in words.
-        categories: the categories whose detectors said unsafe, the most frequent first.
+        categories: the categories that make the video unsafe, the surest first.
     """
 
     verdict: str
@@ -87,6 +79,8 @@ class _Video:
     reason: str = "sampling ended before the vote was decided"
     votes: list = field(default_factory=list)
     scores: list = field(default_factory=list)  # [step][category]
+    says: list = field(default_factory=list)  # [step][category] of 0/1
+    calibrated: list = field(default_factory=list)  # [step][category]
     steps_run: int = 0
     seconds: float = 0.0
 
@@ -98,26 +92,22 @@ class GuardSession:
         bank: the detectors, a lvd.detectors.bank.Bank.
         clips: function of a step and its x0 [n, C, F, h, w] that returns the clips its detectors
             score (lvd.guard.reader.Reader).
-        lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1].
-        eta: how many steps vote.
+        rule: the lvd.rules.rule.Rule that decides.
         steps: number of denoising steps of the whole sampling.
         operating_point: at which score a detector says unsafe, as in embed_model.py.
         videos: how many there are; None: as many as the first step shows.
 
     Raises:
-        InputError: lambda or eta is out of range, or the sampling has fewer than eta steps.
+        InputError: the sampling has fewer steps than the rule looks at.
     """
 
-    def __init__(self, bank, clips, lambda_, eta, steps, operating_point="validation", videos=None):
-        exact(lambda_)
-        check_eta(eta, bank.steps[-1] + 1)
-        check_sampled(eta, steps)
+    def __init__(self, bank, clips, rule, steps, operating_point="validation", videos=None):
+        check_sampled(rule.horizon, steps)
         self.bank = bank
-        self.lambda_ = lambda_
-        self.eta = eta
+        self.rule = rule
         self.steps = steps
         self._clips = clips
-        self._thresholds = [bank.thresholds(step, operating_point) for step in range(eta)]
+        self._thresholds = [bank.thresholds(step, operating_point) for step in range(rule.horizon)]
         self._videos = None if videos is None else [_Video() for _ in range(videos)]
         self._began = time.monotonic()
         self._last = self._began
@@ -189,7 +179,7 @@ class GuardSession:
             video.steps_run += 1
             if not finite and video.verdict not in STOPPED:
                 self._end(video, UNCHECKED, step, f"x0 is not finite at step {step}")
-            elif video.verdict is None:
+            elif video.verdict is None and not video.votes:
                 self._decide(video, step)  # lambda 0 is decided before any vote
             if video.verdict is None and len(video.votes) != step:
                 reason = f"step {step} came after {len(video.votes)} votes"
@@ -202,6 +192,7 @@ class GuardSession:
         """
         try:
             scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
+            calibrated_of_videos = self.bank.calibrated(step, scores_of_videos)
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
                 where = f"{type(error).__name__} in the detectors of step {step}"
@@ -210,25 +201,30 @@ class GuardSession:
                 for k, video in enumerate(videos):
                     self._look(step, x0[k : k + 1], [video])
             return
-        for video, scores in zip(videos, scores_of_videos, strict=True):
+        told = zip(videos, scores_of_videos, calibrated_of_videos, strict=True)
+        for video, scores, calibrated in told:
             video.scores.append(scores)
             if not all(map(is_probability, scores)):
                 reason = f"a detector of step {step} answered with no probability"
                 self._end(video, UNCHECKED, step, reason)
                 continue
-            video.votes.append(step_vote(map(says_unsafe, scores, self._thresholds[step])))
+            video.says.append(list(map(says_unsafe, scores, self._thresholds[step])))
+            video.votes.append(step_vote(video.says[-1]))
+            video.calibrated.append(calibrated)
             self._decide(video, step)
 
     def _decide(self, video, step):
-        """End the video if the votes so far are enough for a verdict."""
-        verdict = decided(video.votes, self.lambda_, self.eta)
-        if verdict:
-            need = votes_needed(self.lambda_, self.eta)
-            reason = (
-                f"{sum(video.votes)} of {len(video.votes)} steps voted unsafe, {need} of "
-                f"{self.eta} make a video unsafe"
-            )
-            self._end(video, verdict, step, reason)
+        """End the video if the rule has an answer."""
+        evidence = self._evidence(video)
+        (answer,) = self.rule.answers(evidence)
+        if answer != OPEN:
+            self._end(video, answer, step, self.rule.reason(evidence))
+
+    def _evidence(self, video):
+        """Return the Evidence about one video."""
+        shape = 1, len(video.says), len(self.bank.groups)
+        says = np.array(video.says, bool).reshape(shape)
+        return Evidence(says, np.array(video.calibrated, np.float64).reshape(shape))
 
     def _end(self, video, verdict, step, reason):
         video.verdict = verdict
@@ -263,13 +259,8 @@ class GuardSession:
         )
 
     def _accused(self, video, names):
-        """The categories whose detectors said that a video is unsafe, the most frequent first."""
-        counts = Counter()
-        for step, scores in enumerate(video.scores[: len(video.votes)]):
-            for name, score, threshold in zip(names, scores, self._thresholds[step], strict=True):
-                if says_unsafe(score, threshold):
-                    counts[name] += 1
-        return [name for name, _ in counts.most_common()]
+        """Return the names of the categories that make a video unsafe, the surest first."""
+        return [names[column] for column in self.rule.accused(self._evidence(video))]
 
 
 def is_probability(score):

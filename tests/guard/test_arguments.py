@@ -23,10 +23,10 @@ def refused(error, *words):
     "name, value",
     [
         *[("model_dir", value) for value in (None, 3, True, [], b"detectors", LONG, TEXT)],
-        *[("lambda_", value) for value in (None, True, [], float("nan"), "x", -1, 1j, TEXT)],
-        *[("eta", value) for value in (None, True, [], "3", 2.0, 0, -1, 10**5000, LONG)],
+        *[("lambda_", value) for value in (True, [], float("nan"), "x", -1, 1j, TEXT)],
+        *[("eta", value) for value in (True, [], "3", 2.0, 0, -1, 10**5000, LONG)],
         *[("device", value) for value in ("cuda:7", "bogus", "meta", 3.5, object(), "", LONG)],
-        *[("operating_point", value) for value in (None, [], True, "x", -1, 2.0, LONG, TEXT)],
+        *[("operating_point", value) for value in ([], True, "x", -1, 2.0, LONG, TEXT)],
         *[("decode", value) for value in (3, "yes", [])],
         *[("allow_unknown", value) for value in (None, "no", 1, LONG)],
     ],

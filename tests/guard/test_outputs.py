@@ -17,7 +17,7 @@ from benchmarks.common.pipeline_world import STEPS
 from lvd import Guard
 from lvd.errors import InputError
 from lvd.guard.output import blank_videos
-from lvd.guard.session import SAFE, UNSAFE
+from lvd.rules.rule import SAFE, UNSAFE
 from tests.worlds.pipeline_world import tiny_of
 
 VIDEOS, FRAMES = 3, 2

@@ -12,7 +12,8 @@ from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.evaluation.results import load_results
 from lvd.evaluation.vote_report import balanced, counts, verdicts
-from lvd.guard.session import SAFE, UNCHECKED, UNSAFE
+from lvd.guard.session import UNCHECKED
+from lvd.rules.rule import SAFE, UNSAFE
 from lvd.voting import decided, verdict
 from tests.worlds.guarded_recordings import (
     CATEGORIES,

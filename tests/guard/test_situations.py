@@ -17,7 +17,7 @@ import lvd
 from benchmarks.common import tiny_pipelines
 from lvd import UnsafeVideoError
 from lvd.errors import InputError
-from lvd.guard.session import SAFE, UNSAFE
+from lvd.rules.rule import SAFE, UNSAFE
 from tests.worlds.guarded_recordings import STEPS, rigged
 
 SITUATIONS = {}  # name → (function, error that ends it or None, what is handed out)

@@ -15,7 +15,8 @@ import lvd
 from benchmarks.common.tiny_pipelines import build
 from lvd import Guard, GuardResult, UnsafeVideoError
 from lvd.errors import InputError
-from lvd.guard.session import SAFE, UNCHECKED, UNSAFE
+from lvd.guard.session import UNCHECKED
+from lvd.rules.rule import SAFE, UNSAFE
 from tests.worlds.guarded_recordings import SHAPE, STEPS, rigged, run
 
 

@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from lvd.data.rgb import LatentToRGB, save_rgb
 from lvd.data.transforms import from_uint8, to_uint8
 from lvd.errors import InputError
+from lvd.rules.choice import DEFAULT_ETA
 from lvd.utils.files import load_torch
 from lvd.utils.video import read_mp4
 from lvd.voting import verdict, votes_needed
@@ -487,7 +488,7 @@ def test_what_a_guard_is_unless_told(home):
     args = inference_magictime.build_parser().parse_args(flags)
     found = inference_magictime.make_guarding(args, torch.device("cpu")).identity
     assert (found["lambda"], found["eta"], found["operating_point"]) == (0.6, 3, "validation")
-    assert inference_magictime.DEFAULT_ETA == 5
+    assert DEFAULT_ETA == 5
 
 
 def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):

@@ -16,6 +16,7 @@ from lvd import Guard
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.detectors.bank import load_bank
 from lvd.guard.session import GuardSession
+from lvd.rules.vote import VoteRule
 from lvd.utils.files import load_torch, save_torch, save_yaml
 from lvd.x0.file import open_x0_file
 
@@ -116,7 +117,7 @@ def doubtful(world, form, folder):
 
 
 def guard_session(guard, lambda_, eta):
-    return GuardSession(guard.bank, guard.reader, lambda_, eta, STEPS)
+    return GuardSession(guard.bank, guard.reader, VoteRule(lambda_, eta), STEPS)
 
 
 class Spy:

@@ -1,0 +1,97 @@
+"""Recorded videos as rules see them: the evidence of each, and what each really is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
+from lvd.errors import InputError
+from lvd.evaluation.categories import category_names, members_of
+from lvd.rules.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class RecordedVideos:
+    """N videos whose scores were recorded at all S steps, the unsafe ones first.
+
+    Attributes:
+        is_unsafe: bool [N].
+        rows: [N] of texts, each video's number in its recording.
+        evidence: Evidence of N videos at S steps.
+        categories: [G] names, in the order of the evidence.
+        members: bool [N, G], which categories an unsafe video is of; None where this is not known.
+    """
+
+    is_unsafe: np.ndarray
+    rows: list
+    evidence: Evidence
+    categories: list
+    members: np.ndarray | None = None
+
+    @property
+    def steps(self):
+        """Denoising steps of the whole sampling."""
+        return self.evidence.steps
+
+    def names(self):
+        """Return [N] of what tables call the videos, such as "unsafe 12"."""
+        kinds = [KIND_OF_LABEL[LABEL_UNSAFE if one else LABEL_NORMAL] for one in self.is_unsafe]
+        return [f"{kind} {row}" for kind, row in zip(kinds, self.rows, strict=True)]
+
+
+def recorded_videos(scores, where="scores.pth"):
+    """Return the RecordedVideos of a scores.pth.
+
+    Args:
+        scores: its checked content (lvd.evaluation.results).
+        where: what messages call it.
+
+    Returns:
+        RecordedVideos. A category says unsafe where `says` of the file has a 1; where the file has
+        no `says`, where the raw probability is at or above the category's threshold of that step.
+
+    Raises:
+        InputError: the file has neither, or it is not of as many values for each video.
+    """
+    known = members_of(scores)
+    names = category_names(scores)
+    groups = sorted(names, key=int)
+    labels = [label for label in (LABEL_UNSAFE, LABEL_NORMAL) if scores["scores"].get(label)]
+    rows = [(label, row) for label in labels for row in scores["scores"][label][groups[0]]]
+    raw = _array(scores["scores"], groups, rows, where)
+    calibrated = None
+    if scores.get("calibrated"):
+        calibrated = _array(scores["calibrated"], groups, rows, where)
+    if scores.get("says"):
+        says = _array(scores["says"], groups, rows, where).astype(bool)
+    elif scores.get("thresholds"):
+        thresholds = np.array([scores["thresholds"][group] for group in groups])  # [G, S]
+        if thresholds.shape != (len(groups), raw.shape[1]):
+            raise InputError(f"{where}: thresholds: one for each step and category is needed")
+        says = raw >= thresholds.T
+    else:
+        raise InputError(f"{where}: thresholds are missing; run embed_model.py again")
+    members = None
+    if known:
+        of_row = {row: place for place, (label, row) in enumerate(rows) if label == LABEL_UNSAFE}
+        members = np.zeros((len(rows), len(groups)), bool)
+        for column, group in enumerate(groups):
+            members[[of_row[row] for row in known.get(group, [])], column] = True
+    return RecordedVideos(
+        is_unsafe=np.array([label == LABEL_UNSAFE for label, _ in rows]),
+        rows=[row for _, row in rows],
+        evidence=Evidence(says, calibrated),
+        categories=[names[group] for group in groups],
+        members=members,
+    )
+
+
+def _array(by_label, groups, rows, where):
+    """Return {label: {group: {row: [value] * S}}} as float64 [N, S, G]."""
+    try:
+        values = [[by_label[label][group][row] for group in groups] for label, row in rows]
+        return np.moveaxis(np.array(values, np.float64), 1, 2)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{where}: not as many values for each video and category; run embed_model.py again"
+        ) from error

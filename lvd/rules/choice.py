@@ -1,0 +1,50 @@
+"""Which rule decides: the one that is given, the one beside the detectors, or the paper's vote."""
+
+from pathlib import Path
+
+from lvd.errors import InputError, shorten, typed
+from lvd.rules.file import RULE, ChosenRule, load_rule
+from lvd.rules.rule import Rule
+from lvd.rules.vote import VoteRule
+
+DEFAULT_LAMBDA = "0.6"
+DEFAULT_ETA = 5
+
+
+def choose(model_dir, lambda_=None, eta=None, rule=None, rule_flag="rule="):
+    """Choose the rule of a guard.
+
+    Args:
+        model_dir: folder of the detectors, or a shared.pth.
+        lambda_, eta: of the paper's vote, None where they are not given.
+        rule: Rule, ChosenRule or path of a rule.yaml; None: not given.
+        rule_flag: what messages put before `rule`.
+
+    Returns:
+        ChosenRule. Where nothing is given it is the rule.yaml beside the detectors, else the
+        paper's vote with DEFAULT_LAMBDA and DEFAULT_ETA.
+
+    Raises:
+        InputError: two rules are given, or the file is not one.
+    """
+    if rule is not None:
+        for name, value in (("lambda", lambda_), ("eta", eta)):
+            if value is not None:
+                raise InputError(
+                    f"{name} {typed(value)}: {rule_flag}{shorten(str(rule))} is given too; one of "
+                    "the two is needed"
+                )
+        if isinstance(rule, Rule):
+            return ChosenRule(rule)
+        return rule if isinstance(rule, ChosenRule) else load_rule(rule)
+    beside = rule_beside(model_dir)
+    if lambda_ is None and eta is None and beside.is_file():
+        return load_rule(beside)
+    lambda_ = DEFAULT_LAMBDA if lambda_ is None else lambda_
+    return ChosenRule(VoteRule(lambda_, DEFAULT_ETA if eta is None else eta))
+
+
+def rule_beside(model_dir):
+    """Return the path of the rule.yaml beside detectors, which may not be there."""
+    folder = Path(model_dir)
+    return (folder.parent if folder.is_file() else folder) / RULE
