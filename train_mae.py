@@ -3,6 +3,9 @@
 With --model shared a single one is trained in their place, which is told the step and answers for
 all categories: {save_dir}/shared.pth. With --init they start from an encoder of pretrain_mae.py.
 
+With --folds K every training video is also scored by detectors that never saw it, as rules are
+chosen on: {save_dir}/folds.pth. It takes K trainings more.
+
 Rows held out in eval.pth, unsafe and normal, are never trained on. Finished detectors are skipped,
 so the same command goes on where it was stopped. `accelerate launch --multi_gpu --num_processes 8
 train_mae.py ...` gives each of 8 GPUs its part of the detectors. With --no-train the saved
@@ -23,6 +26,8 @@ from lvd.errors import InputError, plural
 from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 from lvd.training.curves import CURVES
 from lvd.training.flags import MAGICTIME, add_common_flags
+from lvd.training.fold_scores import out_of_fold_auroc
+from lvd.training.folds import Folds
 from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
@@ -73,6 +78,13 @@ def build_parser():
         choices=RECIPES,
         help="of the grid; default: released for base, scratch for the others",
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="also draw the training videos into K parts, and score each by detectors that are "
+        "trained on the others: {save_dir}/folds.pth, for choose_rule.py (K times the training)",
+    )
     parser.add_argument("--workers", type=int, help="processes that train at the same time")
     parser.add_argument(
         "--together",
@@ -88,9 +100,11 @@ def work(args):
     model = _model(args)
     settings = read_settings(args.config, args, model)
     need_effect(args, settings, model)
+    _check_folds(args)
     with launched.main_first():
         job = _job(args, settings, launched)
         run = None
+        folds = _folds(job, args, model, launched)
         if args.train and model == "grid":
             run = _grid_run(job, launched)
         elif args.train:
@@ -104,6 +118,8 @@ def work(args):
         if launched.is_main:
             _train_shared(run, job, launched)
         launched.barrier()
+    if folds:
+        _train_folds(folds, launched)
 
 
 def _model(args):
@@ -195,6 +211,31 @@ def _shared_run(job, launched):
     return ResumableRun(job, SharedTask(job))
 
 
+def _check_folds(args):
+    if args.folds is None:
+        return
+    if not args.train:
+        raise InputError("--folds: --no-train trains nothing; leave one of the two out")
+    if args.folds < 2:
+        raise InputError(f"--folds {args.folds}: 2 parts or more are needed")
+
+
+def _folds(job, args, model, launched):
+    """Return the Folds of --folds, None without it."""
+    if args.folds is None:
+        return None
+    for flag, asked, there in (
+        ("--group_num", job.categories, job.source.groups),
+        ("--step_num", job.steps, job.source.steps),
+    ):
+        if missing := sorted(set(there) - set(asked)):
+            raise InputError(
+                f"{flag}: --folds scores videos by all categories at all steps, {missing[0]} is "
+                f"missing; leave {flag} out"
+            )
+    return Folds(job, args.folds, model, launched)
+
+
 def _claim(job, settings):
     """Write train.yaml, or check that the one in the folder says the same."""
     config = {
@@ -250,6 +291,40 @@ def _train_shared(run, job, launched):
         },
         [*run.written, *_written(job, METRICS, CONFIG_NAME)],
     )
+
+
+def _train_folds(folds, launched):
+    """Train and score fold after fold, and write folds.pth."""
+    quiet = not launched.is_main
+    for fold in folds.left:
+        name = f"fold {fold.number} of {folds.count}"
+        if folds.model == "grid":
+            run = folds.training(fold)
+            for _ in progress(run, f"{name}, detectors", unit="detector", disable=quiet):
+                pass
+        elif launched.is_main:
+            run = folds.training(fold)
+            for _ in progress(run, name, unit="batch", total=run.total, initial=run.done):
+                pass
+        if launched.is_main:
+            for _ in progress(folds.scoring(fold), f"{name}, scores", unit="step"):
+                pass
+        launched.barrier()
+    if not launched.is_main:
+        return
+    content = folds.save()
+    steps = sorted({min(step, len(folds.job.steps) - 1) for step in (0, 4, len(folds.job.steps))})
+    areas = [f"{out_of_fold_auroc(content, step):.3f} at step {step}" for step in steps]
+    facts = {
+        "parts": f"{folds.count}, {folds.count - len(folds.left)} of them found scored",
+        "videos": f"{len(folds.rows.of_kind('unsafe'))} unsafe, "
+        f"{len(folds.rows.of_kind('normal'))} normal, none held out",
+        "AUROC out of fold, mean of categories": ", ".join(areas),
+    }
+    if folds.job.init:
+        facts["the encoder of --init"] = "has seen all parts, without labels"
+    title = "folds found finished" if folds.finished else "folds scored"
+    summary(title, facts, [] if folds.finished else [folds.path, folds.config])
 
 
 def _written(job, *names):

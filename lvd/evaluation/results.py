@@ -1,20 +1,25 @@
-"""results.pth and scores.pth: votes of the held-out videos, and the scores behind them."""
+"""results.pth and scores.pth: votes of the held-out videos, and the scores behind them.
+
+folds.pth: scores of the training videos by detectors that never saw them.
+"""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.errors import InputError
+from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
+from lvd.errors import InputError, shorten
 from lvd.evaluation.tables import long_table
+from lvd.rules.file import DetectorsOfRule
 from lvd.utils.files import load_torch
-from lvd.utils.schema import Finite, Name, Probability, Row, Schema, checked
+from lvd.utils.schema import Finite, Name, Positive, Probability, Row, Schema, checked
 
 RESULTS = "results.pth"
 SCORES = "scores.pth"
+FOLDS = "folds.pth"
 
 
 def _not_empty(values):
@@ -27,6 +32,7 @@ Vote = Annotated[int, Field(ge=0, le=1)]
 Votes = Annotated[list[Vote], AfterValidator(_not_empty)]
 Videos = Annotated[dict[Name | Row, Votes], AfterValidator(_not_empty)]
 Scores = dict[Name, dict[Name, dict[Name, list[Probability]]]]
+Says = dict[Name, dict[Name, dict[Name, list[Vote]]]]
 
 
 class ResultsFile(Schema):
@@ -47,6 +53,25 @@ class ScoresFile(Schema, extra="allow"):
     eval_sha256: Name | None = None
     votes_sha256: Name | None = None
     members: dict[Name, list[Name]] | None = None
+
+
+class FoldsOf(Schema, extra="allow"):
+    """What a folds.pth says of how it was made; part: {kind: {row: number of its part}}."""
+
+    count: Annotated[int, Field(ge=2)]
+    seed: int
+    part: dict[Literal["unsafe", "normal"], dict[Name, Positive]]
+
+
+class FoldsFile(ScoresFile):
+    """The content of a folds.pth, see `load_folds`."""
+
+    says: Says
+    categories: dict[Name, Name]
+    members: dict[Name, list[Name]]
+    eval_sha256: Name
+    folds: FoldsOf
+    detectors: DetectorsOfRule
 
 
 def load_results(path):
@@ -159,6 +184,47 @@ def _cover(scores, results, steps):
 def votes_sha256(results):
     """Return the hash by which scores.pth knows the results.pth that it belongs to."""
     return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+
+
+def load_folds(path):
+    """Read a folds.pth of `train_mae.py --folds`.
+
+    Args:
+        path: the file, or the folder that holds it.
+
+    Returns:
+        Its content: that of a scores.pth (see `VoteRun.scores`) for the training videos, each
+        scored by detectors that never saw it; and
+        "says": {label: {group: {row: [0 or 1] * S}}}, at those detectors' own thresholds;
+        "folds": how it was made, with the part of each video;
+        "detectors": the final detectors that it was made for (`lvd.rules.file.identity_of`).
+
+    Raises:
+        InputError: the file holds anything else, or not as many values for each video.
+    """
+    path = Path(path) / FOLDS if Path(path).is_dir() else Path(path)
+    content = checked(FoldsFile, load_torch(path), path)
+    labels, groups = {LABEL_UNSAFE, LABEL_NORMAL}, set(content["categories"])
+    part = content["folds"]["part"]
+    for key in ("scores", "calibrated", "says"):
+        by_label = content.get(key)
+        if by_label is None and key == "calibrated":
+            continue
+        whole = set(by_label) == labels and all(set(by_label[one]) == groups for one in labels)
+        videos = {label: dict.fromkeys(part.get(KIND_OF_LABEL[label], ())) for label in labels}
+        if not whole or not _cover(by_label, videos, content["detectors"]["steps"]):
+            raise InputError(
+                f"{path}: {key} are not of all categories, steps and videos of its parts; make it "
+                "anew with train_mae.py --folds"
+            )
+    unsafe = set(part["unsafe"])
+    for group, rows in content["members"].items():
+        if group not in groups or not unsafe.issuperset(rows):
+            raise InputError(
+                f"{path}: members of category {shorten(group)}: rows of its unsafe videos, and a "
+                "known category, are needed"
+            )
+    return content
 
 
 def vote_table(results):
