@@ -26,7 +26,6 @@ from lvd.errors import InputError, plural
 from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 from lvd.training.curves import CURVES
 from lvd.training.flags import MAGICTIME, add_common_flags
-from lvd.training.fold_scores import out_of_fold_auroc
 from lvd.training.folds import Folds
 from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
@@ -100,11 +99,12 @@ def work(args):
     model = _model(args)
     settings = read_settings(args.config, args, model)
     need_effect(args, settings, model)
-    _check_folds(args)
+    if args.folds is not None and not args.train:
+        raise InputError("--folds: --no-train trains nothing; leave one of the two out")
     with launched.main_first():
         job = _job(args, settings, launched)
         run = None
-        folds = _folds(job, args, model, launched)
+        folds = Folds(job, args.folds, model, launched) if args.folds is not None else None
         if args.train and model == "grid":
             run = _grid_run(job, launched)
         elif args.train:
@@ -211,31 +211,6 @@ def _shared_run(job, launched):
     return ResumableRun(job, SharedTask(job))
 
 
-def _check_folds(args):
-    if args.folds is None:
-        return
-    if not args.train:
-        raise InputError("--folds: --no-train trains nothing; leave one of the two out")
-    if args.folds < 2:
-        raise InputError(f"--folds {args.folds}: 2 parts or more are needed")
-
-
-def _folds(job, args, model, launched):
-    """Return the Folds of --folds, None without it."""
-    if args.folds is None:
-        return None
-    for flag, asked, there in (
-        ("--group_num", job.categories, job.source.groups),
-        ("--step_num", job.steps, job.source.steps),
-    ):
-        if missing := sorted(set(there) - set(asked)):
-            raise InputError(
-                f"{flag}: --folds scores videos by all categories at all steps, {missing[0]} is "
-                f"missing; leave {flag} out"
-            )
-    return Folds(job, args.folds, model, launched)
-
-
 def _claim(job, settings):
     """Write train.yaml, or check that the one in the folder says the same."""
     config = {
@@ -313,18 +288,9 @@ def _train_folds(folds, launched):
     if not launched.is_main:
         return
     content = folds.save()
-    steps = sorted({min(step, len(folds.job.steps) - 1) for step in (0, 4, len(folds.job.steps))})
-    areas = [f"{out_of_fold_auroc(content, step):.3f} at step {step}" for step in steps]
-    facts = {
-        "parts": f"{folds.count}, {folds.count - len(folds.left)} of them found scored",
-        "videos": f"{len(folds.rows.of_kind('unsafe'))} unsafe, "
-        f"{len(folds.rows.of_kind('normal'))} normal, none held out",
-        "AUROC out of fold, mean of categories": ", ".join(areas),
-    }
-    if folds.job.init:
-        facts["the encoder of --init"] = "has seen all parts, without labels"
     title = "folds found finished" if folds.finished else "folds scored"
-    summary(title, facts, [] if folds.finished else [folds.path, folds.config])
+    written = [] if folds.finished else [folds.path, folds.config]
+    summary(title, folds.facts(content), written)
 
 
 def _written(job, *names):

@@ -16,7 +16,7 @@ from lvd.detectors.bank import load_bank
 from lvd.errors import InputError, plural, shorten
 from lvd.evaluation.results import FOLDS, load_folds
 from lvd.rules.file import identity_of
-from lvd.training.fold_scores import FoldScoring, joined, load_fold_scores
+from lvd.training.fold_scores import FoldScoring, joined, load_fold_scores, out_of_fold_auroc
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import Job
 from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS
@@ -73,6 +73,10 @@ class Folds:
             InputError: there are too few videos of a category, or the folder holds folds of other
                 settings, of other videos or of another number.
         """
+        if count < 2:
+            raise InputError(f"--folds {count}: 2 parts or more are needed")
+        _need_all("--group_num", job.source.groups, job.categories)
+        _need_all("--step_num", job.source.steps, job.steps)
         self.job, self.count, self.model, self.launched = job, count, model, launched
         self.rows = rows_for_all(job.source, job.split, job.steps)
         names = [*job.source.categories, "normal"]
@@ -135,6 +139,23 @@ class Folds:
         shutil.rmtree(self.job.save_dir / FOLDER, ignore_errors=True)
         return load_folds(self.path)
 
+    def facts(self, content):
+        """Return {fact: text} for the summary; content: of folds.pth."""
+        last = len(self.job.steps) - 1
+        areas = [
+            f"{out_of_fold_auroc(content, place):.3f} at step {self.job.steps[place]}"
+            for place in sorted({0, min(4, last), last})
+        ]
+        unsafe, normal = (len(self.rows.of_kind(kind)) for kind in KINDS)
+        facts = {
+            "parts": f"{self.count}, {self.count - len(self.left)} of them found scored",
+            "videos": f"{unsafe} unsafe, {normal} normal, none held out",
+            "AUROC out of fold, mean of categories": ", ".join(areas),
+        }
+        if self.job.init:
+            facts["the encoder of --init"] = "has seen all parts, without labels"
+        return facts
+
     def _fold(self, number):
         left_out = {kind: [] for kind in KINDS}
         for (kind, row), part in zip(self.rows.videos, self.parts, strict=True):
@@ -155,7 +176,12 @@ class Folds:
         """InputError where folds of another number or of another training were begun here."""
         if self.config.exists():
             before = load_yaml(self.config)
-            self._need_same(self.config, before if isinstance(before, dict) else {}, "versions")
+            if not isinstance(before, dict):
+                raise InputError(
+                    f"{self.config}: found a {type(before).__name__}, the settings of the folds "
+                    "are needed; delete it"
+                )
+            self._need_same(self.config, before, "versions")
 
     def _is_finished(self):
         if not self.path.exists():
@@ -177,6 +203,15 @@ class Folds:
         raise InputError(
             f"{path}: {key} was {shorten(there)}, now it is {shorten(now)}; use another "
             f"--save_dir, or delete {FOLDS}, {CONFIG} and {FOLDER}/ there"
+        )
+
+
+def _need_all(flag, there, asked):
+    """InputError unless the scores will be of all categories and steps that there are."""
+    if missing := sorted(set(there) - set(asked)):
+        raise InputError(
+            f"{flag}: --folds scores by all categories at all steps, {missing[0]} is missing; "
+            f"leave {flag} out"
         )
 
 
