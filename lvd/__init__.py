@@ -7,10 +7,13 @@ from importlib import import_module
 
 # Public name → the module that defines it.
 _HOME = {
+    "ConfidenceRule": "lvd.rules.confidence",
     "Guard": "lvd.guard.guard",
     "GuardResult": "lvd.guard.session",
     "InputError": "lvd.errors",
+    "LikelihoodRatioRule": "lvd.rules.confidence",
     "UnsafeVideoError": "lvd.guard.session",
+    "VoteRule": "lvd.rules.vote",
     "X0Recorder": "lvd.x0.watch",
     "predicted_x0": "lvd.x0.schedulers",
     "record": "lvd.x0.record",

@@ -19,7 +19,7 @@ import re
 from fractions import Fraction
 from math import ceil
 
-from lvd.errors import InputError, plural, shorten, typed
+from lvd.errors import InputError, shorten, typed
 
 MOST_DIGITS = 400  # of a fraction's text, and of its exponent: more would take long to compute
 
@@ -79,18 +79,6 @@ def check_eta(eta, steps):
         raise InputError(
             f"--eta {shorten(eta)}: a whole number from 1 to {steps} (the denoising steps with "
             "votes) is needed"
-        )
-
-
-def check_sampled(eta, steps):
-    """Check that a sampling of `steps` denoising steps is long enough for eta votes.
-
-    Raises:
-        InputError: it has fewer than eta steps.
-    """
-    if steps < eta:
-        raise InputError(
-            f"this sampling has {plural(steps, 'step')}, a vote of eta {eta} needs {eta}"
         )
 
 

@@ -11,10 +11,13 @@ import lvd
 
 def test_every_public_name_is_there():
     assert set(lvd.__all__) == {
+        "ConfidenceRule",
         "Guard",
         "GuardResult",
         "InputError",
+        "LikelihoodRatioRule",
         "UnsafeVideoError",
+        "VoteRule",
         "X0Recorder",
         "__version__",
         "predicted_x0",

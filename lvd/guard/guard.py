@@ -34,7 +34,6 @@ from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
 from lvd.rules.choice import choose
-from lvd.voting import check_eta, check_sampled
 from lvd.x0.provenance import need_same_sampling
 
 # If the files of the detectors that vote have no more bytes than this, all stay in memory.
@@ -48,8 +47,8 @@ class Guard:
         model_dir: folder of the detectors: {group}/{step}.pth, or shared.pth.
         lambda_: the share of unsafe votes that makes a video unsafe, in [0, 1] (lvd.voting).
         eta: how many denoising steps vote: the first eta. A small eta stops unsafe videos early.
-            Without lambda_, eta and rule, the rule is the folder's rule.yaml where it has one,
-            else the paper's vote with lambda 0.6 and eta 5.
+            Without lambda_, eta and rule, the rule is the rule.yaml beside the detectors where
+            there is one, else the paper's vote with lambda 0.6 and eta 5.
         device: where the detectors run; None: a GPU if there is one.
         operating_point: at which score a detector says unsafe, as in embed_model.py.
         decode: function of latents [n, C, F, h, w] that returns pixels [n, 3, F, H, W] in [0, 1].
@@ -58,11 +57,13 @@ class Guard:
             Those that say so must agree with the pipeline in any case.
         asked_by: what messages put before model_dir, such as "--guard ".
         rule: in place of lambda_ and eta, another rule: the path of a rule.yaml that
-            choose_rule.py wrote for these detectors, or a lvd.rules Rule.
+            choose_rule.py wrote for these detectors, or a VoteRule, ConfidenceRule or
+            LikelihoodRatioRule.
 
     Raises:
-        InputError: a detector of one of the first eta steps is missing or unreadable, or has no
-            usable threshold; or an argument is out of range or of another type.
+        InputError: a detector of one of the steps that the rule looks at is missing or unreadable,
+            or has no usable threshold; the rule was chosen for other detectors; or an argument is
+            out of range or of another type.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Guard:
         rule=None,
     ):
         _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
-        chosen = choose(model_dir, lambda_, eta, rule)
+        chosen = choose(model_dir, lambda_, eta, rule, _flag_of_rule(asked_by))
         self.allow_unknown = allow_unknown
         if operating_point is None:
             operating_point = chosen.operating_point
@@ -86,12 +87,10 @@ class Guard:
         self.bank = load_bank(model_dir, _usable_device(device), asked_by)
         self.rule = chosen.bound_to(self.bank).rule
         horizon = self.rule.horizon
-        check_eta(horizon, self.bank.steps[-1] + 1)
-        missing = sorted(set(range(horizon)) - set(self.bank.steps))
-        if missing:
+        if missing := sorted(set(range(horizon)) - set(self.bank.steps)):
             raise InputError(
-                f"{asked_by}{model_dir}: no detectors of step {missing[0]}, which a vote of eta "
-                f"{horizon} needs"
+                f"{chosen.where}: {self.rule.span()} needs the detectors of its first {horizon} "
+                f"steps; {asked_by}{model_dir} has no detectors of step {missing[0]}"
             )
         self.members = [member for (_, step), member in self.bank.members.items() if step < horizon]
         self.reader = Reader(self.bank, self.members, decode)
@@ -139,12 +138,12 @@ class Guard:
             sampling: dict as in lvd.x0.provenance, with the keys that are known so far.
 
         Raises:
-            InputError: they were trained for another one, or it has fewer than eta steps.
+            InputError: they were trained for another one, or it ends before the rule does.
         """
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
         if "steps" in sampling:
-            check_sampled(self.rule.horizon, sampling["steps"])
+            self.rule.need_steps(sampling["steps"])
         need_same_sampling(self.members, sampling, self.allow_unknown)
 
     def session(self, steps, videos=None):
@@ -183,6 +182,11 @@ def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, ask
             raise InputError(f"{name}={shorten(value)}: {what} is needed")
     if decode is not None and not callable(decode):
         raise InputError(f"decode={shorten(decode)}: a function from latents to pixels is needed")
+
+
+def _flag_of_rule(asked_by):
+    """Return what messages put before a rule: a flag where a flag named the detectors, too."""
+    return "--rule " if asked_by.startswith("--") else "rule="
 
 
 def _usable_device(device):

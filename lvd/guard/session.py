@@ -9,7 +9,7 @@ import torch
 from lvd.errors import InputError, shorten, words_of
 from lvd.rules.evidence import Evidence
 from lvd.rules.rule import OPEN, UNSAFE
-from lvd.voting import check_sampled, says_unsafe, step_vote
+from lvd.voting import says_unsafe, step_vote
 
 UNCHECKED = "unchecked"
 STOPPED = (UNSAFE, UNCHECKED)  # verdicts that end a video
@@ -102,7 +102,7 @@ class GuardSession:
     """
 
     def __init__(self, bank, clips, rule, steps, operating_point="validation", videos=None):
-        check_sampled(rule.horizon, steps)
+        rule.need_steps(steps)
         self.bank = bank
         self.rule = rule
         self.steps = steps

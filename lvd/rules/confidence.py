@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lvd.detectors.calibration import log_odds
 from lvd.errors import InputError, shorten, typed
 from lvd.rules.rule import Rule
 from lvd.rules.vote import MOST_STEPS
+
+LEAST = 2.0**-53  # bounds and probabilities are told from 0 and 1 down to this distance
 
 
 @dataclass(frozen=True)
@@ -34,28 +35,40 @@ class ConfidenceRule(Rule):
 
     def __post_init__(self):
         check_bound("bound", self.bound)
+        if isinstance(self.first_bound, Mapping):
+            raise InputError("first_bound: one probability for all categories is needed")
         if self.first_bound is not None:
             check_bound("first_bound", self.first_bound)
         check_horizon(self.horizon)
-        if isinstance(self.bound, Mapping) and self.categories:
-            need_one_bound_each(self.bound, self.categories)
+        if isinstance(self.bound, Mapping):
+            object.__setattr__(self, "bound", dict(self.bound))  # a copy that nobody else changes
+            if self.categories:
+                need_one_bound_each(self.bound, self.categories)
 
     def bounds(self, steps):
-        """Return the bound of each step and category, float64 [steps, K]."""
-        last = np.array([bound_of(self.bound, self.categories)])
+        """Return the bound of each step and category, float64 [steps, K]; K is 1 or G."""
+        last = bound_of(self.bound, self.categories)[None]
         if self.first_bound is None:
             return np.repeat(last, steps, 0)
         share = np.arange(steps)[:, None] / max(1, self.horizon - 1)
         return _between(self.first_bound, last, np.clip(share, 0, 1))
+
+    def ahead(self, evidence):
+        """Return by how much the log-odds are over those of their bounds, float64 [N, n, G]."""
+        return odds_of(evidence.calibrated) - odds_of(self.bounds(evidence.steps))
 
     def numbers(self, evidence):
         """Return what is held against the bounds: calibrated probabilities [N, n, G]."""
         return evidence.calibrated
 
     def passed(self, evidence):
-        passed = self.numbers(evidence) >= self.bounds(evidence.steps)
+        need_calibrated(evidence)
+        passed = self._reached(evidence)
         passed[:, self.horizon :] = False
         return passed
+
+    def _reached(self, evidence):
+        return evidence.calibrated >= self.bounds(evidence.steps)
 
     def only(self, categories, columns):
         left = tuple(categories[column] for column in columns)
@@ -65,11 +78,23 @@ class ConfidenceRule(Rule):
             bound = {name: bound[name] for name in left}
         return replace(self, bound=bound, categories=left)
 
+    def with_bounds(self, bounds, categories):
+        if not bounds:
+            return self
+        of_all = self.bound
+        if not isinstance(of_all, Mapping):
+            of_all = dict.fromkeys(categories, self.bound)
+        return replace(self, bound={**of_all, **bounds}, categories=tuple(categories))
+
     def as_dict(self):
-        bound = dict(self.bound) if isinstance(self.bound, Mapping) else self.bound
+        bound = self.bound
+        if isinstance(bound, Mapping):
+            bound = {name: float(value) for name, value in bound.items()}
+        else:
+            bound = float(bound)
         settings = {"bound": bound, "horizon": self.horizon}
         if self.first_bound is not None:
-            settings["first_bound"] = self.first_bound
+            settings["first_bound"] = float(self.first_bound)
         return settings
 
     def describe(self):
@@ -82,22 +107,34 @@ class ConfidenceRule(Rule):
             bound = f"{self.first_bound:.6g} at the first step to {bound} at the last"
         return f"{self.family}: bound {bound}, horizon {self.horizon}"
 
+    def span(self):
+        return f"a rule with horizon {self.horizon}"
+
     def reason(self, evidence):
-        numbers = self.numbers(evidence)[0][: self.horizon]
-        bounds = np.broadcast_to(self.bounds(len(numbers)), numbers.shape)
-        ahead = log_odds(numbers) - log_odds(bounds)
-        step, column = np.unravel_index(ahead.argmax(), ahead.shape)
-        what = f"{self._name(column)} {numbers[step, column]:.4f} at step {step}"
-        bound = f"{bounds[step, column]:.4f}"
-        if ahead[step, column] >= 0:
-            return f"{what}, {bound} makes a video unsafe"
-        return f"nearest to its bound was {what}, {bound} would make a video unsafe"
+        evidence = evidence.first(self.horizon)
+        ahead, passed = self.ahead(evidence)[0], self.passed(evidence)[0]
+        if not ahead.size:
+            return "no step is over"
+        is_unsafe = passed.any()
+        if is_unsafe:
+            step = int(passed.any(1).argmax())  # the first one
+            column = np.where(passed[step], ahead[step], -np.inf).argmax()
+        else:
+            step, column = np.unravel_index(ahead.argmax(), ahead.shape)
+        number = self.numbers(evidence)[0, step, column]
+        bound = np.broadcast_to(self.bounds(evidence.steps), ahead.shape)[step, column]
+        what = f"{self._name(column)} {_digits(number)} at step {step}"
+        if is_unsafe:
+            return f"{what}, {_digits(bound)} makes a video unsafe"
+        return f"nearest to its bound was {what}, {_digits(bound)} would make a video unsafe"
 
     def accused(self, evidence):
-        """Return the categories that reached their bound, those with the largest numbers first."""
+        """Return the categories that reached their bound, those farthest beyond it first."""
         passed = self.passed(evidence)[0].any(0)
-        largest = self.numbers(evidence)[0].max(0)
-        return [int(column) for column in (-largest).argsort(kind="stable") if passed[column]]
+        if not passed.any():
+            return []
+        farthest = self.ahead(evidence)[0].max(0)
+        return [int(column) for column in (-farthest).argsort(kind="stable") if passed[column]]
 
     def _name(self, column):
         return self.categories[column] if self.categories else f"category {column + 1}"
@@ -128,13 +165,12 @@ class LikelihoodRatioRule(ConfidenceRule):
 
     def __post_init__(self):
         super().__post_init__()
-        number = isinstance(self.forgetting, (int, float)) and type(self.forgetting) is not bool
-        if not number or not 0 <= self.forgetting <= 1:
+        if not _is_number(self.forgetting) or not 0 <= self.forgetting <= 1:
             raise InputError(f"forgetting {typed(self.forgetting)}: from 0 to 1 is needed")
 
     def gathered(self, evidence):
         """Return the gathered log-odds [N, n, G]."""
-        ratios = log_odds(evidence.calibrated)
+        ratios = odds_of(evidence.calibrated)
         gathered = np.zeros_like(ratios)
         before = np.zeros_like(ratios[:, 0]) if evidence.steps else None
         for step in range(evidence.steps):
@@ -142,13 +178,20 @@ class LikelihoodRatioRule(ConfidenceRule):
             gathered[:, step] = before
         return gathered
 
+    def ahead(self, evidence):
+        return self.gathered(evidence) - odds_of(self.bounds(evidence.steps))
+
     def numbers(self, evidence):
+        """Return the probabilities that the gathered log-odds are of, [N, n, G]."""
         from scipy.special import expit
 
         return expit(self.gathered(evidence))
 
+    def _reached(self, evidence):
+        return self.ahead(evidence) >= 0
+
     def as_dict(self):
-        return {**super().as_dict(), "forgetting": self.forgetting}
+        return {**super().as_dict(), "forgetting": float(self.forgetting)}
 
     def describe(self):
         return f"{super().describe()}, forgetting {self.forgetting:g}"
@@ -156,13 +199,31 @@ class LikelihoodRatioRule(ConfidenceRule):
 
 def check_bound(key, bound):
     """InputError unless `bound` is a probability in (0, 1), or a mapping of such."""
-    values = bound.values() if isinstance(bound, Mapping) else [bound]
-    for value in values:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not 0 < value < 1:
-            raise InputError(f"{key} {typed(value)}: a probability between 0 and 1 is needed")
-    if not values:
+    is_mapping = isinstance(bound, Mapping)
+    if is_mapping and not bound:
         raise InputError(f"{key}: a bound for each category is needed")
+    for name, value in bound.items() if is_mapping else [(None, bound)]:
+        if not _is_number(value) or not LEAST <= value < 1:
+            of_category = f" of {shorten(name)}" if is_mapping else ""
+            raise InputError(
+                f"{key}{of_category} {typed(value)}: a probability between 0 and 1 is needed"
+            )
+
+
+def need_calibrated(evidence):
+    """InputError unless the evidence holds calibrated probabilities."""
+    if evidence.calibrated is None:
+        raise InputError(
+            "the rule reads calibrated probabilities, and these detectors are not calibrated; "
+            "train them again, or use a vote"
+        )
+
+
+def odds_of(probabilities):
+    """Return log(p / (1 - p)) of float64 probabilities p, kept finite at 0 and 1."""
+    from scipy.special import logit
+
+    return logit(np.clip(probabilities, LEAST, 1 - LEAST))
 
 
 def need_one_bound_each(bound, categories):
@@ -184,12 +245,28 @@ def check_horizon(horizon):
 
 def bound_of(bound, categories):
     """Return the bound of each category, float64 [G]; [1] where all have the same."""
-    if isinstance(bound, Mapping):
-        return np.array([bound[name] for name in categories], np.float64)
-    return np.array([bound], np.float64)
+    if not isinstance(bound, Mapping):
+        return np.array([bound], np.float64)
+    if not categories:
+        raise InputError("bound: one for each category, so categories= is needed")
+    return np.array([bound[name] for name in categories], np.float64)
 
 
 def _between(first, last, share):
+    """Go in a straight line of log-odds from `first` (share 0) to `last` (share 1), both exact."""
     from scipy.special import expit, logit
 
-    return expit(logit(first) + share * (logit(last) - logit(first)))
+    line = expit(logit(first) + share * (logit(last) - logit(first)))
+    return np.where(share == 0, first, np.where(share == 1, last, line))
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _digits(probability):
+    """Write a probability so that its distance from 1 can be read."""
+    digits = 4
+    while digits < 16 and probability < 1 and 1 - probability < 9.5 * 10.0**-digits:
+        digits += 1
+    return f"{probability:.{digits}f}"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lvd.errors import InputError
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -13,10 +15,27 @@ class Evidence:
         says: bool [N, n, G], whether a category's detector says unsafe at its threshold.
         calibrated: float64 [N, n, G], calibrated probabilities; None where a detector has no
             calibration.
+
+    Raises:
+        InputError: the two are not of one shape, or a value is no probability: what cannot be
+            compared with a bound would pass for safe.
     """
 
     says: np.ndarray
     calibrated: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.says.ndim != 3:
+            raise InputError(f"says of shape {list(self.says.shape)}: [N, n, G] is needed")
+        if self.calibrated is None:
+            return
+        if self.calibrated.shape != self.says.shape:
+            raise InputError(
+                f"calibrated probabilities of shape {list(self.calibrated.shape)}: that of says, "
+                f"{list(self.says.shape)}, is needed"
+            )
+        if not ((self.calibrated >= 0) & (self.calibrated <= 1)).all():  # False for NaN
+            raise InputError("a calibrated value is no probability; one from 0 to 1 is needed")
 
     @property
     def steps(self):

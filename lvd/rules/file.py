@@ -19,16 +19,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lvd.detectors.calibration import check_operating_point
 from lvd.errors import InputError
 from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.rule import Rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.files import load_yaml, save_yaml
-from lvd.utils.schema import Finite, Name, Positive, Schema, checked
+from lvd.utils.schema import Finite, Name, OneLine, Positive, Schema, checked
+from lvd.voting import MOST_DIGITS
 
 FORMAT = "lvd rule 1"
 RULE = "rule.yaml"  # beside detectors: the rule that was chosen for them
 FAMILIES = {kind.family: kind for kind in (VoteRule, ConfidenceRule, LikelihoodRatioRule)}
+
+
+Lambda = Annotated[OneLine, Field(min_length=1, max_length=MOST_DIGITS)]
 
 
 class DetectorsOfRule(Schema):
@@ -46,7 +51,7 @@ class RuleFile(Schema):
 
     format: Literal["lvd rule 1"]
     family: Literal["vote", "confidence", "likelihood_ratio"]
-    lambda_: Annotated[Name | Finite | int, Field(alias="lambda")] = None
+    lambda_: Annotated[Lambda | Finite | int, Field(alias="lambda")] = None
     eta: int = None
     bound: Finite | dict[Name, Finite] = None
     horizon: int = None
@@ -124,11 +129,12 @@ def identity_of(bank):
     }
 
 
-def load_rule(path):
+def load_rule(path, asked_by=""):
     """Read a rule.yaml.
 
     Args:
         path: of the file.
+        asked_by: what messages put before it: the flag or argument that named it.
 
     Returns:
         ChosenRule.
@@ -136,20 +142,46 @@ def load_rule(path):
     Raises:
         InputError: anything else, or a setting that the family does not have.
     """
-    path = Path(path)
-    content = checked(RuleFile, load_yaml(path), path)
-    rule = rule_of(content, path)
-    if rule.needs_calibration and not content.get("detectors"):
+    where = f"{asked_by}{path}"
+    content = checked(RuleFile, _yaml_of(path, asked_by), where)
+    chosen = chosen_of(content, where)
+    if chosen.rule.needs_calibration and not chosen.detectors:
         raise InputError(
-            f"{path}: key 'detectors' is missing: it says for which detectors the rule was "
+            f"{where}: key 'detectors' is missing: it says for which detectors the rule was "
             "chosen; choose_rule.py writes it"
         )
+    return chosen
+
+
+def _yaml_of(path, asked_by):
+    try:
+        return load_yaml(Path(path))
+    except InputError as error:
+        raise InputError(f"{asked_by}{error}") from None
+
+
+def chosen_of(content, where):
+    """Make the ChosenRule of a checked RuleFile.
+
+    Args:
+        content: of the file.
+        where: what messages call it.
+
+    Raises:
+        InputError: a setting that the family does not have, or one that is out of range.
+    """
+    rule = rule_of(content, where)
+    operating_point = content.get("operating_point", "validation")
+    try:
+        check_operating_point(operating_point)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     return ChosenRule(
         rule=rule,
         detectors=content.get("detectors"),
         chosen=content.get("chosen") or {},
-        operating_point=content.get("operating_point", "validation"),
-        where=str(path),
+        operating_point=operating_point,
+        where=where,
     )
 
 

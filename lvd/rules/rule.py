@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from lvd.errors import InputError, plural, shorten
+
 UNSAFE = "unsafe"
 SAFE = "safe"
 OPEN = "open"
@@ -14,7 +16,8 @@ class Rule(ABC):
     """When a video is unsafe. The guard, the sampler, the votes and the tables ask the same object.
 
     A rule follows one number for each category through the steps, and has a bound for it. A video
-    is unsafe as soon as a number reaches its bound within the first `horizon` steps.
+    is unsafe as soon as a number reaches its bound within the first `horizon` steps. An answer
+    that is not "open" never changes, whatever the later steps say.
 
     Attributes:
         family: the rule's kind, as a rule file names it.
@@ -47,6 +50,10 @@ class Rule(ABC):
         """Return the rule in words."""
 
     @abstractmethod
+    def span(self):
+        """Return in words how far the rule looks, such as "a vote of eta 5"."""
+
+    @abstractmethod
     def reason(self, evidence):
         """Return in words why the one video of the evidence is what it is."""
 
@@ -62,8 +69,36 @@ class Rule(ABC):
         """
         return self
 
+    def with_bounds(self, bounds, categories):
+        """Return the rule with bounds of their own for some categories.
+
+        Args:
+            bounds: {category: bound}; the others keep theirs.
+            categories: the names of all categories, in the order of the evidence.
+
+        Raises:
+            InputError: it has no bounds.
+        """
+        if bounds:
+            name = shorten(next(iter(bounds)))
+            raise InputError(
+                f"bound of {name}: a rule of family {self.family} has no bounds; confidence or "
+                "likelihood_ratio is needed"
+            )
+        return self
+
+    def need_steps(self, steps):
+        """InputError if a sampling of `steps` denoising steps ends before the rule does."""
+        if steps < self.horizon:
+            raise InputError(
+                f"this sampling has {plural(steps, 'step')}, {self.span()} needs {self.horizon}"
+            )
+
     def stops(self, evidence):
-        """Return after which step each video is unsafe, int [N]; NEVER for one that is not."""
+        """Return after which step each video is unsafe, int [N]; NEVER for one that is not.
+
+        This is the first step after which `answers` says "unsafe".
+        """
         if not evidence.steps:
             return np.full(len(evidence.says), NEVER)
         passed = self.passed(evidence).any(2)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lvd.rules.rule import OPEN, Rule
+from lvd.rules.rule import OPEN, UNSAFE, Rule
 from lvd.voting import check_eta, decided, exact, votes_needed
 
 MOST_STEPS = 100_000  # of a sampling
@@ -60,14 +60,19 @@ class VoteRule(Rule):
     def describe(self):
         return f"lambda {self.lambda_}, eta {self.eta}"
 
+    def span(self):
+        return f"a vote of eta {self.eta}"
+
     def reason(self, evidence):
-        (votes,) = self.votes(evidence)
+        (votes,) = self.votes(evidence.first(self.eta))
         return (
             f"{votes.sum()} of {len(votes)} steps voted unsafe, {self.needed} of "
             f"{self.eta} make a video unsafe"
         )
 
     def accused(self, evidence):
-        """Return the categories that said unsafe at any step, the most frequent first."""
-        counts = evidence.says[0].sum(0)
+        """Return the categories that said unsafe, the most frequent first; [] for a safe video."""
+        counts = evidence.says[0, : self.eta].sum(0)
+        if self.answers(evidence) != [UNSAFE]:
+            return []
         return [int(column) for column in (-counts).argsort(kind="stable") if counts[column]]
