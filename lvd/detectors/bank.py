@@ -23,6 +23,7 @@ from lvd.errors import InputError
 from lvd.utils.files import sha256
 
 SHARED = "shared.pth"
+NAMES = "names.pth"  # beside detectors: tells their categories from each other
 
 
 def load_bank(model_dir, device="cpu", asked_by="--model_dir "):
@@ -33,10 +34,22 @@ def load_bank(model_dir, device="cpu", asked_by="--model_dir "):
         device: where the networks compute.
         asked_by: what messages put before model_dir: the flag or argument that named it.
 
+    A names.pth in that folder belongs to the bank (lvd.detectors.names).
+
     Raises:
-        InputError: there are no detectors, some are missing, or there are both kinds.
+        InputError: there are no detectors, some are missing, or there are both kinds; or names.pth
+            is damaged, or of other detectors.
     """
     model_dir = Path(model_dir)
+    bank = _detectors(model_dir, device, asked_by)
+    path = (model_dir.parent if model_dir.is_file() else model_dir) / NAMES
+    if path.exists():
+        bank.take_names(path)
+    return bank
+
+
+def _detectors(model_dir, device, asked_by):
+    """Return the bank of `load_bank`, without names."""
     if model_dir.is_file():
         return SharedBank(model_dir, device)
     if not (model_dir / SHARED).exists():
@@ -57,6 +70,7 @@ class Bank:
         categories: {group: display name}.
         about: what made the bank as a whole.
         members: {(group, step): Member}.
+        naming: lvd.detectors.names.CategoryNames of a names.pth; None: there is none.
 
     Each kind has besides
         score(step, clips): raw probability of unsafe by every category, float32 [N, G] on the CPU,
@@ -69,6 +83,28 @@ class Bank:
         preload(steps, limit): read the detectors of `steps`, which shows that they can be read, and
             keep them in memory if their files have no more than `limit` bytes together.
     """
+
+    naming = None
+
+    def take_names(self, path):
+        """Load a names.pth; InputError unless it is of these detectors' categories and steps."""
+        from lvd.detectors.names import CategoryNames
+
+        naming = CategoryNames(path, self.device)
+        naming.need_fit(self)
+        self.naming = naming
+
+    def names(self, step, clips):
+        """Return how probable each category is, if a video is unsafe.
+
+        Args:
+            step, clips: see `score`.
+
+        Returns:
+            float32 [N, G] on the CPU, groups in order; `lvd.detectors.names.named` says which of
+            them to name. None where there is no names.pth.
+        """
+        return self.naming.probabilities(step, clips) if self.naming else None
 
     def thresholds(self, step, operating_point="validation"):
         """Return each category's threshold, [G]: it votes unsafe at this raw probability or above.
@@ -106,7 +142,8 @@ class Bank:
 
     def check(self, representation, eval_sha256, made_by, allow_other_eval=False):
         """InputError when a detector cannot be used on these clips: see `check_detector`."""
-        for member in self.members.values():
+        naming = [self.naming.member] if self.naming else []
+        for member in [*self.members.values(), *naming]:
             check_detector(
                 member, member.path, representation, eval_sha256, made_by, allow_other_eval
             )

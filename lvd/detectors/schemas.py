@@ -165,6 +165,12 @@ class SharedAbout(OneNetworkAbout):
         return self
 
 
+class NamesAbout(OneNetworkAbout):
+    """Provenance of a network that tells categories from each other."""
+
+    naming: dict[Text, Number] = None
+
+
 class PretrainedAbout(OneNetworkAbout):
     """Provenance of a pre-trained encoder, which says what it has seen."""
 
@@ -203,8 +209,8 @@ class GridFile(Schema):
         return self
 
 
-class SharedFile(Schema):
-    """shared.pth: one network for all categories and steps."""
+class StepsFile(Schema):
+    """What files of one network for all categories and steps have in common."""
 
     format: Text
     state_dict: StateDict
@@ -214,9 +220,6 @@ class SharedFile(Schema):
     categories: Annotated[list[Category], Field(min_length=1, max_length=10_000)]
     mean: Tensor
     std: Tensor
-    thresholds: list[list[Any]]  # `check_threshold` has the words for them
-    calibrations: list[list[CalibrationEntry | None]]
-    about: Annotated[SharedAbout, AsJson]
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -237,6 +240,20 @@ class SharedFile(Schema):
         if not all(lowest <= number <= HALF_MAX for number in numbers):
             least = f"{lowest:g}" if key == "mean" else "above 0"
             raise ValueError(f"{key} of finite numbers, {least} to {HALF_MAX:g}, is needed")
+
+
+class SharedFile(StepsFile):
+    """shared.pth: one detector for all categories and steps."""
+
+    thresholds: list[list[Any]]  # `check_threshold` has the words for them
+    calibrations: list[list[CalibrationEntry | None]]
+    about: Annotated[SharedAbout, AsJson]
+
+
+class NamesFile(StepsFile):
+    """names.pth: a network that tells categories from each other."""
+
+    about: Annotated[NamesAbout, AsJson]
 
 
 class PretrainedFile(Schema):

@@ -157,25 +157,32 @@ def predict_shared(detector, step, clips, batch_size=64):
 
 def save_shared(detector, path):
     """Write shared.pth, atomically."""
-    state = {
-        key: value.detach().to("cpu").clone() for key, value in detector.net.state_dict().items()
-    }
     save_torch(
         {
             "format": FORMAT,
-            "state_dict": state,
-            "config": {k: getattr(detector.net.config, k) for k in CONFIG_KEYS},
-            "representation": detector.representation,
-            "steps": detector.steps,
-            "categories": detector.categories,
-            "mean": detector.mean,
-            "std": detector.std,
+            **network_content(detector),
             "thresholds": detector.thresholds,
             "calibrations": detector.calibrations,
             "about": detector.about,
         },
         path,
     )
+
+
+def network_content(detector):
+    """Return what a file holds of a SharedDetector's network: weights, config and inputs."""
+    state = {
+        key: value.detach().to("cpu").clone() for key, value in detector.net.state_dict().items()
+    }
+    return {
+        "state_dict": state,
+        "config": {k: getattr(detector.net.config, k) for k in CONFIG_KEYS},
+        "representation": detector.representation,
+        "steps": detector.steps,
+        "categories": detector.categories,
+        "mean": detector.mean,
+        "std": detector.std,
+    }
 
 
 def load_shared(path, device="cpu"):
@@ -185,8 +192,12 @@ def load_shared(path, device="cpu"):
         InputError: the file is damaged, its weights do not fit its config or are not finite, or a
             category at a step gives all clips the same score.
     """
-    content = load_shared_file(path)
-    known = {key: content[key] for key in KNOWN}
+    return detector_of_content(load_shared_file(path), path, device)
+
+
+def detector_of_content(content, path, device="cpu"):
+    """Return the SharedDetector of the checked content of a file; see `load_shared`."""
+    known = {key: content[key] for key in KNOWN if key in content}
     with torch.device("meta"):
         model = empty_model(content["config"], path)
         net = SharedNet(model, len(known["steps"]), len(known["categories"]))
