@@ -34,9 +34,9 @@ def members_of(scores):
     """
     by_label = scores["scores"]
     groups = set(by_label.get(LABEL_UNSAFE, {}))
-    for kind in ("scores", "calibrated"):
+    for kind in ("scores", "calibrated", "names"):
         for label in (LABEL_UNSAFE, LABEL_NORMAL):
-            if kind in scores and set(scores[kind].get(label, {})) != groups or not groups:
+            if scores.get(kind) and set(scores[kind].get(label, {})) != groups or not groups:
                 raise InputError(
                     f"scores.pth: {kind} of '{label}' are of other categories than scores of "
                     f"'{LABEL_UNSAFE}'; run embed_model.py again"

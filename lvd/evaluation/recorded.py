@@ -20,6 +20,7 @@ class RecordedVideos:
         evidence: Evidence of N videos at S steps.
         categories: [G] names, in the order of the evidence.
         members: bool [N, G], which categories an unsafe video is of; None where this is not known.
+        named: float64 [N, S, G], how probable names.pth finds each category; None without it.
     """
 
     is_unsafe: np.ndarray
@@ -27,6 +28,7 @@ class RecordedVideos:
     evidence: Evidence
     categories: list
     members: np.ndarray | None = None
+    named: np.ndarray | None = None
 
     @property
     def steps(self):
@@ -83,6 +85,7 @@ def recorded_videos(scores, where="scores.pth"):
         evidence=Evidence(says, calibrated),
         categories=[names[group] for group in groups],
         members=members,
+        named=_array(scores["names"], groups, rows, where) if scores.get("names") else None,
     )
 
 

@@ -47,6 +47,7 @@ class ScoresFile(Schema, extra="allow"):
 
     scores: Scores
     calibrated: Scores | None = None
+    names: Scores | None = None
     thresholds: dict[Name, list[Finite]] | None = None
     categories: dict[Name, Name] | None = None
     operating_point: Name | Finite | None = None
@@ -166,7 +167,7 @@ def load_scores(path, results, steps):
 def _belong_together(scores, results, steps):
     if scores.get("votes_sha256") != votes_sha256(results):
         return False
-    kinds = [kind for kind in ("scores", "calibrated") if kind in scores]
+    kinds = [kind for kind in ("scores", "calibrated", "names") if scores.get(kind)]
     return all(_cover(scores[kind], results, steps) for kind in kinds)
 
 
