@@ -1,7 +1,9 @@
 """Train the detectors, one per unsafe category and denoising step: {save_dir}/{group}/{step}.pth.
 
 With --model shared a single one is trained in their place, which is told the step and answers for
-all categories: {save_dir}/shared.pth. With --init they start from an encoder of pretrain_mae.py.
+all categories: {save_dir}/shared.pth. With --names a network is trained besides that tells the
+categories from each other: {save_dir}/names.pth. With --init they start from an encoder of
+pretrain_mae.py.
 
 With --folds K every training video is also scored by detectors that never saw it, as rules are
 chosen on: {save_dir}/folds.pth. It takes K trainings more.
@@ -30,6 +32,7 @@ from lvd.training.folds import Folds
 from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
+from lvd.training.names import names_run, train_names
 from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS, RECIPES, read_settings
 from lvd.training.resumable import ResumableRun
 from lvd.training.shared import SharedTask
@@ -73,6 +76,12 @@ def build_parser():
         "--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from"
     )
     parser.add_argument(
+        "--names",
+        action="store_true",
+        help="also train names.pth, which says of what category an unsafe video is (by one "
+        "process); the detectors stay as they are",
+    )
+    parser.add_argument(
         "--recipe",
         choices=RECIPES,
         help="of the grid; default: released for base, scratch for the others",
@@ -97,6 +106,8 @@ def build_parser():
 def work(args):
     launched = processes()
     model = _model(args)
+    if args.names and not args.train:
+        raise InputError("--names: --no-train trains nothing; leave it out")
     settings = read_settings(args.config, args, model)
     need_effect(args, settings, model)
     if args.folds is not None and not args.train:
@@ -109,6 +120,7 @@ def work(args):
             run = _grid_run(job, launched)
         elif args.train:
             run = _shared_run(job, launched)
+        names = names_run(job, args, launched) if args.names else None
     if not args.train:
         if launched.is_main:
             _evaluate(job, args, model)
@@ -117,6 +129,10 @@ def work(args):
     else:
         if launched.is_main:
             _train_shared(run, job, launched)
+        launched.barrier()
+    if names:
+        if launched.is_main:
+            train_names(names)
         launched.barrier()
     if folds:
         _train_folds(folds, launched)

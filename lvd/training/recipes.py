@@ -92,6 +92,21 @@ class SharedSettings(TrainSettings):
 
 
 @dataclass
+class NamesSettings(TrainSettings):
+    """The network that names categories: trained as the shared detector is, without thresholds."""
+
+    epoch: int = SharedSettings.epoch
+    batch_size: int = SharedSettings.batch_size
+    lr: float = SharedSettings.lr
+    weight_decay: float = SharedSettings.weight_decay
+    warmup: float = SharedSettings.warmup
+    flip: bool = SharedSettings.flip
+    mask: float = SharedSettings.mask
+    average: float = SharedSettings.average
+    validation: float = SharedSettings.validation
+
+
+@dataclass
 class GridSettings(TrainSettings):
     """The grid of detectors, one per category and step.
 
@@ -118,8 +133,13 @@ class GridSettings(TrainSettings):
     false_positives: float = 0.05
 
 
-SCHEMAS = {"grid": GridSettings, "shared": SharedSettings, "pretrain": PretrainSettings}
-SECTIONS = ("shared", "pretrain")  # of a train_mae.yaml
+SCHEMAS = {
+    "grid": GridSettings,
+    "shared": SharedSettings,
+    "names": NamesSettings,
+    "pretrain": PretrainSettings,
+}
+SECTIONS = ("shared", "names", "pretrain")  # of a train_mae.yaml
 COMMON = ("size", "base_model", "seed", "precision")  # keys outside the sections that count there
 GRID_ONLY = ("together", "workers")
 NO_EFFECT_ON_WEIGHTS = ("workers", "together", "operating_point")
@@ -147,7 +167,7 @@ RECIPES = {  # of the grid: what differs from the defaults of GridSettings
         "validation": 0.2,
     },
 }
-BASE_LR = 1e-4  # shared and pretrain runs of size base, which starts from trained weights
+BASE_LR = 1e-4  # shared, names and pretrain runs of size base, which starts from trained weights
 CHOICES = {
     "size": tuple(SIZES),
     "recipe": tuple(RECIPES),
@@ -189,10 +209,10 @@ def read_settings(config, args, kind="grid"):
     Args:
         config: path of a train_mae.yaml; None: no file, the recipe alone.
         args: the parsed flags; those that are settings count, and `overrides`.
-        kind: "grid", "shared" or "pretrain".
+        kind: "grid", "shared", "names" or "pretrain".
 
     Returns:
-        GridSettings, SharedSettings or PretrainSettings.
+        GridSettings, SharedSettings, NamesSettings or PretrainSettings.
 
     Raises:
         InputError: an unknown key, a value of another type or out of range.
@@ -222,7 +242,7 @@ def _layers(kind, config, args):
     from_yaml = _or_empty(load_yaml(config)) if config is not None else {}
     yaml_keys, yaml_section = _parts(kind, config, from_yaml)
     overrides = parse_overrides(getattr(args, "overrides", None))
-    _refuse_other_sections(kind, overrides)
+    _refuse_other_sections((kind, "names") if getattr(args, "names", False) else (kind,), overrides)
     override_keys, override_section = _parts(kind, OVERRIDES, overrides)
     if kind != "grid":
         yaml_keys = {key: value for key, value in yaml_keys.items() if key in COMMON}
@@ -244,11 +264,14 @@ def _or_empty(part):
     return {} if part is None else part
 
 
-def _refuse_other_sections(kind, overrides):
-    """A word such as shared.epoch=3 would change nothing in a run of another kind."""
+def _refuse_other_sections(kinds, overrides):
+    """A word such as shared.epoch=3 would change nothing in a run of other kinds."""
+    kind = kinds[0]
     for section, values in overrides.items():
-        if section in SECTIONS and section != kind and isinstance(values, dict):
+        if section in SECTIONS and section not in kinds and isinstance(values, dict):
             key, value = next(iter(values.items()))
+            if section == "names":
+                raise InputError(f"names.{key}={value}: for the names; give --names too")
             raise InputError(
                 f"{section}.{key}={value}: for a {section} run; this is a {kind} run, give "
                 f"{key}={value}"

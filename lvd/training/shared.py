@@ -86,10 +86,15 @@ class SharedTask:
         labels = self.rows.labels[self.validation].double()
         weights = self.weights[self.validation].double()
         logits = rearrange(torch.logit(scores.double(), 1e-7), "n s g -> s n g")
+        auroc = self.auroc(scores, labels)
         return {
             "val_loss": round(weighted_loss(logits, labels, weights).item(), 6),
-            "val_auroc": round(mean_auroc(scores, labels), 6),
+            "val_auroc": None if auroc is None else round(auroc, 6),
         }
+
+    def auroc(self, scores, labels):
+        """Return the AUROC of a validation; see `mean_auroc`."""
+        return mean_auroc(scores, labels)
 
     def save(self, path, clips, facts):
         """Write the table of metrics and the detector.
