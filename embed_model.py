@@ -2,7 +2,8 @@
 {index: [vote] * S}}.
 
 "1" are unsafe videos, "0" normal ones. The vote of a step is 1 if the detector of any category says
-unsafe. Probabilities go to scores.pth beside it. Both are written when all is scored. A stopped run
+unsafe. Probabilities go to scores.pth beside it, with those of names.pth where the detectors have
+one (train_mae.py --names). Both are written when all is scored. A stopped run
 goes on with the step it was at; a finished one is left alone as long as no file that it read has
 changed. A folder holds the votes of one set of detectors, split and operating point.
 
@@ -144,7 +145,9 @@ def work(args):
             )
             return _tell(title, run, votes, [])
     # Detectors that only --allow_other_eval accepts are not checked again in a run that goes on.
-    run.step_scores = results.step_scores(args.allow_other_eval)
+    naming = run.bank.naming
+    names_sha256 = naming.sha256() if naming else None
+    run.step_scores = results.step_scores(args.allow_other_eval, names_sha256)
     for step in (bar := progress(run, "votes", unit="step")):
         bar.set_postfix_str(f"step {step}")
     votes = run.votes()

@@ -134,12 +134,7 @@ def score_rows(bank, source, kind, rows, step):
         InputError: a detector answers with numbers that are not finite; it would count as one
             that says "normal".
     """
-    model = bank.input_config(step)
-    parts = []
-    for start in range(0, len(rows), CLIPS_SCORED_TOGETHER):
-        clips = source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
-        parts.append(bank.score(step, clips))
-    scores = torch.cat(parts)
+    scores = _ask(bank.score, bank, source, kind, rows, step)
     for group, column in zip(bank.groups, scores.T, strict=True):
         if not column.isfinite().all():
             raise InputError(
@@ -147,6 +142,26 @@ def score_rows(bank, source, kind, rows, step):
                 "not finite; train it again"
             )
     return scores
+
+
+def name_rows(bank, source, kind, rows, step):
+    """Ask names.pth about clips of one step; arguments and result: see `score_rows`."""
+    found = _ask(bank.names, bank, source, kind, rows, step)
+    if not found.isfinite().all():
+        raise InputError(
+            f"{bank.naming.path}: probabilities of step {step} that are not finite; train it again"
+        )
+    return found
+
+
+def _ask(ask, bank, source, kind, rows, step):
+    """Return what `ask`, of the bank, says of the clips, [N, G]."""
+    model = bank.input_config(step)
+    parts = []
+    for start in range(0, len(rows), CLIPS_SCORED_TOGETHER):
+        clips = source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
+        parts.append(ask(step, clips))
+    return torch.cat(parts)
 
 
 def _bank(save_dir, groups, steps, device):

@@ -23,6 +23,7 @@ class Scored(Schema):
 
     scores: dict[Literal["1", "0"], dict[Name, list[Probability]]]
     thresholds: dict[Name, Probability]
+    names: dict[Literal["1", "0"], dict[Name, list[Probability]]] | None = None
 
 
 class UnfinishedFile(Schema, extra="allow"):
@@ -68,16 +69,18 @@ class ResultsFolder:
         config = beside(self.path, CONFIG)
         claim_output(config.parent, self.config, config.name, ignore=MAY_DIFFER)
 
-    def step_scores(self, allow_other_eval):
+    def step_scores(self, allow_other_eval, names_sha256=None):
         """Return StepScores for a run of this config that is not at its end.
 
         Args:
             allow_other_eval: whether the run takes detectors of another eval.pth. Scores of a run
                 that does are not loaded by one that does not.
+            names_sha256: of the network that names categories, if there is one.
         """
         same = {key: value for key, value in self.config.items() if key not in MAY_DIFFER}
         unfinished = beside(self.path, UNFINISHED)
-        return StepScores(unfinished, {**same, "allow_other_eval": allow_other_eval})
+        names = {"names_sha256": names_sha256} if names_sha256 else {}
+        return StepScores(unfinished, {**same, "allow_other_eval": allow_other_eval, **names})
 
     def finished_votes(self, files_sha256, members):
         """Return the votes if they were made of the same files.

@@ -9,7 +9,7 @@ import pandas as pd
 from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
-from lvd.evaluation.held_out import score_rows
+from lvd.evaluation.held_out import name_rows, score_rows
 from lvd.evaluation.results import votes_sha256
 from lvd.evaluation.tables import nested_lists
 from lvd.voting import says_unsafe, step_vote
@@ -81,10 +81,13 @@ class VoteRun:
     def _need_whole(self, step, scored):
         """InputError unless the kept scores of a step are of all categories and rows."""
         groups = {str(group) for group in self.bank.groups}
-        whole = set(scored["scores"]) == set(self.rows) and set(scored["thresholds"]) == groups
-        for label, by_group in scored["scores"].items():
-            counts = {len(scores) for scores in by_group.values()}
-            whole = whole and set(by_group) == groups and counts == {len(self.rows[label])}
+        whole = set(scored["thresholds"]) == groups
+        for kind in ("scores", "names") if self.bank.naming else ("scores",):
+            by_label = scored.get(kind) or {}
+            whole = whole and set(by_label) == set(self.rows)
+            for label, by_group in by_label.items():
+                counts = {len(scores) for scores in by_group.values()}
+                whole = whole and set(by_group) == groups and counts == {len(self.rows[label])}
         if not whole:
             raise InputError(
                 f"{self.step_scores.folder}/{step}.pth: not the scores of all {len(groups)} "
@@ -93,14 +96,24 @@ class VoteRun:
 
     def _score(self, step):
         """Return one step's {"scores": {label: {group: [raw probability of each row]}},
-        "thresholds": {group: raw probability at which it votes unsafe}}."""
-        groups = [str(group) for group in self.bank.groups]
-        scores = {}
-        for label, kind in KIND_OF_LABEL.items():
-            by_group = score_rows(self.bank, self.source, kind, self.rows[label], step).T.tolist()
-            scores[label] = dict(zip(groups, by_group, strict=True))
+        "thresholds": {group: raw probability at which it votes unsafe}}, and "names", of the form
+        of "scores", where the bank has names."""
         thresholds = self.bank.thresholds(step, self.operating_point)
-        return {"scores": scores, "thresholds": dict(zip(groups, thresholds, strict=True))}
+        found = {
+            "scores": self._by_group(score_rows, step),
+            "thresholds": dict(zip(map(str, self.bank.groups), thresholds, strict=True)),
+        }
+        if self.bank.naming:
+            found["names"] = self._by_group(name_rows, step)
+        return found
+
+    def _by_group(self, ask, step):
+        """Return {label: {group: [probability of each row]}} of `score_rows` or `name_rows`."""
+        found = {}
+        for label, kind in KIND_OF_LABEL.items():
+            columns = ask(self.bank, self.source, kind, self.rows[label], step).T.tolist()
+            found[label] = dict(zip(map(str, self.bank.groups), columns, strict=True))
+        return found
 
     def _table(self, step, scored):
         """Return what `_score` gives as a long table, each score with its vote."""
@@ -110,6 +123,8 @@ class VoteRun:
             for group, scores in by_group.items():
                 part = pd.DataFrame({"row": rows, "score": scores})
                 threshold = scored["thresholds"][group]
+                if "names" in scored:
+                    part["named"] = scored["names"][label][group]
                 part["vote"] = [says_unsafe(score, threshold) for score in scores]
                 parts.append(part.assign(label=label, group=group, step=step, threshold=threshold))
         return pd.concat(parts)
@@ -117,7 +132,8 @@ class VoteRun:
     def table(self):
         """Return all scores as a long table: label, group, row, step, score, threshold, vote.
 
-        score is a raw probability; vote is 1 where one category alone says unsafe, else 0.
+        score is a raw probability; vote is 1 where one category alone says unsafe, else 0. With
+        names.pth there is also named, its probability.
         """
         return pd.concat(self._tables, ignore_index=True)
 
@@ -135,6 +151,7 @@ class VoteRun:
         Returns:
             "scores": raw probabilities {label: {group: {row: [probability] * S}}};
             "calibrated": the same of calibrated ones, where all detectors are calibrated;
+            "names": the same of names.pth, where the detectors have one;
             "thresholds": {group: [raw probability at which it votes unsafe] * S};
             "categories": {group: name}; "operating_point"; "eval_sha256"; and "votes_sha256",
             which says to which results.pth they belong.
@@ -147,6 +164,8 @@ class VoteRun:
                 calibration = self.bank.members[int(group), step].calibration
                 table.loc[part.index, "calibrated"] = calibration(part["score"])
             content["calibrated"] = nested_lists(table, keys, "calibrated")
+        if self.bank.naming:
+            content["names"] = nested_lists(table, keys, "named")
         once = table.drop_duplicates(["group", "step"])
         content["thresholds"] = nested_lists(once, ["group"], "threshold")
         content["categories"] = {str(group): name for group, name in self.bank.categories.items()}
@@ -165,6 +184,8 @@ class VoteRun:
         if clips is None:
             return None
         detectors = sorted({member.path for member in self.bank.members.values()})
+        if self.bank.naming:
+            detectors.append(self.bank.naming.path)
         stamps = []
         for path in [*detectors, *clips]:
             status = path.stat()
