@@ -158,7 +158,8 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
 
     etas = list(range(1, steps + 1))
     grid = report.grid(videos, etas)
-    per_step = report.per_step(videos, steps, load_scores(data_dir, results, steps))
+    scores = load_scores(data_dir, results, steps)
+    per_step = report.per_step(videos, steps, scores)
     shown = report.some_etas(steps)
     text = "\n\n".join(report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr"))
     print(text)
@@ -176,10 +177,28 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
     save_yaml(about, folder / "table.yaml")
     names = ("grid.txt", "grid.csv", "per_step.csv", "table.yaml")
     return [
+        *_write_naming(scores, settings, folder),
         *(folder / name for name in names),
         *drawn(save_grid_figure, grid, folder / "grid.png", title),
         *drawn(save_step_figure, per_step, folder / "per_step.png", title),
     ]
+
+
+def _write_naming(scores, settings, folder):
+    """Print and write how the unsafe videos are named that the rule finds; return the paths."""
+    from lvd.evaluation.naming import naming_tables
+    from lvd.evaluation.tables import save_table
+    from lvd.rules.vote import VoteRule
+
+    if not scores or settings["unsafe_diffusion"]:
+        return []
+    naming = naming_tables(scores, VoteRule(settings["lambda"], settings["eta"]))
+    if naming is None:
+        return []
+    print("\n" + naming.text)
+    _write_text(naming.text, folder / "naming.txt")
+    save_table(naming.table, folder / "naming.csv")
+    return [folder / "naming.txt", folder / "naming.csv"]
 
 
 def _write_metrics(args, results, steps, folder, settings):
