@@ -1,10 +1,12 @@
-"""How well do the votes tell unsafe videos from normal ones? A classification report for one
-(lambda, eta).
+"""How well does a rule tell unsafe videos from normal ones? A classification report for one
+(lambda, eta), or for the rule of a rule.yaml.
 
 A video is unsafe when the votes of its first eta steps sum to at least lambda x eta. Classes are
-balanced to the smaller one. With --table the whole grid of lambda and eta is written too, as text,
-CSV and figures; with --metrics what does not depend on a threshold (AUROC, average precision) or
-fixes the share of unsafe videos found.
+balanced to the smaller one, as in the paper. With --rule another rule judges, all videos count, and
+the report says what the rule costs and which videos it gets wrong. With --table the whole grid of
+lambda and eta is written too, as text, CSV and figures; with --metrics what does not depend on a
+threshold (AUROC, average precision) or fixes the share of unsafe videos found; with --frontier how
+accurate the best rule of each family is at each cost.
 """
 
 import sys
@@ -16,7 +18,7 @@ from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
-from lvd.voting import check_eta, exact, votes_needed
+from lvd.voting import check_eta, exact
 
 ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
 
@@ -39,6 +41,12 @@ def build_parser():
         "--eta", type=int, help="steps that vote (default: 20, or all when there are fewer)"
     )
     parser.add_argument(
+        "--rule",
+        type=Path,
+        metavar="YAML",
+        help="instead: the rule of a rule.yaml; also its costs and the videos it gets wrong",
+    )
+    parser.add_argument(
         "--set_lambda", action="store_true", help="report every lambda from 0.1 to 1.0 at this eta"
     )
     parser.add_argument(
@@ -57,8 +65,24 @@ def build_parser():
             "scores, by step, category and whole video, with bootstrap intervals"
         ),
     )
+    parser.add_argument(
+        "--frontier",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FOLDS",
+        help=(
+            "also the best accuracy, and recall at a false positive rate of 1%% and 5%%, by family "
+            "of rules and cost; the rules are chosen on the folds.pth that is named "
+            "(train_mae.py --folds), else on the very videos that judge them"
+        ),
+    )
     parser.add_argument("--recall", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
-    parser.add_argument("--resamples", type=int, help="of the bootstrap, for --metrics (1000)")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        help="of the bootstrap, for --rule, --frontier and --metrics (1000)",
+    )
     parser.add_argument(
         "--save_dir", type=Path, help="where these files go (default: beside results.pth)"
     )
@@ -71,52 +95,86 @@ def work(args):
     from lvd.evaluation.results import load_results, votes_sha256
 
     _settle(args)
-    exact(args.lambda_)
     recalls(args.recall)
     if not 100 <= args.resamples <= 100_000:
         raise InputError(
             f"--resamples {args.resamples}: from 100 to 100000 are needed for an interval"
         )
     results, steps = load_results(args.data_dir)
+    videos = report.balanced(results)
+    beside = args.data_dir if args.data_dir.is_dir() else args.data_dir.parent
+    folder = args.save_dir or beside
+    if args.rule is not None:
+        rule, facts, files = _rule_report(args)
+        own = {"rule": str(args.rule), "family": rule.family, **rule.as_dict()}
+    else:
+        rule, facts = _vote_report(args, videos, steps)
+        own = {"lambda": str(args.lambda_), "eta": rule.eta}
+        own["unsafe_diffusion"] = args.unsafe_diffusion
+        files = None
+    settings = {"data_dir": str(args.data_dir), **own, "votes_sha256": votes_sha256(results)}
+    written = []
+    if files:
+        about = {**settings, "resamples": args.resamples, "versions": versions()}
+        written += files.save(folder, about)
+    if args.table:
+        written += _write_table(args.data_dir, results, videos, rule, folder, settings)
+    if args.metrics:
+        written += _write_metrics(args, results, steps, rule.horizon, folder, settings)
+    if args.frontier is not None:
+        written += _write_frontier(args, folder, settings)
+    votes = {"votes": f"{_sizes(results)} videos, {steps} steps"}
+    summary("accuracy on held-out videos", votes | facts, written)
+
+
+def _vote_report(args, videos, steps):
+    """Print the report of the paper's vote on balanced videos.
+
+    Returns:
+        (VoteRule, facts for the summary).
+    """
+    from lvd.evaluation import vote_report as report
+    from lvd.rules.vote import VoteRule
+
+    exact(args.lambda_)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
-    videos = report.balanced(results)
+    rule = VoteRule(args.lambda_, eta)
+    stopped = None
     if args.unsafe_diffusion:
         verdicts = report.last_step(videos)
-        rule = f"Unsafe Diffusion: the vote of step {steps - 1} alone"
-        stopped = None
+        words = f"Unsafe Diffusion: the vote of step {steps - 1} alone"
     else:
         verdicts = report.verdicts(videos, args.lambda_, eta)
-        needed = votes_needed(args.lambda_, eta)
-        rule = f"lambda {args.lambda_}, eta {eta}: {needed} of the first {eta} votes needed"
+        words = f"{rule.describe()}: {rule.needed} of the first {eta} votes needed"
         stopped = report.stopping_steps(videos, args.lambda_, eta)
     print(report.text_report(*verdicts))
     if args.set_lambda:
         _print_lambdas(report.grid(videos, [eta]))
-    beside = args.data_dir if args.data_dir.is_dir() else args.data_dir.parent
-    folder = args.save_dir or beside
-    settings = {
-        "data_dir": str(args.data_dir),
-        "lambda": str(args.lambda_),
-        "eta": eta,
-        "unsafe_diffusion": args.unsafe_diffusion,
-        "votes_sha256": votes_sha256(results),
-    }
-    written = []
-    if args.table:
-        written += _write_table(args.data_dir, results, videos, steps, folder, settings)
-    if args.metrics:
-        written += _write_metrics(args, results, steps, folder, settings)
-    facts = {
-        "votes": f"{_sizes(results)} videos, {steps} steps",
-        "balanced": f"{len(videos) // 2} of each",
-        "rule": rule,
-    }
-    for name, rate in report.counts(*verdicts).items():
-        facts[name] = f"{rate:.4f}"
+    facts = {"balanced": f"{len(videos) // 2} of each", "rule": words}
+    facts |= {name: f"{rate:.4f}" for name, rate in report.counts(*verdicts).items()}
+    facts["95% intervals"] = report.rates_text(*verdicts)
     if stopped is not None:
         facts["unsafe ones found are decided after"] = f"{stopped:.1f} of {steps} steps on average"
-    summary("accuracy on held-out videos", facts, written)
+    return rule, facts
+
+
+def _rule_report(args):
+    """Print the report of a rule.yaml on all videos.
+
+    Returns:
+        (Rule, facts for the summary, RuleFiles).
+    """
+    from lvd.evaluation.rule_files import RuleFiles
+    from lvd.evaluation.rule_of_scores import load_recording, rule_for
+    from lvd.rules.file import load_rule
+
+    chosen = load_rule(args.rule)
+    recording = load_recording(args.data_dir)
+    rule = rule_for(chosen, recording)
+    files = RuleFiles(rule, recording, args.resamples)
+    print(files.text())
+    return rule, {"rule": rule.describe()}, files
 
 
 def _settle(args):
@@ -127,12 +185,26 @@ def _settle(args):
                 f"{flag} {given}: --unsafe_diffusion is the vote of the last step alone; give one "
                 "of the two"
             )
-    for flag, given in (("--recall", args.recall), ("--resamples", args.resamples)):
-        if not args.metrics and given is not None:
-            raise InputError(f"{flag} {given}: belongs to --metrics, which is not given")
-    if args.save_dir is not None and not (args.table or args.metrics):
+        if args.rule is not None and given is not None:
+            raise InputError(f"{flag} {given}: --rule {args.rule} decides; give one of the two")
+    for flag, given in (
+        ("--unsafe_diffusion", args.unsafe_diffusion),
+        ("--set_lambda", args.set_lambda),
+    ):
+        if args.rule is not None and given:
+            raise InputError(f"{flag}: --rule {args.rule} decides; give one of the two")
+    if not args.metrics and args.recall is not None:
+        raise InputError(f"--recall {args.recall}: belongs to --metrics, which is not given")
+    resampled = args.metrics or args.rule is not None or args.frontier is not None
+    if args.resamples is not None and not resampled:
         raise InputError(
-            f"--save_dir {args.save_dir}: for the files of --table or --metrics; give one of them"
+            f"--resamples {args.resamples}: belongs to --rule, --frontier and --metrics; give one "
+            "of them"
+        )
+    if args.save_dir is not None and not (resampled or args.table):
+        raise InputError(
+            f"--save_dir {args.save_dir}: for the files of --rule, --frontier, --table or "
+            "--metrics; give one of them"
         )
     args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
     args.recall = "0.9,0.95" if args.recall is None else args.recall
@@ -148,20 +220,24 @@ def _print_lambdas(table):
         )
 
 
-def _write_table(data_dir, results, videos, steps, folder, settings):
+def _write_table(data_dir, results, videos, rule, folder, settings):
     """Print and write the grid, the per-step table and the settings; return the paths."""
     from lvd.evaluation import vote_report as report
     from lvd.evaluation.figures import save_grid_figure, save_step_figure
     from lvd.evaluation.results import load_scores
     from lvd.evaluation.tables import save_table
+    from lvd.rules.vote import VoteRule
     from lvd.utils.plots import drawn
 
+    steps = len(videos[0][1])
     etas = list(range(1, steps + 1))
     grid = report.grid(videos, etas)
     scores = load_scores(data_dir, results, steps)
     per_step = report.per_step(videos, steps, scores)
     shown = report.some_etas(steps)
-    text = "\n\n".join(report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr"))
+    parts = [report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr")]
+    asked_for = (rule.lambda_, rule.eta) if isinstance(rule, VoteRule) else (None, None)
+    text = "\n\n".join([*parts, report.grid_notes(videos, grid, *asked_for)])
     print(text)
     title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
     _write_text(text, folder / "grid.txt")
@@ -177,22 +253,21 @@ def _write_table(data_dir, results, videos, steps, folder, settings):
     save_yaml(about, folder / "table.yaml")
     names = ("grid.txt", "grid.csv", "per_step.csv", "table.yaml")
     return [
-        *_write_naming(scores, settings, folder),
+        *_write_naming(scores, rule, settings, folder),
         *(folder / name for name in names),
         *drawn(save_grid_figure, grid, folder / "grid.png", title),
         *drawn(save_step_figure, per_step, folder / "per_step.png", title),
     ]
 
 
-def _write_naming(scores, settings, folder):
+def _write_naming(scores, rule, settings, folder):
     """Print and write how the unsafe videos are named that the rule finds; return the paths."""
     from lvd.evaluation.naming import naming_tables
     from lvd.evaluation.tables import save_table
-    from lvd.rules.vote import VoteRule
 
-    if not scores or settings["unsafe_diffusion"]:
+    if not scores or settings.get("unsafe_diffusion"):
         return []
-    naming = naming_tables(scores, VoteRule(settings["lambda"], settings["eta"]))
+    naming = naming_tables(scores, rule)
     if naming is None:
         return []
     print("\n" + naming.text)
@@ -201,7 +276,7 @@ def _write_naming(scores, settings, folder):
     return [folder / "naming.txt", folder / "naming.csv"]
 
 
-def _write_metrics(args, results, steps, folder, settings):
+def _write_metrics(args, results, steps, eta, folder, settings):
     """Print and write metrics of votes and scores with their intervals; return the paths."""
     from lvd.evaluation.figures import save_metrics_figure, save_reliability_figure
     from lvd.evaluation.metrics import LEVEL, SEED, recalls
@@ -213,7 +288,7 @@ def _write_metrics(args, results, steps, folder, settings):
 
     scores = load_scores(args.data_dir, results, steps)
     report = score_report(results, scores, steps, recalls(args.recall), args.resamples)
-    shown_etas = {*ETAS, settings["eta"], steps}
+    shown_etas = {*ETAS, eta, steps}
     shown_steps = {*(eta - 1 for eta in ETAS), steps - 1}
     text = report_text(report, shown_etas, shown_steps)
     print("\n" + text)
@@ -238,6 +313,18 @@ def _write_metrics(args, results, steps, folder, settings):
     if len(report.calibration):
         written += drawn(save_reliability_figure, report, folder / "reliability.png", title)
     return written
+
+
+def _write_frontier(args, folder, settings):
+    """Print and write how accurate the best rule of each family is at each cost; return paths."""
+    from lvd.evaluation.frontier_files import FrontierFiles
+    from lvd.evaluation.rule_of_scores import load_recording
+
+    folds = None if args.frontier is True else args.frontier
+    files = FrontierFiles(load_recording(args.data_dir), folds, args.resamples)
+    print("\n" + files.text())
+    about = {**settings, "folds": str(folds) if folds else None, "resamples": args.resamples}
+    return files.save(folder, {**about, "versions": versions()})
 
 
 def _sizes(results):

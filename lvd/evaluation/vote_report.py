@@ -8,9 +8,13 @@ import pandas as pd
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.evaluation.categories import category_names, members_of
+from lvd.evaluation.intervals import IN_BRACKETS, nothing_seen, rate_text
 from lvd.evaluation.metrics import ANY, auroc
 from lvd.evaluation.results import score_table
-from lvd.voting import decided, verdict
+from lvd.rules.evidence import Evidence
+from lvd.rules.rule import NEVER
+from lvd.rules.vote import VoteRule
+from lvd.voting import check_eta
 
 LAMBDAS = tuple(k / 10 for k in range(1, 11))
 BALANCE_SEED = 20240603  # the released code's
@@ -40,9 +44,21 @@ def balanced(results):
 
 def verdicts(videos, lambda_, eta):
     """Return (true classes, predicted classes) of [(label, votes)] by the voting rule."""
-    truth = [label for label, _ in videos]
-    predicted = [verdict(votes, lambda_, eta) for _, votes in videos]
-    return truth, predicted
+    stops = _stops(videos, lambda_, eta)
+    return [label for label, _ in videos], (stops != NEVER).astype(int).tolist()
+
+
+def evidence_of(videos):
+    """Return the Evidence of [(label, votes)]: the votes of all categories as those of one."""
+    votes = np.array([votes for _, votes in videos], bool)
+    return Evidence(votes.reshape(len(videos), -1, 1))
+
+
+def _stops(videos, lambda_, eta):
+    """Return after which step each video is unsafe, int [N]; NEVER for one that is not."""
+    evidence = evidence_of(videos)
+    check_eta(eta, evidence.steps)
+    return VoteRule(lambda_, eta).stops(evidence)
 
 
 def vote_of_step(videos, step):
@@ -114,6 +130,44 @@ def grid_text(table, column, etas):
     return "\n".join(lines)
 
 
+def rates_text(truth, predicted):
+    """Return accuracy, tpr and tnr of two lists of 0 and 1 with their intervals, as text."""
+    right = np.array(truth) == np.array(predicted)
+    unsafe = np.array(truth) == 1
+    parts = {"accuracy": right, "tpr": right[unsafe], "tnr": right[~unsafe]}
+    return ", ".join(f"{name} {rate_text(part.sum(), len(part))}" for name, part in parts.items())
+
+
+def grid_notes(videos, table, lambda_, eta):
+    """Say in words how far the cells of a grid can be trusted.
+
+    Args:
+        videos: [(label, votes)] that it was measured on.
+        table: of `grid`.
+        lambda_, eta: the cell that was asked for; None: none was.
+
+    Returns:
+        Lines of text.
+    """
+    best = table.loc[table["accuracy"].idxmax()]  # the first of the best
+    cells = {"the best cell": (best["lambda"], best["eta"])}
+    if eta is not None:
+        cells = {"the cell asked for": (lambda_, eta), **cells}
+    lines = []
+    for name, (one_lambda, one_eta) in cells.items():
+        rates = rates_text(*verdicts(videos, one_lambda, int(one_eta)))
+        lines.append(f"{name}, lambda {one_lambda}, eta {int(one_eta)}: {rates}")
+    half = len(videos) // 2
+    return "\n".join(
+        [
+            *lines,
+            f"{IN_BRACKETS}; {nothing_seen(half)}",
+            f"the best of {len(table)} cells was picked on the very videos that judge it: on "
+            "others it is worse; a cell that was fixed beforehand is not",
+        ]
+    )
+
+
 def some_etas(steps):
     """Return a dozen etas up to `steps` that are worth a column."""
     wanted = {1, 2, 3, 5, 8, 10, 15, 20, 25, 30, 40, 50, steps}
@@ -123,16 +177,14 @@ def some_etas(steps):
 def stopping_steps(videos, lambda_, eta):
     """Return after how many steps, on average, an unsafe video that is detected is decided.
 
-    None when no unsafe video is detected.
+    None when no unsafe video is detected. Lambda 0 is decided before the first step.
     """
-    detected = [votes for label, votes in videos if label and verdict(votes, lambda_, eta)]
-    if not detected:
+    unsafe = [video for video in videos if video[0]]
+    stops = _stops(unsafe, lambda_, eta) if unsafe else np.array([], int)
+    detected = stops[stops != NEVER]
+    if not len(detected):
         return None
-    return float(np.mean([_decided_after(votes, lambda_, eta) for votes in detected]))
-
-
-def _decided_after(votes, lambda_, eta):
-    return next(n for n in range(eta + 1) if decided(votes[:n], lambda_, eta) == "unsafe")
+    return float(np.mean(detected + 1)) if VoteRule(lambda_, eta).needed else 0.0
 
 
 def per_step(videos, steps, scores=None):

@@ -12,6 +12,7 @@ from lvd.errors import InputError
 from lvd.evaluation.held_out import name_rows, score_rows
 from lvd.evaluation.results import votes_sha256
 from lvd.evaluation.tables import nested_lists
+from lvd.rules.file import identity_of
 from lvd.voting import says_unsafe, step_vote
 
 
@@ -153,8 +154,9 @@ class VoteRun:
             "calibrated": the same of calibrated ones, where all detectors are calibrated;
             "names": the same of names.pth, where the detectors have one;
             "thresholds": {group: [raw probability at which it votes unsafe] * S};
-            "categories": {group: name}; "operating_point"; "eval_sha256"; and "votes_sha256",
-            which says to which results.pth they belong.
+            "categories": {group: name}; "operating_point"; "eval_sha256"; "detectors", as
+            lvd.rules.file.identity_of says it, so that a rule for others is refused; and
+            "votes_sha256", which says to which results.pth they belong.
         """
         table = self.table()
         keys = ["label", "group", "row"]
@@ -171,6 +173,7 @@ class VoteRun:
         content["categories"] = {str(group): name for group, name in self.bank.categories.items()}
         content["operating_point"] = self.operating_point
         content["eval_sha256"] = self.eval_sha256
+        content["detectors"] = identity_of(self.bank)
         content["votes_sha256"] = votes_sha256(self.votes())
         return content
 
