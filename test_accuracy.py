@@ -20,8 +20,6 @@ from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
 from lvd.voting import check_eta, exact
 
-ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
-
 
 def build_parser():
     parser = Parser(
@@ -92,7 +90,8 @@ def build_parser():
 def work(args):
     from lvd.evaluation import vote_report as report
     from lvd.evaluation.metrics import recalls
-    from lvd.evaluation.results import load_results, votes_sha256
+    from lvd.evaluation.results import load_results, load_scores, votes_sha256
+    from lvd.evaluation.score_files import write_metrics
 
     _settle(args)
     recalls(args.recall)
@@ -120,7 +119,10 @@ def work(args):
     if args.table:
         written += _write_table(args.data_dir, results, videos, rule, folder, settings)
     if args.metrics:
-        written += _write_metrics(args, results, steps, rule.horizon, folder, settings)
+        scores = load_scores(args.data_dir, results, steps)
+        asked = recalls(args.recall), args.resamples, rule.horizon
+        about = {**settings, "recall": args.recall, "resamples": args.resamples}
+        written += write_metrics(results, scores, steps, *asked, folder, about)
     if args.frontier is not None:
         written += _write_frontier(args, folder, settings)
     votes = {"votes": f"{_sizes(results)} videos, {steps} steps"}
@@ -253,10 +255,10 @@ def _write_table(data_dir, results, videos, rule, folder, settings):
     save_yaml(about, folder / "table.yaml")
     names = ("grid.txt", "grid.csv", "per_step.csv", "table.yaml")
     return [
-        *_write_naming(scores, rule, settings, folder),
         *(folder / name for name in names),
         *drawn(save_grid_figure, grid, folder / "grid.png", title),
         *drawn(save_step_figure, per_step, folder / "per_step.png", title),
+        *_write_naming(scores, rule, settings, folder),
     ]
 
 
@@ -274,45 +276,6 @@ def _write_naming(scores, rule, settings, folder):
     _write_text(naming.text, folder / "naming.txt")
     save_table(naming.table, folder / "naming.csv")
     return [folder / "naming.txt", folder / "naming.csv"]
-
-
-def _write_metrics(args, results, steps, eta, folder, settings):
-    """Print and write metrics of votes and scores with their intervals; return the paths."""
-    from lvd.evaluation.figures import save_metrics_figure, save_reliability_figure
-    from lvd.evaluation.metrics import LEVEL, SEED, recalls
-    from lvd.evaluation.results import load_scores
-    from lvd.evaluation.score_report import score_report
-    from lvd.evaluation.score_text import report_text
-    from lvd.evaluation.tables import save_table
-    from lvd.utils.plots import drawn
-
-    scores = load_scores(args.data_dir, results, steps)
-    report = score_report(results, scores, steps, recalls(args.recall), args.resamples)
-    shown_etas = {*ETAS, eta, steps}
-    shown_steps = {*(eta - 1 for eta in ETAS), steps - 1}
-    text = report_text(report, shown_etas, shown_steps)
-    print("\n" + text)
-    title = f"{_sizes(results)} held-out videos"
-    _write_text(text, folder / "score_metrics.txt")
-    save_table(report.metrics, folder / "score_metrics.csv")
-    names = ["score_metrics.txt", "score_metrics.csv"]
-    if len(report.calibration):
-        save_table(report.calibration, folder / "calibration.csv")
-        names.append("calibration.csv")
-    about = {
-        **settings,
-        "recall": args.recall,
-        "resamples": args.resamples,
-        "interval": LEVEL,
-        "seed": SEED,
-        "versions": versions(),
-    }
-    save_yaml(about, folder / "score_metrics.yaml")
-    written = [folder / name for name in (*names, "score_metrics.yaml")]
-    written += drawn(save_metrics_figure, report, folder / "score_metrics.png", title)
-    if len(report.calibration):
-        written += drawn(save_reliability_figure, report, folder / "reliability.png", title)
-    return written
 
 
 def _write_frontier(args, folder, settings):

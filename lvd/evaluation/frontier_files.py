@@ -1,0 +1,166 @@
+"""What test_accuracy.py --frontier prints and writes."""
+
+from lvd.errors import InputError, shorten
+from lvd.evaluation.frontier import GOALS, THE_PAPERS, families_of, frontier
+from lvd.evaluation.frontier_figure import NAMES, save_frontier_figure
+from lvd.evaluation.intervals import IN_BRACKETS, interval_text, nothing_seen
+from lvd.evaluation.recorded import recorded_videos
+from lvd.evaluation.tables import save_table
+from lvd.utils.files import save_yaml
+from lvd.utils.partials import atomic
+from lvd.utils.plots import drawn
+
+SHOWN = (1.5, 2, 3, 4, 5, 8, 10, 20)  # limits, in steps, that the text shows; and all steps
+ON_THEMSELVES = "rules CHOSEN ON THE VERY VIDEOS THAT JUDGE THEM: too good for other videos"
+ON_OTHERS = (
+    "each rule was chosen on {unsafe} unsafe and {normal} normal training videos, by detectors "
+    "that had not seen them"
+)
+
+
+class FrontierFiles:
+    """The best rules of each family at each cost.
+
+    Args:
+        recording: lvd.evaluation.rule_of_scores.Recording of the videos that judge.
+        folds: path of the folds.pth on which the rules are chosen; None: on the videos that judge.
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: the folds are of other detectors, categories, steps or thresholds.
+    """
+
+    def __init__(self, recording, folds, resamples):
+        self.videos = recording.videos
+        self.chosen_on = _folds_for(folds, recording) if folds else recording.videos
+        self.told = ON_THEMSELVES
+        if folds:
+            self.told = ON_OTHERS.format(**_counts(self.chosen_on))
+        self.table = frontier(self.videos, self.chosen_on, resamples)
+
+    def text(self):
+        """Return the table as text."""
+        counts = _counts(self.videos)
+        title = "the best rule of each family at each mean cost of the unsafe videos"
+        lines = [
+            title,
+            self.told,
+            f"measured on all {counts['unsafe']} unsafe and {counts['normal']} normal held-out "
+            "videos; cost: mean share of the "
+            f"{self.videos.steps} steps over all unsafe videos, missed ones counted in full",
+        ]
+        for goal in GOALS:
+            lines += ["", *self._part(goal)]
+        lines += ["", *self._papers(), "", *self._notes()]
+        return "\n".join(lines)
+
+    def save(self, folder, settings):
+        """Write frontier.txt, frontier.csv, frontier.yaml and frontier.png.
+
+        Args:
+            folder: where they go.
+            settings: what made them (plain values).
+
+        Returns:
+            Their paths.
+        """
+        with atomic(folder / "frontier.txt") as partial:
+            partial.write_text(self.text() + "\n", encoding="utf-8")
+        chosen_on = "the videos that judge" if self.told == ON_THEMSELVES else "folds"
+        save_table(self.table.assign(chosen_on=chosen_on), folder / "frontier.csv")
+        save_yaml(settings, folder / "frontier.yaml")
+        written = [folder / f"frontier.{kind}" for kind in ("txt", "csv", "yaml")]
+        counts = _counts(self.videos)
+        title = (
+            f"{counts['unsafe']} unsafe and {counts['normal']} normal held-out videos\n{self.told}"
+        )
+        figure = folder / "frontier.png"
+        return written + drawn(save_frontier_figure, self.table, figure, title, self.videos.steps)
+
+    def _part(self, goal):
+        """The lines of one goal: a few limits, by family."""
+        part = self.table[self.table["goal"] == goal.name]
+        shown = part[part["limit"].isin([*SHOWN, self.videos.steps])]
+        shown = shown.drop_duplicates(["family", "rule"])  # within a larger limit it is the same
+        lines = [goal.name, f"  {'family':<17}{'within':>10}  {_HEADS}"]
+        for row in shown.to_dict("records"):
+            limit = f"{row['limit']:g} steps"
+            lines.append(f"  {NAMES[row['family']]:<17}{limit:>10}  {_cells(row)}  {row['rule']}")
+        if not len(shown):
+            lines.append("  no rule is within any of the limits")
+        return lines
+
+    def _papers(self):
+        """The lines of the paper's rules."""
+        papers = self.table[self.table["goal"] == THE_PAPERS]
+        lines = ["the paper's rules, fixed beforehand", f"  {'':<27}  {_HEADS}"]
+        return lines + [f"  {row['rule']:<27}  {_cells(row)}" for row in papers.to_dict("records")]
+
+    def _notes(self):
+        notes = [
+            "in brackets: 95% bootstrap intervals over videos; they do not hold what choosing adds",
+            f"of false positives {IN_BRACKETS.removeprefix('in brackets: ')}; "
+            f"{nothing_seen(_counts(self.videos)['normal'])}",
+            "looks: steps that the detectors look at of a normal video that passes; it is sampled "
+            "in full",
+        ]
+        if len(families_of(self.videos, self.chosen_on)) == 1:
+            notes.append(
+                "confidence and likelihood ratio: not told, there are no calibrated probabilities"
+            )
+        return notes
+
+
+_HEADS = (
+    f"{'accuracy':<20}  {'recall':<20}  {'false positives':<20}  {'cost':<20}  {'looks':>5}  rule"
+)
+
+
+def _cells(row):
+    cells = []
+    for name in ("accuracy", "recall", "false_positive_rate", "cost"):
+        ends = interval_text(row[f"{name}_low"], row[f"{name}_high"])
+        cells.append(f"{row[name]:.3f} {ends}")
+    looks = row["safe_looked_at"]
+    return "  ".join([*cells, f"{looks:5.1f}" if looks == looks else "    -"])
+
+
+def _counts(videos):
+    unsafe = int(videos.is_unsafe.sum())
+    return {"unsafe": unsafe, "normal": len(videos.is_unsafe) - unsafe}
+
+
+def _folds_for(path, recording):
+    """Return the RecordedVideos of a folds.pth, for the detectors of a recording."""
+    from lvd.evaluation.results import load_folds
+
+    folds = load_folds(path)
+    videos = recorded_videos(folds, path)
+    judged = recording.videos
+    compared = {
+        "detectors": _compared(folds.get("detectors"), recording.detectors),
+        "categories": (videos.categories, judged.categories),
+        "steps": (videos.steps, judged.steps),
+        "operating_point": _known(folds, recording.scores or {}, "operating_point"),
+    }
+    for key, (found, needed) in compared.items():
+        if found != needed:
+            raise InputError(
+                f"--frontier {path}: {key} {shorten(found)}; the votes of {recording.path} have "
+                f"{shorten(needed)}"
+            )
+    if not videos.is_unsafe.any() or videos.is_unsafe.all():
+        raise InputError(f"--frontier {path}: unsafe and normal videos are needed")
+    return videos
+
+
+def _compared(found, needed):
+    """Return what two files say of their detectors, as far as both say it."""
+    keys = sorted(set(found or {}) & set(needed))
+    return {key: found[key] for key in keys}, {key: needed[key] for key in keys}
+
+
+def _known(one, other, key):
+    """Return a value of two files that both have; (None, None) where one lacks it."""
+    values = one.get(key), other.get(key)
+    return (None, None) if None in values else values
