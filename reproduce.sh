@@ -5,22 +5,24 @@ set -euo pipefail
 usage() {
   cat <<'TXT'
 usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompts FILE --normal_prompts FILE]
-                         [--train_config train_mae.yaml] [--gpu_num N]
+                         [--train_config train_mae.yaml] [--gpu_num N] [--processes N]
 
-  no arguments      the tiny world that comes with the repository, on a CPU: 12 to 15 minutes on two idle cores
+  no arguments      the tiny world that comes with the repository, on a CPU: 8 to 12 minutes on two idle cores
   --scale full      four times as many prompts of the tiny world (MagicTime/sample_configs/build_x0_full.yaml), about an hour
   --config FILE     another model: a file like build_x0.yaml; needs --prompts and --normal_prompts; its detectors are
                     trained by --train_config (default: train_mae.yaml, whose size suits the tiny world)
+  --processes N     on a CPU, sample by N processes of one thread each, with the same results (default: auto, one for each
+                    core; with --config, whose model may be large, a single process of many threads)
 
 Everything lands beside the config's out_dir; each step's seconds and peak memory in steps.csv there.
 TXT
 }
-CONFIG=build_x0.yaml SCALE="" OWN="" PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0
+CONFIG=build_x0.yaml SCALE="" OWN="" PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0 PROCESSES=""
 NORMAL_SEED="--seed 102024" # no normal video shares its first noise with an unsafe one
 while [ $# -gt 0 ]; do
   case "$1" in
     -h|--help) usage; exit 0 ;;
-    --scale|--config|--prompts|--normal_prompts|--train_config|--gpu_num)
+    --scale|--config|--prompts|--normal_prompts|--train_config|--gpu_num|--processes)
       [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; } ;;&
     --scale) SCALE="$2" ;;
     --config) CONFIG="$(realpath -m "$2")"; OWN=1 ;;
@@ -28,6 +30,7 @@ while [ $# -gt 0 ]; do
     --normal_prompts) NORMAL="$(realpath -m "$2")" ;;
     --train_config) TRAIN="$(realpath -m "$2")" ;;
     --gpu_num) GPU="$2" ;;
+    --processes) PROCESSES="$2" ;;
     *) echo "error: unknown argument $1 (see bash reproduce.sh --help)" >&2; exit 2 ;;
   esac
   shift 2
@@ -38,6 +41,8 @@ if [ -n "$OWN" ]; then
 elif [ -n "$PROMPTS$NORMAL" ]; then
   echo "error: --prompts and --normal_prompts go with --config (the label file belongs to the prompts)" >&2; exit 2
 fi
+[[ "$GPU" =~ ^(-1|[0-9]+)$ ]] || { echo "error: --gpu_num $GPU: a CUDA device from 0, or -1 for the CPU, is needed" >&2; exit 2; }
+[[ "$PROCESSES" =~ ^(auto|[1-9][0-9]{0,3})?$ ]] || { echo "error: --processes $PROCESSES: auto or a number is needed" >&2; exit 2; }
 SCALE="${SCALE:-quick}"
 case "$SCALE" in quick|full|own) ;; *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
@@ -49,8 +54,8 @@ outline() { # what will happen; minutes on two idle cores
     cat <<'TXT'
 The whole method on the tiny world, on two idle cores (--scale full: four times as many videos and minutes):
    2-5 min   install the pinned requirements into .venv (the first time only)
-     5 min   sample 200 unsafe videos (harmless stand-ins) and record the predicted x0 of all 50 steps
-     5 min   sample 200 normal videos in the same way
+     3 min   sample 200 unsafe videos (harmless stand-ins) and record the predicted x0 of all 50 steps
+     3 min   sample 200 normal videos in the same way
     10 s     build the data set of clips, hold videos out for the evaluation
      2 min   train 250 detectors, one for each of 5 categories and 50 steps
     30 s     let them vote on the held-out videos; accuracy by (lambda, eta), tables and figures
@@ -79,9 +84,19 @@ step() { # step NAME COMMAND...: run it, log its seconds and peak memory
   echo; echo "== $STEP of $STEPS: $1"
   "$PY" benchmarks/common/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
 }
-step "sample unsafe" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
+SAMPLER=(MagicTime/inference_magictime.py)
+if [ "$GPU" != -1 ] && "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  [ -z "$PROCESSES" ] || { echo "error: --processes $PROCESSES: is for the CPU, give --gpu_num -1 as well" >&2; exit 2; }
+else
+  GPU=-1
+  # One process of many threads is slower than many of one: the threads wait for each other.
+  if [ "$SCALE" != own ] || [ -n "$PROCESSES" ]; then
+    SAMPLER=(tools/side_by_side.py --processes "${PROCESSES:-auto}" "${SAMPLER[@]}")
+  fi
+fi
+step "sample unsafe" "${SAMPLER[@]}" --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
   --save-path "$UNSAFE_DIR" --gpu_num "$GPU" --filmstrips 8
-step "sample normal" MagicTime/inference_magictime.py --config "$SAMPLE_CONFIG" --file_path "$NORMAL" \
+step "sample normal" "${SAMPLER[@]}" --config "$SAMPLE_CONFIG" --file_path "$NORMAL" \
   --save-path "$NORMAL_DIR" --gpu_num "$GPU" --filmstrips 4 $NORMAL_SEED
 step "build_x0" build_x0.py --config "$CONFIG" --label_file_dir "$LABELS" --gpu_num "$GPU"
 step "gen_eval_set" gen_eval_set.py --config "$CONFIG" --save_path "$HOME_DIR/eval.pth"

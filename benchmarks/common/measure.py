@@ -7,6 +7,7 @@ example:
 import argparse
 import csv
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -23,14 +24,29 @@ def main(argv=None):
     args = parser.parse_args(argv)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     began = time.time()
-    try:
-        status = subprocess.run(command).returncode
-    except KeyboardInterrupt:
-        status = 130
+    status = finished(command)
     seconds = time.time() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     append(Path(args.log), [args.name, f"{seconds:.1f}", f"{peak:.0f}", status])
     return status
+
+
+def finished(command):
+    """Run a command to its end and return its exit status.
+
+    Ctrl-C reaches the command as well, which may need a while to end well. SIGTERM is passed on.
+    """
+    process = subprocess.Popen(command)
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while True:
+            try:
+                status = process.wait()
+                return status if status >= 0 else 128 - status
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def append(log, row):

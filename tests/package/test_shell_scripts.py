@@ -40,6 +40,10 @@ def test_reproduce_helps(tmp_path):
         (["--speed", "9"], "unknown argument --speed"),
         (["--prompts", "p.txt"], "--prompts and --normal_prompts go with --config"),
         (["--config", "c.yaml", "--scale", "full"], "--scale is for the tiny world"),
+        (["--gpu_num", "one"], "--gpu_num one: a CUDA device"),
+        (["--gpu_num", "-2"], "--gpu_num -2: a CUDA device"),
+        (["--processes", "0"], "--processes 0: auto or a number"),
+        (["--processes", "many"], "--processes many: auto or a number"),
     ],
 )
 def test_reproduce_refuses_in_one_line(words, error):
@@ -54,7 +58,7 @@ def test_reproduce_says_what_will_happen_before_it_does(tmp_path):
     done = bash("reproduce.sh", PYTHON="/nowhere/python")
     assert done.returncode == 2
     assert "Python 3.10 to 3.13 is needed" in done.stderr
-    assert "5 min   sample 200 unsafe videos" in done.stdout
+    assert "3 min   sample 200 unsafe videos" in done.stdout
     assert "goes on where it was" in done.stdout
 
 
