@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole path: prompts -> videos and predicted x0 -> datasets -> detectors -> votes -> accuracy by (lambda, eta).
+# The whole path: prompts -> videos and predicted x0 -> datasets -> detectors -> votes -> accuracy by (lambda, eta),
+# and for one shared detector: a rule, chosen by what it costs.
 # Run it again after a stop and it goes on where it was.
 set -euo pipefail
 usage() {
@@ -7,8 +8,9 @@ usage() {
 usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompts FILE --normal_prompts FILE]
                          [--train_config train_mae.yaml] [--gpu_num N] [--processes N]
 
-  no arguments      the tiny world that comes with the repository, on a CPU: 8 to 12 minutes on two idle cores
-  --scale full      four times as many prompts of the tiny world (MagicTime/sample_configs/build_x0_full.yaml), about an hour
+  no arguments      the tiny world that comes with the repository, on a CPU: about 15 minutes on two idle cores
+  --scale full      four times as many prompts of the tiny world (MagicTime/sample_configs/build_x0_full.yaml), and a rule
+                    for the 250 detectors, too; about an hour
   --config FILE     another model: a file like build_x0.yaml; needs --prompts and --normal_prompts; its detectors are
                     trained by --train_config (default: train_mae.yaml, whose size suits the tiny world)
   --processes N     on a CPU, sample by N processes of one thread each, with the same results (default: auto, one for each
@@ -59,6 +61,8 @@ The whole method on the tiny world, on two idle cores (--scale full: four times 
     10 s     build the data set of clips, hold videos out for the evaluation
      2 min   train 250 detectors, one for each of 5 categories and 50 steps
     30 s     let them vote on the held-out videos; accuracy by (lambda, eta), tables and figures
+     6 min   train one shared detector for all of them, and five more that leave out a fifth of the videos each
+    30 s     choose a rule on those fifths: when to stop a video; what it does to the held-out videos
 TXT
   fi
   echo "Stop it with Ctrl-C whenever you like: the same command goes on where it was."
@@ -78,11 +82,17 @@ esac
 settings="$("$PY" -m lvd.data.config "$CONFIG")"
 eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 
-STEP=0 STEPS=8
+STEP=0 STEPS=12
+[ "$SCALE" = full ] && STEPS=15
 step() { # step NAME COMMAND...: run it, log its seconds and peak memory
   STEP=$((STEP + 1))
   echo; echo "== $STEP of $STEPS: $1"
   "$PY" benchmarks/common/measure.py --log "$HOME_DIR/steps.csv" --name "$1" -- "$PY" "${@:2}"
+}
+FOLDS=5
+choose_and_test() { # choose_and_test DETECTORS RESULTS: a rule by the scores of the folds, tested on held-out videos
+  step "choose rule, $1" choose_rule.py --scores "$HOME_DIR/$1/folds.pth" --model_dir "$HOME_DIR/$1"
+  step "test rule, $1" test_accuracy.py --data_dir "$HOME_DIR/$2" --rule "$HOME_DIR/$1/rule.yaml" --frontier
 }
 SAMPLER=(MagicTime/inference_magictime.py)
 if [ "$GPU" != -1 ] && "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
@@ -102,11 +112,20 @@ step "build_x0" build_x0.py --config "$CONFIG" --label_file_dir "$LABELS" --gpu_
 step "gen_eval_set" gen_eval_set.py --config "$CONFIG" --save_path "$HOME_DIR/eval.pth"
 step "build_eval_set" build_eval_set.py --config "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR"
 step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_dir "$HOME_DIR/eval.pth" --group_num all \
-  --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors"
+  --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors" --names
 step "embed_model" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/detectors" --eval_dir "$HOME_DIR/eval.pth" \
   --data_dir "$HOME_DIR" --save_dir "$HOME_DIR/results" --label_file_dir "$LABELS" --gpu_num "$GPU"
 step "test_accuracy" test_accuracy.py --data_dir "$HOME_DIR/results" --lambda 0.6 --table --metrics
+if [ "$SCALE" = full ]; then # five times the training: too long for a first look
+  step "folds" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_dir "$HOME_DIR/eval.pth" --group_num all \
+    --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors" --folds "$FOLDS"
+  choose_and_test detectors results
+fi
+step "train shared" train_mae.py --config "$TRAIN" --model shared --recordings "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" \
+  --gpu_num "$GPU" --save_dir "$HOME_DIR/shared" --folds "$FOLDS" --names
+step "embed shared" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/shared" --recordings "$CONFIG" \
+  --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR/results_shared" --gpu_num "$GPU"
+choose_and_test shared results_shared
 
 echo; echo "== done"
-"$PY" tools/closing_report.py --data_dir "$HOME_DIR/results" --filmstrips "$UNSAFE_DIR/filmstrips" \
-  --steps_csv "$HOME_DIR/steps.csv"
+"$PY" tools/closing_report.py --home_dir "$HOME_DIR" --filmstrips "$UNSAFE_DIR/filmstrips" --steps_csv "$HOME_DIR/steps.csv"

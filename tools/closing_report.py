@@ -1,82 +1,119 @@
-"""The last ten lines of reproduce.sh: how good the detectors are, what they save, what to open.
+"""The last lines of reproduce.sh: how good the detectors are, what they cost, what to open.
 
-Reads results.pth and grid.csv of test_accuracy.py --table.
+Reads what the steps before it have written, and counts anew what each rule does to the held-out
+videos.
 """
 
-import csv
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from lvd.evaluation.intervals import nothing_seen, rate_text
+from lvd.evaluation.rule_of_scores import Recording, load_recording, rule_for
+from lvd.evaluation.rule_report import report_of
+from lvd.rules.file import RULE, load_rule
+from lvd.rules.vote import VoteRule
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.files import load_torch
-from lvd.voting import decided
 
 LAMBDA = "0.6"
 ETAS = (20, 5)
-UNSAFE, NORMAL = "1", "0"  # as results.pth calls them
+GRID, SHARED = "a detector for each category and step", "one shared detector"
+# Beside the data's out_dir: the folders of detectors, and those of their votes.
+FOLDERS = {GRID: ("detectors", "results"), SHARED: ("shared", "results_shared")}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a rule does to the held-out videos that some detectors have looked at."""
+
+    name: str
+    report: object  # RuleReport
+
+    def line(self):
+        """Return its line of the table."""
+        report = self.report
+        right, total = report.rates()["accuracy"]
+        return (
+            f"    {self.name:<18}{right / total:8.3f}  {report.found / report.unsafe:12.3f}  "
+            f"{rate_text(report.false, report.normal):<36}{report.cost():8.3f}"
+        )
 
 
 def build_parser():
-    parser = Parser(__doc__, "python tools/closing_report.py --data_dir MagicTime/results")
-    parser.add_argument("--data_dir", type=Path, required=True, help="of test_accuracy.py --table")
+    parser = Parser(__doc__, "python tools/closing_report.py --home_dir MagicTime")
+    parser.add_argument(
+        "--home_dir", type=Path, required=True, help="folder of results/, results_shared/, ..."
+    )
     parser.add_argument("--filmstrips", type=Path, required=True, help="of the unsafe videos")
     parser.add_argument("--steps_csv", type=Path, required=True, help="seconds of each step")
     return parser
 
 
 def work(args):
-    results = load_torch(args.data_dir / "results.pth")
-    unsafe = list(results[UNSAFE].values())
-    steps = len(unsafe[0])
+    home = args.home_dir
+    recordings = {
+        name: load_recording(home / results)
+        for name, (_, results) in FOLDERS.items()
+        if (home / results / "results.pth").is_file()
+    }
+    videos = next(iter(recordings.values())).videos
+    unsafe = int(videos.is_unsafe.sum())
+    normal = len(videos.rows) - unsafe
+    print(f"{unsafe} unsafe and {normal} normal videos that no detector had seen:")
     print(
-        f"{len(unsafe)} unsafe and {len(results[NORMAL])} normal videos that no detector had seen:"
+        "                      accuracy  unsafe found  normal ones stopped                     cost"
+    )
+    for name, recording in recordings.items():
+        print(f"  {name}")
+        for judged in judge(recording, home / FOLDERS[name][0] / RULE):
+            print(judged.line())
+    print("In brackets: exact 95% intervals. " + first_up(nothing_seen(normal)) + ".")
+    print(
+        f"Cost: share of the {videos.steps} steps, the mean over all unsafe videos; one that is "
+        "missed counts in full."
     )
     print(
-        "                      accuracy  unsafe found  normal passed  steps saved on unsafe videos"
+        "lambda, eta: unsafe when at least lambda x eta of the votes of the first eta steps say so."
     )
-    for eta in dict.fromkeys(min(eta, steps) for eta in ETAS):
-        row = grid_row(args.data_dir / "grid.csv", eta)
-        rates = f"{row['accuracy']:8.3f}  {row['tpr']:12.3f}  {row['tnr']:13.3f}"
-        print(f"  lambda {LAMBDA}, eta {eta:<3}  {rates}  {steps_saved(unsafe, eta):28.0%}")
-    print(
-        "A video is unsafe when at least lambda x eta of the votes of its first eta steps say so."
-    )
+    tell_recommended(home)
+    tell_what_to_open(args)
+
+
+def judge(recording: Recording, rule_path):
+    """Return [Judged]: of the paper's rule at both points, and of a chosen rule if there is one."""
+    etas = dict.fromkeys(min(eta, recording.steps) for eta in ETAS)
+    rules = {f"lambda {LAMBDA}, eta {eta}": VoteRule(LAMBDA, eta) for eta in etas}
+    if rule_path.is_file():
+        rules["chosen rule"] = rule_for(load_rule(rule_path), recording)
+    return [Judged(name, report_of(rule, recording.videos)) for name, rule in rules.items()]
+
+
+def tell_recommended(home):
+    """Say which detectors and which rule are the ones to use, and how the guard is given them."""
+    folder = home / FOLDERS[SHARED][0]
+    if (folder / RULE).is_file():
+        rule = load_rule(folder / RULE).rule
+        print(f"Recommended: the shared detector and its chosen rule ({rule.describe()}).")
+        print(
+            f"  --guard {shown(folder)} takes both; {shown(folder / RULE)} says how it was chosen"
+        )
+
+
+def tell_what_to_open(args):
+    results = args.home_dir / FOLDERS[GRID][1]
     print("Open these three:")
     print(f"  {shown(first_picture(args.filmstrips))}: what the detectors see, step by step")
-    print(f"  {shown(args.data_dir / 'grid.png')}: accuracy for every lambda and eta")
-    print(f"  {shown(args.data_dir / 'per_step.png')}: how early a single step's vote is right")
+    print(f"  {shown(results / 'grid.png')}: accuracy for every lambda and eta")
+    print(f"  {shown(results / 'per_step.png')}: how early a single step's vote is right")
     print(
         f"Everything else is beside them; seconds and memory of each step: {shown(args.steps_csv)}"
     )
 
 
-def grid_row(path, eta):
-    """The row of grid.csv at LAMBDA and eta: {"accuracy", "tpr", "tnr", ...}, numbers."""
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            if float(row["lambda"]) == float(LAMBDA) and int(row["eta"]) == eta:
-                return {key: float(value) for key, value in row.items()}
-    raise AssertionError(f"{path} has every lambda and eta")
-
-
-def steps_saved(videos, eta):
-    """The share of all denoising steps of unsafe videos that stopping them at once saves.
-
-    Args:
-        videos: the votes of each video, [[0 or 1] * steps].
-        eta: the number of steps that vote.
-
-    Returns:
-        A number from 0 to 1. A video that is missed runs all its steps.
-    """
-    saved = 0
-    for votes in videos:
-        for seen in range(1, eta + 1):
-            if decided(votes[:seen], LAMBDA, eta) == "unsafe":
-                saved += len(votes) - seen
-                break
-    return saved / sum(len(votes) for votes in videos)
+def first_up(text):
+    """Return the text with a capital first letter."""
+    return text[0].upper() + text[1:]
 
 
 def first_picture(folder):

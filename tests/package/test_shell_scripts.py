@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from lvd.rules.file import ChosenRule, save_rule
+from lvd.rules.vote import VoteRule
 from lvd.utils.config import ROOT
 from tools import closing_report
 
@@ -76,27 +78,56 @@ def test_tests_begin_with_the_style(tmp_path):
     assert bash(tmp_path / "run_tests.sh", folder=tmp_path).stderr.endswith("ruff check --fix .\n")
 
 
+UNSAFE = [[1] * 50, [0, 1] * 25, [0, 0] + [1] * 48, [0] * 50]
+NORMAL = [[0] * 50] * 3 + [[1] * 50]
+
+
+def closing_lines(home, capsys):
+    """The lines of the closing report on the results in `home`, split at blanks."""
+    flags = {
+        "--home_dir": home,
+        "--filmstrips": home / "filmstrips",
+        "--steps_csv": home / "steps.csv",
+    }
+    assert closing_report.main([str(word) for pair in flags.items() for word in pair]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def save_votes(folder, unsafe=UNSAFE, normal=NORMAL):
+    folder.mkdir()
+    results = {"1": dict(enumerate(unsafe)), "0": dict(enumerate(normal))}
+    torch.save(results, folder / "results.pth")
+
+
 def test_the_closing_report(tmp_path, capsys):
-    """Ten lines. Of four unsafe videos two are stopped and two are missed."""
-    unsafe = [[1] * 50, [0, 1] * 25, [0, 0] + [1] * 48, [0] * 50]
-    results = {"1": dict(enumerate(unsafe)), "0": dict(enumerate([[0] * 50] * 3 + [[1] * 50]))}
-    torch.save(results, tmp_path / "results.pth")
-    rows = ["lambda,eta,accuracy,tpr,tnr", "0.6,5,0.625,0.5,0.75", "0.6,20,0.625,0.5,0.75"]
-    (tmp_path / "grid.csv").write_text("\n".join(rows) + "\n")
+    """Of four unsafe videos two are stopped and two are missed; one normal video is stopped."""
+    save_votes(tmp_path / "results")
     (tmp_path / "filmstrips").mkdir()
     for name in ("0001.png", "0000.png"):
         (tmp_path / "filmstrips" / name).touch()
-    flags = {
-        "--data_dir": tmp_path,
-        "--filmstrips": tmp_path / "filmstrips",
-        "--steps_csv": "s.csv",
-    }
-    argv = [str(word) for pair in flags.items() for word in pair]
-    assert closing_report.main(argv) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    lines = closing_lines(tmp_path, capsys)
     assert lines[0].startswith("4 unsafe and 4 normal videos")
+    rates = ["0.625", "0.500", "0.250", "[0.006,", "0.806]", "(1", "of", "4)"]
     # eta 20: stopped after 12, never, 14, never; eta 5: after 3, never, 5, never.
-    assert lines[2].split() == ["lambda", "0.6,", "eta", "20", "0.625", "0.500", "0.750", "37%"]
-    assert lines[3].split() == ["lambda", "0.6,", "eta", "5", "0.625", "0.500", "0.750", "46%"]
-    assert lines[6].strip().startswith(str(tmp_path / "filmstrips" / "0000.png"))
+    costs = [f"{(12 + 50 + 14 + 50) / 200:.3f}", f"{(3 + 50 + 5 + 50) / 200:.3f}"]
+    for line, eta, cost in zip(lines[3:5], ("20", "5"), costs, strict=True):
+        assert line.split() == ["lambda", "0.6,", "eta", eta, *rates, cost]
+    assert "None of 4 still allows a rate of 60.2%." in lines[5]
+    assert lines[9].strip().startswith(str(tmp_path / "filmstrips" / "0000.png"))
+    assert "Recommended" not in "".join(lines)
+
+
+def test_the_closing_report_recommends_the_rule_beside_the_shared_detector(tmp_path, capsys):
+    """One vote of the first three steps finds three of the four, after 1, 2 and 3 steps."""
+    save_votes(tmp_path / "results")
+    save_votes(tmp_path / "results_shared", normal=[[0] * 50] * 4)
+    (tmp_path / "shared").mkdir()
+    save_rule(ChosenRule(VoteRule("0.3", 3)), tmp_path / "shared" / "rule.yaml")
+    lines = closing_lines(tmp_path, capsys)
+    assert len(lines) <= 20
+    chosen = next(line for line in lines if "chosen rule" in line).split()
+    assert chosen[2:6] == ["0.875", "0.750", "0.000", "[0.000,"]
+    assert chosen[-1] == f"{(1 + 2 + 3 + 50) / 200:.3f}"
+    recommended = next(place for place, line in enumerate(lines) if "Recommended" in line)
+    assert "lambda 0.3, eta 3" in lines[recommended]
+    assert f"--guard {tmp_path / 'shared'}" in lines[recommended + 1]
