@@ -92,7 +92,8 @@ step() { # step NAME COMMAND...: run it, log its seconds and peak memory
 FOLDS=5
 choose_and_test() { # choose_and_test DETECTORS RESULTS: a rule by the scores of the folds, tested on held-out videos
   step "choose rule, $1" choose_rule.py --scores "$HOME_DIR/$1/folds.pth" --model_dir "$HOME_DIR/$1"
-  step "test rule, $1" test_accuracy.py --data_dir "$HOME_DIR/$2" --rule "$HOME_DIR/$1/rule.yaml" --frontier
+  step "test rule, $1" test_accuracy.py --data_dir "$HOME_DIR/$2" --rule "$HOME_DIR/$1/rule.yaml" \
+    --frontier "$HOME_DIR/$1/folds.pth"
 }
 SAMPLER=(MagicTime/inference_magictime.py)
 if [ "$GPU" != -1 ] && "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
