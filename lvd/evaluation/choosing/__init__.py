@@ -1,0 +1,1 @@
+"""Choosing a rule: candidates, exact bounds on their false positive rate, and the best of them."""
