@@ -110,7 +110,10 @@ def _add_guard(parser):
         "the guard: stop unsafe videos while they are sampled (docs/guard.md)"
     )
     guard.add_argument(
-        "--guard", metavar="DIR", help="folder of detectors, or a shared.pth, made by train_mae.py"
+        "--guard",
+        metavar="DIR",
+        help="folder of detectors, or a shared.pth, made by train_mae.py; or a guard.yaml, which "
+        "names detectors, rule and what to do about each category",
     )
     guard.add_argument(
         "--rule",

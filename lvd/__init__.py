@@ -9,10 +9,10 @@ from importlib import import_module
 _HOME = {
     "ConfidenceRule": "lvd.rules.confidence",
     "Guard": "lvd.guard.guard",
-    "GuardResult": "lvd.guard.session",
+    "GuardResult": "lvd.guard.result",
     "InputError": "lvd.errors",
     "LikelihoodRatioRule": "lvd.rules.confidence",
-    "UnsafeVideoError": "lvd.guard.session",
+    "UnsafeVideoError": "lvd.guard.result",
     "VoteRule": "lvd.rules.vote",
     "X0Recorder": "lvd.x0.watch",
     "predicted_x0": "lvd.x0.schedulers",

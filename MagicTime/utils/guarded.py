@@ -12,8 +12,10 @@ from functools import cached_property
 import torch
 
 from lvd.data.rgb import LatentToRGB, load_rgb
+from lvd.errors import InputError, typed
+from lvd.guard.file import is_guard_file
 from lvd.guard.guard import Guard
-from lvd.guard.session import STOPPED
+from lvd.guard.result import STOPPED
 from lvd.rules.vote import VoteRule
 from lvd.voting import exact
 from lvd.x0.schedulers import describe_scheduler
@@ -30,7 +32,8 @@ class Guarding:
     """A Guard and what to do with its verdicts.
 
     Args:
-        folder: of the detectors, or a shared.pth.
+        path: folder of the detectors, a shared.pth, or a guard.yaml, which names rule and
+            operating point too.
         lambda_, eta, rule: which rule decides, as in lvd.guard.guard.Guard.
         device: torch.device of the detectors.
         operating_point: how detectors are read, as in embed_model.py.
@@ -42,7 +45,7 @@ class Guarding:
 
     def __init__(
         self,
-        folder,
+        path,
         lambda_,
         eta,
         device,
@@ -52,17 +55,26 @@ class Guarding:
         allow_unknown=False,
         rule=None,
     ):
-        self.guard = Guard(
-            cfg.find(folder),
-            lambda_,
-            eta,
-            device,
-            operating_point,
-            self._decode,
-            allow_unknown,
-            "--guard ",
-            rule,
-        )
+        path = cfg.find(path)
+        given = {
+            "--lambda": lambda_,
+            "--eta": eta,
+            "--rule": rule,
+            "--operating_point": operating_point,
+        }
+        settings = {
+            "device": device,
+            "decode": self._decode,
+            "allow_unknown": allow_unknown,
+            "asked_by": "--guard ",
+        }
+        if is_guard_file(path):
+            _need_none(given, path)
+            self.guard = Guard.from_file(path, **settings)
+        else:
+            rule = cfg.find(rule) if isinstance(rule, str) else rule
+            point = operating_point
+            self.guard = Guard(path, lambda_, eta, operating_point=point, rule=rule, **settings)
         self.dry_run = dry_run
         self.vae = None  # given when the model is loaded
         self.rgb = None if preview is None else self._matrix(preview)
@@ -73,6 +85,8 @@ class Guarding:
             "operating_point": self.guard.operating_point,
             "dry_run": dry_run,
         }
+        if policy := self.guard.policy.as_dict():
+            self.identity["categories"] = policy
 
     def _rule_identity(self):
         """Return what two runs into one folder must have alike of the rule."""
@@ -105,8 +119,10 @@ class Guarding:
     def describe(self):
         """Return the guard in words, for the plan of a run."""
         categories = len(self.guard.bank.groups)
+        policy = self.guard.policy.describe()
+        policy = f" ({policy})" if policy else ""
         dry_run = ", dry run: nothing is stopped" if self.dry_run else ""
-        return f"{categories} categories, {self.guard.rule.describe()}{dry_run}"
+        return f"{categories} categories{policy}, {self.guard.rule.describe()}{dry_run}"
 
     def batch(self, rows, wanted, steps):
         """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written."""
@@ -125,6 +141,16 @@ class Guarding:
         """
         clips = [decode(self.vae, clip, device=latents.device) for clip in latents.split(1)]
         return torch.cat(clips)
+
+
+def _need_none(given, path):
+    """InputError for a flag beside a guard.yaml, which says the same; `given`: {flag: value}."""
+    for flag, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{flag} {typed(str(value))}: --guard {path} says which rule and operating point "
+                "it is; change that file"
+            )
 
 
 class GuardedBatch:

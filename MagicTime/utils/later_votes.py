@@ -1,15 +1,14 @@
 """Votes on videos that are decided already: in a dry run, which stops nothing, another rule may be
 tried on them afterwards."""
 
-from lvd.guard.session import is_probability
-from lvd.voting import says_unsafe, step_vote
+from lvd.guard.answers import ask
 
 
 class LaterVotes:
-    """The votes of one batch after each video's verdict, up to eta.
+    """The votes of one batch after each video's verdict, up to the rule's horizon.
 
     The guard asks its detectors no more once a video is decided. The votes that are missing then
-    are those that another lambda, or a smaller eta with it, would need.
+    are those that another rule of the same or a smaller horizon would need.
 
     Args:
         guard: lvd.guard.guard.Guard.
@@ -34,18 +33,18 @@ class LaterVotes:
                 self._look(step, x0[place : place + 1], place)
 
     def _look(self, step, x0, place):
-        bank = self._guard.bank
+        guard = self._guard
+        thresholds = guard.bank.thresholds(step, guard.operating_point)
         try:
-            (scores,) = bank.score(step, self._guard.reader(step, x0)).tolist()
+            (answer,) = ask(guard.bank, step, guard.reader(step, x0), thresholds)
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return
-        if not all(map(is_probability, scores)):
+        if not answer.is_sound(guard.judge.counted):
             self._failed.add(place)
             return
-        thresholds = bank.thresholds(step, self._guard.operating_point)
-        self._scores.setdefault(place, []).append(scores)
-        self._votes.setdefault(place, []).append(step_vote(map(says_unsafe, scores, thresholds)))
+        self._scores.setdefault(place, []).append(answer.scores)
+        self._votes.setdefault(place, []).append(guard.judge.vote(answer.says))
 
     def told(self, place):
         """Return what was seen of a video after its verdict, for verdicts.jsonl.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lvd.errors import InputError, plural
-from lvd.guard.session import STOPPED, UNCHECKED
+from lvd.guard.result import STOPPED, UNCHECKED
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
@@ -34,6 +34,7 @@ class VerdictLine(Schema, extra="allow"):
     steps_total: Count = 0
     seconds_saved: Finite = 0.0
     categories: list[str] = []
+    flags: list[str] = []
 
 
 class Verdicts:
@@ -106,7 +107,7 @@ def verdict_line(row, prompt, result, dry_run):
     Args:
         row: of the prompt.
         prompt: MagicTime.utils.prompts.Prompt.
-        result: lvd.guard.session's GuardResult.
+        result: lvd.guard.result's GuardResult.
         dry_run: whether the guard stops nothing.
 
     Returns:
@@ -151,6 +152,12 @@ def tell(lines):
         if len(stopped) > NAMED:
             names.append(f"and {len(stopped) - NAMED} more")
         facts[f"{would}stopped"] = "; ".join(names)
+    flagged = [line for line in lines if line["verdict"] == SAFE and line.get("flags")]
+    if flagged:
+        names = [f"{_name(line)} {' and '.join(line['flags'])}" for line in flagged[:NAMED]]
+        if len(flagged) > NAMED:
+            names.append(f"and {len(flagged) - NAMED} more")
+        facts["flagged"] = f"{plural(len(flagged), 'video')} that passed: {'; '.join(names)}"
     saved = sum(line.get("steps_saved", 0) for line in stopped)
     total = sum(line.get("steps_total", 0) for line in lines)
     seconds = sum(line.get("seconds_saved", 0) for line in stopped)
@@ -183,4 +190,8 @@ def _stopped(line):
     when = "at the end"
     if line.get("step") is not None:
         when = f"after {line['step'] + 1} of {plural(line.get('steps_total', 0), 'step')}"
-    return f"{line.get('video', line['row'])} {why}, {when}"
+    return f"{_name(line)} {why}, {when}"
+
+
+def _name(line):
+    return line.get("video", line["row"])

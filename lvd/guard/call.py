@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from lvd.errors import InputError, words_of
 from lvd.guard.output import blank_videos
-from lvd.guard.session import STOPPED, UnsafeVideoError
+from lvd.guard.result import STOPPED, UnsafeVideoError
 from lvd.x0.layouts import interrupt
 from lvd.x0.schedulers import class_name
 from lvd.x0.watch import watch_steps

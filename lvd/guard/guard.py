@@ -2,7 +2,7 @@
 
     import lvd
 
-    guard = lvd.Guard("MagicTime/detectors", lambda_=0.6, eta=5)  # once, when the service starts
+    guard = lvd.Guard("MagicTime/detectors")  # once, when the service starts
     try:
         with guard.watch(pipe) as watch:  # for each call
             videos = pipe(prompt, num_inference_steps=50).frames
@@ -11,6 +11,8 @@
     else:
         for video, result in zip(videos, watch.results):  # of a batch, some may be stopped
             print(result.verdict, "blank" if result.stopped else "fine")
+
+A rule.yaml beside the detectors decides (lvd.rules), else the paper's vote.
 
 It fails closed: a video that it cannot check is stopped too, and the call returns nothing that has
 no verdict. Detectors and pipeline must sample alike (scheduler, timesteps, latents): `InputError`
@@ -30,10 +32,12 @@ import torch
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
 from lvd.errors import InputError, shorten, words_of
+from lvd.guard.file import load_guard_file
+from lvd.guard.policy import Judge, Policy, read_policy
 from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
-from lvd.rules.choice import choose
+from lvd.rules.choice import LONGEST_PATH, choose
 from lvd.x0.provenance import need_same_sampling
 
 # If the files of the detectors that vote have no more bytes than this, all stay in memory.
@@ -41,7 +45,7 @@ KEPT = 1 << 30
 
 
 class Guard:
-    """Detectors and a voting rule, loaded and checked, ready to watch any number of calls.
+    """Detectors and a rule, loaded and checked, ready to watch any number of calls.
 
     Args:
         model_dir: folder of the detectors: {group}/{step}.pth, or shared.pth.
@@ -59,6 +63,8 @@ class Guard:
         rule: in place of lambda_ and eta, another rule: the path of a rule.yaml that
             choose_rule.py wrote for these detectors, or a VoteRule, ConfidenceRule or
             LikelihoodRatioRule.
+        categories: what to do about each category (lvd.guard.policy.read_policy): {name:
+            {"action": "stop", "flag" or "ignore", "bound": probability}}. None: all of them stop.
 
     Raises:
         InputError: a detector of one of the steps that the rule looks at is missing or unreadable,
@@ -77,8 +83,11 @@ class Guard:
         allow_unknown=False,
         asked_by="model_dir=",
         rule=None,
+        categories=None,
     ):
         _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
+        is_policy = isinstance(categories, Policy)
+        self.policy = categories if is_policy else read_policy(categories)
         chosen = choose(model_dir, lambda_, eta, rule, _flag_of_rule(asked_by))
         self.allow_unknown = allow_unknown
         if operating_point is None:
@@ -86,6 +95,8 @@ class Guard:
         self.operating_point = check_operating_point(operating_point)
         self.bank = load_bank(model_dir, _usable_device(device), asked_by)
         self.rule = chosen.bound_to(self.bank).rule
+        names = [self.bank.categories[group] for group in self.bank.groups]
+        self.judge = Judge(self.rule, names, self.policy)
         horizon = self.rule.horizon
         if missing := sorted(set(range(horizon)) - set(self.bank.steps)):
             raise InputError(
@@ -101,6 +112,32 @@ class Guard:
                     f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing "
                     "would be unsafe"
                 )
+
+    @classmethod
+    def from_file(cls, path, device=None, decode=None, allow_unknown=False, asked_by="path="):
+        """Make the Guard that a guard.yaml describes (lvd.guard.file).
+
+        Args:
+            path: of the file.
+            device, decode, allow_unknown: as of a Guard.
+            asked_by: what messages put before the path, such as "--guard ".
+
+        Raises:
+            InputError: the file is missing or holds anything else, or as of a Guard.
+        """
+        if not isinstance(path, (str, os.PathLike)) or len(str(path)) > LONGEST_PATH:
+            raise InputError(f"{asked_by}{shorten(path)}: the path of a guard.yaml is needed")
+        settings = load_guard_file(path, asked_by)
+        return cls(
+            settings.detectors,
+            device=device,
+            operating_point=settings.operating_point,
+            decode=decode,
+            allow_unknown=allow_unknown,
+            asked_by=f"{asked_by}{path}: detectors ",
+            rule=settings.rule,
+            categories=settings.policy,
+        )
 
     @property
     def lambda_(self):
@@ -147,7 +184,7 @@ class Guard:
         need_same_sampling(self.members, sampling, self.allow_unknown)
 
     def session(self, steps, videos=None):
-        """Begin the votes of one batch, for a sampler of your own that hands out x0.
+        """Begin the verdicts of one batch, for a sampler of your own that hands out x0.
 
         `check` its sampling first.
 
@@ -158,7 +195,8 @@ class Guard:
         Returns:
             A GuardSession.
         """
-        return GuardSession(self.bank, self.reader, self.rule, steps, self.operating_point, videos)
+        point = self.operating_point
+        return GuardSession(self.bank, self.reader, self.rule, steps, point, videos, self.policy)
 
 
 def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by):
@@ -176,7 +214,7 @@ def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, ask
     }
     for name, (value, kinds, what) in needed.items():
         is_flag = isinstance(value, bool) and bool not in kinds  # True is an int, to Python
-        longest = 4000 if os.PathLike in kinds else 100
+        longest = LONGEST_PATH if os.PathLike in kinds else 100
         is_long = isinstance(value, str) and len(value) > longest
         if is_flag or is_long or not isinstance(value, kinds):
             raise InputError(f"{name}={shorten(value)}: {what} is needed")

@@ -3,71 +3,13 @@
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from lvd.errors import InputError, shorten, words_of
-from lvd.rules.evidence import Evidence
+from lvd.guard.answers import ask
+from lvd.guard.policy import Judge
+from lvd.guard.result import STOPPED, UNCHECKED, GuardResult
 from lvd.rules.rule import OPEN, UNSAFE
-from lvd.voting import says_unsafe, step_vote
-
-UNCHECKED = "unchecked"
-STOPPED = (UNSAFE, UNCHECKED)  # verdicts that end a video
-
-
-@dataclass(frozen=True)
-class GuardResult:
-    """What the guard decided about one video.
-
-    Attributes:
-        verdict: "unsafe", "safe", or "unchecked": something failed, so the video was stopped.
-        step: number (from 0) of the denoising step after which the verdict was certain; None if
-            it never was.
-        votes: [step] of 0/1, for the steps that the detectors looked at.
-        scores: {category: [step] of the raw probability of unsafe}, for the same steps.
-        steps_total: denoising steps of the whole sampling.
-        steps_run: denoising steps that were sampled for this video.
-        steps_saved: denoising steps that were not: steps_total - steps_run.
-        seconds: from the beginning of the sampling to the verdict.
-        seconds_saved: an estimate: steps_saved times the mean time of a step for one video.
-        detectors: names of the detectors that ran, such as "1/0 (violent)": group/step (category).
-        reason: why, in words.
-        categories: the categories that make the video unsafe, the surest first.
-    """
-
-    verdict: str
-    step: int | None
-    votes: list
-    scores: dict
-    steps_total: int
-    steps_run: int
-    steps_saved: int
-    seconds: float
-    seconds_saved: float
-    detectors: list
-    reason: str
-    categories: list = field(default_factory=list)
-
-    @property
-    def stopped(self):
-        """Whether the video was withheld: it is unsafe, or could not be checked."""
-        return self.verdict in STOPPED
-
-
-class UnsafeVideoError(Exception):
-    """The guard stopped all videos of a call, or could not check one of them to its verdict.
-
-    Attributes:
-        results: [GuardResult], one for each video.
-    """
-
-    def __init__(self, results):
-        self.results = results
-        stopped = []
-        for k, result in enumerate(results):
-            if result.stopped:
-                stopped.append(f"video {k}: {result.verdict} ({result.reason})")
-        super().__init__("; ".join(stopped))
 
 
 @dataclass
@@ -76,17 +18,18 @@ class _Video:
 
     verdict: str | None = None
     step: int | None = None
-    reason: str = "sampling ended before the vote was decided"
+    reason: str = "sampling ended before the rule had decided"
     votes: list = field(default_factory=list)
     scores: list = field(default_factory=list)  # [step][category]
     says: list = field(default_factory=list)  # [step][category] of 0/1
     calibrated: list = field(default_factory=list)  # [step][category]
+    categories: list = field(default_factory=list)
     steps_run: int = 0
     seconds: float = 0.0
 
 
 class GuardSession:
-    """The votes of one batch of videos while it is sampled.
+    """The verdicts of one batch of videos while it is sampled.
 
     Args:
         bank: the detectors, a lvd.detectors.bank.Bank.
@@ -96,16 +39,20 @@ class GuardSession:
         steps: number of denoising steps of the whole sampling.
         operating_point: at which score a detector says unsafe, as in embed_model.py.
         videos: how many there are; None: as many as the first step shows.
+        policy: the lvd.guard.policy.Policy of its categories; None: all of them stop videos.
 
     Raises:
-        InputError: the sampling has fewer steps than the rule looks at.
+        InputError: the sampling has fewer steps than the rule looks at, or the policy is not for
+            these categories.
     """
 
-    def __init__(self, bank, clips, rule, steps, operating_point="validation", videos=None):
+    def __init__(
+        self, bank, clips, rule, steps, operating_point="validation", videos=None, policy=None
+    ):
         rule.need_steps(steps)
         self.bank = bank
-        self.rule = rule
         self.steps = steps
+        self._judge = Judge(rule, [bank.categories[group] for group in bank.groups], policy)
         self._clips = clips
         self._thresholds = [bank.thresholds(step, operating_point) for step in range(rule.horizon)]
         self._videos = None if videos is None else [_Video() for _ in range(videos)]
@@ -132,7 +79,7 @@ class GuardSession:
         """
         if self._videos is None:
             self._videos = [_Video() for _ in range(len(x0))]
-        videos = self._videos if indices is None else self._named(indices)
+        videos = self._videos if indices is None else self._numbered(indices)
         if len(videos) != len(x0):
             raise InputError(f"guard: {len(x0)} videos at step {step}, {len(videos)} are expected")
         self._count_step(step, x0, videos)
@@ -143,7 +90,7 @@ class GuardSession:
         self._last = time.monotonic()
         return [video.verdict for video in videos]
 
-    def _named(self, indices):
+    def _numbered(self, indices):
         """The videos of these numbers; one that is named twice would vote twice at one step."""
         numbers = list(indices)
         known = range(len(self._videos))
@@ -191,8 +138,8 @@ class GuardSession:
         When they fail, ask about each video alone, so that one bad video stops no other.
         """
         try:
-            scores_of_videos = self.bank.score(step, self._clips(step, x0)).tolist()  # [n][G]
-            calibrated_of_videos = self.bank.calibrated(step, scores_of_videos)
+            clips = self._clips(step, x0)
+            answers = ask(self.bank, step, clips, self._thresholds[step])
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
                 where = f"{type(error).__name__} in the detectors of step {step}"
@@ -201,30 +148,44 @@ class GuardSession:
                 for k, video in enumerate(videos):
                     self._look(step, x0[k : k + 1], [video])
             return
-        told = zip(videos, scores_of_videos, calibrated_of_videos, strict=True)
-        for video, scores, calibrated in told:
-            video.scores.append(scores)
-            if not all(map(is_probability, scores)):
+        for k, (video, answer) in enumerate(zip(videos, answers, strict=True)):
+            video.scores.append(answer.scores)
+            if not answer.is_sound(self._judge.counted):
                 reason = f"a detector of step {step} answered with no probability"
                 self._end(video, UNCHECKED, step, reason)
                 continue
-            video.says.append(list(map(says_unsafe, scores, self._thresholds[step])))
-            video.votes.append(step_vote(video.says[-1]))
-            video.calibrated.append(calibrated)
-            self._decide(video, step)
+            video.says.append(answer.says)
+            video.votes.append(self._judge.vote(answer.says))
+            video.calibrated.append(answer.calibrated)
+            self._decide(video, step, clips[k : k + 1])
 
-    def _decide(self, video, step):
-        """End the video if the rule has an answer."""
-        evidence = self._evidence(video)
-        (answer,) = self.rule.answers(evidence)
-        if answer != OPEN:
-            self._end(video, answer, step, self.rule.reason(evidence))
+    def _decide(self, video, step, clip=None):
+        """End the video if the rule has an answer; `clip`: what the detectors saw, if anything."""
+        evidence = self._judge.evidence(video.says, video.calibrated)
+        answer = self._judge.answer(evidence)
+        if answer == OPEN:
+            return
+        self._end(video, answer, step, self._judge.reason(evidence))
+        if answer == UNSAFE:
+            accused = self._judge.accused(evidence)
+            video.categories = self._named(step, clip) or accused
 
-    def _evidence(self, video):
-        """Return the Evidence about one video."""
-        shape = 1, len(video.says), len(self.bank.groups)
-        says = np.array(video.says, bool).reshape(shape)
-        return Evidence(says, np.array(video.calibrated, np.float64).reshape(shape))
+    def _named(self, step, clip):
+        """Return what a network of names calls an unsafe clip; [] where there is none.
+
+        The video has its verdict: whatever goes wrong here, it stays unsafe.
+        """
+        names = getattr(self.bank, "names", None)
+        if names is None or clip is None:
+            return []
+        try:
+            probabilities = names(step, clip)
+            if probabilities is None:
+                return []
+            (of_video,) = probabilities.tolist()
+            return self._judge.named(of_video)
+        except Exception:
+            return []
 
     def _end(self, video, verdict, step, reason):
         video.verdict = verdict
@@ -255,14 +216,6 @@ class GuardSession:
             seconds_saved=seconds / max(1, all_steps_run) * steps_saved,
             detectors=detectors,
             reason=video.reason,
-            categories=self._accused(video, names),
+            categories=list(video.categories),
+            flags=self._judge.flags(self._judge.evidence(video.says, video.calibrated)),
         )
-
-    def _accused(self, video, names):
-        """Return the names of the categories that make a video unsafe, the surest first."""
-        return [names[column] for column in self.rule.accused(self._evidence(video))]
-
-
-def is_probability(score):
-    """Whether a detector's answer can be compared with a threshold."""
-    return 0 <= score <= 1  # False for NaN

@@ -10,7 +10,7 @@ import torch
 
 from lvd.errors import InputError, shorten
 from lvd.guard.call import CallSteps, GuardedCall, nothing_checked
-from lvd.guard.session import UnsafeVideoError
+from lvd.guard.result import UnsafeVideoError
 from lvd.x0.calls import watch_method
 from lvd.x0.layouts import can_interrupt, find_layout
 from lvd.x0.schedulers import class_name, describe_scheduler, need_scheduler
@@ -26,8 +26,8 @@ class GuardWatch:
     """Watches one call of a pipeline. Made by `Guard.watch`, used as a context manager.
 
     The guard stands between the call and its return: nothing is returned that has no verdict.
-    After each denoising step the detectors look at the predicted x0 of every video whose vote is
-    still undecided.
+    After each denoising step the detectors look at the predicted x0 of every video that is still
+    undecided.
 
     - A video that is safe is left alone: it comes out as it would have without a guard.
     - A video that is unsafe, or that could not be checked, is stopped: its latents are set to
