@@ -57,11 +57,10 @@ class ScoresFile(Schema, extra="allow"):
 
 
 class FoldsOf(Schema, extra="allow"):
-    """What a folds.pth says of how it was made; part: {kind: {row: number of its part}}."""
+    """What a folds.pth says of how it was made."""
 
     count: Annotated[int, Field(ge=2)]
     seed: int
-    part: dict[Literal["unsafe", "normal"], dict[Name, Positive]]
 
 
 class FoldsFile(ScoresFile):
@@ -72,6 +71,7 @@ class FoldsFile(ScoresFile):
     members: dict[Name, list[Name]]
     eval_sha256: Name
     folds: FoldsOf
+    part: dict[Literal["unsafe", "normal"], dict[Name, Positive]]
     detectors: DetectorsOfRule
 
 
@@ -197,7 +197,7 @@ def load_folds(path):
         Its content: that of a scores.pth (see `VoteRun.scores`) for the training videos, each
         scored by detectors that never saw it; and
         "says": {label: {group: {row: [0 or 1] * S}}}, at those detectors' own thresholds;
-        "folds": how it was made, with the part of each video;
+        "folds": how it was made; "part": {"unsafe" or "normal": {row: number of its part}};
         "detectors": the final detectors that it was made for (`lvd.rules.file.identity_of`).
 
     Raises:
@@ -206,7 +206,7 @@ def load_folds(path):
     path = Path(path) / FOLDS if Path(path).is_dir() else Path(path)
     content = checked(FoldsFile, load_torch(path), path)
     labels, groups = {LABEL_UNSAFE, LABEL_NORMAL}, set(content["categories"])
-    part = content["folds"]["part"]
+    part = content["part"]
     for key in ("scores", "calibrated", "says"):
         by_label = content.get(key)
         if by_label is None and key == "calibrated":

@@ -141,13 +141,12 @@ def delete_detectors(fold):
     shutil.rmtree(fold.job.save_dir, ignore_errors=True)
 
 
-def joined(folds, rows, identity):
-    """Return the content of folds.pth, without what it says of the final detectors.
+def joined(folds, rows):
+    """Return the content of folds.pth, without how it was made.
 
     Args:
         folds: [Fold], all of them scored.
         rows: Rows of all videos.
-        identity: {key: value} that it follows from.
     """
     parts = [load_fold_scores(fold) for fold in folds]
     job = folds[0].job
@@ -163,7 +162,6 @@ def joined(folds, rows, identity):
     }
     content["operating_point"] = OPERATING_POINT
     content["eval_sha256"] = job.eval_sha256
-    content["folds"] = identity
     return content
 
 
@@ -193,7 +191,7 @@ def out_of_fold_auroc(content, step):
         rows = [
             (label, row)
             for label, kind in KIND_OF_LABEL.items()
-            for row, part in content["folds"]["part"][kind].items()
+            for row, part in content["part"][kind].items()
             if part == number
         ]
         scores = [[content["scores"][label][g][row][step] for g in groups] for label, row in rows]

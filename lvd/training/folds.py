@@ -93,26 +93,29 @@ class Folds:
                 SharedTask(fold.job)  # too few videos are told before anything is trained
 
     def identity(self):
-        """Return {key: value} that the scores follow from."""
-        numbers = {kind: {} for kind in KINDS}
-        for (kind, row), part in zip(self.rows.videos, self.parts.tolist(), strict=True):
-            numbers[kind][str(row)] = part + 1
+        """Return {key: value} that the scores follow from, besides the part of each video."""
         return {
             "count": self.count,
             "seed": self.job.settings.seed,
             "model": self.model,
             **self.job.identity(),
             "init": self.job.init_sha256,
-            "part": numbers,
         }
+
+    def part(self):
+        """Return the part of each video, {kind: {row: number from 1}}."""
+        numbers = {kind: {} for kind in KINDS}
+        for (kind, row), part in zip(self.rows.videos, self.parts.tolist(), strict=True):
+            numbers[kind][str(row)] = part + 1
+        return numbers
 
     def training(self, fold):
         """Return what trains the detectors of a fold: a ResumableRun or a TrainRun.
 
         All processes call this for a grid, the main one alone for a shared detector.
         """
-        if not self.config.exists() and self.launched.is_main:
-            save_yaml(self._config(), self.config)
+        if self.launched.is_main:
+            self._write_config()
         if self.model == "shared":
             return ResumableRun(fold.job, SharedTask(fold.job))
         run = TrainRun(fold.job, self.launched)
@@ -131,7 +134,9 @@ class Folds:
         if self.finished:
             content = load_folds(self.path)
         else:
-            content = joined(self.folds, self.rows, self.identity())
+            content = joined(self.folds, self.rows)
+            content |= {"folds": self.identity(), "part": self.part()}
+        self._write_config()
         detectors = identity_of(load_bank(self.job.save_dir, self.job.device))
         if content.get("detectors") != detectors:
             content["detectors"] = detectors
@@ -168,9 +173,9 @@ class Folds:
             number, replace(self.job, split=replace(split, **unseen), save_dir=folder), left_out
         )
 
-    def _config(self):
-        identity = {key: value for key, value in self.identity().items() if key != "part"}
-        return {**identity, "versions": versions()}
+    def _write_config(self):
+        if not self.config.exists():
+            save_yaml({**self.identity(), "versions": versions()}, self.config)
 
     def _need_same_config(self):
         """InputError where folds of another number or of another training were begun here."""
@@ -181,17 +186,18 @@ class Folds:
                     f"{self.config}: found a {type(before).__name__}, the settings of the folds "
                     "are needed; delete it"
                 )
-            self._need_same(self.config, before, "versions")
+            self._need_same(self.config, before, self.identity())
 
     def _is_finished(self):
         if not self.path.exists():
             return False
-        self._need_same(self.path, load_folds(self.path)["folds"])
+        content = load_folds(self.path)
+        before = {**content["folds"], "part": content["part"]}
+        self._need_same(self.path, before, {**self.identity(), "part": self.part()})
         return True
 
-    def _need_same(self, path, before, *ignore):
-        now = self.identity() if path == self.path else self._config()
-        found = first_difference(before, now, (*ignore, *NO_EFFECT_ON_WEIGHTS))
+    def _need_same(self, path, before, now):
+        found = first_difference(before, now, (*NO_EFFECT_ON_WEIGHTS, "versions"))
         if found is None:
             return
         key, there, now = found

@@ -70,7 +70,7 @@ def part(content, number):
     """Return {kind: {row}} of one part."""
     return {
         kind: {int(row) for row, one in of_kind.items() if one == number}
-        for kind, of_kind in content["folds"]["part"].items()
+        for kind, of_kind in content["part"].items()
     }
 
 
@@ -260,7 +260,7 @@ def drop(*keys):
     [
         (drop("says"), ["key 'says' is missing"]),
         (drop("detectors"), ["key 'detectors' is missing"]),
-        (drop("folds", "part"), ["key 'folds.part' is missing"]),
+        (drop("part", "normal"), ["part", "not of all"]),
         (drop("scores", "1", "2", "4"), ["scores are not of all"]),
         (drop("calibrated", "0"), ["calibrated are not of all"]),
         (lambda content: content["says"]["1"]["1"]["4"].pop(), ["says are not of all"]),
