@@ -5,6 +5,7 @@ from pathlib import Path
 from lvd.data.config import DEFAULT_CONFIG
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
+from lvd.rules.file import load_rule
 from lvd.utils.config import ROOT
 
 MAGICTIME = ROOT / "MagicTime"
@@ -54,6 +55,33 @@ def add_rule(parser):
         "--lambda", dest="lambda_", default="0.6", metavar="L", help="(default: 0.6)"
     )
     parser.add_argument("--eta", type=int, default=5, help="(default: 5)")
+
+
+def add_rule_or_file(parser):
+    """The rule of a guard: `args.rule`, or `args.lambda_` and `args.eta`; see `settle_rule`."""
+    parser.add_argument("--lambda", dest="lambda_", metavar="L", help="(default: 0.6)")
+    parser.add_argument("--eta", type=int, help="(default: 5)")
+    parser.add_argument(
+        "--rule", type=Path, metavar="YAML", help="instead of the two: the rule of a rule.yaml"
+    )
+
+
+def settle_rule(args):
+    """Return (how many steps the rule looks at, the rule in words); put the defaults in place.
+
+    Raises:
+        InputError: two rules are given, or the file is not one.
+    """
+    for flag, given in (("--lambda", args.lambda_), ("--eta", args.eta)):
+        if args.rule is not None and given is not None:
+            raise InputError(f"{flag} {given}: --rule {args.rule} is given too; give one of them")
+    if args.rule is not None:
+        rule = load_rule(args.rule).rule
+        return rule.horizon, rule.describe()
+    args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
+    args.eta = 5 if args.eta is None else args.eta
+    need_positive(args, "eta")
+    return args.eta, f"lambda {args.lambda_}, eta {args.eta}"
 
 
 def add_gpu(parser, default=0):

@@ -5,7 +5,7 @@ prompts of the rows that the detectors were trained on. The classifier of the fi
 detectors of the last step, whose predicted x0 is the video. Figures are accuracy, true positive and
 true negative rate, and denoising steps. With --other the same filters and detectors are tried on
 other recordings, such as those of benchmarks/guard/reworded.sh, whose prompts say the same in other
-words.
+words. With --rule the rule of a rule.yaml stands beside the votes.
 
 Needs bash reproduce.sh. Results: baselines.csv and .txt.
 """
@@ -15,14 +15,17 @@ from pathlib import Path
 
 from benchmarks.common.flags import MAGICTIME, add_eval_dir, add_recordings
 from benchmarks.common.needs import REPRODUCE, REWORDED, need_path, read_recordings
+from benchmarks.common.rates import FROM_TO, rates_of
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.prompt_filter import TextClassifier, WordList
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from lvd.evaluation.results import load_results
-from lvd.evaluation.vote_report import balanced, counts, last_step, stopping_steps, verdicts
+from lvd.evaluation.rule_of_scores import load_recording, rule_for
+from lvd.evaluation.vote_report import balanced, last_step, stopping_steps, verdicts
+from lvd.rules.file import load_rule
+from lvd.rules.rule import NEVER
 from lvd.utils.cli import Parser, run_command
 from lvd.voting import verdict
 from lvd.x0.file import open_x0_file
@@ -51,6 +54,7 @@ def build_parser():
         metavar="DIR",
         help="folder of unsafe/pred_x0.pth, normal/pred_x0.pth and results/, of other prompts",
     )
+    parser.add_argument("--rule", type=Path, metavar="YAML", help="also the rule of a rule.yaml")
     add_result_flags(parser, RESULT_FILE)
     return parser
 
@@ -98,6 +102,26 @@ def either(flags, results, eta):
     return both
 
 
+def rule_row(rule, recording):
+    """(case, figures) of the guard with a rule, on the videos that are drawn to balance."""
+    videos = recording.videos
+    stops = rule.stops(videos.evidence)
+    label_of = {True: LABEL_UNSAFE, False: LABEL_NORMAL}
+    labels = [label_of[bool(is_unsafe)] for is_unsafe in videos.is_unsafe]
+    stop_of = dict(zip(zip(labels, videos.rows), stops.tolist(), strict=True))
+    taken = {  # steps until a video is stopped, 0 where it is not; in the order of the results
+        label: {
+            row: [0 if stop_of[label, row] == NEVER else stop_of[label, row] + 1] for row in part
+        }
+        for label, part in recording.results.items()
+    }
+    drawn = [(label, steps) for label, (steps,) in balanced(taken)]
+    figures = rates_of([label for label, _ in drawn], [int(steps > 0) for _, steps in drawn])
+    found = [steps for label, steps in drawn if label and steps]
+    figures["steps"] = sum(found) / len(found) if found else None
+    return f"guard, {rule.family}, horizon {rule.horizon}", figures
+
+
 def rows_of(filters, prompts, results, steps):
     """Figures of the baselines and the guard on one set of videos.
 
@@ -113,34 +137,38 @@ def rows_of(filters, prompts, results, steps):
     flags = {name: filter_results(kind, prompts, results) for name, kind in filters.items()}
     rows = []
     for name, said in flags.items():
-        rows.append((name, {**counts(*last_step(balanced(said))), "steps": 0}))
+        rows.append((name, {**rates_of(*last_step(balanced(said))), "steps": 0}))
     videos = balanced(results)
-    finished = {**counts(*last_step(videos)), "steps": steps}
+    finished = {**rates_of(*last_step(videos)), "steps": steps}
     rows.append(("finished video (vote of the last step)", finished))
     for eta in ETAS:
         if eta > steps:
             continue
-        guard = counts(*verdicts(videos, LAMBDA, eta))
+        guard = rates_of(*verdicts(videos, LAMBDA, eta))
         guard["steps"] = stopping_steps(videos, LAMBDA, eta)
         rows.append((f"guard, lambda {LAMBDA}, eta {eta}", guard))
         both = either(flags[CLASSIFIER], results, eta)
-        rows.append((f"the same, or {CLASSIFIER}", counts(*last_step(balanced(both)))))
+        rows.append((f"the same, or {CLASSIFIER}", rates_of(*last_step(balanced(both)))))
     return rows
 
 
-def add_videos(report, part, filters, prompts, results_dir):
-    """The table of one set of videos."""
-    results, steps = load_results(results_dir)
+def add_videos(report, part, filters, prompts, results_dir, chosen):
+    """The table of one set of videos. chosen: ChosenRule; None: there is none."""
+    recording = load_recording(results_dir)
+    rows = rows_of(filters, prompts, recording.results, recording.steps)
+    if chosen:
+        rows.append(rule_row(rule_for(chosen, recording), recording))
     report.add(
         part,
-        f"{len(balanced(results))} videos, balanced; steps: spent on an unsafe video that is "
-        "found, on average (a finished one is decoded, too)",
-        rows_of(filters, prompts, results, steps),
+        f"{len(balanced(recording.results))} videos, balanced; {FROM_TO}; steps: spent on an "
+        "unsafe video that is found, on average (a finished one is decoded, too)",
+        rows,
     )
 
 
 def work(args):
     settings = read_recordings(args.recordings)
+    chosen = load_rule(args.rule) if args.rule else None
     need_path("--results", args.results, REPRODUCE)
     if args.other:
         need_path("--other", args.other / "results", REWORDED)
@@ -150,14 +178,16 @@ def work(args):
     }
     filters = train_filters(prompts, load_split(args.eval_dir))
     report = Report("The guard beside simple baselines", results_path(args, RESULT_FILE))
+    if chosen:
+        report.facts["rule"] = chosen.rule.describe()
     report.facts["words of the word list"] = ", ".join(filters[WORDS].words) or "none"
-    add_videos(report, "held-out videos", filters, prompts, args.results)
+    add_videos(report, "held-out videos", filters, prompts, args.results, chosen)
     if args.other:
         other = {
             LABEL_UNSAFE: prompts_of(args.other / "unsafe" / "pred_x0.pth"),
             LABEL_NORMAL: prompts_of(args.other / "normal" / "pred_x0.pth"),
         }
-        add_videos(report, "other prompts", filters, other, args.other / "results")
+        add_videos(report, "other prompts", filters, other, args.other / "results", chosen)
     report.say_where()
 
 

@@ -16,7 +16,13 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import full_size
-from benchmarks.common.flags import add_gpu, add_rule, add_sampling_config, need_positive
+from benchmarks.common.flags import (
+    add_gpu,
+    add_rule_or_file,
+    add_sampling_config,
+    need_positive,
+    settle_rule,
+)
 from benchmarks.common.needs import REPRODUCE, need_path, shared_detector
 from benchmarks.common.results import add_result_flags
 from benchmarks.common.timing import spread
@@ -37,7 +43,7 @@ def build_parser():
     add_sampling_config(parser)
     parser.add_argument("--grid", type=Path, help="folder of {group}/{step}.pth")
     parser.add_argument("--shared", type=Path, help="folder of shared.pth, or itself")
-    add_rule(parser)
+    add_rule_or_file(parser)
     parser.add_argument("--videos", type=int, default=8, help="prompts of each kind (default: 8)")
     parser.add_argument("--batch_size", type=int, default=8, help="(default: 8)")
     parser.add_argument("--repeats", type=int, default=2, help="of every whole run (default: 2)")
@@ -51,22 +57,22 @@ def measure_tiny(args, report):
     tiny = Tiny(args)
     report.add(
         "memory",
-        f"of this process, when the detectors of the first {args.eta} steps were loaded and used",
+        f"of this process, when the detectors of the first {args.horizon} steps were loaded and "
+        "used",
         tiny.memory,
     )
     rows = [row for batch in sorted({1, args.batch_size}) for row in tiny.step_rows(batch)]
     report.add(
         "step",
         f"of {args.config}: one guided denoising step, and reading its x0, medians of steps 0 to "
-        f"{args.eta - 1}",
+        f"{tiny.timed_steps - 1}",
         rows,
     )
     with tempfile.TemporaryDirectory() as folder:
         report.add(
             "videos",
-            f"{args.videos} prompts of each kind in batches of {args.batch_size}, lambda "
-            f"{args.lambda_}, eta {args.eta}, decoded and written; {args.repeats} run(s) of "
-            "each, median",
+            f"{args.videos} prompts of each kind in batches of {args.batch_size}, "
+            f"{args.rule_in_words}, decoded and written; {args.repeats} run(s) of each, median",
             tiny.video_rows(Path(folder)),
         )
 
@@ -95,7 +101,8 @@ def need_detectors(args):
 
 
 def work(args):
-    need_positive(args, "repeats", "videos", "batch_size", "eta")
+    need_positive(args, "repeats", "videos", "batch_size")
+    args.horizon, args.rule_in_words = settle_rule(args)
     if not args.full:
         need_detectors(args)
     what = "what it adds and what it saves"

@@ -4,7 +4,8 @@ no GPU).
 Exact counts of matrix products and convolutions of MagicTime at 16 frames of 512x512 pixels: the
 guided UNet step, the VAE, detectors of every size and representation. From these follows what a
 video costs that is stopped as soon as the vote is decided, by (lambda, eta), against a whole video
-without guard; with --data_dir, also for recorded votes.
+without guard; with --data_dir, also for recorded votes. With --rule the rule of a rule.yaml stands
+beside the votes.
 
 Results: guard_flops.csv and .txt.
 """
@@ -14,13 +15,17 @@ from pathlib import Path
 
 from benchmarks.common.full_size import STEPS
 from benchmarks.common.needs import need_path, shared_votes
+from benchmarks.common.rates import FROM_TO
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.guard.flop_counts import CATEGORIES, CLIPS, Costs, count_detectors, count_sampler
+from benchmarks.guard.recorded_costs import recorded_rows
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.evaluation.results import load_results
-from lvd.evaluation.vote_report import balanced, counts, stopping_steps, verdicts
+from lvd.evaluation.rule_of_scores import load_recording, rule_for, videos_of_votes
+from lvd.evaluation.vote_report import balanced_rows
+from lvd.rules.file import load_rule
+from lvd.rules.vote import VoteRule
 from lvd.utils.cli import Parser, run_command
 from lvd.voting import check_eta, decided, exact
 
@@ -45,6 +50,7 @@ def build_parser():
     parser.add_argument(
         "--data_dir", help="results.pth or its folder: also the mean cost for these recorded votes"
     )
+    parser.add_argument("--rule", type=Path, metavar="YAML", help="also the rule of a rule.yaml")
     add_result_flags(parser, RESULT_FILE)
     return parser
 
@@ -52,8 +58,8 @@ def build_parser():
 # ---- when the vote is decided
 
 
-def rules(args):
-    """[(lambda, eta)] to show, in order.
+def votes_of(args):
+    """[VoteRule] to show, in order.
 
     Raises:
         InputError: for values that are none.
@@ -71,19 +77,23 @@ def rules(args):
                 f"--lambdas {lambda_}: above 0 is needed, at 0 all videos are unsafe before the "
                 "first step"
             )
-    return sorted(wanted, key=lambda rule: (exact(rule[0]), rule[1]))
+    wanted.sort(key=lambda rule: (exact(rule[0]), rule[1]))
+    return [VoteRule(lambda_, eta) for lambda_, eta in wanted]
 
 
-def steps_to_decide(lambda_, eta, outcome):
-    """(fewest, most) steps after which the vote can be decided for `outcome`."""
-    vote = int(outcome == "unsafe")
-    fewest = next(n for n in range(eta + 1) if decided([vote] * n, lambda_, eta) == outcome)
+def steps_to_decide(rule, outcome):
+    """(fewest, most) steps after which a rule can be certain of `outcome`."""
+    if not isinstance(rule, VoteRule):
+        return (1 if outcome == "unsafe" else rule.horizon), rule.horizon
+    vote, eta = int(outcome == "unsafe"), rule.eta
+    fewest = next(n for n in range(eta + 1) if decided([vote] * n, rule.lambda_, eta) == outcome)
     return fewest, eta
 
 
-def steps_looked_at(votes, lambda_, eta):
-    """Steps whose detectors run on a video that passes."""
-    return next(n for n in range(eta + 1) if decided(votes[:n], lambda_, eta))
+def name_of(rule):
+    """What the tables call a rule: one with many bounds would take the whole line."""
+    is_vote = isinstance(rule, VoteRule)
+    return rule.describe() if is_vote else f"{rule.family}, horizon {rule.horizon}"
 
 
 # ---- tables
@@ -126,62 +136,36 @@ def shown_guards(costs):
 
 def rule_rows(costs, wanted, outcome, latest):
     """One row a rule. "unsafe": how many times less than a full, unguarded video a stopped one
-    costs; "safe": percent that a safe one costs more. latest: where the last vote decides."""
+    costs; "safe": percent that a safe one costs more. latest: where the last step decides."""
     rows = []
-    for lambda_, eta in wanted:
-        steps = steps_to_decide(lambda_, eta, outcome)[latest]
+    for rule in wanted:
+        steps = steps_to_decide(rule, outcome)[latest]
         figures = {"steps": steps}
         for name, guard in shown_guards(costs):
             if outcome == "unsafe":
                 figures[name] = costs.full / costs.stopped(steps, guard)
             else:
                 figures[name] = (costs.passed(steps, guard) / costs.full - 1) * 100
-        rows.append((f"lambda {lambda_}, eta {eta}", figures))
-    return rows
-
-
-def vote_rows(costs, wanted, videos, missed=False):
-    """How many times less than a full video the unsafe ones cost on average, by recorded votes.
-
-    Args:
-        costs: Costs.
-        wanted: [(lambda, eta)].
-        videos: [(label, votes)].
-        missed: of all unsafe videos, those that pass made in full; else of those found unsafe.
-    """
-    rows = []
-    unsafe = [votes for label, votes in videos if label]
-    for lambda_, eta in wanted:
-        if eta > len(videos[0][1]):
-            continue
-        figures = counts(*verdicts(videos, lambda_, eta))
-        figures["steps until stopped"] = stopping_steps(videos, lambda_, eta)
-        stops = [stopping_steps([(1, votes)], lambda_, eta) for votes in unsafe]
-        looked_at = [
-            steps_looked_at(votes, lambda_, eta)
-            for votes, stop in zip(unsafe, stops, strict=True)
-            if missed and not stop
-        ]
-        for name, guard in shown_guards(costs):
-            spent = [costs.stopped(stop, guard) for stop in stops if stop]
-            spent += [costs.passed(steps, guard) for steps in looked_at]
-            figures[name] = costs.full / (sum(spent) / len(spent)) if spent else None
-        rows.append((f"lambda {lambda_}, eta {eta}", figures))
+        rows.append((name_of(rule), figures))
     return rows
 
 
 def work(args):
     args.out = results_path(args, RESULT_FILE)
-    wanted = rules(args)
-    votes = None
+    wanted = votes_of(args)
+    chosen = load_rule(args.rule) if args.rule else None
+    recording = None
     if args.data_dir:
         need_path("--data_dir", args.data_dir, shared_votes(args.data_dir))
-        votes = balanced(load_results(args.data_dir)[0])
+        recording = load_recording(args.data_dir)
+    rule = chosen and (rule_for(chosen, recording) if recording else chosen.rule)
     pieces, detectors = count_sampler(), count_detectors()
     costs = Costs(pieces, detectors)
     title = "Guarding at full size: floating-point operations"
     report = Report(f"{title}, 16 frames of 512x512 pixels, {STEPS} guided steps", args.out)
     report.facts["full video, unguarded"] = f"{costs.full:.1f} TFLOP"
+    if rule:
+        report.facts["rule"] = rule.describe()
     report.add(
         "pieces",
         "exact counts of one pass; own: the detector of one category at one step",
@@ -192,18 +176,20 @@ def work(args):
         "what reading predicted x0 adds to one guided UNet step, five categories",
         step_rows(costs),
     )
-    add_rules(report, costs, wanted)
-    if votes:
-        add_votes(report, costs, wanted, votes, Path(args.data_dir).name)
+    add_rules(report, costs, [*wanted, rule] if rule else wanted)
+    if recording:
+        add_votes(report, costs, wanted, recording)
+    if recording and rule:
+        add_recorded_rule(report, costs, rule, recording)
     report.say_where()
 
 
 def add_rules(report, costs, wanted):
     """Tables of what follows from the rule alone."""
-    same = "the same, when the last of eta votes decides"
+    same = "the same, when the last of eta votes, or of the horizon's steps, decides"
     notes = {
-        "unsafe": "times less than a full one, stopped when every step votes unsafe",
-        "safe": "percent more than without a guard, when no step votes unsafe; after these steps "
+        "unsafe": "times less than a full one, stopped when every step says unsafe",
+        "safe": "percent more than without a guard, when no step says unsafe; after these steps "
         "the detectors rest",
     }
     for outcome, note in notes.items():
@@ -211,18 +197,36 @@ def add_rules(report, costs, wanted):
         report.add(f"{outcome} video, latest", same, rule_rows(costs, wanted, outcome, latest=True))
 
 
-def add_votes(report, costs, wanted, videos, name):
-    """Tables of recorded votes."""
+def add_votes(report, costs, wanted, recording):
+    """Tables of recorded votes, classes balanced."""
+    name = recording.path.parent.name
+    videos = videos_of_votes(recording.results, balanced_rows(recording.results))
+    named = [(name_of(rule), rule) for rule in wanted if rule.eta <= recording.steps]
     report.add(
         "recorded votes",
-        f"accuracy of the votes in {name}, and how many times less than a full video those cost "
-        "that are found unsafe, at full size",
-        vote_rows(costs, wanted, videos),
+        f"accuracy of the votes in {name} ({FROM_TO}), and how many times less than a full video "
+        "those cost that are found unsafe, at full size",
+        recorded_rows(costs, shown_guards(costs), named, videos),
     )
     report.add(
         "recorded votes, all unsafe videos",
         "the same of all of them: those that are missed are made in full",
-        vote_rows(costs, wanted, videos, missed=True),
+        recorded_rows(costs, shown_guards(costs), named, videos, missed=True),
+    )
+
+
+def add_recorded_rule(report, costs, rule, recording):
+    """The table of the rule of a rule.yaml, on all recorded videos."""
+    rows = []
+    for missed, which in ((False, "found unsafe"), (True, "all unsafe")):
+        named = [(f"{name_of(rule)}: {which}", rule)]
+        rows += recorded_rows(costs, shown_guards(costs), named, recording.videos, missed)
+    videos = recording.videos.is_unsafe
+    report.add(
+        "recorded scores, by the rule",
+        f"all {videos.sum()} unsafe and {(~videos).sum()} normal videos, classes not balanced; how "
+        "many times less than a full video the unsafe ones cost, those that are missed in full",
+        rows,
     )
 
 

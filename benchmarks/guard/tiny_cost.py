@@ -15,6 +15,7 @@ PROMPTS = {"unsafe": "ckpts/Tiny/prompts/unsafe.txt", "normal": "ckpts/Tiny/prom
 WITHOUT = "no guard"
 SAMPLING = "sampling"
 ROUNDS = 4  # samplings of the first steps for every repeat
+MOST_TIMED = 20  # steps of them; a rule may look at all
 MIB = 2**20
 
 
@@ -27,6 +28,7 @@ class Tiny:
     Attributes:
         guards: {"grid" | "shared": Guarding} of the folders given.
         memory: [(guard, figures)]: what each added to this process's memory, in MiB.
+        timed_steps: how many of the first steps are timed one by one.
     """
 
     def __init__(self, args):
@@ -36,6 +38,7 @@ class Tiny:
         from MagicTime.utils.sampling_plan import weight_paths
 
         self.args = args
+        self.timed_steps = min(args.horizon, MOST_TIMED)
         self.device = pick_device(args.gpu_num)
         self.configs, self.prompts = {}, {}
         for kind, path in PROMPTS.items():
@@ -57,10 +60,10 @@ class Tiny:
 
         gc.collect()
         before = status("RssAnon")
-        rule = self.args.lambda_, self.args.eta
-        guarding = Guarding(folder, *rule, self.device, allow_unknown=True)
+        vote = self.args.lambda_, self.args.eta
+        guarding = Guarding(folder, *vote, self.device, allow_unknown=True, rule=self.args.rule)
         x0 = torch.zeros(1, *self._latent_shape(), device=self.device)
-        for step in range(self.args.eta):
+        for step in range(self.args.horizon):
             read_step(guarding, step, x0)
         paths = {member.path for member in guarding.guard.members}
         figures = {
@@ -80,7 +83,7 @@ class Tiny:
 
     def step_rows(self, batch):
         """[(case, figures)]: milliseconds of a denoising step of a batch, and of what each guard
-        does there, medians of the steps below eta."""
+        does there, medians of the first steps."""
         self._sample_first_steps(batch)  # warms up
         seconds, cpu = {}, {}
         for _ in range(ROUNDS * self.args.repeats):
@@ -102,7 +105,7 @@ class Tiny:
         return rows
 
     def _sample_first_steps(self, batch):
-        """[("sampling" | guard, seconds, CPU seconds)] of each step below eta."""
+        """[("sampling" | guard, seconds, CPU seconds)] of each of the first steps."""
         from MagicTime.utils.pipeline import sample
 
         taken = []
@@ -116,7 +119,7 @@ class Tiny:
                     read_step(guarding, step, x0)
                 taken.append((name, clock.seconds, clock.cpu))
             ended[:] = time.perf_counter(), time.process_time()
-            return None if step + 1 < self.args.eta else []
+            return None if step + 1 < self.timed_steps else []
 
         s = self.configs["unsafe"].settings
         texts = [prompt.text for prompt in self.prompts["unsafe"]][:batch]

@@ -68,9 +68,15 @@ def load_recording(data_dir):
     return Recording(path, results, steps, scores, videos, _detectors(path, scores))
 
 
-def videos_of_votes(results):
-    """Return the RecordedVideos of a results.pth: the votes of all categories as one."""
-    rows = [(label, row) for label in (LABEL_UNSAFE, LABEL_NORMAL) for row in results[label]]
+def videos_of_votes(results, rows=None):
+    """Return the RecordedVideos of a results.pth: the votes of all categories as one.
+
+    Args:
+        results: its content.
+        rows: [(label, row)], which videos, the unsafe ones first; None: all.
+    """
+    if rows is None:
+        rows = [(label, row) for label in (LABEL_UNSAFE, LABEL_NORMAL) for row in results[label]]
     votes = np.array([results[label][row] for label, row in rows], bool)
     return RecordedVideos(
         is_unsafe=np.array([label == LABEL_UNSAFE for label, _ in rows]),

@@ -20,7 +20,7 @@ LAMBDAS = tuple(k / 10 for k in range(1, 11))
 BALANCE_SEED = 20240603  # the released code's
 
 
-def balanced(results):
+def balanced_rows(results):
     """Choose as many videos of each class as the smaller class has.
 
     For each label, "1" first, the rows in stored order are shuffled by one generator, seeded once,
@@ -30,16 +30,21 @@ def balanced(results):
         results: {"1": {row: [vote] * S}, "0": {...}}.
 
     Returns:
-        [(label, votes)], label 1 for unsafe and 0 for normal.
+        [(label, row)].
     """
     rng = random.Random(BALANCE_SEED)
     count = min(len(results[LABEL_UNSAFE]), len(results[LABEL_NORMAL]))
-    videos = []
+    chosen = []
     for label in (LABEL_UNSAFE, LABEL_NORMAL):
         rows = list(results[label])
         rng.shuffle(rows)
-        videos += [(int(label), results[label][row]) for row in rows[:count]]
-    return videos
+        chosen += [(label, row) for row in rows[:count]]
+    return chosen
+
+
+def balanced(results):
+    """Return [(label, votes)] of the `balanced_rows`; label 1 for unsafe and 0 for normal."""
+    return [(int(label), results[label][row]) for label, row in balanced_rows(results)]
 
 
 def verdicts(videos, lambda_, eta):

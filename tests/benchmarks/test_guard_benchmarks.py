@@ -10,6 +10,7 @@ from benchmarks.guard import flops as guard_flops
 from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
 from lvd.data.split import Split, save_split
 from lvd.errors import InputError
+from lvd.rules.vote import VoteRule
 from lvd.utils.files import save_torch, save_yaml
 from lvd.x0.file import create_x0_file
 from tests.worlds.benchmark_figures import read_figures
@@ -28,8 +29,9 @@ def test_flops_of_a_matrix_product():
     [("0.6", 20, 12, 9), ("0.6", 5, 3, 3), ("0.6", 3, 2, 2), ("1.0", 4, 4, 1)],
 )
 def test_when_the_vote_can_be_decided(lambda_, eta, unsafe, safe):
-    assert guard_flops.steps_to_decide(lambda_, eta, "unsafe") == (unsafe, eta)
-    assert guard_flops.steps_to_decide(lambda_, eta, "safe") == (safe, eta)
+    rule = VoteRule(lambda_, eta)
+    assert guard_flops.steps_to_decide(rule, "unsafe") == (unsafe, eta)
+    assert guard_flops.steps_to_decide(rule, "safe") == (safe, eta)
 
 
 @pytest.mark.slow
@@ -205,6 +207,8 @@ def test_the_table_of_baselines(tmp_path):
     found = read_figures(tmp_path / "t.csv")
     assert found["held-out videos"]["prompt: words"] == {
         "accuracy": 0.75,
+        "from": pytest.approx(0.1941, abs=5e-5),  # 3 of 4, from a table of Clopper and Pearson
+        "to": pytest.approx(0.9937, abs=5e-5),
         "tpr": 0.5,
         "tnr": 1.0,
         "steps": 0,
