@@ -73,7 +73,7 @@ def sample(
             unconditional, conditional, *concept = noise.chunk(len(text))
             direction = conditional - unconditional
             if on_guidance:
-                on_guidance(step, noise_to_x0(model.scheduler, direction, timestep))
+                on_guidance(step, x0_difference(model.scheduler, direction, timestep))
             if safe_guidance:
                 away, momentum = safe_guidance(step, unconditional, conditional, *concept, momentum)
                 direction = direction - away
@@ -90,19 +90,27 @@ def sample(
     return latents
 
 
-def noise_to_x0(scheduler, difference, timestep):
-    """Turn a difference of two predicted noises into the difference of their predicted x0.
+def x0_difference(scheduler, difference, timestep):
+    """Turn the difference of two predictions of the UNet into the difference of their x0.
+
+    Both are of the same x_t, which falls out: x0 is linear in the prediction. Clipping, where the
+    scheduler clips x0, is left out.
 
     Args:
-        scheduler: DDIMScheduler whose model predicts epsilon.
+        scheduler: DDIMScheduler; its prediction_type says what the UNet predicts.
         difference: [B, C, F, h, w].
         timestep: of the step.
 
     Returns:
-        -sqrt((1 - abar_t) / abar_t) * difference, [B, C, F, h, w].
+        [B, C, F, h, w].
     """
     alpha_bar = scheduler.alphas_cumprod[int(timestep)].item()
-    return -(((1 - alpha_bar) / alpha_bar) ** 0.5) * difference
+    slopes = {
+        "epsilon": -(((1 - alpha_bar) / alpha_bar) ** 0.5) if alpha_bar else None,
+        "v_prediction": -((1 - alpha_bar) ** 0.5),
+        "sample": 1.0,
+    }
+    return slopes[scheduler.config.prediction_type] * difference
 
 
 def released_x0(scheduler, noise, timestep, latents):
