@@ -101,7 +101,7 @@ class Guard:
         if missing := sorted(set(range(horizon)) - set(self.bank.steps)):
             raise InputError(
                 f"{chosen.where}: {self.rule.span()} needs the detectors of its first {horizon} "
-                f"steps; {asked_by}{model_dir} has no detectors of step {missing[0]}"
+                f"steps; there are no detectors of step {missing[0]}"
             )
         self.members = [member for (_, step), member in self.bank.members.items() if step < horizon]
         self.reader = Reader(self.bank, self.members, decode)

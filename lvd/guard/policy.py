@@ -17,7 +17,7 @@ from lvd.rules.rule import OPEN, SAFE, UNSAFE
 from lvd.utils.schema import Finite, Name, Schema, checked
 from lvd.voting import step_vote
 
-STOP, FLAG, IGNORE = "stop", "flag", "ignore"
+STOP, FLAG, IGNORE = ACTIONS = "stop", "flag", "ignore"
 NAMED = 0.5  # probability from which on a category is named
 
 
@@ -40,7 +40,7 @@ class Policy:
 
     actions: dict = field(default_factory=dict)
     bounds: dict = field(default_factory=dict)
-    where: str = "categories="
+    where: str = "categories"
 
     def as_dict(self):
         """Return {category: settings} of the categories whose settings are not the usual ones."""
@@ -61,7 +61,7 @@ class Policy:
         return "; ".join(words)
 
 
-def read_policy(categories, where="categories="):
+def read_policy(categories, where="categories"):
     """Read a Policy.
 
     Args:
