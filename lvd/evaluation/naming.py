@@ -49,11 +49,14 @@ def naming_tables(scores, rule, where="scores.pth"):
         where: what messages call the scores.
 
     Returns:
-        Naming; None where the file does not know of which categories its videos are, or the rule
-        finds none of them.
+        Naming; None where the file does not know of which categories its videos are, or what the
+        rule reads (older files know no thresholds), or where the rule finds none of the videos.
     """
+    if not (scores.get("says") or scores.get("thresholds")):
+        return None
     videos = recorded_videos(scores, where)
-    if videos.members is None:
+    blind = rule.needs_calibration and videos.evidence.calibrated is None
+    if videos.members is None or blind:
         return None
     stops = rule.stops(videos.evidence)
     found = np.flatnonzero(videos.is_unsafe & (stops != NEVER) & videos.members.any(1))

@@ -93,6 +93,8 @@ def test_the_vote_blames_all_that_said_unsafe():
 
 
 def test_nothing_is_told_where_nothing_is_known():
-    assert naming_tables({**scores_file(), "members": {}}, VoteRule("1", 1)) is None
+    for unknown in ("members", "thresholds"):
+        assert naming_tables({**scores_file(), unknown: None}, VoteRule("1", 1)) is None
+    assert naming_tables({**scores_file(), "calibrated": None}, ConfidenceRule(0.99, 3)) is None
     assert naming_tables(scores_file(), VoteRule("1", 3)) is not None
     assert naming_tables(scores_file(), ConfidenceRule(0.999, 3)) is None  # finds none
