@@ -167,8 +167,8 @@ def add_videos(report, part, filters, prompts, results_dir, chosen):
 
 
 def work(args):
-    settings = read_recordings(args.recordings)
     chosen = load_rule(args.rule) if args.rule else None
+    settings = read_recordings(args.recordings)
     need_path("--results", args.results, REPRODUCE)
     if args.other:
         need_path("--other", args.other / "results", REWORDED)

@@ -138,7 +138,7 @@ def _folds_for(path, recording):
     videos = recorded_videos(folds, path)
     judged = recording.videos
     compared = {
-        "detectors": _compared(folds.get("detectors"), recording.detectors),
+        **_detectors(folds["detectors"], recording.detectors),
         "categories": (videos.categories, judged.categories),
         "steps": (videos.steps, judged.steps),
         "operating_point": _known(folds, recording.scores or {}, "operating_point"),
@@ -146,18 +146,23 @@ def _folds_for(path, recording):
     for key, (found, needed) in compared.items():
         if found != needed:
             raise InputError(
-                f"--frontier {path}: {key} {shorten(found)}; the votes of {recording.path} have "
-                f"{shorten(needed)}"
+                f"--frontier {path}: {key} {_short(found)}; the votes of {recording.path} have "
+                f"{_short(needed)}; train_mae.py --folds and embed_model.py must have the same "
+                "detectors"
             )
     if not videos.is_unsafe.any() or videos.is_unsafe.all():
         raise InputError(f"--frontier {path}: unsafe and normal videos are needed")
     return videos
 
 
-def _compared(found, needed):
-    """Return what two files say of their detectors, as far as both say it."""
-    keys = sorted(set(found or {}) & set(needed))
-    return {key: found[key] for key in keys}, {key: needed[key] for key in keys}
+def _detectors(found, needed):
+    """Return {key: (value, value)} of what two files both say of their detectors."""
+    return {f"detectors' {key}": (found[key], needed[key]) for key in needed if key in found}
+
+
+def _short(value):
+    text = str(value)
+    return text[:12] if len(text) == 64 else shorten(value)
 
 
 def _known(one, other, key):

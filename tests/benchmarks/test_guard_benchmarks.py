@@ -1,6 +1,7 @@
 """What the guard costs and saves, and the baselines beside it: exact counts, arithmetic of tables,
 that commands run."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,8 +9,12 @@ from benchmarks.guard import baselines, flop_counts, safe_guidance, step_cost
 from benchmarks.guard import cost as guard_cost
 from benchmarks.guard import flops as guard_flops
 from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
+from benchmarks.guard.recorded_costs import recorded_rows
 from lvd.data.split import Split, save_split
 from lvd.errors import InputError
+from lvd.evaluation.recorded import RecordedVideos
+from lvd.rules.confidence import ConfidenceRule
+from lvd.rules.evidence import Evidence
 from lvd.rules.vote import VoteRule
 from lvd.utils.files import save_torch, save_yaml
 from lvd.x0.file import create_x0_file
@@ -134,6 +139,29 @@ def test_costs_are_measured(world, tmp_path):
     assert guarded["times less"] == pytest.approx(without["seconds"] / guarded["seconds"])
 
 
+class MadeUpCosts:
+    """A step takes 10, decoding 100; a video has 5 steps."""
+
+    full = 150
+    stopped = staticmethod(lambda steps, guard: steps * (10 + guard))
+    passed = staticmethod(lambda steps, guard: 150 + steps * guard)
+
+
+def test_what_a_rule_costs_on_recorded_videos():
+    """One unsafe video is stopped after 2 steps, one is missed, one normal video is stopped."""
+    odds = np.array([[0.1, 0.9, 0.9, 0.1, 0.1], [0.1] * 5, [0.1] * 5, [0.1, 0.1, 0.1, 0.9, 0.1]])
+    evidence = Evidence(odds[..., None] > 0.5, odds[..., None])
+    videos = RecordedVideos(np.array([True, True, False, False]), list("0123"), evidence, ["a"])
+    named = [("a rule", ConfidenceRule(0.8, 4))]
+    for missed, times in ((False, 150 / 24), (True, 150 / ((24 + 150 + 4 * 2) / 2))):
+        ((name, figures),) = recorded_rows(MadeUpCosts, [("g", 2)], named, videos, missed)
+        assert name == "a rule" and figures["g"] == pytest.approx(times)
+        assert (figures["accuracy"], figures["tpr"], figures["tnr"]) == (0.5, 0.5, 0.5)
+        assert figures["steps until stopped"] == 2 and figures["from"] < 0.1 < 0.9 < figures["to"]
+    assert guard_flops.steps_to_decide(named[0][1], "unsafe") == (1, 4)
+    assert guard_flops.steps_to_decide(named[0][1], "safe") == (4, 4)
+
+
 def test_random_detectors_stand_for_a_step():
     rows = dict(step_cost.full_rows(torch.device("cpu"), 2.0, (4, 4, 8, 8), 1))
     assert len(rows) == len(step_cost.DETECTORS)
@@ -202,7 +230,11 @@ def test_the_table_of_baselines(tmp_path):
         str(tmp_path),
         "--out",
         str(tmp_path / "t.csv"),
+        "--rule",
+        str(tmp_path / "rule.yaml"),
     ]
+    rule = {"format": "lvd rule 1", "family": "vote", "lambda": "1/2", "eta": 2}
+    save_yaml(rule, tmp_path / "rule.yaml")
     assert baselines.main(flags) == 0
     found = read_figures(tmp_path / "t.csv")
     assert found["held-out videos"]["prompt: words"] == {
@@ -215,6 +247,8 @@ def test_the_table_of_baselines(tmp_path):
     }
     assert found["held-out videos"]["finished video (vote of the last step)"]["accuracy"] == 1.0
     assert found["other prompts"]["prompt: words"]["tpr"] == 0.5
+    by_rule = found["held-out videos"]["guard, vote, horizon 2"]
+    assert (by_rule["accuracy"], by_rule["steps"]) == (1, 2)
     assert "banner, exploding" in (tmp_path / "t.txt").read_text()
 
 
@@ -238,6 +272,10 @@ def test_the_table_of_baselines(tmp_path):
             "--model_dir none: no such file or folder; python",
         ),
         (baselines, ["--recordings", "none.yaml"], "none.yaml: no such file"),
+        (baselines, ["--rule", "none.yaml"], "none.yaml: no such file"),
+        (guard_flops, ["--rule", "none.yaml"], "none.yaml: no such file"),
+        (guard_cost, ["--rule", "none.yaml"], "none.yaml: no such file"),
+        (guard_cost, ["--rule", "r.yaml", "--eta", "3"], "--eta 3: --rule r.yaml is given too"),
     ],
 )
 def test_the_command_that_makes_what_is_missing_is_named(capsys, module, flags, said):
