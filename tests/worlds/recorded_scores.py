@@ -87,7 +87,8 @@ def write_folds(path, unsafe=14, normal=18, steps=6, seed=5, **changes):
     scores |= {
         "says": says_of(scores),
         "eval_sha256": "e" * 64,
-        "folds": {"count": 2, "seed": 0, "part": part},
+        "folds": {"count": 2, "seed": 0},
+        "part": part,
     }
     scores |= changes
     save_torch(scores, path)
