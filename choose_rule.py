@@ -75,8 +75,9 @@ def work(args):
     from lvd.evaluation.choosing.candidates import sequences_of
     from lvd.evaluation.choosing.output import save_choice
     from lvd.evaluation.choosing.select import Limits, select
-    from lvd.evaluation.choosing.source import FOLDS, load_source
+    from lvd.evaluation.choosing.source import load_source
     from lvd.evaluation.choosing.stops import measure
+    from lvd.evaluation.results import FOLDS
     from lvd.rules.choice import rule_beside
     from lvd.utils.progress import progress
 

@@ -46,7 +46,7 @@ def test_the_rule_lies_beside_the_detectors_with_its_provenance(world, capsys):
     assert chosen.detectors == world.identity and chosen.operating_point == "validation"
     about = chosen.chosen["videos"]
     assert about["sha256"] == sha256(world.folder / "folds.pth")
-    assert (about["unsafe"], about["normal"], about["folds"]["folds"]) == (200, 200, 5)
+    assert (about["unsafe"], about["normal"], about["folds"]["count"]) == (200, 200, 5)
     assert about["out_of_fold"] is True and about["eval_sha256"] == "e" * 64
     limits = {"max_false_positive_rate": 0.1, "max_cost": 0.7, "confidence": 0.95}
     assert chosen.chosen["limits"] == {**limits, "best": "accuracy"}
@@ -113,9 +113,9 @@ def test_scores_of_held_out_videos_are_refused_unless_asked_for(world, tmp_path,
     refused(status, capsys, "--not_out_of_fold", "is out of fold")
 
 
-@pytest.mark.parametrize("key", ["sha256", "calibration_sha256", "categories", "steps"])
+@pytest.mark.parametrize("key", ["sha256", "calibration_sha256", "categories", "kind"])
 def test_scores_of_other_detectors_are_refused(world, tmp_path, capsys, key):
-    other = {"categories": ["a", "b"], "steps": 7}.get(key, "0" * 64)
+    other = {"categories": ["a", "b"], "kind": "shared"}.get(key, "0" * 64)
     detectors = {**world.identity, key: other}
     scores = with_changes(world, tmp_path / "folds.pth", detectors=detectors)
     refused(run(world, "--scores", scores), capsys, "of other detectors", key, "--folds")
@@ -129,7 +129,10 @@ def test_too_few_normal_videos_say_how_many_are_needed(world, capsys):
 def test_limits_that_no_rule_keeps_say_what_would_help(world, capsys):
     refused(run(world, "--max_cost", "0.1"), capsys, "--max_cost 0.1", "cheapest rule takes 0.3")
     words = ("--max_false_positive_rate", "0.05", "--max_cost", "0.36")
-    refused(run(world, *words), capsys, "--max_false_positive_rate", "larger rate or cost")
+    line = refused(run(world, *words), capsys, "--max_cost 0.36", "false positives of 200")
+    least = float(line.split()[-1])
+    assert run(world, *words[:2], "--max_cost", str(least - 0.01)) == 2
+    assert run(world, *words[:2], "--max_cost", str(least + 0.0001)) == 0
 
 
 @pytest.mark.parametrize(

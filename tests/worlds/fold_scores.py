@@ -68,11 +68,19 @@ def folds_content(videos, categories, identity, **changes):
         },
         "operating_point": "validation",
         "eval_sha256": "e" * 64,
-        "folds": {"folds": 5, "seed": 0},
+        "folds": {"count": 5, "seed": 0},
+        "part": _parts(videos),
         "detectors": identity,
     }
     content |= changes
     return {key: value for key, value in content.items() if value is not None}
+
+
+def _parts(videos):
+    parts = {"unsafe": {}, "normal": {}}
+    for place, row in enumerate(videos.rows):
+        parts["unsafe" if videos.is_unsafe[place] else "normal"][row] = place % 5 + 1
+    return parts
 
 
 def _nested(videos, values):

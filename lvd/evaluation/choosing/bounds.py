@@ -65,8 +65,8 @@ def affordable(sequences, videos, limit, delta):
     """Return how many sequences of candidates so many normal videos afford.
 
     With m sequences each has to keep the promise with confidence 1 - delta / m. That costs false
-    positives: a certified rule may have fewer. As many sequences are tried as leave at least half
-    of those that one sequence alone would have. The numbers of videos decide, never their scores.
+    positives: a certified rule may have fewer. As many sequences are tried as leave at least a
+    third of those that one alone would have. The numbers of videos decide, never their scores.
 
     Args:
         sequences: how many there are.
@@ -78,6 +78,6 @@ def affordable(sequences, videos, limit, delta):
     if alone < 0:
         return 0
     for count in range(sequences, 1, -1):
-        if most_false_positives(videos, limit, delta / count) >= math.ceil(alone / 2):
+        if most_false_positives(videos, limit, delta / count) >= math.ceil(alone / 3):
             return count
     return 1

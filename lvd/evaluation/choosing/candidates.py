@@ -16,10 +16,10 @@ from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.vote import VoteRule
 
 FAMILIES = ("confidence", "vote", "likelihood_ratio")
-HORIZONS = (0.4, 1.0, 0.2)  # shares of the steps
+HORIZONS = (1.0, 0.4, 0.2)  # shares of the steps
 FIRST_AHEAD = 2.0  # log-odds by which first_bound lies above the bound, where it has one
 OWN_SHARE = 0.9  # of a category's own unsafe videos that its bound finds, before all are moved
-FORGETTING = (0.5, 0.9)
+FORGETTING = (0.9, 0.5)
 MOST_VOTES = 10
 # Log-odds of the bounds, from the safest on. Sums of log-odds get larger than single ones.
 LEVELS = {"confidence": np.arange(16, -4, -0.05), "likelihood_ratio": np.arange(30, -2, -0.1)}
@@ -85,30 +85,40 @@ def _votes(count, steps):
 
 def _confidence(videos, categories):
     """One bound for all, one that begins higher, one for each category; by horizon."""
-    levels = LEVELS["confidence"]
     sequences = []
     for horizon in horizons(videos.steps):
-        one_bound = [ConfidenceRule(_bound(level), horizon) for level in levels]
-        sequences.append(Sequence(f"one bound, horizon {horizon}", one_bound))
-    for horizon in horizons(videos.steps):
+        sequences.append(_one_bound(horizon))
         if horizon > 1:
-            higher = [
-                ConfidenceRule(_bound(level), horizon, _bound(level + FIRST_AHEAD))
-                for level in levels
-            ]
-            sequences.append(Sequence(f"higher at first, horizon {horizon}", higher))
-        if len(categories) > 1 and videos.members is not None:
-            apart = category_levels(videos, horizon)
-            by_category = [
-                ConfidenceRule(
-                    {name: _bound(level + own) for name, own in zip(categories, apart)},
-                    horizon,
-                    categories=tuple(categories),
-                )
-                for level in levels
-            ]
-            sequences.append(Sequence(f"bounds by category, horizon {horizon}", by_category))
+            sequences.append(_higher_at_first(horizon))
+    if len(categories) > 1 and videos.members is not None:
+        sequences += [_by_category(videos, categories, one) for one in horizons(videos.steps)]
     return sequences
+
+
+def _one_bound(horizon):
+    rules = [ConfidenceRule(_bound(level), horizon) for level in LEVELS["confidence"]]
+    return Sequence(f"one bound, horizon {horizon}", rules)
+
+
+def _higher_at_first(horizon):
+    rules = [
+        ConfidenceRule(_bound(level), horizon, _bound(level + FIRST_AHEAD))
+        for level in LEVELS["confidence"]
+    ]
+    return Sequence(f"higher at first, horizon {horizon}", rules)
+
+
+def _by_category(videos, categories, horizon):
+    apart = category_levels(videos, horizon)
+    rules = [
+        ConfidenceRule(
+            {name: _bound(level + own) for name, own in zip(categories, apart, strict=True)},
+            horizon,
+            categories=tuple(categories),
+        )
+        for level in LEVELS["confidence"]
+    ]
+    return Sequence(f"bounds by category, horizon {horizon}", rules)
 
 
 def category_levels(videos, horizon):

@@ -3,25 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
+from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
 from lvd.errors import InputError, shorten
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
-from lvd.evaluation.results import ScoresFile, Vote
-from lvd.rules.file import DetectorsOfRule, identity_of
+from lvd.evaluation.results import FOLDS, ScoresFile, load_folds
+from lvd.rules.file import identity_of
 from lvd.utils.files import load_torch, sha256
-from lvd.utils.schema import Name, checked
+from lvd.utils.schema import checked
 
-FOLDS = "folds.pth"
 FLAG = "--not_out_of_fold"
-
-
-class ChoosingFile(ScoresFile):
-    """The content of a folds.pth; of a scores.pth, which lacks `folds` and `detectors`."""
-
-    says: dict[Name, dict[Name, dict[Name, list[Vote]]]] | None = None
-    folds: dict | None = None
-    detectors: DetectorsOfRule | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +51,7 @@ def load_source(path, model_dir, not_out_of_fold=False):
         InputError: these are scores of held-out videos, or of other detectors.
     """
     path = Path(path)
-    scores = load_torch(path)
-    checked(ChoosingFile, scores, path)
-    _need_out_of_fold(scores, path, not_out_of_fold)
+    scores = _load(path, not_out_of_fold)
     bank = load_bank(model_dir)
     identity = identity_of(bank)
     _need_same_detectors(scores, identity, path, model_dir)
@@ -73,9 +62,6 @@ def load_source(path, model_dir, not_out_of_fold=False):
             f"have {len(bank.steps)}"
         )
     counts = {"unsafe": int(videos.is_unsafe.sum()), "normal": int((~videos.is_unsafe).sum())}
-    for kind, count in counts.items():
-        if not count:
-            raise InputError(f"{path}: no {kind} videos; both kinds are needed")
     about = {
         "scores": path.name,
         "sha256": sha256(path),
@@ -94,19 +80,25 @@ def load_source(path, model_dir, not_out_of_fold=False):
     )
 
 
-def _need_out_of_fold(scores, path, not_out_of_fold):
-    for label, kind in ((LABEL_UNSAFE, "unsafe"), (LABEL_NORMAL, "normal")):
-        if not any(scores["scores"].get(label, {}).values()):
-            raise InputError(f"{path}: no {kind} videos; both kinds are needed")
-    if not scores.get("folds") and not not_out_of_fold:
+def _load(path, not_out_of_fold):
+    """Read a folds.pth, or a scores.pth where that is asked for."""
+    scores = load_torch(path)
+    if not isinstance(scores, dict) or "scores" not in scores:
+        raise InputError(f"--scores {path}: not a {FOLDS} of train_mae.py --folds")
+    if "folds" in scores:
+        if not_out_of_fold:
+            raise InputError(f"{FLAG}: --scores {path} is out of fold; leave the flag out")
+        scores = load_folds(path)
+    elif not not_out_of_fold:
         raise InputError(
             f"--scores {path}: not out of fold: of held-out videos, which should only test a rule; "
             f"train_mae.py --folds 5 writes {FOLDS}; {FLAG} takes these all the same"
         )
-    if scores.get("folds") and not_out_of_fold:
-        raise InputError(f"{FLAG}: --scores {path} is out of fold; leave the flag out")
-    if scores.get("folds") and not scores.get("detectors"):
-        raise InputError(f"{path}: key 'detectors' is missing; run train_mae.py --folds again")
+    checked(ScoresFile, scores, path)
+    for label, kind in KIND_OF_LABEL.items():
+        if not any(scores["scores"].get(label, {}).values()):
+            raise InputError(f"{path}: no {kind} videos; both kinds are needed")
+    return scores
 
 
 def _need_same_detectors(scores, identity, path, model_dir):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvd.evaluation.choosing.candidates import Sequence
+from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule, odds_of
 from lvd.rules.rule import NEVER, costs
 
 
@@ -110,15 +111,19 @@ def first_candidates(sequence, evidence):
 
 def _numbers(rule, evidence):
     """What the rule holds against its bounds, [N, S, K]."""
-    if rule.needs_calibration:
+    if isinstance(rule, LikelihoodRatioRule):
+        return rule.gathered(evidence)
+    if isinstance(rule, ConfidenceRule):
         return rule.numbers(evidence)
     return rule.votes(evidence).cumsum(1)[:, :, None]
 
 
 def _bounds(rule, steps):
     """The rule's bounds, float [S, K]; infinite after its horizon."""
-    if rule.needs_calibration:
-        bounds = rule.bounds(steps).astype(np.float64)
+    if isinstance(rule, LikelihoodRatioRule):
+        bounds = odds_of(rule.bounds(steps))
+    elif isinstance(rule, ConfidenceRule):
+        bounds = rule.bounds(steps)
     else:
         bounds = np.full((steps, 1), float(rule.needed))
     bounds[rule.horizon :] = np.inf

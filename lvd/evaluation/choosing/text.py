@@ -66,7 +66,7 @@ def promise_text(choice, limits, about):
     best = choice.chosen
     rate = best.false_positives / best.measured.normal
     limit = limits.max_false_positive_rate
-    folds = (about.get("folds") or {}).get("folds")
+    folds = about.get("folds", {}).get("count")
     lines = [
         f"With confidence {limits.confidence:g} at most {limit:.2%} of normal videos are stopped "
         f"by mistake ({rate:.2%} of these {best.measured.normal} were).",
@@ -78,10 +78,9 @@ def promise_text(choice, limits, about):
         "promises.",
     ]
     if about["out_of_fold"]:
-        how = f" on {folds - 1}/{folds} of the videos" if isinstance(folds, int) else ""
         lines.append(
-            f"It is made for the fold detectors, trained{how}; the final detectors, trained on all "
-            "of them, take their place."
+            f"It is made for the fold detectors, trained on {folds - 1}/{folds} of the videos; the "
+            "final detectors, trained on all of them,\ntake their place."
         )
     else:
         lines.append(
@@ -109,17 +108,14 @@ def nothing_text(measured, choice, limits):
             f"{limits.confidence:g}, even without a false positive; at least {least} are needed"
         )
     count, family = _nearest(choice, limits)
-    seen = count / normal
-    most = f"{family} has {count} of {normal}, {choice.allowed} are allowed"
-    needed = videos_needed(rate, choice.delta, seen) if seen < rate else None
-    if needed is None:
-        return (
-            f"{asked}: no rule with a mean cost of at most {limits.max_cost:g} keeps it: {most}; a "
-            "larger rate or cost is needed"
-        )
+    needed = videos_needed(rate, choice.delta, count / normal) if count < rate * normal else None
+    more = f"; at that rate about {needed:,} normal videos are needed" if needed else ""
+    kept = [one.cost[passed] for one, passed in zip(choice.tested, choice.certified, strict=True)]
+    cheapest = min(float(costs.min(initial=1)) for costs in kept)
     return (
-        f"{asked}: not to be promised for a mean cost of at most {limits.max_cost:g}: {most}; at "
-        f"that rate about {needed} normal videos are needed"
+        f"--max_cost {limits.max_cost:g}: no rule so cheap is sure to keep {asked}: {family} has "
+        f"{count} false positives of {normal}, {choice.allowed} are allowed{more}; the cheapest "
+        f"that keeps it takes {cheapest:.4f}"
     )
 
 
