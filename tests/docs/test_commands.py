@@ -26,6 +26,7 @@ WRITTEN = """
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
+    folds.pth folds.yaml
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
