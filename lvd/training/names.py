@@ -137,7 +137,7 @@ def names_run(job, args, launched):
 
 
 def names_settings(args):
-    """Return the SharedSettings of the names that flags, words and the config's section give."""
+    """Return the NamesSettings that flags, words and the config's section give."""
     flags = {key: getattr(args, key, None) for key in COMMON}
     words = [word for word in args.overrides or [] if word.split("=")[0].split(".")[0] in OWN]
     return read_settings(args.config, Namespace(**flags, overrides=words), "names")

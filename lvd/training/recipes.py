@@ -71,8 +71,8 @@ class PretrainSettings(TrainSettings):
 
 
 @dataclass
-class SharedSettings(TrainSettings):
-    """The shared detector.
+class NamesSettings(TrainSettings):
+    """The network that names categories, and what the shared detector has in common with it.
 
     It sees few videos at every step, so most of an epoch repeats them: epochs are few and the
     regularisation is strong. Half of the patches are hidden, which works against overfitting and
@@ -88,22 +88,13 @@ class SharedSettings(TrainSettings):
     mask: float = 0.5
     average: float = 0.3
     validation: float = 0.2
-    false_positives: float = 0.05
 
 
 @dataclass
-class NamesSettings(TrainSettings):
-    """The network that names categories: trained as the shared detector is, without thresholds."""
+class SharedSettings(NamesSettings):
+    """The shared detector."""
 
-    epoch: int = SharedSettings.epoch
-    batch_size: int = SharedSettings.batch_size
-    lr: float = SharedSettings.lr
-    weight_decay: float = SharedSettings.weight_decay
-    warmup: float = SharedSettings.warmup
-    flip: bool = SharedSettings.flip
-    mask: float = SharedSettings.mask
-    average: float = SharedSettings.average
-    validation: float = SharedSettings.validation
+    false_positives: float = 0.05
 
 
 @dataclass

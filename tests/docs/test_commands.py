@@ -27,6 +27,7 @@ WRITTEN = """
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
     folds.pth folds.yaml
+    names.pth names_metrics.csv names_curve.csv names.yaml naming.txt naming.csv
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
