@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors.early_clips import open_channels
+from lvd.data.identity import need_same_labels
 from lvd.data.kinds import KIND_NORMAL, KIND_UNSAFE, KINDS
 from lvd.data.split import load_split, split_path
 from lvd.detectors.bank import load_bank
@@ -102,7 +103,7 @@ class EarlyRuns:
 
     def _train(self, folder, way, seed):
         """Train a detector; returns {field of Outcome: value, as tensors}."""
-        source = open_channels(self.settings, way.channels)
+        source = self._source(way)
         job = self._job(source, folder, way, seed, "shared")
         seconds = 0.0
         if way.pretrained:
@@ -122,6 +123,14 @@ class EarlyRuns:
         validation = log_odds_of(bank, source, KIND_NORMAL, normal)
         return {"log_odds": held_out, "validation": validation, "seconds": seconds}
 
+    def _source(self, way):
+        """Open the clips of a way; InputError unless eval.pth is of these videos."""
+        source = open_channels(self.settings, way.channels)
+        need_same_labels(self.eval_path, self.split, source)
+        for kind in KINDS:
+            source.need_rows(kind, getattr(self.split, kind), self.steps[0])
+        return source
+
     def _job(self, source, folder, way, seed, kind):
         """Return the Job of a training, "shared" or "pretrain"."""
         return Job(
@@ -136,7 +145,7 @@ class EarlyRuns:
 
     def members(self):
         """Return {category: bool [N]}, which held-out unsafe videos are of it."""
-        source = open_channels(self.settings, ("x0",))
+        source = self._source(Way())
         members = {}
         for group, category in zip(source.groups, source.categories, strict=True):
             rows = set(source.group_rows(group, self.steps[0]))

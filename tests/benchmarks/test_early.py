@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common.needs import read_recordings
@@ -29,10 +30,9 @@ def world(tmp_path_factory):
     """Two recordings with guidance of the same runs beside them."""
     world = RecordedWorld(tmp_path_factory.mktemp("early"))
     for seed, (kind, rows) in enumerate((("unsafe", 22), ("normal", 24))):
-        apart = record(world.root / "apart" / kind / "pred_x0.pth", rows, seed + 10)
         path = world.root / kind / "guidance.pth"
-        record(path, rows, seed, dtype=torch.float16)
-        open_x0_file(path).tensor.copy_(apart)  # the same run, other values
+        x0 = record(path, rows, seed, dtype=torch.float16)
+        open_x0_file(path).tensor.copy_(x0.roll(1, -1))  # of the same run, with other values
     return world
 
 
@@ -90,7 +90,9 @@ def test_the_table(world, tmp_path, capsys):
         assert found["any"][way]["step 1"] == pytest.approx(np.mean(areas), abs=1e-6)
         assert found["any"][way]["step 1 sd"] == pytest.approx(np.std(areas, ddof=1), abs=1e-6)
     runs = [load_torch(tmp_path / f"work/x0/{seed}/held_out.pth") for seed in (1, 101, 201)]
-    odds = [np.mean([run["log_odds"][kind] for run in runs], 0) for kind in ("unsafe", "normal")]
+    odds = []
+    for kind in ("unsafe", "normal"):
+        odds.append(torch.stack([run["log_odds"][kind] for run in runs]).mean(0).numpy())
     largest = np.concatenate(odds)[:, 1].max(1)
     labels = np.repeat([1, 0], [len(one) for one in odds])
     one_seed = tmp_path / "one.csv"
@@ -128,7 +130,7 @@ def test_the_bound_lets_few_normal_videos_through():
     """Of 40 normal videos 2 may be stopped: the bound lies just above the third largest."""
     log_odds = np.random.default_rng(0).normal(0.5, 1, (40, 5, 3))
     bound = learning_curve.bound_for(log_odds, 0.05)
-    largest = np.sort((1 / (1 + np.exp(-log_odds))).max((1, 2)))
+    largest = np.sort(expit(log_odds).max((1, 2)))
     assert (largest >= bound).sum() == 2 and bound == pytest.approx(largest[-3])
     assert learning_curve.bound_for(log_odds - 9, 0.05) == 0.5
     assert 1 > learning_curve.bound_for(log_odds + 90, 0.05) > 1 - 1e-9
