@@ -130,7 +130,7 @@ def work(args):
         if launched.is_main:
             _train_shared(run, job, launched)
         launched.barrier()
-    if names:
+    if names is not None:  # a finished run has the length 0
         if launched.is_main:
             train_names(names)
         launched.barrier()

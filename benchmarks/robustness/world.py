@@ -9,6 +9,7 @@ import yaml
 
 import build_eval_set
 import build_x0
+import choose_rule
 import embed_model
 import fit_rgb
 import gen_eval_set
@@ -87,6 +88,24 @@ CASES = [
     Case("train grid", train_mae, f"{TRAINING} --save_dir detectors --workers 1", needs=BUILT),
     Case("train workers", train_mae, f"{TRAINING} --save_dir by_two --workers 2", needs=BUILT),
     Case("train shared", train_mae, f"{TRAINING} --save_dir shared --model shared", needs=BUILT),
+    Case(
+        "train names",
+        train_mae,
+        f"{TRAINING} --save_dir shared --model shared --names",
+        needs=("train shared",),
+    ),
+    Case(
+        "folds",
+        train_mae,
+        f"{TRAINING} --save_dir shared --model shared --folds 2",
+        needs=("train shared",),
+    ),
+    Case(
+        "choose rule",
+        choose_rule,
+        "--model_dir shared --max_false_positive_rate 0.9 --max_cost 1 --confidence 0.5",
+        needs=("folds",),
+    ),
     Case(
         "evaluate", train_mae, f"{TRAINING} --save_dir detectors --no-train", needs=("train grid",)
     ),
