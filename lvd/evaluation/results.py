@@ -15,7 +15,7 @@ from lvd.errors import InputError, shorten
 from lvd.evaluation.tables import long_table
 from lvd.rules.file import DetectorsOfRule
 from lvd.utils.files import load_torch
-from lvd.utils.schema import Finite, Name, Positive, Probability, Row, Schema, checked
+from lvd.utils.schema import AsJson, Finite, Name, Positive, Probability, Row, Schema, checked
 
 RESULTS = "results.pth"
 SCORES = "scores.pth"
@@ -70,7 +70,7 @@ class FoldsFile(ScoresFile):
     categories: dict[Name, Name]
     members: dict[Name, list[Name]]
     eval_sha256: Name
-    folds: FoldsOf
+    folds: Annotated[FoldsOf, AsJson]  # rule.yaml repeats it
     part: dict[Literal["unsafe", "normal"], dict[Name, Positive]]
     detectors: DetectorsOfRule
 

@@ -81,19 +81,22 @@ DETECTOR = s.mapping(
     {"calibration": s.maybe(CALIBRATION)},
 )
 BY_STEP = s.list_of(s.both(s.list_of(s.number(0, 1)), lambda row: len(row) == 2), STEPS)
+OF_ALL_STEPS = {
+    "format": s.text,
+    "state_dict": s.weights,
+    "config": CONFIG,
+    "representation": s.one_of("latent"),
+    "steps": s.both(s.list_of(s.whole(0, 10**6), unique=True), lambda n: len(n) == STEPS),
+    "categories": s.both(s.list_of(s.name, unique=True), lambda names: len(names) == 2),
+    "mean": s.tensor(STEPS, 4),
+    "std": s.both(s.tensor(STEPS, 4), lambda std: bool((std > 0).all())),
+    "about": ABOUT,
+}
 SHARED = s.mapping(
     {
-        "format": s.text,
-        "state_dict": s.weights,
-        "config": CONFIG,
-        "representation": s.one_of("latent"),
-        "steps": s.both(s.list_of(s.whole(0, 10**6), unique=True), lambda n: len(n) == STEPS),
-        "categories": s.both(s.list_of(s.name, unique=True), lambda names: len(names) == 2),
-        "mean": s.tensor(STEPS, 4),
-        "std": s.both(s.tensor(STEPS, 4), lambda std: bool((std > 0).all())),
+        **OF_ALL_STEPS,
         "thresholds": s.both(BY_STEP, lambda rows: len(rows) == STEPS),
         "calibrations": s.list_of(s.list_of(CALIBRATION, 2), STEPS),
-        "about": ABOUT,
     }
 )
 PRETRAINED = s.mapping(

@@ -9,6 +9,7 @@ import pytest
 
 import build_eval_set
 import build_x0
+import choose_rule
 import embed_model
 import fit_rgb
 import gen_eval_set
@@ -60,6 +61,10 @@ def numbers(low, high):
     return fits
 
 
+def between_0_and_1(text):
+    return 0 < float(text) < 1
+
+
 def never(text):
     return False
 
@@ -77,7 +82,7 @@ def some(text):
 INPUTS = (
     *("config", "label_file_dir", "pred_x0", "normal_pred_x0", "sample_config", "eval_dir"),
     *("data_dir", "model_dir", "recordings", "init", "rgb_matrix", "normal_video_dir", "file_path"),
-    *("run_csv", "run_json", "guard", "base_model", "manifest"),
+    *("run_csv", "run_json", "guard", "base_model", "manifest", "rule", "scores", "frontier"),
 )
 FINE = {
     **dict.fromkeys(INPUTS, never),
@@ -91,6 +96,11 @@ FINE = {
     "lr": number(0, 1, above=True),
     "mask": number(0, 0.95, above=True),
     "workers": whole(1, 256),
+    "folds": whole(2, 10**6),
+    "max_false_positive_rate": between_0_and_1,
+    "confidence": between_0_and_1,
+    "max_cost": number(0, 1, above=True),
+    **dict.fromkeys(("best", "families"), never),
     "together": whole(1, 10**4),
     "steps": numbers(0, STEPS - 1),
     "step_num": numbers(0, STEPS - 1),
@@ -131,6 +141,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
         (),
         60,
     ),
+    "choose_rule": (choose_rule, ("shared",), (), 40),
     "test_accuracy": (test_accuracy, ("results",), (), 60),
     "fit_rgb": (fit_rgb, (*DATA, "eval", "sample_yaml", "ckpts"), (), 40),
     "download": (download, (), (), 30),

@@ -14,14 +14,19 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 import build_eval_set
 import build_x0
+import choose_rule
 import embed_model
 import fit_rgb
 import gen_eval_set
 import pretrain_mae
 import train_mae
 from lvd.data.config import DataConfig
+from lvd.detectors.bank import load_bank
 from lvd.errors import InputError
+from lvd.rules.confidence import ConfidenceRule
+from lvd.rules.file import ChosenRule, identity_of, save_rule
 from lvd.training.checkpoint import FORMAT, Checkpoint
+from lvd.utils.config import versions
 from lvd.utils.files import save_torch, save_yaml
 from tests.worlds import magictime_world
 from tests.worlds.recording_world import write_labels
@@ -95,6 +100,9 @@ PLACES = {
     "shared": "shared",
     "pretrained": "pretrained",
     "results": "results",
+    "results_shared": "results_shared",
+    "rule": "rule.yaml",
+    "guard_yaml": "guard.yaml",
     "half": "half",
     "guarded": "guarded",
     "rgb": "latent_rgb.json",
@@ -131,6 +139,10 @@ COMMANDS = {  # script → its usual arguments, which are quick
         ),
         *("--save_dir", "{world.new}", "--label_file_dir", "{world.label_csv}", "--gpu_num", "-1"),
     ],
+    "choose_rule": [
+        *("--model_dir", "{world.shared}", "--save_path", "{world.new}/rule.yaml"),
+        *("--max_false_positive_rate", "0.9", "--max_cost", "1", "--confidence", "0.5"),
+    ],
     "test_accuracy": ["--data_dir", "{world.results}"],
     "fit_rgb": [
         *("--recordings", "{world.build_yaml}", "--eval_dir", "{world.eval}", "--frames", "64"),
@@ -153,6 +165,7 @@ def make_world(root):
     with mock.patch("lvd.evaluation.votes.VoteRun.votes", side_effect=InputError("stopped")):
         assert embed_model.main([*embed, "--save_dir", str(world.half)]) == 2
     _run(embed_model, [*embed, "--save_dir", str(world.results)])
+    _choose(world)
     _write_bare(world.root / "bare" / "1" / "0.pth")
     _write_journal(world)
     guard = ["--guard", str(world.grid), "--eta", "2", "--guard-allow-unknown"]
@@ -190,6 +203,25 @@ def _train(world):
             (world.root / name / f"{name}.training.pth").rename(
                 world.half / name / f"{name}.training.pth"
             )
+
+
+def _choose(world):
+    """Names, scores out of fold, a rule and a guard.yaml for the shared detector."""
+    more = ["--save_dir", world.shared, "--model", "shared", "--names", "--folds", "2"]
+    _run(train_mae, world.commands("pretrain_mae", *more))
+    _run(choose_rule, world.commands("choose_rule"))
+    save = ["--model_dir", world.shared, "--save_dir", world.results_shared]
+    _run(embed_model, world.commands("embed_model", *save))
+    detectors = identity_of(load_bank(world.shared))
+    rule = ChosenRule(ConfidenceRule(0.9, 2), detectors, {"settings": {"best": "accuracy"}})
+    save_rule(rule, world.rule, versions())
+    guard = {
+        "detectors": "shared",
+        "rule": "rule.yaml",
+        "operating_point": "validation",
+        "categories": {"first": {"action": "flag"}, "second": {"action": "stop", "bound": 0.95}},
+    }
+    save_yaml(guard, world.guard_yaml)
 
 
 def _save(checkpoint, state_of):
