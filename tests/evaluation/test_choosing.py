@@ -46,7 +46,7 @@ def test_sequences_are_nested_and_of_every_family(videos, sequences):
     assert "by category" in kinds and "higher at first" in kinds
     for sequence in sequences:
         counts = measure(sequence, videos).false_positives
-        assert (np.diff(counts) >= 0).all() and counts[-1] > 0
+        assert (np.diff(counts) >= 0).all() and (counts[-1] > 0 or sequence.family == "vote")
 
 
 def test_a_sequence_that_is_not_nested_is_refused(videos):
