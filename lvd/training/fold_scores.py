@@ -147,8 +147,16 @@ def joined(folds, rows):
     Args:
         folds: [Fold], all of them scored.
         rows: Rows of all videos.
+
+    Raises:
+        InputError: the scores of a fold are gone: a second run of the same command was faster.
     """
     parts = [load_fold_scores(fold) for fold in folds]
+    if None in parts:
+        raise InputError(
+            f"{folds[parts.index(None)].path}: is gone, another process works in this folder; wait "
+            "for it, the same command then goes on"
+        )
     job = folds[0].job
     content = {key: _joined(parts, key, rows) for key in KEYS if all(part[key] for part in parts)}
     content["categories"] = {str(group): name for group, name in job.categories.items()}

@@ -1,6 +1,7 @@
 """train_mae.py --folds: every training video is scored by detectors that never saw it."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -314,3 +315,10 @@ def test_launched_processes_share_the_detectors(world, tmp_path):
     assert done.stdout.count("folds scored") == 1
     whole = (world.root / "grid" / "folds.pth").read_bytes()
     assert (tmp_path / "folds.pth").read_bytes() == whole
+
+
+def test_two_runs_at_once_are_told(tmp_path):
+    """The one that ends first takes the scores of the folds away."""
+    gone = SimpleNamespace(path=tmp_path / "1" / "scores.pth")
+    with pytest.raises(InputError, match="scores.pth: is gone, another process"):
+        fold_scores.joined([gone], None)
