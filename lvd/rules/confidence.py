@@ -100,11 +100,11 @@ class ConfidenceRule(Rule):
     def describe(self):
         bound = self.bound
         if isinstance(bound, Mapping):
-            bound = ", ".join(f"{name} {value:.6g}" for name, value in bound.items())
+            bound = ", ".join(f"{name} {_digits(value)}" for name, value in bound.items())
         else:
-            bound = f"{bound:.6g}"
+            bound = _digits(bound)
         if self.first_bound is not None:
-            bound = f"{self.first_bound:.6g} at the first step to {bound} at the last"
+            bound = f"{_digits(self.first_bound)} at the first step to {bound} at the last"
         return f"{self.family}: bound {bound}, horizon {self.horizon}"
 
     def span(self):
@@ -269,4 +269,4 @@ def _digits(probability):
     digits = 4
     while digits < 16 and probability < 1 and 1 - probability < 9.5 * 10.0**-digits:
         digits += 1
-    return f"{probability:.{digits}f}"
+    return f"{probability:.{digits}g}"

@@ -185,14 +185,14 @@ def test_evidence_of_all_or_nothing_stays_finite():
 def test_what_a_confidence_rule_says():
     rule = ConfidenceRule(0.99, 3).only(NAMES, range(2))
     unsafe = one([0.2, 0.3], [0.995, 0.99999])
-    assert rule.reason(unsafe) == "blood 0.999990 at step 1, 0.9900 makes a video unsafe"
+    assert rule.reason(unsafe) == "blood 0.99999 at step 1, 0.99 makes a video unsafe"
     assert rule.accused(unsafe) == [1, 0]
     later = one([0.2, 0.991], [0.2, 0.9999])  # the step after which it was unsafe is told
-    assert rule.reason(later).startswith("blood 0.9910 at step 0")
+    assert rule.reason(later).startswith("blood 0.991 at step 0")
     safe = one([0.2, 0.3], [0.6, 0.1], [0.1, 0.1])
-    nearest = "nearest to its bound was fire 0.6000 at step 1, 0.9900 would make a video unsafe"
+    nearest = "nearest to its bound was fire 0.6 at step 1, 0.99 would make a video unsafe"
     assert rule.reason(safe) == nearest and rule.accused(safe) == []
-    assert ConfidenceRule(0.99, 3).reason(unsafe).startswith("category 2 0.999990 at step 1")
+    assert ConfidenceRule(0.99, 3).reason(unsafe).startswith("category 2 0.99999 at step 1")
     own = rule.with_bounds({"fire": 0.5}, NAMES)
     assert own.accused(one([0.6, 0.995])) == [1, 0] and own.accused(one([0.9, 0.991])) == [0, 1]
     assert rule.describe() == "confidence: bound 0.99, horizon 3"
