@@ -70,11 +70,11 @@ def test_channels_are_those_of_the_files(world):
 
 def test_guidance_of_another_run_is_refused(world, tmp_path):
     path = tmp_path / "pred_x0.pth"
-    record(path, 22, 0)
+    record(path, 22, 0, dtype=torch.float16)
     settings = {**settings_of(world), "pred_x0": path}
     with pytest.raises(InputError, match="guidance.pth: no such file; .*save_guidance=true"):
         open_channels(settings, ALL)
-    record(tmp_path / "guidance.pth", 22, 5)
+    record(tmp_path / "guidance.pth", 22, 5, dtype=torch.float16)
     with pytest.raises(InputError, match="not recorded by the run"):
         open_channels(settings, ALL)
 
