@@ -8,6 +8,7 @@ in the paper. `SharedBank` has one step-conditioned model for all of them, share
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def load_bank(model_dir, device="cpu", asked_by="--model_dir "):
     model_dir = Path(model_dir)
     bank = _detectors(model_dir, device, asked_by)
     path = (model_dir.parent if model_dir.is_file() else model_dir) / NAMES
-    if path.exists():
+    if os.path.lexists(path):  # a link to nowhere is refused
         bank.take_names(path)
     return bank
 

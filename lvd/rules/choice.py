@@ -46,7 +46,8 @@ def choose(model_dir, lambda_=None, eta=None, rule=None, rule_flag="rule="):
             )
         return load_rule(rule, rule_flag)
     beside = rule_beside(model_dir)
-    if lambda_ is None and eta is None and beside.is_file():
+    # A link to nowhere or a folder is refused: the paper's vote is not what was chosen here.
+    if lambda_ is None and eta is None and os.path.lexists(beside):
         return load_rule(beside)
     lambda_ = DEFAULT_LAMBDA if lambda_ is None else lambda_
     eta = DEFAULT_ETA if eta is None else eta

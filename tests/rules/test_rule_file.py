@@ -191,6 +191,26 @@ def test_the_rule_that_is_given_wins_then_the_one_beside_then_the_papers(tmp_pat
     assert choose("nowhere", rule=beside).rule == choose("nowhere", rule=str(beside)).rule
 
 
+def a_folder(path):
+    path.mkdir()
+
+
+def a_link_to_nowhere(path):
+    path.symlink_to("gone.yaml")
+
+
+def a_link_to_itself(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("damage", [a_folder, a_link_to_nowhere, a_link_to_itself, Path.touch])
+def test_the_paper_does_not_decide_where_the_rule_beside_is_damaged(tmp_path, damage):
+    damage(tmp_path / "rule.yaml")
+    with pytest.raises(InputError, match="rule.yaml: "):
+        choose(tmp_path)
+    assert choose(tmp_path, "0.5").rule == VoteRule("0.5", 5)  # it is not asked for
+
+
 def test_two_rules_are_one_too_many():
     for given, said in (
         ({"lambda_": "0.5", "rule_flag": "--rule "}, "--lambda 0.5: --rule r.yaml is given too"),
