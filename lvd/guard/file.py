@@ -21,7 +21,7 @@ from lvd.errors import InputError, shorten
 from lvd.guard.policy import CategorySettings, Policy, read_policy
 from lvd.rules.file import FORMAT, ChosenRule, RuleFile, chosen_of, load_rule
 from lvd.utils.files import load_yaml
-from lvd.utils.schema import Finite, Name, OneLine, Schema, checked
+from lvd.utils.schema import Finite, Name, OneLine, Schema, checked, has_controls
 
 SUFFIXES = (".yaml", ".yml")
 PathText = Annotated[OneLine, Field(min_length=1, max_length=4000)]
@@ -105,7 +105,8 @@ def _rule(rule, folder, where):
     if isinstance(rule, dict):
         where = f"{where}: rule"
         return chosen_of(checked(InlineRule, rule, where), where)
-    if not isinstance(rule, str) or not rule.strip() or len(rule) > 4000:
+    is_path = isinstance(rule, str) and rule.strip() and len(rule) <= 4000
+    if not is_path or has_controls(rule):
         raise InputError(
             f"{where}: rule: found {shorten(rule)}; the path of a rule.yaml, or a mapping, is "
             "needed"

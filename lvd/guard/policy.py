@@ -107,6 +107,11 @@ class Judge:
                 raise InputError(
                     f"{policy.where}: unknown category {shorten(name)}; the detectors have {known}"
                 )
+            if policy.actions[name] not in ACTIONS:
+                raise InputError(
+                    f"{policy.where}: {shorten(name)}: found {shorten(policy.actions[name])}; one "
+                    f"of {', '.join(ACTIONS)} is needed"
+                )
         of_action = {STOP: [], FLAG: [], IGNORE: []}
         for column, name in enumerate(self.names):
             of_action[policy.actions.get(name, STOP)].append(column)

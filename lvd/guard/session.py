@@ -9,7 +9,7 @@ from lvd.errors import InputError, shorten, words_of
 from lvd.guard.answers import ask
 from lvd.guard.policy import Judge
 from lvd.guard.result import STOPPED, UNCHECKED, GuardResult
-from lvd.rules.rule import OPEN, UNSAFE
+from lvd.rules.rule import OPEN, SAFE, UNSAFE
 
 
 @dataclass
@@ -164,6 +164,10 @@ class GuardSession:
         evidence = self._judge.evidence(video.says, video.calibrated)
         answer = self._judge.answer(evidence)
         if answer == OPEN:
+            return
+        if answer not in (UNSAFE, SAFE):  # of a rule that somebody else has written
+            reason = f"the rule answered {shorten(answer)} at step {step}"
+            self._end(video, UNCHECKED, step, reason)
             return
         self._end(video, answer, step, self._judge.reason(evidence))
         if answer == UNSAFE:

@@ -14,6 +14,7 @@ from lvd.evaluation.results import load_results
 from lvd.evaluation.vote_report import balanced, counts, verdicts
 from lvd.guard.session import UNCHECKED
 from lvd.rules.rule import SAFE, UNSAFE
+from lvd.rules.vote import VoteRule
 from lvd.voting import decided, verdict
 from tests.worlds.guarded_recordings import (
     CATEGORIES,
@@ -245,6 +246,18 @@ def test_an_answer_that_is_no_probability(world, answer):
     session = guard.session(STEPS)
     assert session.observe(0, torch.zeros(1, *SHAPE)) == [UNCHECKED]
     assert "no probability" in session.results()[0].reason
+
+
+@pytest.mark.parametrize("answer", ["fine", True, None, "Unsafe"])
+def test_a_rule_that_answers_something_else_lets_nothing_pass(world, answer):
+    class Strange(VoteRule):
+        def answers(self, evidence):
+            return [answer] * len(evidence.says)
+
+    guard = Guard(world.shared, rule=Strange("0.5", 2), device="cpu")
+    session = guard.session(STEPS)
+    assert session.observe(0, torch.zeros(2, *SHAPE)) == [UNCHECKED] * 2
+    assert all(result.stopped for result in session.results())
 
 
 def test_sampling_that_ends_early_or_skips_a_step_is_unchecked(world):
