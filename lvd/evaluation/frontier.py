@@ -151,10 +151,10 @@ class _Measured:
         self._known = {}
 
     def line(self, rule):
-        name = rule.describe()
-        if name not in self._known:
-            self._known[name] = {"rule": name, **self._line(rule)}
-        return self._known[name]
+        exact = repr((rule.family, rule.as_dict()))  # in words, two near bounds read alike
+        if exact not in self._known:
+            self._known[exact] = {"rule": rule.describe(), **self._line(rule)}
+        return self._known[exact]
 
     def _line(self, rule):
         report = report_of(rule, self._videos)

@@ -8,8 +8,18 @@ import pytest
 
 import test_accuracy
 from lvd.evaluation.choosing.candidates import sequences_of
-from lvd.evaluation.frontier import GOALS, LIMITS, PAPERS, Candidates, frontier, limits_of
-from lvd.evaluation.recorded import recorded_videos
+from lvd.evaluation.frontier import (
+    GOALS,
+    LIMITS,
+    PAPERS,
+    Candidates,
+    _Measured,
+    frontier,
+    limits_of,
+)
+from lvd.evaluation.recorded import RecordedVideos, recorded_videos
+from lvd.rules.confidence import ConfidenceRule
+from lvd.rules.evidence import Evidence
 from lvd.rules.vote import VoteRule
 from tests.worlds.recorded_scores import identity, made_up_scores, write_folds, write_recording
 from tests.worlds.refusals import refused
@@ -101,6 +111,16 @@ def test_rules_are_chosen_on_some_videos_and_measured_on_others():
             assert line["cost_low"] <= line["cost"] <= line["cost_high"]
             assert line["accuracy_low"] <= accuracy <= line["accuracy_high"]
             assert line["false_positive_rate_high"] > 0.05  # 15 videos never say less
+
+
+def test_rules_that_read_alike_are_measured_apart():
+    calibrated = np.array([0.99902, 0.1]).reshape(2, 1, 1)
+    evidence = Evidence(calibrated >= 0.5, calibrated)
+    videos = RecordedVideos(np.array([True, False]), ["0", "0"], evidence, ["fire"])
+    rules = ConfidenceRule(0.99904, 1), ConfidenceRule(0.999, 1)
+    assert rules[0].describe() == rules[1].describe()
+    lines = _Measured(videos, 100)
+    assert [lines.line(rule)["recall"] for rule in rules] == [0, 1]
 
 
 # ---- the command
