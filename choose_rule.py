@@ -15,6 +15,8 @@ from lvd.errors import InputError, typed
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT
 
+SMALLEST = 1e-6  # false positive rate, and how often the promise may be broken
+
 
 def build_parser():
     parser = Parser(
@@ -124,6 +126,12 @@ def _check_shares(args):
         above = value == 1 and flag == "max_cost"
         if not (0 < value < 1 or above):
             raise InputError(f"--{flag} {value:g}: a number between 0 and 1 is needed")
+    for flag, value, needed in (
+        ("max_false_positive_rate", args.max_false_positive_rate, f"at least {SMALLEST:g}"),
+        ("confidence", 1 - args.confidence, f"at most {1 - SMALLEST:.9g}"),
+    ):
+        if value < SMALLEST * (1 - 1e-6):  # no number of videos promises so much
+            raise InputError(f"--{flag} {getattr(args, flag)!r}: {needed} is needed")
 
 
 def _families(words):

@@ -140,6 +140,8 @@ def test_limits_that_no_rule_keeps_say_what_would_help(world, capsys):
     [
         (("--max_false_positive_rate", "0"), ("--max_false_positive_rate 0", "between 0 and 1")),
         (("--confidence", "1"), ("--confidence 1",)),
+        (("--confidence", "0.9999999999999"), ("--confidence 0.9999999999999", "0.999999 is")),
+        (("--max_false_positive_rate", "1e-300"), ("--max_false_positive_rate 1e-300", "1e-06")),
         (("--max_cost", "nan"), ("--max_cost nan",)),
         (("--families", "vote,luck"), ("--families", "luck", "likelihood_ratio")),
         (("--families", "vote,,confidence"), ("--families", "an empty name")),

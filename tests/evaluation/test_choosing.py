@@ -13,9 +13,10 @@ from lvd.evaluation.choosing.bounds import (
     upper_bound,
     videos_needed,
 )
-from lvd.evaluation.choosing.candidates import FAMILIES, Sequence, sequences_of
+from lvd.evaluation.choosing.candidates import FAMILIES, Sequence, _bound, sequences_of
 from lvd.evaluation.choosing.select import Limits, certified_of, select
 from lvd.evaluation.choosing.stops import measure, stops_of
+from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.rule import costs
 from lvd.rules.vote import VoteRule
 from tests.worlds.fold_scores import made_up_videos
@@ -47,6 +48,11 @@ def test_sequences_are_nested_and_of_every_family(videos, sequences):
     for sequence in sequences:
         counts = measure(sequence, videos).false_positives
         assert (np.diff(counts) >= 0).all() and (counts[-1] > 0 or sequence.family == "vote")
+
+
+@pytest.mark.parametrize("level", [-60.0, 60.0])  # of a category far from the mean of many
+def test_every_level_gives_a_bound_that_a_rule_may_have(level):
+    assert ConfidenceRule(_bound(level)).bound == pytest.approx(float(level > 0), abs=1e-15)
 
 
 def test_a_sequence_that_is_not_nested_is_refused(videos):

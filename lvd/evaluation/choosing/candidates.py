@@ -154,4 +154,4 @@ def _bound(level):
     """The probability of log-odds, kept inside (0, 1)."""
     from scipy.special import expit
 
-    return float(expit(min(level, 36.0)))
+    return float(expit(np.clip(level, -36.0, 36.0)))
