@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lvd.detectors.names import named
+from lvd.evaluation.intervals import interval
 from lvd.evaluation.recorded import recorded_videos
 from lvd.rules.rule import NEVER
 
@@ -109,14 +110,11 @@ def confusion(chosen, members):
     return wrong + np.diag((chosen & members).sum(0))
 
 
-def interval(hits, of):
-    """Return the exact 95% binomial interval of a share (Clopper and Pearson), NaN of none."""
-    from scipy.stats import binomtest
-
+def share_of(right, of):
+    """Return a share and the ends of its interval, (share, low, high); NaN of none."""
     if not of:
-        return np.nan, np.nan
-    found = binomtest(int(hits), int(of)).proportion_ci(0.95, method="exact")
-    return float(found.low), float(found.high)
+        return np.nan, np.nan, np.nan
+    return right / of, *interval(right, of)
 
 
 def _accused(rule, evidence, found, stops, categories):
@@ -150,8 +148,7 @@ def _line(way, category, right, named_so, true, chosen, members, counts):
     """Return one line: `right` of `named_so` names and of `true` categories are right."""
     line = {"way": way, "category": category, "videos": len(chosen)}
     for name, of in (("precision", named_so), ("recall", true)):
-        low, high = interval(right, of)
-        share = right / of if of else np.nan
+        share, low, high = share_of(right, of)
         line |= {name: share, f"{name}_low": low, f"{name}_high": high}
     line["named_a_video"] = chosen.sum(1).mean() if len(chosen) else np.nan
     line["true_a_video"] = members.sum(1).mean() if len(chosen) else np.nan

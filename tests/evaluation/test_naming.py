@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lvd.evaluation.naming import confusion, interval, naming_tables, shares
+from lvd.evaluation.naming import confusion, naming_tables, share_of, shares
 from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.vote import VoteRule
 
@@ -30,8 +30,8 @@ def test_confusion_by_hand():
 
 def test_intervals_are_exact_binomial_ones():
     """Clopper and Pearson: of 10 of 10 the lower end is the 10th root of 0.025."""
-    assert interval(10, 10) == (pytest.approx(0.025**0.1), 1.0)
-    assert np.isnan(interval(0, 0)).all()
+    assert share_of(10, 10) == (1.0, pytest.approx(0.025**0.1), 1.0)
+    assert np.isnan(share_of(0, 0)).all()
 
 
 def scores_file(names=True):
