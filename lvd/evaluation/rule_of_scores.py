@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, brief
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import SCORES, beside, load_results, load_scores, results_path
 from lvd.evaluation.results_folder import CONFIG
@@ -133,8 +133,8 @@ def _need_same_detectors(chosen, recording):
     for key, found in recording.detectors.items():
         if wanted[key] != found:
             raise InputError(
-                f"{chosen.where}: was chosen for other detectors ({key} {_short(wanted[key])}, "
-                f"those of {recording.path} have {_short(found)}); choose one with choose_rule.py"
+                f"{chosen.where}: was chosen for other detectors ({key} {brief(wanted[key])}, "
+                f"those of {recording.path} have {brief(found)}); choose one with choose_rule.py"
             )
 
 
@@ -147,8 +147,3 @@ def _detectors(path, scores):
         return {}
     sha256 = checked(ConfigOfVotes, load_yaml(config), config).get("detectors_sha256")
     return {"sha256": sha256} if sha256 else {}
-
-
-def _short(value):
-    text = str(value)
-    return text[:12] if len(text) == 64 else shorten(value)[:60]

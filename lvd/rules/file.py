@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError
+from lvd.errors import InputError, brief
 from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.rule import Rule
 from lvd.rules.vote import VoteRule
@@ -103,8 +103,8 @@ class ChosenRule:
         for key, value in (self.detectors or {}).items():
             if here[key] != value:
                 raise InputError(
-                    f"{self.where}: was chosen for other detectors ({key} {_short(value)}, these "
-                    f"have {_short(here[key])}); choose a rule for these with choose_rule.py"
+                    f"{self.where}: was chosen for other detectors ({key} {brief(value)}, these "
+                    f"have {brief(here[key])}); choose a rule for these with choose_rule.py"
                 )
         try:
             rule = self.rule.only(names, range(len(names)))
@@ -231,8 +231,3 @@ def save_rule(chosen, path, versions=None):
         "versions": versions,
     }
     save_yaml({key: value for key, value in content.items() if value is not None}, path)
-
-
-def _short(value):
-    text = str(value)
-    return text[:12] if len(text) == 64 else text[:60]

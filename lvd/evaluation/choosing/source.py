@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, brief
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import FOLDS, ScoresFile, load_folds
 from lvd.rules.file import identity_of
@@ -108,7 +108,7 @@ def _need_same_detectors(scores, identity, path, model_dir):
         if identity[key] != value:
             raise InputError(
                 f"--scores {path}: of other detectors than --model_dir {model_dir} ({key} "
-                f"{_short(value)}, there {_short(identity[key])}); run train_mae.py --folds again"
+                f"{brief(value)}, there {brief(identity[key])}); run train_mae.py --folds again"
             )
 
 
@@ -119,8 +119,3 @@ def _known_categories(scores, identity):
     if len(groups) == len(identity["categories"]) and not names:
         return identity["categories"]
     return [names.get(group, group) for group in groups]
-
-
-def _short(value):
-    text = str(value)
-    return text[:12] if len(text) == 64 else shorten(value)
