@@ -16,8 +16,6 @@ import numpy as np
 from lvd.evaluation.choosing.bounds import affordable, most_false_positives
 from lvd.evaluation.choosing.stops import Measured
 
-GOALS = ("accuracy", "recall")
-
 
 @dataclass(frozen=True)
 class Limits:
