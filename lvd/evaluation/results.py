@@ -51,6 +51,7 @@ class ScoresFile(Schema, extra="allow"):
     thresholds: dict[Name, list[Finite]] | None = None
     categories: dict[Name, Name] | None = None
     operating_point: Name | Finite | None = None
+    detectors: DetectorsOfRule | None = None
     eval_sha256: Name | None = None
     votes_sha256: Name | None = None
     members: dict[Name, list[Name]] | None = None

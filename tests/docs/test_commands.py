@@ -26,11 +26,13 @@ WRITTEN = """
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
-    folds.pth folds.yaml
+    folds.pth folds.yaml rule.yaml choose_rule.csv guidance.pth
+    rule_report.txt rule_report.csv misses.csv frontier.txt frontier.csv frontier.png
     names.pth names_metrics.csv names_curve.csv names.yaml naming.txt naming.csv
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
+    guard.yaml
     /data/wan/* .ckpt .safetensors .mp4 ckpts/... Base_Model/* DreamBooth/* Magic_Weights/*
     VideoMAE/* MagicTime/ckpts/Base_Model/motion_module MagicTime/ckpts/VideoMAE/videomae-base
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt
