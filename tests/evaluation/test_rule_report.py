@@ -162,7 +162,12 @@ OTHERS = identity(STEPS, "b" * 64)
     [
         (VOTE, {"detectors": OTHERS}, {}, ["other detectors (sha256 bbbbbbbbbbbb", "aaaa"]),
         (VOTE, {}, {"detectors": None}, ["certain detectors", "run embed_model.py again"]),
-        (VOTE, {}, {"detectors": {"kind": "grid"}}, ["scores.pth: detectors", "sha256"]),
+        (
+            VOTE,
+            {},
+            {"detectors": {"kind": "grid"}},
+            ["scores.pth: key 'detectors.sha256' is missing"],
+        ),
         (VOTE, {"operating_point": "argmax"}, {}, ["operating point argmax", "validation"]),
         (VOTE | {"eta": 7}, {}, {}, ["eta 7", "1 to 6"]),
         (CONFIDENCE, {}, {"calibrated": None}, ["r.yaml: reads calibrated probabilities"]),

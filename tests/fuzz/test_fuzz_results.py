@@ -37,12 +37,23 @@ BY_GROUP = s.mapping({"1": s.mapping(rest=BY_ROW), "0": s.mapping(rest=BY_ROW)})
 SCORES = s.mapping(
     {"scores": BY_GROUP, "votes_sha256": HASH},
     {
-        "calibrated": BY_GROUP,
-        "thresholds": s.mapping(rest=s.list_of(s.number(0, 1), 3)),
-        "categories": s.mapping(rest=s.name),
-        "members": s.mapping(rest=s.list_of(s.text)),
-        "operating_point": s.either(s.text, s.number(0, 1)),
-        "eval_sha256": s.text,
+        "calibrated": s.maybe(BY_GROUP),
+        "thresholds": s.maybe(s.mapping(rest=s.list_of(s.number(0, 1), 3))),
+        "categories": s.maybe(s.mapping(rest=s.name)),
+        "members": s.maybe(s.mapping(rest=s.list_of(s.text))),
+        "operating_point": s.maybe(s.either(s.text, s.number(0, 1))),
+        "eval_sha256": s.maybe(s.text),
+        "detectors": s.maybe(
+            s.mapping(
+                {
+                    "kind": s.one_of("grid", "shared"),
+                    "sha256": s.name,
+                    "calibration_sha256": s.name,
+                    "categories": s.list_of(s.name, unique=True),
+                    "steps": s.whole(1),
+                }
+            )
+        ),
     },
 )
 VERDICT = s.mapping(
