@@ -92,7 +92,7 @@ step() { # step NAME COMMAND...: run it, log its seconds and peak memory
 FOLDS=5
 LIMITS=() # of choose_rule.py: its own. 157 normal videos are too few to promise 5% at a cost that is worth it.
 [ "$SCALE" = quick ] && LIMITS=(--max_false_positive_rate 0.1 --max_cost 0.2)
-choose_and_test() { # choose_and_test DETECTORS RESULTS: a rule by the scores of the folds, tested on held-out videos
+choose_and_test() { # choose_and_test DETECTORS RESULTS FLAG...: a rule by the scores of the folds, tested on held-out videos
   local status=0
   step "choose rule, $1" choose_rule.py --scores "$HOME_DIR/$1/folds.pth" --model_dir "$HOME_DIR/$1" \
     ${LIMITS[@]+"${LIMITS[@]}"} || status=$?
@@ -103,7 +103,7 @@ choose_and_test() { # choose_and_test DETECTORS RESULTS: a rule by the scores of
   fi
   [ $status = 0 ] || exit $status
   step "test rule, $1" test_accuracy.py --data_dir "$HOME_DIR/$2" --rule "$HOME_DIR/$1/rule.yaml" \
-    --frontier "$HOME_DIR/$1/folds.pth"
+    --frontier "$HOME_DIR/$1/folds.pth" "${@:3}"
 }
 SAMPLER=(MagicTime/inference_magictime.py)
 if [ "$GPU" != -1 ] && "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
@@ -136,7 +136,7 @@ step "train shared" train_mae.py --config "$TRAIN" --model shared --recordings "
   --gpu_num "$GPU" --save_dir "$HOME_DIR/shared" --folds "$FOLDS" --names
 step "embed shared" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/shared" --recordings "$CONFIG" \
   --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR/results_shared" --gpu_num "$GPU"
-choose_and_test shared results_shared
+choose_and_test shared results_shared --table
 
 echo; echo "== done"
 "$PY" tools/closing_report.py --home_dir "$HOME_DIR" --filmstrips "$UNSAFE_DIR/filmstrips" --steps_csv "$HOME_DIR/steps.csv"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.evaluation.intervals import nothing_seen, rate_text
+from lvd.errors import InputError
 from lvd.evaluation.rule_of_scores import Recording, load_recording, rule_for
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.file import RULE, load_rule
@@ -57,6 +58,8 @@ def work(args):
         for name, (_, results) in FOLDERS.items()
         if (home / results / "results.pth").is_file()
     }
+    if not recordings:
+        raise InputError(f"--home_dir {args.home_dir}: no votes here; bash reproduce.sh makes them")
     videos = next(iter(recordings.values())).videos
     unsafe = int(videos.is_unsafe.sum())
     normal = len(videos.rows) - unsafe
