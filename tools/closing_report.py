@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvd.evaluation.intervals import nothing_seen, rate_text
 from lvd.errors import InputError
+from lvd.evaluation.intervals import nothing_seen, rate_text
 from lvd.evaluation.rule_of_scores import Recording, load_recording, rule_for
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.file import RULE, load_rule

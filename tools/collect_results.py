@@ -1,4 +1,4 @@
-"""Copy the tables and figures of a finished `bash reproduce.sh` into one folder, as docs/results has them.
+"""Copy the tables and figures of a finished `bash reproduce.sh` into a folder, as in docs/results.
 
 Files of the grid keep their names or end in _grid, those of the shared detector end in _shared;
 what benchmarks/guard/reworded.sh found begins with reworded_. Files that are not there are named

@@ -26,7 +26,7 @@ WRITTEN = """
     normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
-    folds.pth folds.yaml rule.yaml choose_rule.csv guidance.pth
+    folds.pth folds.yaml MagicTime/detectors/* rule.yaml choose_rule.csv guidance.pth
     rule_report.txt rule_report.csv misses.csv frontier.txt frontier.csv frontier.png
     names.pth names_metrics.csv names_curve.csv names.yaml naming.txt naming.csv
 """

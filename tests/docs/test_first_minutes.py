@@ -5,11 +5,14 @@ import json
 
 import torch
 
+from lvd import Guard
 from lvd.utils.config import ROOT
+from lvd.utils.files import load_yaml
 from MagicTime import inference_magictime
 from tests.worlds.pages import commands
 
 DETECTORS = ROOT / "MagicTime" / "ckpts" / "Tiny" / "detectors"
+GUARD = DETECTORS.with_name("guard")
 
 
 def guard_command():
@@ -46,6 +49,19 @@ def test_the_shipped_file_is_the_one_that_its_note_describes():
     assert f"{len(rows['unsafe'])} unsafe and {len(rows['normal'])} normal videos" in note
     for name, version in shared["about"]["versions"].items():
         assert f"{name} {version}" in note
+
+
+def test_the_shipped_guard_is_the_one_that_its_note_describes():
+    note = (GUARD / "README.md").read_text()
+    for name in ("shared.pth", "names.pth", "rule.yaml"):
+        assert hashlib.sha256((GUARD / name).read_bytes()).hexdigest() in note
+    guard = Guard(GUARD, device="cpu")
+    assert guard.rule.describe() in note
+    contents = [
+        torch.load(GUARD / f"{name}.pth", weights_only=True) for name in ("shared", "names")
+    ]
+    for content in (*contents, load_yaml(GUARD / "rule.yaml")):
+        assert not [text for text in texts(content) if text.startswith(("/", "~")) or ":\\" in text]
 
 
 def test_the_shipped_file_names_no_folder_of_the_machine_that_made_it():
