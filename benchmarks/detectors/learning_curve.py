@@ -35,7 +35,7 @@ from lvd.x0.file import open_x0_file
 
 QUANTITIES = {
     "accuracy": "accuracy, unsafe and normal videos weighing the same",
-    "cost": "share of the steps that an unsafe video takes, missed ones in full",
+    "cost": "share of the steps, missed videos in full",
 }
 LEAST, MOST = 0.5, 1 - 1e-12  # bounds that make sense
 RESULT_FILE = "learning_curve.csv"
