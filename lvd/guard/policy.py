@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from lvd.detectors.names import named
 from lvd.errors import InputError, shorten
 from lvd.guard.answers import is_probability
 from lvd.rules.evidence import Evidence
@@ -18,7 +19,6 @@ from lvd.utils.schema import Finite, Name, Schema, checked
 from lvd.voting import step_vote
 
 STOP, FLAG, IGNORE = ACTIONS = "stop", "flag", "ignore"
-NAMED = 0.5  # probability from which on a category is named
 
 
 class CategorySettings(Schema):
@@ -192,8 +192,8 @@ class Judge:
             probabilities: [G], one for each category.
 
         Returns:
-            Names of the categories that stop and have at least NAMED, the largest first; at least
-            the one of the largest probability.
+            Names of the categories that stop and are named (lvd.detectors.names.named), the most
+            probable first.
 
         Raises:
             ValueError: a value is no probability, or there are more or fewer than categories.
@@ -201,5 +201,5 @@ class Judge:
         if len(probabilities) != len(self.names) or not all(map(is_probability, probabilities)):
             raise ValueError("a probability for each category is needed")
         columns = sorted(self._stopping, key=lambda column: -probabilities[column])
-        named = [column for column in columns if probabilities[column] >= NAMED] or columns[:1]
-        return [self.names[column] for column in named]
+        (chosen,) = named([[probabilities[column] for column in columns]])
+        return [self.names[column] for column, one in zip(columns, chosen, strict=True) if one]

@@ -10,7 +10,7 @@ import torch
 from lvd.rules.file import ChosenRule, save_rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.config import ROOT
-from tools import closing_report
+from tools import closing_report, collect_results
 
 
 def bash(*words, folder=ROOT, **environment):
@@ -131,3 +131,27 @@ def test_the_closing_report_recommends_the_rule_beside_the_shared_detector(tmp_p
     recommended = next(place for place, line in enumerate(lines) if "Recommended" in line)
     assert "lambda 0.3, eta 3" in lines[recommended]
     assert f"--guard {tmp_path / 'shared'}" in lines[recommended + 1]
+
+
+def test_results_are_collected(tmp_path, capsys):
+    """Each file that is there is copied under its name; the others are named."""
+    home = tmp_path / "home"
+    home.mkdir()
+    words = ["--home_dir", str(home), "--out", str(tmp_path / "out")]
+    assert collect_results.main(words) == 2
+    assert "no votes here; bash reproduce.sh makes them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    save_votes(home / "results")
+    save_votes(home / "results_shared")
+    (home / "steps.csv").write_text("step,seconds\n")
+    (home / "results" / "grid.txt").write_text("the grid\n")
+    (home / "results_shared" / "rule_report.txt").write_text("of the shared detector\n")
+    assert collect_results.main(words) == 0
+    copies = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert copies.pop("summary.txt").startswith("4 unsafe and 4 normal videos")
+    assert copies == {
+        "steps.csv": "step,seconds\n",
+        "grid.txt": "the grid\n",
+        "rule_shared.txt": "of the shared detector\n",
+    }
+    assert str(home / "results" / "frontier.csv") in capsys.readouterr().out
