@@ -131,11 +131,37 @@ def timesteps_of(scheduler):
     PNDM's extra model calls are not steps of their own.
     """
     timesteps = scheduler.timesteps.tolist()
+    return [timesteps[position] for position in positions_of(scheduler)]
+
+
+def positions_of(scheduler):
+    """Return the position in `scheduler.timesteps` of each denoising step's first model call."""
+    calls = range(len(scheduler.timesteps))
     if class_name(scheduler) != "PNDMScheduler":
-        return timesteps
-    return [
-        timestep for call, timestep in enumerate(timesteps) if begins_pndm_step(call, scheduler)
-    ]
+        return list(calls)
+    return [call for call in calls if begins_pndm_step(call, scheduler)]
+
+
+def signal_and_noise(scheduler, position):
+    """Return alpha and sigma of x_t = alpha x0 + sigma noise, two floats.
+
+    Args:
+        scheduler: a scheduler of the table above, after `set_timesteps`.
+        position: in `scheduler.timesteps`.
+    """
+    kind = need_scheduler(scheduler)
+    if kind == ALPHAS:
+        abar = float(scheduler.alphas_cumprod[int(scheduler.timesteps[position])])
+        return abar**0.5, (1 - abar) ** 0.5
+    sigma = scheduler.sigmas[position].double()
+    if kind == SCALED:
+        alpha, sigma = scheduler._sigma_to_alpha_sigma_t(sigma)
+        return float(alpha), float(sigma)
+    if kind == SIGMAS:
+        return 1.0, float(sigma)
+    if scheduler.config.get("invert_sigmas"):
+        return float(sigma), 1 - float(sigma)
+    return 1 - float(sigma), float(sigma)
 
 
 def begins_pndm_step(call, scheduler):
