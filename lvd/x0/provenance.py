@@ -14,7 +14,6 @@ Two recordings that detectors learn to tell apart must agree in more (lvd.x0.ali
 """
 
 import math
-from inspect import Parameter, signature
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -22,7 +21,7 @@ from pydantic import AfterValidator, Field
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
-from lvd.x0.schedulers import SCHEDULERS, plain
+from lvd.x0.schedulers import full_scheduler
 
 
 def _is_setting(value):
@@ -132,29 +131,6 @@ def need_same_sampling(members, now, allow_unknown=False):
                     "detectors of this sampling, or sample as they know it"
                 )
         checked.append(before)
-
-
-def full_scheduler(recorded):
-    """Return all settings of a scheduler of which only some are recorded.
-
-    The others are the defaults of its class. Settings that the class does not know are left out:
-    `from_config` keeps those of another scheduler. Nothing is made of what a file says: a class
-    that x0 is not known of here is left as it is.
-    """
-    import diffusers
-
-    name = recorded.get("class") if isinstance(recorded, dict) else None
-    is_known = isinstance(name, str) and name in SCHEDULERS
-    kind = getattr(diffusers, name, None) if is_known else None
-    if kind is None:
-        return recorded
-    full = {"class": name}
-    for setting, parameter in signature(kind.__init__).parameters.items():
-        if setting in recorded:
-            full[setting] = recorded[setting]
-        elif parameter.default is not Parameter.empty:
-            full[setting] = plain(parameter.default)
-    return full
 
 
 def difference_of(key, before, now):

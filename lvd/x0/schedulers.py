@@ -9,6 +9,7 @@ DDIM (arXiv 2010.02502); v-prediction of progressive distillation (arXiv 2202.00
 """
 
 import numbers
+from inspect import Parameter, signature
 
 import torch
 
@@ -123,6 +124,107 @@ def describe_scheduler(scheduler):
         if not key.startswith("_"):
             description[key] = plain(value)
     return description
+
+
+def full_scheduler(recorded):
+    """Return all settings of a scheduler of which only some are recorded.
+
+    The others are the defaults of its class. Settings that the class does not know are left out:
+    `from_config` keeps those of another scheduler. Nothing is made of what a file says: a class
+    that x0 is not known of here is left as it is.
+    """
+    import diffusers
+
+    name = recorded.get("class") if isinstance(recorded, dict) else None
+    is_known = isinstance(name, str) and name in SCHEDULERS
+    kind = getattr(diffusers, name, None) if is_known else None
+    if kind is None:
+        return recorded
+    full = {"class": name}
+    for setting, parameter in settings_of(kind).items():
+        if setting in recorded:
+            full[setting] = recorded[setting]
+        elif parameter.default is not Parameter.empty:
+            full[setting] = plain(parameter.default)
+    return full
+
+
+def settings_of(kind):
+    """Return {setting: parameter} of what a scheduler's class is made with."""
+    return signature(kind.__init__).parameters
+
+
+# The settings that tell how much noise the model's timesteps mean. Flows have none of them.
+BETAS = (
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "snr_shift_scale",
+)
+
+
+def meaning_of(description):
+    """Return the settings of a scheduler that change what x0 means, and no others.
+
+    With equal meanings, the same model says the same of x0 at a noise level, whatever the class
+    of the scheduler, the number of its steps, their spacing and the order of the solver.
+
+    Args:
+        description: what `describe_scheduler` returns; settings that are missing have the
+            defaults of the class.
+
+    Returns:
+        {setting: value}: prediction_type, where every flow is "flow_prediction"; unless it is a
+        flow, the settings of BETAS that are in use; clip_sample_range where x0 is clipped;
+        dynamic_thresholding_ratio and sample_max_value where it is thresholded. The whole
+        description where x0 of the class is not known here.
+    """
+    full = full_scheduler(description)
+    kind = SCHEDULERS.get(full.get("class"))
+    if kind is None:
+        return dict(full)
+    meaning = {"prediction_type": _prediction(kind, full)}
+    if not (kind == FLOW or full.get("use_flow_sigmas")):
+        meaning.update(_betas(full))
+    if _is_thresholded(full):
+        for setting in ("dynamic_thresholding_ratio", "sample_max_value"):
+            meaning[setting] = full.get(setting)
+    elif _is_clipped(full):
+        meaning["clip_sample_range"] = full.get("clip_sample_range")
+    return meaning
+
+
+def _prediction(kind, full):
+    if kind == FLOW:
+        return "inverted_flow_prediction" if full.get("invert_sigmas") else "flow_prediction"
+    prediction = full.get("prediction_type")
+    return "sample" if prediction == "original_sample" else prediction
+
+
+def _betas(full):
+    """The settings of BETAS that are in use, of a full description."""
+    if full.get("trained_betas") is not None:
+        used = {"trained_betas": full["trained_betas"]}
+    else:
+        used = {name: full.get(name) for name in ("num_train_timesteps", "beta_schedule")}
+        if full.get("beta_schedule") in ("linear", "scaled_linear", "sigmoid"):
+            used |= {name: full.get(name) for name in ("beta_start", "beta_end")}
+    used["rescale_betas_zero_snr"] = bool(full.get("rescale_betas_zero_snr"))
+    used["snr_shift_scale"] = full.get("snr_shift_scale", 1.0)
+    return used
+
+
+def _is_thresholded(full):
+    """Tell of a full description whether x0 is thresholded."""
+    return full["class"] not in NO_CLIP and bool(full.get("thresholding"))
+
+
+def _is_clipped(full):
+    """Tell of a full description whether x0 is clipped."""
+    return full["class"] not in NO_CLIP and bool(full.get("clip_sample"))
 
 
 def timesteps_of(scheduler):
