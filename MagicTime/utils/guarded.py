@@ -18,6 +18,7 @@ from lvd.guard.guard import Guard
 from lvd.guard.result import STOPPED
 from lvd.rules.vote import VoteRule
 from lvd.voting import exact
+from lvd.x0.levels import levels_of
 from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils import config as cfg
 from MagicTime.utils.later_votes import LaterVotes
@@ -76,6 +77,7 @@ class Guarding:
             point = operating_point
             self.guard = Guard(path, lambda_, eta, operating_point=point, rule=rule, **settings)
         self.dry_run = dry_run
+        self.levels = None  # of the sampling's steps, once it is checked
         self.vae = None  # given when the model is loaded
         self.rgb = None if preview is None else self._matrix(preview)
         # What two runs into one folder must have alike.
@@ -104,10 +106,12 @@ class Guarding:
         """
         settings = config.settings
         scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
+        self.levels = levels_of(scheduler)
         self.guard.check(
             {
                 "steps": settings.steps,
                 "timesteps": scheduler.timesteps.tolist(),
+                "levels": self.levels,
                 "x0_mode": settings.x0_mode,
                 "scheduler": describe_scheduler(scheduler),
                 "latent_shape": list(latent_shape),
@@ -169,13 +173,12 @@ class GuardedBatch:
         self.rgb = guarding.rgb
         self.rows = rows
         self._wanted = set(wanted)
-        self._session = guarding.guard.session(steps, len(rows))
-        self._horizon = guarding.guard.rule.horizon
+        self._session = guarding.guard.session(steps, len(rows), guarding.levels)
         self._watched = list(range(len(rows)))  # places, in `rows`, of those not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)
         self._waiting = time.monotonic()  # since when the sampler is at work
-        self._later = LaterVotes(guarding.guard) if guarding.dry_run else None
+        self._later = LaterVotes(guarding.guard, self._session) if guarding.dry_run else None
 
     def step(self, step, x0):
         """Judge one step: an on_step of MagicTime.utils.pipeline.sample.
@@ -194,9 +197,9 @@ class GuardedBatch:
 
     def _decide(self, step, x0):
         watched = x0[self._watched] if self.dry_run else x0  # a dry run drops no video
-        if self.rgb and step < self._horizon:
+        if self.rgb and step < self._session.horizon:
             self._remember(watched)
-        if self._later and step < self._horizon:
+        if self._later and step < self._session.horizon:
             self._later.observe(step, x0, self._session.verdicts())
         states = self._session.observe(step, watched, self._watched)
         keep = [k for k, state in enumerate(states) if state not in STOPPED]

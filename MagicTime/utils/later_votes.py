@@ -12,10 +12,12 @@ class LaterVotes:
 
     Args:
         guard: lvd.guard.guard.Guard.
+        session: the batch's lvd.guard.session.GuardSession, which knows the detectors of a step.
     """
 
-    def __init__(self, guard):
+    def __init__(self, guard, session):
         self._guard = guard
+        self._session = session
         self._scores = {}  # place in the batch → [step][category]
         self._votes = {}  # place in the batch → [step] of 0/1
         self._failed = set()  # places at which a detector failed: no more is said of them
@@ -34,9 +36,11 @@ class LaterVotes:
 
     def _look(self, step, x0, place):
         guard = self._guard
-        thresholds = guard.bank.thresholds(step, guard.operating_point)
+        trained = self._session.step_map.trained[step]
+        thresholds = guard.bank.thresholds(trained, guard.operating_point)
         try:
-            (answer,) = ask(guard.bank, step, guard.reader(step, x0), thresholds)
+            clips = guard.reader(trained, x0)
+            (answer,) = ask(guard.bank, trained, clips, thresholds, self._session.level(step))
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return

@@ -74,9 +74,10 @@ class Bank:
         naming: lvd.detectors.names.CategoryNames of a names.pth; None: there is none.
 
     Each kind has besides
-        score(step, clips): raw probability of unsafe by every category, float32 [N, G] on the CPU,
-            groups in order. clips: [N, C, F, H, W] of any floating type and size, or already at
-            the size of `input_config`.
+        score(step, clips, level=None): raw probability of unsafe by every category, float32
+            [N, G] on the CPU, groups in order. clips: [N, C, F, H, W] of any floating type and
+            size, or already at the size of `input_config`. level: their noise level, which may
+            differ from that of the trained step; only some networks take it.
         input_config(step): VideoMAEConfig (frames and size) that all categories of the step take;
             None when they differ.
         sha256(): hash of what the detectors say about themselves (data, seed, settings, metrics);
@@ -196,7 +197,7 @@ class FolderBank(Bank):
         self._weights = {}  # path → digest of the weights that were loaded first
         self._bare = {}  # path → sha256 of a bare file, once the bank has told it
 
-    def score(self, step, clips):
+    def score(self, step, clips, level=None):
         return self._step(step).score(clips)
 
     def input_config(self, step):
@@ -324,7 +325,7 @@ class SharedBank(Bank):
             from_dict(self.model.calibrations[place][column]),
         )
 
-    def score(self, step, clips):
+    def score(self, step, clips, level=None):
         from lvd.detectors.shared import predict_shared
 
         return predict_shared(self.model, step, clips)

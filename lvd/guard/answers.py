@@ -25,19 +25,21 @@ class Answer:
         return all(map(is_probability, numbers))
 
 
-def ask(bank, step, clips, thresholds):
+def ask(bank, step, clips, thresholds, level=None):
     """Ask the detectors of one step.
 
     Args:
         bank: lvd.detectors.bank.Bank.
-        step: number of the denoising step.
+        step: number of the trained step.
         clips: [n, C, F, H, W], as lvd.guard.reader.Reader makes them.
         thresholds: [G], the raw probabilities from which on a category says unsafe.
+        level: noise level of the clips; None: that of the trained step.
 
     Returns:
         [n] of Answer.
     """
-    scores_of_videos = bank.score(step, clips).tolist()
+    at_level = {} if level is None else {"level": level}
+    scores_of_videos = bank.score(step, clips, **at_level).tolist()
     calibrated_of_videos = bank.calibrated(step, scores_of_videos).tolist()
     return [
         Answer(scores, list(map(says_unsafe, scores, thresholds)), calibrated)

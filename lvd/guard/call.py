@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from lvd.errors import InputError, words_of
 from lvd.guard.output import blank_videos
 from lvd.guard.result import STOPPED, UnsafeVideoError
+from lvd.guard.samplings import VerdictsOfSamplings
 from lvd.x0.layouts import interrupt
 from lvd.x0.schedulers import class_name
 from lvd.x0.watch import watch_steps
@@ -21,7 +22,12 @@ class CallSteps(watch_steps):
 
     def __init__(self, scheduler, running):
         super().__init__(
-            scheduler, self._on_steps, self._on_timesteps, self._on_tensor, self._need_call
+            scheduler,
+            self._on_steps,
+            self._on_timesteps,
+            self._on_tensor,
+            self._need_call,
+            several=True,
         )
         self._running = running
 
@@ -60,6 +66,9 @@ def nothing_checked(pipe, scheduler):
 class GuardedCall:
     """One call of a pipeline under the guard.
 
+    A pipeline that makes a long video in sections samples several times in one call. Each sampling
+    has a session, and a video that one of them stops stays stopped.
+
     Args:
         guard: lvd.guard.guard.Guard.
         pipe: the pipeline.
@@ -69,7 +78,7 @@ class GuardedCall:
 
     Attributes:
         thread: identity of the thread that calls.
-        seen: denoising steps that were judged.
+        seen: denoising steps that were judged, of all samplings.
     """
 
     def __init__(self, guard, pipe, layout, on_unsafe, steps):
@@ -81,15 +90,20 @@ class GuardedCall:
         self._layout = layout
         self._on_unsafe = on_unsafe
         self._scheduler = pipe.scheduler
-        self._session = None
+        self._samplings = VerdictsOfSamplings()
         self._error = None  # the first refusal; the pipeline or a callback may swallow it
         steps.state.timesteps = None  # those of this call are not set yet
 
     def begin(self, timesteps):
         """The timesteps are set: the last moment to refuse before the model runs."""
         with self._remembering():
-            self.guard.check({"steps": len(timesteps), "timesteps": timesteps})
-            self._session = self.guard.session(len(timesteps))
+            sampling = {
+                "steps": len(timesteps),
+                "timesteps": timesteps,
+                "levels": self.steps.state.levels,
+            }
+            self._need_whole_sampling()
+            self._samplings.begin(self.guard.session_of(sampling), len(timesteps))
 
     def step(self, step, timestep, x0):
         """One denoising step is over."""
@@ -101,10 +115,10 @@ class GuardedCall:
             if timestep != planned:
                 raise InputError(
                     f"step {step} has timestep {timestep:g}, its scheduler's is {planned:g}: the "
-                    "pipeline does not begin at its first step, as the detectors' recordings did"
+                    "pipeline takes other steps than its scheduler has set"
                 )
             self.seen += 1
-            self._session.observe(step, clips)
+            self._samplings.observe(step, clips)
             if len(self._stopped()) == len(self.verdicts()):  # no video is left
                 if self._on_unsafe == "raise":
                     raise UnsafeVideoError(self.results())
@@ -123,6 +137,10 @@ class GuardedCall:
             InputError: the sampling was not watched from its first step to its last.
         """
         with self._remembering():
+            if self._error:
+                raise self._error
+            if not self.verdicts():
+                raise nothing_checked(self.pipe, self._scheduler)
             self._need_whole_sampling()
             stopped, videos = self._stopped(), len(self.verdicts())
             if stopped:
@@ -130,23 +148,20 @@ class GuardedCall:
             return output
 
     def _need_whole_sampling(self):
-        if self._error:
-            raise self._error
-        name, verdicts = type(self.pipe).__name__, self.verdicts()
-        if not verdicts:
-            raise nothing_checked(self.pipe, self._scheduler)
+        """InputError or UnsafeVideoError unless the sampling that has begun is over and decided."""
+        name = type(self.pipe).__name__
         if self.pipe.scheduler is not self._scheduler:
             raise InputError(
                 f"{name}: its scheduler was replaced during the call, so the later steps were not "
                 "checked and nothing is handed out; replace it before the call"
             )
-        planned = len(self.steps.state.timesteps)
-        if self.seen < planned and not getattr(self.pipe, "interrupt", False):
+        taken, planned = self._samplings.taken, self._samplings.planned
+        if 0 < taken < planned and not getattr(self.pipe, "interrupt", False):
             raise InputError(
-                f"{name}: {self.seen} of {planned} denoising steps were taken under the guard, so "
+                f"{name}: {taken} of {planned} denoising steps were taken under the guard, so "
                 "nothing is handed out; all are needed unless the pipeline is interrupted"
             )
-        if None in verdicts:
+        if None in self.verdicts():
             raise UnsafeVideoError(self.results())
 
     def _stopped(self):
@@ -154,11 +169,11 @@ class GuardedCall:
 
     def verdicts(self):
         """Return the verdict of each video so far, None where it is undecided."""
-        return self._session.verdicts() if self._session else []
+        return self._samplings.verdicts()
 
     def results(self):
         """Return a GuardResult for each video; [] before the first step."""
-        return self._session.results() if self._session else []
+        return self._samplings.results()
 
     @contextmanager
     def _remembering(self):
@@ -167,6 +182,6 @@ class GuardedCall:
             yield
         except BaseException as error:
             self._error = self._error or error
-            if self._session and not isinstance(error, UnsafeVideoError):
-                self._session.withhold(words_of(error, 200))
+            if not isinstance(error, UnsafeVideoError):
+                self._samplings.withhold(words_of(error, 200))
             raise

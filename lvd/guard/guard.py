@@ -38,7 +38,8 @@ from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
 from lvd.rules.choice import LONGEST_PATH, choose
-from lvd.x0.provenance import need_same_sampling
+from lvd.x0.provenance import map_to_trained, need_same_meaning
+from lvd.x0.step_map import same_steps
 
 # If the files of the detectors that vote have no more bytes than this, all stay in memory.
 KEPT = 1 << 30
@@ -169,21 +170,38 @@ class Guard:
         return GuardWatch(self, pipe, on_unsafe, layout)
 
     def check(self, sampling):
-        """Check that the detectors were trained for this sampling.
+        """Check that the detectors can judge this sampling.
 
         Args:
             sampling: dict as in lvd.x0.provenance, with the keys that are known so far.
 
         Raises:
-            InputError: they were trained for another one, or it ends before the rule does.
+            InputError: its x0 means something else than where they learned, no detector is near
+                the noise level of a step that the rule looks at, or it ends before the rule does.
         """
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
+        need_same_meaning(self.members, sampling, self.allow_unknown)
         if "steps" in sampling:
-            self.rule.need_steps(sampling["steps"])
-        need_same_sampling(self.members, sampling, self.allow_unknown)
+            self._carried_to(sampling)
 
-    def session(self, steps, videos=None):
+    def _carried_to(self, sampling):
+        """Return (StepMap, rule) of a described sampling: what the rule looks at there."""
+        step_map = map_to_trained(self.members, sampling, self.allow_unknown)
+        if step_map.levels is None:  # its steps are the trained ones
+            self.rule.need_steps(sampling["steps"])
+            return step_map, self.rule
+        looks = step_map.looks(self.rule.horizon)
+        path = self.members[0].path
+        step_map.need_near(looks, path)
+        if missing := sorted(set(step_map.trained[:looks]) - set(self.bank.steps)):
+            raise InputError(
+                f"{path}: {self.rule.span()} looks at steps of this sampling that are as noisy as "
+                f"the trained step {missing[0]}; there are no detectors of step {missing[0]}"
+            )
+        return step_map, self.rule if looks == self.rule.horizon else self.rule.over(looks)
+
+    def session(self, steps, videos=None, levels=None):
         """Begin the verdicts of one batch, for a sampler of your own that hands out x0.
 
         `check` its sampling first.
@@ -191,12 +209,36 @@ class Guard:
         Args:
             steps: number of denoising steps of the whole sampling.
             videos: number of videos; None: as many as the first step shows.
+            levels: [steps] noise levels (lvd.x0.levels.levels_of(scheduler)), by which each step
+                finds its detectors; None: the steps are those that the detectors were trained on.
 
         Returns:
             A GuardSession.
         """
-        point = self.operating_point
-        return GuardSession(self.bank, self.reader, self.rule, steps, point, videos, self.policy)
+        step_map, rule = same_steps(steps), self.rule
+        if levels is not None:
+            step_map, rule = self._carried_to({"steps": steps, "levels": levels})
+        return self._session(step_map, rule, videos)
+
+    def session_of(self, sampling):
+        """Begin the verdicts of one batch of a described sampling, which is checked too.
+
+        Args:
+            sampling: dict as in lvd.x0.provenance, with steps, timesteps and levels.
+        """
+        return self._session(*self._carried_to(sampling), videos=None)
+
+    def _session(self, step_map, rule, videos):
+        return GuardSession(
+            self.bank,
+            self.reader,
+            rule,
+            len(step_map.trained),
+            self.operating_point,
+            videos,
+            self.policy,
+            step_map,
+        )
 
 
 def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by):

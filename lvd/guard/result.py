@@ -30,6 +30,8 @@ class GuardResult:
         categories: the categories that make the video unsafe, the surest first; [] for a video
             that is not unsafe.
         flags: the categories that are flagged and were found, which stops no video.
+        sampling: number (from 0) of the sampling that decided, in a call that makes several.
+        earlier: [GuardResult] of the samplings before it.
     """
 
     verdict: str
@@ -45,6 +47,8 @@ class GuardResult:
     reason: str
     categories: list = field(default_factory=list)
     flags: list = field(default_factory=list)
+    sampling: int = 0
+    earlier: list = field(default_factory=list)
 
     @property
     def stopped(self):

@@ -10,6 +10,7 @@ from lvd.guard.answers import ask
 from lvd.guard.policy import Judge
 from lvd.guard.result import STOPPED, UNCHECKED, GuardResult
 from lvd.rules.rule import OPEN, SAFE, UNSAFE
+from lvd.x0.step_map import same_steps
 
 
 @dataclass
@@ -40,6 +41,8 @@ class GuardSession:
         operating_point: at which score a detector says unsafe, as in embed_model.py.
         videos: how many there are; None: as many as the first step shows.
         policy: the lvd.guard.policy.Policy of its categories; None: all of them stop videos.
+        step_map: the lvd.x0.step_map.StepMap that finds the detectors of a step; None: step k is
+            judged by the detectors of step k.
 
     Raises:
         InputError: the sampling has fewer steps than the rule looks at, or the policy is not for
@@ -47,17 +50,34 @@ class GuardSession:
     """
 
     def __init__(
-        self, bank, clips, rule, steps, operating_point="validation", videos=None, policy=None
+        self,
+        bank,
+        clips,
+        rule,
+        steps,
+        operating_point="validation",
+        videos=None,
+        policy=None,
+        step_map=None,
     ):
         rule.need_steps(steps)
         self.bank = bank
         self.steps = steps
+        self.horizon = rule.horizon
+        self.step_map = step_map or same_steps(steps)
         self._judge = Judge(rule, [bank.categories[group] for group in bank.groups], policy)
         self._clips = clips
-        self._thresholds = [bank.thresholds(step, operating_point) for step in range(rule.horizon)]
-        self._videos = None if videos is None else [_Video() for _ in range(videos)]
+        trained = self.step_map.trained[: rule.horizon]
+        self._thresholds = [bank.thresholds(step, operating_point) for step in trained]
+        self._videos = None
+        if videos is not None:
+            self.expect(videos)
         self._began = time.monotonic()
         self._last = self._began
+
+    def expect(self, videos):
+        """Say how many videos there are, before the first step."""
+        self._videos = [_Video() for _ in range(videos)]
 
     def observe(self, step, x0, indices=None):
         """Look at the predicted x0 of one denoising step.
@@ -78,7 +98,7 @@ class GuardSession:
                 there is not, or one twice.
         """
         if self._videos is None:
-            self._videos = [_Video() for _ in range(len(x0))]
+            self.expect(len(x0))
         videos = self._videos if indices is None else self._numbered(indices)
         if len(videos) != len(x0):
             raise InputError(f"guard: {len(x0)} videos at step {step}, {len(videos)} are expected")
@@ -138,8 +158,9 @@ class GuardSession:
         When they fail, ask about each video alone, so that one bad video stops no other.
         """
         try:
-            clips = self._clips(step, x0)
-            answers = ask(self.bank, step, clips, self._thresholds[step])
+            trained = self.step_map.trained[step]
+            clips = self._clips(trained, x0)
+            answers = ask(self.bank, trained, clips, self._thresholds[step], self.level(step))
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
                 where = f"{type(error).__name__} in the detectors of step {step}"
@@ -158,6 +179,10 @@ class GuardSession:
             video.votes.append(self._judge.vote(answer.says))
             video.calibrated.append(answer.calibrated)
             self._decide(video, step, clips[k : k + 1])
+
+    def level(self, step):
+        """Return the noise level of a step; None where it is the trained step's own."""
+        return self.step_map.levels[step] if self.step_map.distances[step] else None
 
     def _decide(self, video, step, clip=None):
         """End the video if the rule has an answer; `clip`: what the detectors saw, if anything."""
@@ -183,7 +208,7 @@ class GuardSession:
         if names is None or clip is None:
             return []
         try:
-            probabilities = names(step, clip)
+            probabilities = names(self.step_map.trained[step], clip)
             if probabilities is None:
                 return []
             (of_video,) = probabilities.tolist()
@@ -202,7 +227,7 @@ class GuardSession:
         names = [self.bank.categories[group] for group in groups]
         scores = {name: [of_step[k] for of_step in video.scores] for k, name in enumerate(names)}
         detectors = []
-        for step in range(len(video.scores)):
+        for step in self.step_map.trained[: len(video.scores)]:
             for group, name in zip(groups, names, strict=True):
                 detectors.append(f"{group}/{step} ({name})")
         seconds = self._last - self._began

@@ -107,6 +107,9 @@ class ConfidenceRule(Rule):
             bound = f"{_digits(self.first_bound)} at the first step to {bound} at the last"
         return f"{self.family}: bound {bound}, horizon {self.horizon}"
 
+    def over(self, steps):
+        return replace(self, horizon=steps)
+
     def span(self):
         return f"a rule with horizon {self.horizon}"
 

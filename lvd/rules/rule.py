@@ -87,6 +87,10 @@ class Rule(ABC):
             )
         return self
 
+    @abstractmethod
+    def over(self, steps):
+        """Return the rule for a sampling in which its horizon is `steps` steps long."""
+
     def need_steps(self, steps):
         """InputError if a sampling of `steps` denoising steps ends before the rule does."""
         if steps < self.horizon:

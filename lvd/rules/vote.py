@@ -1,6 +1,6 @@
 """The paper's rule: the votes of the first eta steps against a threshold lambda."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from lvd.rules.rule import OPEN, UNSAFE, Rule
@@ -59,6 +59,9 @@ class VoteRule(Rule):
 
     def describe(self):
         return f"lambda {self.lambda_}, eta {self.eta}"
+
+    def over(self, steps):
+        return replace(self, eta=steps)
 
     def span(self):
         return f"a vote of eta {self.eta}"

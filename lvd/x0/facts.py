@@ -5,7 +5,7 @@ import json
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 
-ADDED = "timesteps"  # what the recorder itself adds to a row's facts
+ADDED = ("timesteps", "levels", "sampling")  # what the recorder itself adds to a row's facts
 
 
 def list_facts(videos, path):
@@ -34,7 +34,7 @@ def plain_facts(facts, where):
     Raises:
         InputError: they are no dict of plain JSON, or hold what the recorder adds itself.
     """
-    if not isinstance(facts, dict) or ADDED in facts:
+    if not isinstance(facts, dict) or any(key in facts for key in ADDED):
         raise InputError(f"{where}: found {shorten(facts)}; a dict of prompt, seed, ... is needed")
     try:
         return json.loads(json.dumps(facts, allow_nan=False))
@@ -42,9 +42,9 @@ def plain_facts(facts, where):
         raise InputError(f"{where}: {shorten(facts)} is not plain JSON") from error
 
 
-def without_timesteps(info):
+def without_added(info):
     """Return what the sidecar says of a row, without what the recorder added."""
-    return {key: value for key, value in info.items() if key != ADDED}
+    return {key: value for key, value in info.items() if key not in ADDED}
 
 
 def need_same_facts(path, row, there, now, how):

@@ -1,10 +1,12 @@
 """The sampling that x0 comes from.
 
-A recording describes it, detectors keep the description, and a running sampler must agree with it.
-A description is a plain dict. A key that is missing is not known.
+A recording describes it, detectors keep the description, and a running sampler must agree with it
+in what x0 means. A description is a plain dict. A key that is missing is not known.
 
     steps           number of denoising steps, S
     timesteps       [S] numbers
+    levels          [S] log signal-to-noise ratios (lvd.x0.levels); where they are missing they
+                    follow from scheduler and timesteps (lvd.x0.step_map)
     x0_mode         "true", or "released": computed as the paper's published code does
     scheduler       {"class": name, setting: value, ...}
     latent_shape    [C, F, h, w]
@@ -21,7 +23,9 @@ from pydantic import AfterValidator, Field
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
-from lvd.x0.schedulers import full_scheduler
+from lvd.x0.levels import MOST
+from lvd.x0.schedulers import full_scheduler, meaning_of
+from lvd.x0.step_map import levels_of_sampling, map_steps, same_steps
 
 
 def _is_setting(value):
@@ -44,18 +48,23 @@ class Scheduler(Schema, extra="allow"):
     name: Annotated[str, Field(alias="class", min_length=1, max_length=200)]
 
 
+Level = Annotated[float, Field(ge=-MOST, le=MOST)]
+
+
 class Sampling(Schema, extra="allow"):
     """A description as a file keeps it. A key may be missing, but is not None."""
 
     steps: Positive = None
     timesteps: Annotated[list[Finite], Field(min_length=1, max_length=100_000)] = None
+    levels: Annotated[list[Level], Field(min_length=1, max_length=100_000)] = None
     x0_mode: Literal["true", "released"] = None
     scheduler: Scheduler = None
     latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
     x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
 
 
-COMPARED = ("latent_shape", "steps", "x0_mode", "scheduler", "timesteps")
+MEANING = ("latent_shape", "x0_mode", "scheduler")  # what x0 means; of the scheduler, meaning_of
+STEPS = ("steps", "timesteps")  # compared only where noise levels are not known
 
 
 def recorded_sampling(x0):
@@ -77,29 +86,36 @@ def recorded_sampling(x0):
         sampling["scheduler"] = meta["scheduler"]
     elif "noise_scheduler_kwargs" in config:  # MagicTime's sampling YAML: it has DDIM alone
         sampling["scheduler"] = {"class": "DDIMScheduler", **config["noise_scheduler_kwargs"]}
-    timesteps = _timesteps_of_all(x0)
-    if timesteps:
-        sampling["timesteps"] = timesteps
+    row = _row_that_tells_timesteps(x0)
+    if row is not None:
+        told = x0.info[row]
+        sampling["timesteps"] = told["timesteps"]
+        if told.get("levels"):
+            sampling["levels"] = told["levels"]
     return sampling
 
 
-def _timesteps_of_all(x0):
-    """The timesteps of all rows that tell them, which must be the same; None if none does."""
+def _row_that_tells_timesteps(x0):
+    """The first row that tells its timesteps, which must be those of all; None if none does."""
     first = None
     for row, info in sorted(x0.info.items()):
         timesteps = info.get("timesteps")
         if timesteps and first is None:
-            first = row, timesteps
-        elif timesteps and not same_timesteps(first[1], timesteps):
+            first = row
+        elif timesteps and not same_timesteps(x0.info[first]["timesteps"], timesteps):
             raise InputError(
-                f"{x0.path}: row {row} was sampled at timesteps {ends(timesteps)}, row {first[0]} "
-                f"at {ends(first[1])}; all rows must be sampled alike"
+                f"{x0.path}: row {row} was sampled at timesteps {ends(timesteps)}, row {first} "
+                f"at {ends(x0.info[first]['timesteps'])}; all rows must be sampled alike"
             )
-    return first[1] if first else None
+    return first
 
 
-def need_same_sampling(members, now, allow_unknown=False):
-    """Check that the detectors were trained for the sampling `now`.
+def need_same_meaning(members, now, allow_unknown=False):
+    """Check that x0 of the sampling `now` means what it meant where the detectors learned.
+
+    Model, latents, kind of x0 and the scheduler's settings that change it must agree. The number
+    of steps, their spacing and the scheduler's class may differ where noise levels are known: see
+    `map_to_trained`.
 
     Args:
         members: the detectors, each with `path` and `about` (lvd.detectors.member.Member).
@@ -109,12 +125,11 @@ def need_same_sampling(members, now, allow_unknown=False):
     Raises:
         InputError: a detector was trained for another sampling, or does not say for which.
     """
-    checked = []
-    for member in members:
-        before = member.about.get("sampling") or {}
-        if before in checked:
-            continue
-        for key in [key for key in COMPARED if key in now]:
+    for member, before in _different(members):
+        has_levels = levels_of_sampling(before) is not None
+        for key in (*MEANING, *STEPS):
+            if key not in now or (key in STEPS and has_levels):
+                continue
             if key not in before:
                 if allow_unknown:
                     continue
@@ -123,14 +138,57 @@ def need_same_sampling(members, now, allow_unknown=False):
                     "trained; train it on a recording of this version, or give "
                     "allow_unknown=True if you know that it fits"
                 )
-            difference = difference_of(key, before[key], now[key])
+            one, other = before[key], now[key]
+            if key == "scheduler" and has_levels:
+                one, other = (meaning_of(setting) for setting in (one, other))
+            difference = difference_of(key, one, other)
             if difference:
                 name, there, here = difference
                 raise InputError(
                     f"{member.path}: trained for {name} {there}, this sampling has {here}; use "
                     "detectors of this sampling, or sample as they know it"
                 )
-        checked.append(before)
+
+
+def map_to_trained(members, now, allow_unknown=False):
+    """Find the trained step of each step of a sampling.
+
+    Args:
+        members: as of `need_same_meaning`.
+        now: description of the sampling, with `steps` at least.
+        allow_unknown: as of `need_same_meaning`.
+
+    Returns:
+        A StepMap. Where noise levels are not known of both samplings, the steps are trained steps
+        by number.
+
+    Raises:
+        InputError: levels are not known, and steps or timesteps differ.
+    """
+    need_same_meaning(members, now, allow_unknown)
+    levels = levels_of_sampling(now)
+    trained = [levels_of_sampling(before) for _, before in _different(members)]
+    if levels is not None and trained and trained[0] and all(one == trained[0] for one in trained):
+        return map_steps(trained[0], levels)
+    for member, before in _different(members):
+        for key in (key for key in STEPS if key in before and key in now):
+            if difference := difference_of(key, before[key], now[key]):
+                name, there, here = difference
+                raise InputError(
+                    f"{member.path}: trained for {name} {there}, this sampling has {here}, and "
+                    "their noise levels are not known; sample as the detectors know it"
+                )
+    return same_steps(now["steps"])
+
+
+def _different(members):
+    """[(a member, the sampling that it was trained on)], each different sampling once."""
+    found = []
+    for member in members:
+        before = member.about.get("sampling") or {}
+        if all(before != other for _, other in found):
+            found.append((member, before))
+    return found
 
 
 def difference_of(key, before, now):

@@ -22,9 +22,10 @@ import torch
 from lvd.errors import InputError, plural, shorten
 from lvd.utils.config import first_difference, versions
 from lvd.x0.calls import watch_method
-from lvd.x0.facts import list_facts, need_same_facts, plain_facts, without_timesteps
+from lvd.x0.facts import list_facts, need_same_facts, plain_facts, without_added
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.layouts import find_layout
+from lvd.x0.sampled import SampledVideos
 from lvd.x0.schedulers import describe_scheduler, need_scheduler
 from lvd.x0.sidecar import need_same_recording, new_sidecar
 from lvd.x0.watch import watch_of, watch_steps
@@ -113,6 +114,9 @@ class Recording:
     def rows(self, rows, facts=None):
         """Record the videos that one call of the pipeline makes while the block runs.
 
+        A pipeline that makes a long video in sections samples several times in one call. Then each
+        sampling of each video has its row: those of the first sampling, those of the second, ...
+
         Nothing is written when the block fails or not all steps were taken.
 
         Args:
@@ -130,16 +134,7 @@ class Recording:
         facts = self._facts_of(rows, facts)
         scheduler = self.pipe.scheduler
         self._need_scheduler()
-        x0_of_steps = []
-        planned = []
-
-        def begin(timesteps):
-            planned[:] = timesteps
-
-        def keep(step, timestep, x0, prev_sample):
-            clips = self.layout.unpack(x0)  # [B, C, F, h, w]
-            self._need_step(step, timestep, planned, len(clips), len(rows))
-            x0_of_steps.append(clips.to("cpu", self.dtype))
+        sampled = SampledVideos(self.path, scheduler, len(rows), self.layout, self.dtype)
 
         def call(method, args, kwargs):
             self._need_kept(scheduler)
@@ -148,19 +143,14 @@ class Recording:
         with (
             _allow_steps(scheduler),
             self.layout.following(self.pipe),
-            watch_steps(scheduler, keep, begin),
+            sampled.watch,
             _calls_of(self.pipe, call),
         ):
             yield facts
             self._need_kept(scheduler)
-        if not x0_of_steps or len(x0_of_steps) != len(planned):
-            raise InputError(
-                f"{self.path}: {len(x0_of_steps)} of {len(planned)} denoising steps were taken in "
-                "this block; all are needed"
-            )
-        x0 = torch.stack(x0_of_steps, 1)  # [B, S, C, F, h, w]
+        x0, added = sampled.finished()  # [B, S, C, F, h, w]
         self._writer = self._writer or self._open(x0.shape[1:])
-        infos = [{**of_row, "timesteps": planned} for of_row in facts]
+        infos = [{**of_row, **more} for of_row, more in zip(facts, added, strict=True)]
         self._writer.write_rows(rows, x0.unbind(), infos)
         self._recorded.update(zip(rows, facts, strict=True))
         self.whole.update(rows)
@@ -209,23 +199,12 @@ class Recording:
         if facts is not None and len(facts) != len(rows):
             raise InputError(f"{self.path}: facts of {len(facts)} video(s) for {len(rows)} row(s)")
 
-    def _need_step(self, step, timestep, planned, videos, rows):
-        if videos != rows:
-            raise InputError(
-                f"{self.path}: {rows} row(s) named, the pipeline makes {videos} video(s) at once"
-            )
-        if timestep != planned[step]:
-            raise InputError(
-                f"{self.path}: step {step} has timestep {timestep:g}, its scheduler's is "
-                f"{planned[step]:g}; a sampling that begins in the middle cannot be recorded"
-            )
-
     def _existing_rows(self):
         """Return {row: facts} of the existing file, which this recording must have made."""
         existing = open_x0_file(self.path)
         planned = new_sidecar((self.videos, *existing.tensor.shape[1:]), self.dtype, self.meta)
         need_same_recording(self.path, planned)
-        recorded = {row: without_timesteps(info) for row, info in existing.info.items()}
+        recorded = {row: without_added(info) for row, info in existing.info.items()}
         if self._listed is not None:
             for row, facts in recorded.items():
                 need_same_facts(self.path, row, facts, self._listed[row], "recorded")

@@ -12,7 +12,8 @@ from inspect import signature
 
 import torch
 
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
+from lvd.x0.levels import levels_of
 from lvd.x0.schedulers import (
     begins_pndm_step,
     class_name,
@@ -31,7 +32,9 @@ class StepWatch:
     watch: object  # the watch_steps that watches; None when the block is over
     step: int = -1  # number of the current denoising step, afterwards of the last; -1: none yet
     owner: object = None  # the scheduler, or the copy of it, that takes the steps
-    timesteps: list = None  # one for each denoising step
+    timesteps: list = None  # one for each denoising step that the sampling takes
+    levels: list = None  # likewise, lvd.x0.levels
+    sampling: int = 0  # number of the sampling, of a call that makes several
 
 
 class watch_steps:
@@ -45,25 +48,31 @@ class watch_steps:
         on_step: function of (step, timestep, x0, prev_sample), called after each denoising step.
             step counts from 0; x0 and prev_sample have the shape of the sample that the pipeline
             passes to `scheduler.step`. What it returns, unless None, replaces prev_sample.
-        on_begin: function of (timesteps), called when the timesteps are set, before the model runs.
+        on_begin: function of (timesteps), called when the timesteps are set, before the model
+            runs. A sampling may begin in the middle of them, as video to video does: then it is
+            called again before the first step, with those that are left.
         on_call: function of (tensor), called after every call of `scheduler.step` with each tensor
             that the step returns, prev_sample among them. What it returns replaces the tensor.
             PNDM's extra calls, which are not denoising steps of their own, are included.
         on_use: function without arguments, called before every call of `scheduler.step`. It may
             raise, and the scheduler then takes no step.
+        several: whether several samplings may follow each other, as in a pipeline that makes a
+            long video in sections. Each begins with on_begin, and its steps count from 0.
 
     Raises:
         InputError: the scheduler's class is unknown, or it is watched already; in the block, when
-            two copies of the scheduler take steps, or a second sampling begins.
+            two copies of the scheduler take steps, a sampling begins before all steps of the last
+            one were taken, or a second one where `several` is False.
     """
 
-    def __init__(self, scheduler, on_step, on_begin=None, on_call=None, on_use=None):
+    def __init__(self, scheduler, on_step, on_begin=None, on_call=None, on_use=None, several=False):
         need_scheduler(scheduler)
         self.scheduler = scheduler
         self._on_step = on_step
         self._on_begin = on_begin
         self._on_call = on_call
         self._on_use = on_use
+        self._several = several
         self.state = StepWatch(self)
 
     def __enter__(self):
@@ -85,19 +94,44 @@ class watch_steps:
         """The timesteps are set."""
         state = self.state
         if state.step >= 0:
+            self._begin_another(scheduler)
+        self._plan(timesteps_of(scheduler), levels_of(scheduler))
+
+    def _begin_another(self, scheduler):
+        """The sampling is over, and another one begins."""
+        state = self.state
+        taken, planned = state.step + 1, len(state.timesteps)
+        if taken < planned:
             raise InputError(
-                f"{class_name(scheduler)}: set up again after {state.step + 1} steps; a watch is "
-                "for one call of the pipeline (without FreeInit)"
+                f"{class_name(scheduler)}: its timesteps were set again after {taken} of {planned} "
+                "steps; a sampling is needed whole"
             )
-        state.timesteps = timesteps_of(scheduler)
+        if not self._several:
+            raise InputError(
+                f"{class_name(scheduler)}: a second sampling began after the first one's "
+                f"{plural(taken, 'step')}; this watch is for one"
+            )
+        state.sampling += 1
+        state.step = -1
+        state.owner = None
+
+    def _plan(self, timesteps, levels):
+        self.state.timesteps = timesteps
+        self.state.levels = levels
         if self._on_begin:
-            self._on_begin(state.timesteps)
+            self._on_begin(timesteps)
 
     def _before(self, scheduler, given):
         """Before scheduler.step: return x0, or None for a call that begins no denoising step."""
         state = self.state
         if self._on_use:
             self._on_use()
+        is_over = state.timesteps is not None and state.step + 1 == len(state.timesteps)
+        is_pndm = class_name(scheduler) == "PNDMScheduler"
+        begins = not is_pndm or begins_pndm_step(scheduler.counter, scheduler)
+        if state.timesteps is None or (is_over and begins and self._several):
+            # They were set before the watch began, or by other means than set_timesteps.
+            self._begin(scheduler)
         if state.owner is None:
             state.owner = scheduler
         if scheduler is not state.owner:
@@ -105,12 +139,10 @@ class watch_steps:
                 f"{class_name(scheduler)}: several copies of the scheduler take steps; that is "
                 "not supported"
             )
-        if state.timesteps is None:
-            # They were set before the watch began, or by other means than set_timesteps.
-            self._begin(scheduler)
-        is_pndm = class_name(scheduler) == "PNDMScheduler"
-        if is_pndm and not begins_pndm_step(scheduler.counter, scheduler):
+        if not begins:
             return None
+        if state.step < 0:
+            self._skip_to(_number(given["timestep"]))
         state.step += 1
         if state.step >= len(state.timesteps):
             raise InputError(
@@ -124,6 +156,13 @@ class watch_steps:
             given["sample"],
             given.get("per_token_timesteps"),
         )
+
+    def _skip_to(self, timestep):
+        """The sampling begins at this timestep: leave out those before it."""
+        state = self.state
+        if timestep in state.timesteps[1:] and timestep != state.timesteps[0]:
+            first = state.timesteps.index(timestep)
+            self._plan(state.timesteps[first:], state.levels[first:])
 
     def _after(self, given, x0, result):
         """After it: return what the pipeline gets for `result`, a tuple or an output object."""

@@ -17,7 +17,7 @@ from lvd.errors import InputError
 from lvd.utils.config import ROOT
 from lvd.x0.file import open_x0_file
 from lvd.x0.layouts import KNOWN, can_interrupt, find_layout
-from lvd.x0.provenance import need_same_sampling
+from lvd.x0.provenance import need_same_meaning
 from lvd.x0.schedulers import describe_scheduler
 from tests.worlds.pipeline_world import run, tiny_of
 
@@ -106,9 +106,9 @@ def test_other_schedulers(name, scheduler):
     )
     recorded = describe_scheduler(tiny.pipe.scheduler)
     detector = SimpleNamespace(path="0.pth", about={"sampling": {"scheduler": recorded}})
-    need_same_sampling([detector], {"scheduler": recorded})
+    need_same_meaning([detector], {"scheduler": recorded})
     with pytest.raises(InputError, match="num_train_timesteps"):
-        need_same_sampling([detector], {"scheduler": {**recorded, "num_train_timesteps": 500}})
+        need_same_meaning([detector], {"scheduler": {**recorded, "num_train_timesteps": 500}})
 
 
 @pytest.mark.slow
@@ -196,8 +196,7 @@ def test_interrupt(family):
     assert run(tiny, [UNSAFE]).any()  # the next call is as ever
 
 
-def test_samplings_of_another_kind_are_refused(tmp_path):
-    """Video to video begins in the middle of the schedule, FreeInit samples twice."""
+def test_video_to_video_is_recorded_from_where_it_begins(tmp_path):
     from diffusers import AnimateDiffVideoToVideoPipeline
 
     tiny, path = tiny_pipelines.build("AnimateDiffPipeline"), tmp_path / "pred_x0.pth"
@@ -205,24 +204,40 @@ def test_samplings_of_another_kind_are_refused(tmp_path):
     other.set_progress_bar_config(disable=True)
     given = {key: value for key, value in tiny.inputs([UNSAFE]).items() if key != "num_frames"}
     given["video"] = [pictures([(UNSAFE, row) for row in range(3)])]
-    with record(other, path, 1, layout="BCFHW") as recording:
-        with (
-            pytest.raises(InputError, match="timestep 333, its scheduler's is 666"),
-            recording.row(0),
-        ):
-            other(**given, strength=0.7)
-        assert not path.exists()
-        with recording.row(0):
-            other(**given, strength=1.0)
-    assert open_x0_file(path).tensor.shape == (1, 3, *tiny.shape)
+    with record(other, path, 1, layout="BCFHW") as recording, recording.row(0):
+        other(**given, strength=0.7)
+    found = open_x0_file(path)
+    assert found.tensor.shape == (1, 2, *tiny.shape) and found.info[0]["timesteps"] == [333, 0]
+    bars = other.scheduler.alphas_cumprod[[333, 0]]
+    assert found.info[0]["levels"] == pytest.approx((bars / (1 - bars)).log().tolist(), rel=1e-4)
+    whole = tmp_path / "whole.pth"
+    with record(other, whole, 1, layout="BCFHW") as recording, recording.row(0):
+        other(**given, strength=1.0)
+    assert open_x0_file(whole).tensor.shape == (1, 3, *tiny.shape)
+
+
+def test_several_samplings_in_one_call_have_a_row_each(tmp_path):
+    """FreeInit samples the same video again and again, from better noise."""
+    tiny, path = tiny_pipelines.build("AnimateDiffPipeline"), tmp_path / "pred_x0.pth"
     tiny.pipe.enable_free_init(num_iters=2)
-    with (
-        record(tiny.pipe, tmp_path / "free.pth", 1) as recording,
-        pytest.raises(InputError, match="FreeInit"),
-    ):
-        with recording.row(0):
-            tiny.pipe(**tiny.inputs([UNSAFE]))
-    assert not (tmp_path / "free.pth").exists()
+    with record(tiny.pipe, path, 4) as recording:
+        with pytest.raises(
+            InputError, match="1 row named, .* 1 video at once, in each of its 2 sam"
+        ):
+            with recording.row(0):
+                tiny.pipe(**tiny.inputs([UNSAFE]))
+        assert not path.exists()
+        with recording.rows([0, 1, 2, 3]):
+            tiny.pipe(**tiny.inputs([UNSAFE, UNSAFE]))
+    found = open_x0_file(path)
+    assert [found.info[row]["sampling"] for row in range(4)] == [0, 0, 1, 1]
+    first, second = found.tensor[:2], found.tensor[2:]
+    assert (first != second).any()
+    tiny.pipe.disable_free_init()
+    alone = tmp_path / "alone.pth"
+    with record(tiny.pipe, alone, 2) as recording, recording.rows([0, 1]):
+        tiny.pipe(**tiny.inputs([UNSAFE, UNSAFE]))
+    assert torch.equal(open_x0_file(alone).tensor, first)  # FreeInit begins as without it
 
 
 @pytest.mark.slow

@@ -108,20 +108,22 @@ def test_nan_in_one_video_of_a_pipeline(world, tiny):
     assert torch.equal(found[1], plain[1]) and not found[0].any()
 
 
-def test_another_number_of_steps_or_size_is_refused_before_it_costs(world, tiny):
+def test_steps_that_no_detector_knows_or_another_size_are_refused_before_they_cost(world, tiny):
     guard, ran = Guard(world.shared, 0.6, 3, "cpu"), []
+    own = tiny.pipe.scheduler
     handle = tiny.pipe.unet.register_forward_pre_hook(lambda *_: ran.append(1))
     try:
+        tiny.pipe.scheduler = diffusers.DDIMScheduler.from_config(
+            own.config, timestep_spacing="trailing"
+        )
         with (
-            pytest.raises(InputError, match="trained for steps 5, this sampling has 4"),
+            pytest.raises(
+                InputError, match="shared.pth: step 0 of this sampling has noise level -10"
+            ),
             guard.watch(tiny.pipe),
         ):
-            tiny.pipe(**tiny.inputs([1], steps=4))
-        with (
-            pytest.raises(InputError, match="^this sampling has 1 step, a vote of eta 3 needs 3$"),
-            guard.watch(tiny.pipe),
-        ):
-            tiny.pipe(**tiny.inputs([1], steps=1))
+            tiny.pipe(**tiny.inputs([1], steps=STEPS))
+        tiny.pipe.scheduler = own
         with pytest.raises(
             InputError, match="^this sampling has 2 steps, a vote of eta 3 needs 3$"
         ):
@@ -137,6 +139,7 @@ def test_another_number_of_steps_or_size_is_refused_before_it_costs(world, tiny)
         assert len(ran) == 1
     finally:
         handle.remove()
+        tiny.pipe.scheduler = own
 
 
 def test_a_call_that_was_not_watched_to_its_verdict_raises(world, tiny):
@@ -193,29 +196,38 @@ def test_a_watch_may_be_used_again(world, tiny):
     assert watch.results == []
 
 
-def test_a_pipeline_that_begins_in_the_middle_is_refused(world, tiny):
-    """As video-to-video does, to which step 0 is what the detectors know as another step."""
+def test_a_pipeline_that_begins_in_the_middle_is_judged_by_the_detectors_of_those_steps(
+    world, tiny
+):
+    """As video to video does: its first step is as noisy as the trained step 2."""
 
     class OwnPipeline:
         scheduler = tiny.pipe.scheduler
 
-        def __call__(self, first):
+        def __call__(self, first, stop=STEPS):
             self.scheduler.set_timesteps(STEPS)
             x = torch.zeros(1, *SHAPE)
-            for timestep in self.scheduler.timesteps[first:]:
+            for timestep in self.scheduler.timesteps[first:stop]:
                 x = self.scheduler.step(x, timestep, x).prev_sample
             return x
 
-    guard, pipe = Guard(world.shared, 0.6, 3, "cpu"), OwnPipeline()
-    try:
-        with guard.watch(pipe, layout="BCFHW") as watch:
-            pipe(0)
-    except UnsafeVideoError:
-        pass  # zeros may look like anything
-    assert len(watch.results) == 1
-    with pytest.raises(InputError, match="step 0 has timestep 600, its scheduler's is 800"):
-        with guard.watch(pipe, layout="BCFHW"):
-            pipe(1)
+    asked = []
+    guard, _ = rigged(world, lambda step, n: asked.append(step) or [[0.0, 0.0]] * n)
+    pipe = OwnPipeline()
+    with guard.watch(pipe, layout="BCFHW") as watch:
+        pipe(0)
+    assert asked == [0, 1, 2] and watch.results[0].steps_total == STEPS
+    asked.clear()
+    with guard.watch(pipe, layout="BCFHW") as watch:
+        pipe(2)
+    (result,) = watch.results
+    assert asked == [2, 3] and (result.verdict, result.steps_total) == (SAFE, STEPS - 2)
+    assert result.detectors[0].startswith("1/2 ")
+    with (
+        pytest.raises(InputError, match="2 of 3 denoising steps"),
+        guard.watch(pipe, layout="BCFHW"),
+    ):
+        pipe(2, STEPS - 1)
 
 
 def test_modes_and_pipelines_that_are_refused(world, tiny):

@@ -128,7 +128,7 @@ class Spy:
         self.asked, self._score, self._extra = Counter(), guard.bank.score, extra
         guard.bank.score = self
 
-    def __call__(self, step, clips):
+    def __call__(self, step, clips, level=None):
         self.asked[step] += len(clips)
         found = self._score(step, clips)
         return self._extra(step, found) if self._extra else found

@@ -1,5 +1,7 @@
 """Recordings of any pipeline: they go on where they stopped, and hold whole samplings only."""
 
+import math
+
 import diffusers
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
                 tiny.pipe(**tiny.inputs(kinds or [UNSAFE] * len(rows), first=rows[0]))
             return recording.whole
 
-    with pytest.raises(InputError, match=r"2 row\(s\) named, the pipeline makes 1"):
+    with pytest.raises(InputError, match="2 rows named, the pipeline makes 1 video"):
         recorded([0, 1], kinds=[UNSAFE])
     with pytest.raises(InputError, match="row 3 is outside the 3 videos"):
         recorded([2, 3])
@@ -95,6 +97,8 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
         found.meta["scheduler"]["class"] == "UniPCMultistepScheduler"
         and found.meta["prompts"] == "three"
     )
+    levels = found.info[2].pop("levels")  # of flows, whose share of noise is their timestep
+    assert levels[1:] == pytest.approx([2 * math.log(0.143 / 0.857), 2 * math.log(0.4 / 0.6)], 0.01)
     assert found.info[2] == {"prompt": "number 2", "seed": 0, "timesteps": [999, 857, 600]}
     assert (found.tensor[0] != found.tensor[1]).any() and found.tensor[2].any()
     for changes, words in (

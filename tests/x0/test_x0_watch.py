@@ -109,7 +109,7 @@ def test_set_timesteps_may_be_replaced_or_called_before():
 def test_two_samplings_or_two_schedulers_in_one_watch():
     scheduler = make("DDIMScheduler", "epsilon", dict(clip_sample=False))
     with (
-        pytest.raises(InputError, match="set up again after 5 steps"),
+        pytest.raises(InputError, match="a second sampling began after the first one's 5 steps"),
         watch_steps(scheduler, lambda *_: None),
     ):
         sample(scheduler, BY_TIMESTEP, "epsilon", 5)

@@ -1,0 +1,156 @@
+"""Which trained step a denoising step is: the one whose noise level is nearest.
+
+Detectors are trained on the steps of one sampling, the *trained steps*, and another sampling of
+the same model may have more or fewer of them, another spacing or another scheduler. What a
+detector reads at a step depends on how noisy it is, and not on its number.
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+
+from lvd.errors import InputError
+from lvd.x0.levels import level_of, levels_of
+from lvd.x0.schedulers import ALPHAS, FLOW, SCHEDULERS, timesteps_of
+
+# How far the level of a step may lie from that of its trained step: its signal-to-noise ratio may
+# be up to 4.5 times as high or as low. Fifty DDIM steps lie 0.1 to 0.3 apart while the sample is
+# noisy, and up to 2.5 at its cleanest end.
+TOLERANCE = 1.5
+# Below this level less than 1% of the sample is the video's: such steps are all alike.
+NOISIEST = -10.0
+SAME = 1e-3  # two levels that are nearer are the same, computed in two ways
+MOST_TRAIN_TIMESTEPS = 100_000  # of a scheduler that a file describes
+
+
+@dataclass(frozen=True)
+class StepMap:
+    """The steps of a sampling as trained steps.
+
+    Attributes:
+        trained: [S] numbers of the nearest trained steps.
+        distances: [S] of |level - level of the trained step|.
+        levels: [S] levels of the sampling; None where steps are trained steps by number.
+    """
+
+    trained: list
+    distances: list
+    levels: list | None = None
+
+    def looks(self, horizon):
+        """Return how many steps, from the first on, a rule looks at.
+
+        It looks at as wide a stretch of trained steps as its horizon, beginning where the sampling
+        begins.
+
+        Args:
+            horizon: of the rule, in trained steps.
+
+        Returns:
+            A number of steps of this sampling, at least 1.
+        """
+        end = self.trained[0] + horizon
+        for step, trained in enumerate(self.trained):
+            if trained >= end:
+                return step
+        return len(self.trained)
+
+    def need_near(self, steps, where):
+        """InputError if one of the first `steps` steps lies too far from all trained ones.
+
+        Args:
+            steps: how many.
+            where: what messages call the detectors.
+        """
+        for step in range(steps):
+            if self.distances[step] > TOLERANCE:
+                raise InputError(
+                    f"{where}: step {step} of this sampling has noise level "
+                    f"{self.levels[step]:.2f} (log SNR), and the nearest trained one is "
+                    f"{self.distances[step]:.2f} away; at most {TOLERANCE} is served, so train "
+                    "detectors on a sampling of such steps"
+                )
+
+
+def same_steps(steps):
+    """Return the StepMap of a sampling whose steps are the trained steps."""
+    return StepMap(list(range(steps)), [0.0] * steps)
+
+
+def map_steps(trained_levels, levels):
+    """Find the nearest trained step of each step of a sampling.
+
+    Args:
+        trained_levels: [T] levels of the sampling that detectors were trained on.
+        levels: [S] levels of another one.
+
+    Returns:
+        A StepMap. Of two trained steps that are equally near, the earlier one is taken.
+    """
+    there = [max(level, NOISIEST) for level in trained_levels]
+    trained, distances = [], []
+    for level in levels:
+        from_each = [abs(max(level, NOISIEST) - other) for other in there]
+        nearest = min(range(len(there)), key=from_each.__getitem__)
+        distance = from_each[nearest]
+        trained.append(nearest)
+        distances.append(distance if distance > SAME else 0.0)
+    return StepMap(trained, distances, list(levels))
+
+
+def levels_of_sampling(sampling):
+    """Return the levels of a described sampling, or None where they cannot be told.
+
+    Args:
+        sampling: dict as in lvd.x0.provenance. Without `levels`, as recordings and detectors were
+            written before, they follow from its scheduler and timesteps.
+
+    Returns:
+        [S] floats, or None.
+    """
+    if sampling.get("levels"):
+        return list(sampling["levels"])
+    recorded, timesteps = sampling.get("scheduler"), sampling.get("timesteps")
+    scheduler = _scheduler_of(recorded) if recorded and timesteps else None
+    if scheduler is None:
+        return None
+    try:
+        return _levels_at(scheduler, timesteps)
+    except Exception:  # settings of a file that this scheduler cannot work with
+        return None
+
+
+def _scheduler_of(recorded):
+    """Make the scheduler that a file describes; None if x0 is not known of it."""
+    import diffusers
+
+    name = recorded.get("class")
+    kind = getattr(diffusers, str(name), None) if name in SCHEDULERS else None
+    most = recorded.get("num_train_timesteps", 1000)
+    if kind is None or type(most) is not int or not 1 <= most <= MOST_TRAIN_TIMESTEPS:
+        return None
+    known = inspect.signature(kind.__init__).parameters
+    settings = {key: value for key, value in recorded.items() if key in known and key != "self"}
+    try:
+        return kind(**settings)
+    except Exception:  # whatever a file says of it
+        return None
+
+
+def _levels_at(scheduler, timesteps):
+    """The levels of a scheduler at these timesteps; None if they are not of its own making."""
+    kind = SCHEDULERS[type(scheduler).__name__]
+    if kind == ALPHAS:
+        bars = scheduler.alphas_cumprod[torch.tensor(timesteps).long()].tolist()
+        return [level_of(bar**0.5, (1 - bar) ** 0.5) for bar in bars]
+    is_flow = kind == FLOW or scheduler.config.get("prediction_type") == "flow_prediction"
+    if is_flow and not scheduler.config.get("invert_sigmas"):
+        shares = [timestep / scheduler.config.num_train_timesteps for timestep in timesteps]
+        return [level_of(1 - share, share) for share in shares]
+    scheduler.set_timesteps(len(timesteps))
+    own = timesteps_of(scheduler)
+    is_own = len(own) == len(timesteps) and all(
+        abs(one - other) <= 1e-3 for one, other in zip(own, timesteps, strict=True)
+    )
+    return levels_of(scheduler) if is_own else None
