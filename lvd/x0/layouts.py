@@ -102,6 +102,16 @@ class FramesFirst(Layout):
         return rearrange(x, "b f c h w -> b c f h w")
 
 
+class ChannelsLast(Layout):
+    """Five axes, the channels last."""
+
+    axes = "BFHWC"
+
+    def unpack(self, x):
+        need_axes(x, self.axes)
+        return rearrange(x, "b f h w c -> b c f h w")
+
+
 class FramesInBatch(Layout):
     """The frames of all videos one after the other, as an image model takes them.
 
@@ -180,7 +190,7 @@ KNOWN = {
 }
 
 
-BY_AXES = {kind.axes: kind for kind in (Dense, FramesFirst, FramesInBatch)}
+BY_AXES = {kind.axes: kind for kind in (Dense, FramesFirst, ChannelsLast, FramesInBatch)}
 
 
 def find_layout(pipe, layout=None):
@@ -188,8 +198,8 @@ def find_layout(pipe, layout=None):
 
     Args:
         pipe: a video pipeline of diffusers.
-        layout: for other pipelines, the axes of the scheduler's tensor: "BCFHW", "BFCHW" or
-            "(BF)CHW"; or a Layout of your own, which always wins.
+        layout: for other pipelines, the axes of the scheduler's tensor: "BCFHW", "BFCHW",
+            "BFHWC" or "(BF)CHW"; or a Layout of your own, which always wins.
 
     Returns:
         A Layout.

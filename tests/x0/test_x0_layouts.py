@@ -24,6 +24,7 @@ def test_a_pipeline_that_is_not_known_is_refused_unless_its_layout_is_given(tmp_
     x = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
     assert torch.equal(find_layout(OtherPipeline(), "BCFHW").unpack(x), x)
     assert torch.equal(find_layout(OtherPipeline(), "BFCHW").unpack(x)[1, 2, 0], x[1, 0, 2])
+    assert torch.equal(find_layout(OtherPipeline(), "BFHWC").unpack(x)[1, 5, 2], x[1, 2, :, :, 5])
     with pytest.raises(InputError, match="4 axes|5 axes"):
         find_layout(OtherPipeline(), "BCFHW").unpack(x[0])
     with pytest.raises(InputError, match="unknown number"):
