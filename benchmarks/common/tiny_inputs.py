@@ -7,6 +7,7 @@ can tell the two apart.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 
@@ -19,8 +20,8 @@ class Tiny:
     """A pipeline and what to call it with: pipe(**tiny.inputs([kind, ...], seeds)).
 
     shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind,
-    row), ...] → arguments; clips: what the pipeline returns with output_type latent → [B, C, F, h,
-    w].
+    row), ...] → arguments; clips: latents that the pipeline returns → [B, C, F, h, w]; videos: what
+    it returns → videos or latents; steps: number of steps → arguments.
     """
 
     pipe: object
@@ -28,6 +29,8 @@ class Tiny:
     fixed: dict
     prompts: Callable
     clips: Callable = lambda frames: frames
+    videos: Callable = attrgetter("frames")
+    steps: Callable = lambda number: {"num_inference_steps": number}
 
     def inputs(self, kinds, seeds=(0,), first=0, steps=3, **changes):
         """Arguments of a call that makes len(kinds) videos. seeds: of the noise of each (one: the
@@ -36,7 +39,7 @@ class Tiny:
         seeds = [*seeds] * (len(kinds) if len(seeds) == 1 else 1)
         wanted = list(zip(kinds, range(first, first + len(kinds)), strict=True))
         given = dict(
-            num_inference_steps=steps,
+            **self.steps(steps),
             output_type="latent",
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         )

@@ -18,15 +18,17 @@ class CallSteps(watch_steps):
     Args:
         scheduler: of the watched pipeline.
         running: function that returns the GuardedCall that is running, or None.
+        copies_are_others: as `watch_steps` takes it.
     """
 
-    def __init__(self, scheduler, running):
+    def __init__(self, scheduler, running, copies_are_others=False):
         super().__init__(
             scheduler,
             self._on_steps,
             self._on_timesteps,
             self._on_tensor,
             self._need_call,
+            copies_are_others=copies_are_others,
             several=True,
         )
         self._running = running

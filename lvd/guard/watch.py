@@ -165,7 +165,8 @@ class GuardWatch:
                 )
         steps = watch_of(scheduler)
         if steps not in self._watched:
-            steps = self._stack.enter_context(CallSteps(scheduler, lambda: self._call))
+            others = self._layout.copies_are_others
+            steps = self._stack.enter_context(CallSteps(scheduler, lambda: self._call, others))
             self._watched.append(steps)
         return steps
 

@@ -14,6 +14,8 @@ class Layout:
 
     # B video, C channel, F frame, H height, W width of the latents; (..) is one axis. For messages.
     axes = ""
+    # Whether copies of the pipeline's scheduler step something else, such as the videos' sound.
+    copies_are_others = False
 
     def begin(self, pipe, latents, arguments):
         """Read what `unpack` needs to know at the beginning of a call of the pipeline.

@@ -10,7 +10,8 @@ from einops import rearrange
 
 from lvd.errors import InputError, shorten
 from lvd.x0.layout import Layout, need_axes
-from lvd.x0.layouts_ltx import Tokens
+from lvd.x0.layouts_ltx import Tokens, TokensBeforeConditions, TokensBehindConditions
+from lvd.x0.layouts_sound import ChannelsLastWithSound, DenseWithSound, OneMoreAxis
 
 
 class Dense(Layout):
@@ -84,6 +85,25 @@ KNOWN = {
     "I2VGenXLPipeline": FramesInBatch,
     "LTXPipeline": Tokens,
     "LTXImageToVideoPipeline": Dense,
+    # Channels last.
+    "Kandinsky5T2VPipeline": ChannelsLast,
+    "Kandinsky5I2VPipeline": ChannelsLast,
+    "Kandinsky6TI2VAPipeline": ChannelsLastWithSound,
+    "Cosmos3OmniPipeline": OneMoreAxis,
+    # Tokens of conditions beside the video's; sound.
+    "LTXConditionPipeline": TokensBehindConditions,
+    "LTX2Pipeline": TokensBeforeConditions,
+    "LTX2ImageToVideoPipeline": DenseWithSound,
+    "LTX2ConditionPipeline": TokensBeforeConditions,
+    "LTX2InContextPipeline": TokensBeforeConditions,
+    "LTX2HDRPipeline": TokensBeforeConditions,
+    "LTX2DFRPipeline": TokensBeforeConditions,
+    # Video to video: they begin in the middle of the schedule.
+    "AnimateDiffVideoToVideoPipeline": Dense,
+    "AnimateDiffVideoToVideoControlNetPipeline": Dense,
+    "CogVideoXVideoToVideoPipeline": FramesFirst,
+    "WanVideoToVideoPipeline": Dense,
+    "VideoToVideoSDPipeline": FramesInBatch,
 }
 
 

@@ -1,4 +1,9 @@
-"""Layouts of LTX-Video and LTX-2: one token for each patch of the latents."""
+"""Layouts of LTX-Video and LTX-2: one token for each patch of the latents.
+
+A call may put tokens of conditions (images, other videos) before or behind the video's own. The
+pipeline drops them before it decodes, so the detectors do not see them either. LTX-2 also steps
+the sound of its videos, with a copy of the scheduler.
+"""
 
 from einops import rearrange
 
@@ -7,7 +12,7 @@ from lvd.x0.layout import Layout, need_axes
 
 
 class Tokens(Layout):
-    """LTX-Video's layout: one token per patch of the latents.
+    """The video's own tokens alone.
 
     A token holds the channels of pt x p x p latents (frames, height, width) in one axis, the
     channel outermost.
@@ -15,13 +20,18 @@ class Tokens(Layout):
 
     axes = "B(FHW)C"
     grid = None
+    conditions = None  # where their tokens may stand: "before" the video's own, or "behind" them
 
     def begin(self, pipe, latents, arguments):
+        given = arguments.get("latents")
+        if given is not None and given.dim() == 5:  # their size counts, not the one asked for
+            frames, height, width = given.shape[2:]
+        else:
+            frames = (arguments["num_frames"] - 1) // pipe.vae_temporal_compression_ratio + 1
+            height = arguments["height"] // pipe.vae_spatial_compression_ratio
+            width = arguments["width"] // pipe.vae_spatial_compression_ratio
         pt = pipe.transformer_temporal_patch_size
         p = pipe.transformer_spatial_patch_size
-        frames = (arguments["num_frames"] - 1) // pipe.vae_temporal_compression_ratio + 1
-        height = arguments["height"] // pipe.vae_spatial_compression_ratio
-        width = arguments["width"] // pipe.vae_spatial_compression_ratio
         self.patch = pt, p
         self.grid = frames // pt, height // p, width // p
 
@@ -30,11 +40,33 @@ class Tokens(Layout):
         if self.grid is None:
             raise InputError(f"layout {self.axes}: the pipeline prepared no latents in this call")
         frames, height, width = self.grid
-        if x.shape[1] != frames * height * width:
-            raise InputError(
-                f"layout {self.axes}: {x.shape[1]} tokens a video, {frames} x {height} x {width} "
-                "are expected"
-            )
         pt, p = self.patch
         pattern = "b (f h w) (c pt ph pw) -> b c (f pt) (h ph) (w pw)"
-        return rearrange(x, pattern, f=frames, h=height, w=width, pt=pt, ph=p, pw=p)
+        own = self._own(x, frames * height * width)
+        return rearrange(own, pattern, f=frames, h=height, w=width, pt=pt, ph=p, pw=p)
+
+    def _own(self, x, count):
+        """The `count` tokens of each video that are its own."""
+        if x.shape[1] == count:
+            return x
+        if x.shape[1] < count or self.conditions is None:
+            grid = " x ".join(map(str, self.grid))
+            raise InputError(
+                f"layout {self.axes}: {x.shape[1]} tokens a video, {grid} are expected"
+            )
+        return x[:, -count:] if self.conditions == "before" else x[:, :count]
+
+
+class TokensBehindConditions(Tokens):
+    """LTX-Video with conditions, whose tokens come first."""
+
+    axes = "B(K+FHW)C"  # K: tokens of conditions
+    conditions = "before"
+
+
+class TokensBeforeConditions(Tokens):
+    """LTX-2: tokens of conditions, references and keyframes come last."""
+
+    axes = "B(FHW+K)C"
+    conditions = "behind"
+    copies_are_others = True

@@ -21,7 +21,13 @@ class SampledVideos:
     """
 
     def __init__(self, path, scheduler, rows, layout, dtype):
-        self.watch = watch_steps(scheduler, self._keep, self._begin, several=True)
+        self.watch = watch_steps(
+            scheduler,
+            self._keep,
+            self._begin,
+            copies_are_others=layout.copies_are_others,
+            several=True,
+        )
         self._path = path
         self._rows = rows
         self._layout = layout

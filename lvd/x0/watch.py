@@ -56,6 +56,8 @@ class watch_steps:
             PNDM's extra calls, which are not denoising steps of their own, are included.
         on_use: function without arguments, called before every call of `scheduler.step`. It may
             raise, and the scheduler then takes no step.
+        copies_are_others: whether copies of the scheduler step something else than the videos,
+            such as their sound. Nothing is computed or called for these, but `on_use`.
         several: whether several samplings may follow each other, as in a pipeline that makes a
             long video in sections. Each begins with on_begin, and its steps count from 0.
 
@@ -65,7 +67,16 @@ class watch_steps:
             one were taken, or a second one where `several` is False.
     """
 
-    def __init__(self, scheduler, on_step, on_begin=None, on_call=None, on_use=None, several=False):
+    def __init__(
+        self,
+        scheduler,
+        on_step,
+        on_begin=None,
+        on_call=None,
+        on_use=None,
+        copies_are_others=False,
+        several=False,
+    ):
         need_scheduler(scheduler)
         self.scheduler = scheduler
         self._on_step = on_step
@@ -73,6 +84,7 @@ class watch_steps:
         self._on_call = on_call
         self._on_use = on_use
         self._several = several
+        self._copies_are_others = copies_are_others
         self.state = StepWatch(self)
 
     def __enter__(self):
@@ -89,6 +101,10 @@ class watch_steps:
     def __exit__(self, *_):
         self.scheduler.__class__ = self._class
         self.state.watch = None  # copies that outlive the block are left in peace
+
+    def _steps_other(self, scheduler):
+        """Whether this scheduler, a copy of the watched one, steps something else."""
+        return self._copies_are_others and scheduler is not self.scheduler
 
     def _begin(self, scheduler):
         """The timesteps are set."""
@@ -192,14 +208,15 @@ class X0Recorder(watch_steps):
         scheduler: a scheduler of diffusers.
         unpack: function that makes [B, C, F, h, w] of the scheduler's tensors, such as
             `lvd.x0.layouts.find_layout(pipe).unpack`; None: they have that shape already.
+        copies_are_others: as `watch_steps` takes it, such as that of the layout.
 
     Attributes:
         x0: [B, S, C, F, h, w], float32 (or wider).
         timesteps: [S], the timestep of each denoising step.
     """
 
-    def __init__(self, scheduler, unpack=None):
-        super().__init__(scheduler, self._record)
+    def __init__(self, scheduler, unpack=None, copies_are_others=False):
+        super().__init__(scheduler, self._record, copies_are_others=copies_are_others)
         self._unpack = unpack
 
     def __enter__(self):
@@ -244,6 +261,10 @@ def _watched(cls, state):
         watch = state.watch
         if watch is None:
             return cls.step(self, *args, **kwargs)
+        if watch._steps_other(self):
+            if watch._on_use:
+                watch._on_use()
+            return cls.step(self, *args, **kwargs)
         given = parameters.bind(self, *args, **kwargs).arguments
         x0 = watch._before(self, given)
         return watch._after(given, x0, cls.step(self, *args, **kwargs))
@@ -252,7 +273,7 @@ def _watched(cls, state):
     def set_timesteps(self, *args, **kwargs):
         result = cls.set_timesteps(self, *args, **kwargs)
         watch = state.watch
-        if watch is not None:
+        if watch is not None and not watch._steps_other(self):
             watch._begin(self)
         return result
 
