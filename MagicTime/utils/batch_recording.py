@@ -4,8 +4,10 @@ import torch
 
 from lvd.utils.config import versions
 from lvd.x0.file import create_x0_file
+from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.output_folder import MAY_DIFFER
+from MagicTime.utils.schedulers import DDIM
 
 
 def open_recordings(plan, model, processes, stack):
@@ -32,6 +34,8 @@ def open_recordings(plan, model, processes, stack):
         "prompts_sha256": plan.identity["prompts_sha256"],
         "versions": versions(),
     }
+    if plan.settings.scheduler != DDIM:  # of which the config says all: recordings can be resumed
+        meta["scheduler"] = describe_scheduler(plan.config.make_scheduler())
 
     def opened(path):
         return create_x0_file(

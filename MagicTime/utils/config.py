@@ -15,12 +15,12 @@ from MagicTime.utils.hardware import ATTENTION
 from MagicTime.utils.model_config import (
     SECOND_BLOCK,
     UnetSettings,
-    make_scheduler,
     merged_blocks,
     read_second_block,
 )
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
 from MagicTime.utils.safe_guidance import NONE, safe_guidance_of
+from MagicTime.utils.schedulers import DDIM, SCHEDULERS, make_scheduler
 
 MAGICTIME = ROOT / "MagicTime"
 LOOKED = "(looked in the current folder, MagicTime/ and the repository root)"
@@ -46,6 +46,7 @@ class SamplingSettings:
     W: int | None = None
     L: int | None = None
     steps: int | None = None
+    scheduler: str = DDIM
     guidance_scale: int | float | None = None
     file_path: str = ""
     prompt: Any = field(default_factory=list)  # a text or a list of texts
@@ -81,6 +82,7 @@ CHOICES = {
     "format": ("mp4", "gif", "both"),
     "attention": tuple(ATTENTION),
     "safe_guidance": SAFE_GUIDANCE,
+    "scheduler": tuple(SCHEDULERS),
 }
 COUNTS = {  # the largest that make sense
     "H": 16_384,
@@ -110,19 +112,24 @@ class Config:
         path: of the YAML.
         settings: its first block, under the flags and the key=value overrides.
         unet: its second block's unet_additional_kwargs.
-        scheduler: its second block's noise_scheduler_kwargs as they stand.
+        noise_schedule: its second block's noise_scheduler_kwargs as they stand.
         places: {key: what a message calls the place} of settings that are not from the YAML.
     """
 
     path: Path
     settings: SamplingSettings
     unet: UnetSettings
-    scheduler: dict
+    noise_schedule: dict
     places: dict = field(default_factory=dict)
 
     def where(self, key):
         """Return what a message calls the place of a setting: the YAML's path or a flag."""
         return self.places.get(key, self.path)
+
+    def make_scheduler(self):
+        """Make the noise scheduler, with its timesteps set; see `make_scheduler`."""
+        settings = self.settings
+        return make_scheduler(self.noise_schedule, self.path, settings.steps, settings.scheduler)
 
 
 def find(path):
@@ -181,9 +188,14 @@ def read_config(path, flags=None, overrides=None):
     second = blocks[1]
     if isinstance(second, dict):
         second = merged_blocks(second, of_second)
-    unet, scheduler = read_second_block(second, path)
-    make_scheduler(scheduler, path, settings.steps)
-    return Config(path, settings, unet, scheduler, places)
+    config = Config(path, settings, *read_second_block(second, path), places)
+    if settings.x0_mode == "released" and settings.scheduler != DDIM:
+        raise InputError(
+            f"{config.where('x0_mode')}: x0_mode=released is what the paper's code made of DDIM, "
+            f"scheduler={settings.scheduler} is given; x0_mode true or scheduler {DDIM} is needed"
+        )
+    config.make_scheduler()
+    return config
 
 
 def _settings(path, first_block, flags, overrides):

@@ -22,7 +22,6 @@ from lvd.x0.levels import levels_of
 from lvd.x0.schedulers import describe_scheduler
 from MagicTime.utils import config as cfg
 from MagicTime.utils.later_votes import LaterVotes
-from MagicTime.utils.model_config import make_scheduler
 from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import write_filmstrip
 
@@ -105,7 +104,7 @@ class Guarding:
             latent_shape: (C, F, h, w) of one video.
         """
         settings = config.settings
-        scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
+        scheduler = config.make_scheduler()
         self.levels = levels_of(scheduler)
         self.guard.check(
             {

@@ -1,17 +1,13 @@
-"""The second block of a sampling YAML: how the UNet is extended and the noise scheduled.
+"""The second block of a sampling YAML: how the UNet is extended; and what sizes the models take.
 
 The sampler is exactly MagicTime's model (AnimateDiff's motion modules, PKU-YuanGroup/MagicTime), so
 a key may say what MagicTime's own configs say and nothing else.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
-from lvd.errors import InputError, shorten, words_of
+from lvd.errors import InputError, shorten
 from lvd.utils.config import check_keys
-from lvd.utils.schema import Finite, Schema, checked
 
 SECOND_BLOCK = ("unet_additional_kwargs", "noise_scheduler_kwargs")
 UNET_FIXED = {
@@ -41,40 +37,7 @@ MOTION_KEYS = (
     "zero_initialize",
 )
 
-
 MOST_HEADS, MOST_FRAMES = 1_024, 10_000
-Beta = Annotated[Finite, Field(gt=0, lt=1)]
-Size = Annotated[Finite, Field(gt=0, le=1e6)]
-TrainTimesteps = Annotated[int, Field(ge=1, le=100_000)]
-
-
-class NoiseSchedule(Schema):
-    """noise_scheduler_kwargs: the arguments of diffusers' DDIMScheduler, with its defaults."""
-
-    num_train_timesteps: TrainTimesteps = 1000
-    beta_start: Beta = 0.0001
-    beta_end: Beta = 0.02
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    trained_betas: list[Beta] | None = None
-    clip_sample: bool = True
-    set_alpha_to_one: bool = True
-    steps_offset: Annotated[int, Field(ge=0, le=100_000)] = 0
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    thresholding: bool = False
-    dynamic_thresholding_ratio: Annotated[Finite, Field(gt=0, le=1)] = 0.995
-    clip_sample_range: Size = 1.0
-    sample_max_value: Size = 1.0
-    timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
-    rescale_betas_zero_snr: bool = False
-
-    @model_validator(mode="after")
-    def _one_beta_a_timestep(self):
-        if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
-            raise ValueError(
-                f"{len(self.trained_betas)} trained_betas for {self.num_train_timesteps} "
-                "num_train_timesteps; as many are needed"
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -166,49 +129,6 @@ def _unet_settings(kwargs, path):
 
 def _is_list_of_numbers(value):
     return isinstance(value, list) and all(type(one) is int and one >= 1 for one in value)
-
-
-def make_scheduler(kwargs, path, steps):
-    """Make the noise scheduler from the YAML alone.
-
-    The base folder's scheduler file is not read, as in MagicTime.
-
-    Args:
-        kwargs: arguments of diffusers' DDIMScheduler.
-        path: of the YAML, for messages.
-        steps: denoising steps.
-
-    Returns:
-        A DDIMScheduler with its timesteps set.
-
-    Raises:
-        InputError: an argument that DDIMScheduler does not take, too many steps, or a step at
-            which x0 cannot be predicted.
-    """
-    from diffusers import DDIMScheduler
-
-    where = f"{path} (noise_scheduler_kwargs)"
-    checked(NoiseSchedule, kwargs, where)
-    try:
-        scheduler = DDIMScheduler(**kwargs)
-        scheduler.set_timesteps(steps)
-    except (NotImplementedError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{where}: {words_of(error, 160)}") from error
-    highest = int(scheduler.timesteps.max())
-    last = scheduler.config.num_train_timesteps - 1
-    if highest > last:
-        raise InputError(
-            f"{path}: steps={steps} reach timestep {highest}, the noise schedule ends at {last}; "
-            "fewer steps are needed"
-        )
-    shares = scheduler.alphas_cumprod[scheduler.timesteps]
-    if scheduler.config.prediction_type == "epsilon" and not shares.min() > 0:
-        raise InputError(
-            f"{where}: at timestep {highest} nothing of the video is left in the noise (zero "
-            "terminal SNR), where epsilon says nothing of x0; prediction_type v_prediction, or "
-            "rescale_betas_zero_snr false, is needed"
-        )
-    return scheduler
 
 
 def check_resolutions(config, unet_config):

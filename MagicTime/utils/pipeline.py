@@ -8,6 +8,8 @@ predicts at a step: x0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t). All are [B
 import torch
 from einops import pack, rearrange, repeat, unpack
 
+from MagicTime.utils.schedulers import alpha_bar_of, keep_videos, take_step
+
 
 @torch.inference_mode()
 def sample(
@@ -25,7 +27,7 @@ def sample(
     safe_guidance=None,
     on_guidance=None,
 ):
-    """Sample one batch of prompts by DDIM with classifier-free guidance.
+    """Sample one batch of prompts with classifier-free guidance, by the model's scheduler.
 
     Each prompt has its own noise, from its own seed, so a batch gives what its prompts give alone
     (to float tolerance).
@@ -36,7 +38,7 @@ def sample(
         frames, height, width: of the videos; height and width in pixels.
         steps: denoising steps.
         guidance_scale: w; guidance is off up to 1.
-        x0_mode: "true", or "released" for what the paper's code recorded (`released_x0`).
+        x0_mode: "true", or "released" for what the paper's code recorded (`released_x0`), by DDIM.
         on_step: function (step, timestep, x0, latents), called after every step. It may return the
             places in this batch to go on with, in order: the others are dropped, and with none left
             sampling ends.
@@ -57,15 +59,17 @@ def sample(
     text = torch.stack([encode(model, part) for part in texts])
 
     # 2. Seeds → noise
-    latents = initial_noise(model, seeds, frames, height, width) * model.scheduler.init_noise_sigma
+    scheduler = model.scheduler
+    scheduler.set_timesteps(steps, device=model.device)
+    generators = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
+    latents = draw_noise(model, generators, frames, height, width) * scheduler.init_noise_sigma
     momentum = torch.zeros_like(latents)  # of safe guidance
 
     # 3. Noise → latents
-    model.scheduler.set_timesteps(steps, device=model.device)
-    on_device = model.scheduler.timesteps
+    on_device = scheduler.timesteps
     # The scheduler takes numbers: so no step waits for the GPU.
     for step, timestep in enumerate(on_device.tolist()):
-        passes = torch.cat([latents] * len(text))
+        passes = torch.cat([scheduler.scale_model_input(latents, timestep)] * len(text))
         # one text a frame
         words = repeat(text, "passes b tokens width -> (passes b f) tokens width", f=frames)
         noise = model.unet(passes, on_device[step], encoder_hidden_states=words).sample
@@ -73,38 +77,40 @@ def sample(
             unconditional, conditional, *concept = noise.chunk(len(text))
             direction = conditional - unconditional
             if on_guidance:
-                on_guidance(step, x0_difference(model.scheduler, direction, timestep))
+                on_guidance(step, x0_difference(scheduler, direction, step, timestep))
             if safe_guidance:
                 away, momentum = safe_guidance(step, unconditional, conditional, *concept, momentum)
                 direction = direction - away
             noise = unconditional + guidance_scale * direction
-        result = model.scheduler.step(noise, timestep, latents)
-        latents, x0 = result.prev_sample, result.pred_original_sample
+        latents, x0 = take_step(scheduler, noise, timestep, latents, generators)
         if x0_mode == "released":
-            x0 = released_x0(model.scheduler, noise, timestep, latents)
+            x0 = released_x0(scheduler, noise, timestep, latents)
         keep = on_step(step, timestep, x0, latents) if on_step else None
         if keep is not None and len(keep) < len(latents):
             latents, text, momentum = latents[keep], text[:, keep], momentum[keep]
+            generators = [generators[place] for place in keep]
+            keep_videos(scheduler, keep)
             if not len(keep):
                 break
     return latents
 
 
-def x0_difference(scheduler, difference, timestep):
+def x0_difference(scheduler, difference, step, timestep):
     """Turn the difference of two predictions of the UNet into the difference of their x0.
 
     Both are of the same x_t, which falls out: x0 is linear in the prediction. Clipping, where the
     scheduler clips x0, is left out.
 
     Args:
-        scheduler: DDIMScheduler; its prediction_type says what the UNet predicts.
+        scheduler: its prediction_type says what the UNet predicts.
         difference: [B, C, F, h, w].
+        step: its number, from 0.
         timestep: of the step.
 
     Returns:
         [B, C, F, h, w].
     """
-    alpha_bar = scheduler.alphas_cumprod[int(timestep)].item()
+    alpha_bar = alpha_bar_of(scheduler, step, timestep)
     slopes = {
         "epsilon": -(((1 - alpha_bar) / alpha_bar) ** 0.5) if alpha_bar else None,
         "v_prediction": -((1 - alpha_bar) ** 0.5),
@@ -145,14 +151,20 @@ def encode(model, texts):
 
 
 def initial_noise(model, seeds, frames, height, width):
-    """Draw the noise of B videos, each from its own seed.
+    """Draw the noise of B videos, each from its own seed; see `draw_noise`."""
+    generators = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
+    return draw_noise(model, generators, frames, height, width)
+
+
+def draw_noise(model, generators, frames, height, width):
+    """Draw the noise of B videos, each from its own generator.
 
     It is drawn on the sampling device, as MagicTime does: published seeds give the published noise.
     It is drawn in float32 whatever the model's dtype: a seed is the same video in all.
 
     Args:
         model: MagicTime.utils.weights.load.MagicTime.
-        seeds: [seed] of length B.
+        generators: [torch.Generator] of length B, on the model's device.
         frames, height, width: of the videos; height and width in pixels.
 
     Returns:
@@ -165,10 +177,7 @@ def initial_noise(model, seeds, frames, height, width):
         height // model.latent_factor,
         width // model.latent_factor,
     )
-    draws = []
-    for seed in seeds:
-        generator = torch.Generator(model.device).manual_seed(seed)
-        draws.append(torch.randn(shape, generator=generator, device=model.device))
+    draws = [torch.randn(shape, generator=each, device=model.device) for each in generators]
     return torch.cat(draws).to(model.unet.dtype)
 
 

@@ -12,7 +12,7 @@ from lvd.utils.processes import Processes
 from MagicTime.utils import hardware
 from MagicTime.utils.batch import sample_batch
 from MagicTime.utils.batch_recording import open_recordings
-from MagicTime.utils.model_config import check_length, make_scheduler
+from MagicTime.utils.model_config import check_length
 from MagicTime.utils.progress import Progress, is_done
 from MagicTime.utils.prompts import words_cut
 from MagicTime.utils.sampling_plan import make_plan
@@ -160,9 +160,8 @@ def load_model(config, paths, device, tell=True):
     Returns:
         MagicTime.utils.weights.load.MagicTime.
     """
-    scheduler = make_scheduler(config.scheduler, config.path, config.settings.steps)
     dtype = getattr(torch, config.settings.dtype)
-    model = load_magictime(paths, scheduler, **config.unet.motion, dtype=dtype)
+    model = load_magictime(paths, config.make_scheduler(), **config.unet.motion, dtype=dtype)
     if tell:
         for key, what in model.report.items():
             print(f"{key}: {what} ({paths[key]})")

@@ -1,6 +1,7 @@
 """What is said of a run: before it, as its plan, and after it, as its summary."""
 
 from lvd.utils.disk import GIB
+from MagicTime.utils.schedulers import DDIM
 from MagicTime.utils.verdicts import PREVIEWS, VERDICTS, tell
 
 
@@ -15,9 +16,10 @@ def planned_facts(plan, processes):
     size = f"{plan.recorded_bytes / GIB:.2f} GiB in all"
     free = f"{plan.folder.free_bytes() / GIB:.1f} GiB free"
     pixels = f"{settings.W} x {settings.H} pixels"
+    by = "" if settings.scheduler == DDIM else f" of {settings.scheduler}"
     facts = {
         "prompts": len(plan.prompts),
-        "videos": f"{settings.L} frames of {pixels}, {settings.steps} steps",
+        "videos": f"{settings.L} frames of {pixels}, {settings.steps} steps{by}",
         "x0": recorded_fact(settings),
         "recording": f"{names} {shape}, {size} ({free})",
         "batch_size": settings.batch_size,

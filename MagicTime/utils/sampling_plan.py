@@ -16,6 +16,7 @@ from MagicTime.utils.model_config import check_resolutions, check_sizes
 from MagicTime.utils.output_folder import OutputFolder, need_writable
 from MagicTime.utils.prompts import digest, negatives_of
 from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
+from MagicTime.utils.schedulers import DDIM
 from MagicTime.utils.seeds import seeds_of
 from MagicTime.utils.weights.base import part_config
 
@@ -212,11 +213,13 @@ def _identity(config, prompts, weights, device, guarding):
         del identity["save_guidance"]
     if config.settings.safe_guidance == NONE:
         del identity["safe_guidance"], identity["safety_concept"]
+    if config.settings.scheduler == DDIM:
+        del identity["scheduler"]
     identity["prompts"] = len(prompts)
     identity["prompts_sha256"] = digest(prompts)
     identity["device"] = device.type
     identity["unet"] = config.unet.motion
-    identity["noise_scheduler_kwargs"] = config.scheduler
+    identity["noise_scheduler_kwargs"] = config.noise_schedule
     if guarding:
         identity["guard"] = guarding.identity
     identity["versions"] = versions()

@@ -84,7 +84,7 @@ def recorded_sampling(x0):
     config = meta.get("config", {})
     if "scheduler" in meta:
         sampling["scheduler"] = meta["scheduler"]
-    elif "noise_scheduler_kwargs" in config:  # MagicTime's sampling YAML: it has DDIM alone
+    elif "noise_scheduler_kwargs" in config:  # MagicTime's DDIM says no more
         sampling["scheduler"] = {"class": "DDIMScheduler", **config["noise_scheduler_kwargs"]}
     row = _row_that_tells_timesteps(x0)
     if row is not None:

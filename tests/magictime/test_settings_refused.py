@@ -147,7 +147,7 @@ def test_numbers_as_people_write_them(world, tmp_path, words):
                     lines[number] = f"{line.split(':')[0]}: {value}"
         config.write_text("\n".join(lines))
     read = read_config(config, {}, overrides)
-    assert (read.settings.guidance_scale, read.scheduler["beta_start"]) == (4.0, 85e-5)
+    assert (read.settings.guidance_scale, read.noise_schedule["beta_start"]) == (4.0, 85e-5)
 
 
 def test_zero_terminal_snr_with_v_prediction_is_sampled(world, tmp_path):

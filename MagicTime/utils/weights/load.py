@@ -6,7 +6,7 @@ Base, motion module, DreamBooth, then the adapters S, T and text.
 from dataclasses import dataclass, field
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNetMotionModel
+from diffusers import AutoencoderKL, SchedulerMixin, UNetMotionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lvd.errors import InputError
@@ -31,7 +31,7 @@ class MagicTime:
     text_encoder: CLIPTextModel
     vae: AutoencoderKL
     unet: UNetMotionModel
-    scheduler: DDIMScheduler
+    scheduler: SchedulerMixin
     report: dict = field(default_factory=dict)
     run_on: torch.device | None = None
 
@@ -65,7 +65,7 @@ def load_magictime(
 
     Args:
         paths: {YAML key: path}; all but pretrained_model_path may be empty.
-        scheduler: DDIMScheduler.
+        scheduler: of MagicTime.utils.schedulers.make_scheduler.
         heads, max_length, mid_block: of the motion modules, as the YAML says (`max_length` in
             frames); None: the motion file decides.
         dtype: of the model; float16 and bfloat16 take half the memory from the start.
