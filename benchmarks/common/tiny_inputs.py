@@ -21,7 +21,8 @@ class Tiny:
 
     shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind,
     row), ...] → arguments; clips: latents that the pipeline returns → [B, C, F, h, w]; videos: what
-    it returns → videos or latents; steps: number of steps → arguments.
+    it returns → videos or latents; steps: number of steps → arguments; alone: whether a call makes
+    one video only.
     """
 
     pipe: object
@@ -31,6 +32,7 @@ class Tiny:
     clips: Callable = lambda frames: frames
     videos: Callable = attrgetter("frames")
     steps: Callable = lambda number: {"num_inference_steps": number}
+    alone: bool = False
 
     def inputs(self, kinds, seeds=(0,), first=0, steps=3, **changes):
         """Arguments of a call that makes len(kinds) videos. seeds: of the noise of each (one: the
