@@ -40,7 +40,7 @@ class LaterVotes:
         thresholds = guard.bank.thresholds(trained, guard.operating_point)
         try:
             clips = guard.reader(trained, x0)
-            (answer,) = ask(guard.bank, trained, clips, thresholds, self._session.level(step))
+            (answer,) = ask(guard.bank, trained, clips, thresholds, self._session.step_map.level(step))
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return

@@ -117,7 +117,7 @@ class HeldOutRun:
         return pd.DataFrame(scores.numpy(), index=rows, columns=self.bank.groups)
 
 
-def score_rows(bank, source, kind, rows, step):
+def score_rows(bank, source, kind, rows, step, trained=None, level=None):
     """Score clips of one step; each clip is read and brought to the detectors' size once.
 
     Args:
@@ -126,6 +126,8 @@ def score_rows(bank, source, kind, rows, step):
         kind: "unsafe" or "normal".
         rows: one or more rows of that kind.
         step: the denoising step.
+        trained: the trained step whose detectors are asked; None: that of the same number.
+        level: noise level of the clips; None: that of the trained step.
 
     Returns:
         Raw probabilities of unsafe [N, G], by the categories of the bank.
@@ -134,19 +136,30 @@ def score_rows(bank, source, kind, rows, step):
         InputError: a detector answers with numbers that are not finite; it would count as one
             that says "normal".
     """
-    scores = _ask(bank.score, bank, source, kind, rows, step)
+    trained = step if trained is None else trained
+    at_level = {} if level is None else {"level": level}
+
+    def ask(clips):
+        return bank.score(trained, clips, **at_level)
+
+    scores = _ask(ask, bank.input_config(trained), source, kind, rows, step)
     for group, column in zip(bank.groups, scores.T, strict=True):
         if not column.isfinite().all():
             raise InputError(
-                f"{bank.members[group, step].path}: scores of group {group}, step {step} that are "
-                "not finite; train it again"
+                f"{bank.members[group, trained].path}: scores of group {group}, step {step} that "
+                "are not finite; train it again"
             )
     return scores
 
 
-def name_rows(bank, source, kind, rows, step):
+def name_rows(bank, source, kind, rows, step, trained=None, level=None):
     """Ask names.pth about clips of one step; arguments and result: see `score_rows`."""
-    found = _ask(bank.names, bank, source, kind, rows, step)
+    trained = step if trained is None else trained
+
+    def ask(clips):
+        return bank.names(trained, clips)
+
+    found = _ask(ask, bank.input_config(trained), source, kind, rows, step)
     if not found.isfinite().all():
         raise InputError(
             f"{bank.naming.path}: probabilities of step {step} that are not finite; train it again"
@@ -154,13 +167,12 @@ def name_rows(bank, source, kind, rows, step):
     return found
 
 
-def _ask(ask, bank, source, kind, rows, step):
-    """Return what `ask`, of the bank, says of the clips, [N, G]."""
-    model = bank.input_config(step)
+def _ask(ask, model, source, kind, rows, step):
+    """Return what `ask` says of the clips, [N, G]; `model`: their VideoMAEConfig."""
     parts = []
     for start in range(0, len(rows), CLIPS_SCORED_TOGETHER):
         clips = source.read(kind, rows[start : start + CLIPS_SCORED_TOGETHER], step, model)
-        parts.append(ask(step, clips))
+        parts.append(ask(clips))
     return torch.cat(parts)
 
 

@@ -14,6 +14,8 @@ from lvd.evaluation.results import votes_sha256
 from lvd.evaluation.tables import nested_lists
 from lvd.rules.file import identity_of
 from lvd.voting import says_unsafe, step_vote
+from lvd.x0.provenance import map_to_trained
+from lvd.x0.step_map import levels_of_sampling, same_steps
 
 
 class VoteRun:
@@ -55,11 +57,12 @@ class VoteRun:
         self.eval_sha256 = eval_sha256
         self.operating_point = operating_point
         self.bank = load_bank(model_dir, device)
-        self.steps = self.bank.steps
+        self.step_map = self._map_steps()
+        self._need_all_steps()
+        self.steps = list(range(len(self.step_map.trained)))
         for step in self.steps:
             for label, kind in KIND_OF_LABEL.items():
                 source.need_rows(kind, self.rows[label], step)
-        self._need_all_steps()
         self.bank.check(source.representation, eval_sha256, source.made_by, allow_other_eval)
         self.step_scores = None
         self._tables = []
@@ -99,7 +102,7 @@ class VoteRun:
         """Return one step's {"scores": {label: {group: [raw probability of each row]}},
         "thresholds": {group: raw probability at which it votes unsafe}}, and "names", of the form
         of "scores", where the bank has names."""
-        thresholds = self.bank.thresholds(step, self.operating_point)
+        thresholds = self.bank.thresholds(self.step_map.trained[step], self.operating_point)
         found = {
             "scores": self._by_group(score_rows, step),
             "thresholds": dict(zip(map(str, self.bank.groups), thresholds, strict=True)),
@@ -112,7 +115,10 @@ class VoteRun:
         """Return {label: {group: [probability of each row]}} of `score_rows` or `name_rows`."""
         found = {}
         for label, kind in KIND_OF_LABEL.items():
-            columns = ask(self.bank, self.source, kind, self.rows[label], step).T.tolist()
+            trained, level = self.step_map.trained[step], self.step_map.level(step)
+            rows = self.rows[label]
+            answers = ask(self.bank, self.source, kind, rows, step, trained, level)
+            columns = answers.T.tolist()
             found[label] = dict(zip(map(str, self.bank.groups), columns, strict=True))
         return found
 
@@ -155,15 +161,18 @@ class VoteRun:
             "names": the same of names.pth, where the detectors have one;
             "thresholds": {group: [raw probability at which it votes unsafe] * S};
             "categories": {group: name}; "operating_point"; "eval_sha256"; "detectors", as
-            lvd.rules.file.identity_of says it, so that a rule for others is refused; and
-            "votes_sha256", which says to which results.pth they belong.
+            lvd.rules.file.identity_of says it, so that a rule for others is refused;
+            "votes_sha256", which says to which results.pth they belong; and, where the videos were
+            sampled in other steps than the detectors were trained on, "trained_steps": [S] numbers
+            of the trained steps that judged them.
         """
         table = self.table()
         keys = ["label", "group", "row"]
         content = {"scores": nested_lists(table, keys, "score")}
         if self.bank.all_calibrated:
             for (group, step), part in table.groupby(["group", "step"]):
-                calibration = self.bank.members[int(group), step].calibration
+                trained = self.step_map.trained[step]
+                calibration = self.bank.members[int(group), trained].calibration
                 table.loc[part.index, "calibrated"] = calibration(part["score"])
             content["calibrated"] = nested_lists(table, keys, "calibrated")
         if self.bank.naming:
@@ -175,6 +184,8 @@ class VoteRun:
         content["eval_sha256"] = self.eval_sha256
         content["detectors"] = identity_of(self.bank)
         content["votes_sha256"] = votes_sha256(self.votes())
+        if self.step_map.trained != self.bank.steps:
+            content["trained_steps"] = self.step_map.trained
         return content
 
     def files_sha256(self):
@@ -195,18 +206,21 @@ class VoteRun:
             stamps.append((*path.parts[-3:], status.st_size, status.st_mtime_ns))
         return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
+    def _map_steps(self):
+        """Return the StepMap of the clips' steps, which may be others than the trained ones."""
+        if levels_of_sampling(self.source.sampling) is None:
+            return same_steps(len(self.source.steps))  # not known: step k is the trained step k
+        members = list(self.bank.members.values())
+        return map_to_trained(members, self.source.sampling, allow_unknown=True)
+
     def _need_all_steps(self):
         """Detectors must cover the steps of the clips: an average over fewer would pass for the
         whole."""
-        wanted = set(self.source.steps)
-        if missing := sorted(wanted - set(self.steps)):
+        where = f"--model_dir {self.model_dir}"
+        self.step_map.need_near(len(self.step_map.trained), where)
+        wanted = sorted(set(self.step_map.trained))
+        if missing := sorted(set(wanted) - set(self.bank.steps)):
             raise InputError(
-                f"--model_dir {self.model_dir}: no detectors of step {missing[0]} "
-                f"({len(self.steps)} of {len(wanted)} steps are trained); run train_mae.py to the "
-                "end"
-            )
-        if missing := sorted(set(range(len(self.steps))) - set(self.steps)):
-            raise InputError(
-                f"--model_dir {self.model_dir}: no detectors of step {missing[0]}; votes need all "
-                "steps from 0"
+                f"{where}: no detectors of step {missing[0]} ({len(self.bank.steps)} of "
+                f"{len(wanted)} steps are trained); run train_mae.py to the end"
             )

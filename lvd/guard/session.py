@@ -160,7 +160,9 @@ class GuardSession:
         try:
             trained = self.step_map.trained[step]
             clips = self._clips(trained, x0)
-            answers = ask(self.bank, trained, clips, self._thresholds[step], self.level(step))
+            answers = ask(
+                self.bank, trained, clips, self._thresholds[step], self.step_map.level(step)
+            )
         except Exception as error:  # whatever goes wrong: what was not checked must not pass
             if len(videos) == 1:
                 where = f"{type(error).__name__} in the detectors of step {step}"
@@ -179,10 +181,6 @@ class GuardSession:
             video.votes.append(self._judge.vote(answer.says))
             video.calibrated.append(answer.calibrated)
             self._decide(video, step, clips[k : k + 1])
-
-    def level(self, step):
-        """Return the noise level of a step; None where it is the trained step's own."""
-        return self.step_map.levels[step] if self.step_map.distances[step] else None
 
     def _decide(self, video, step, clip=None):
         """End the video if the rule has an answer; `clip`: what the detectors saw, if anything."""

@@ -38,6 +38,10 @@ class StepMap:
     distances: list
     levels: list | None = None
 
+    def level(self, step):
+        """Return the noise level of a step; None where it is the trained step's own."""
+        return self.levels[step] if self.distances[step] else None
+
     def looks(self, horizon):
         """Return how many steps, from the first on, a rule looks at.
 
