@@ -1,6 +1,7 @@
 """Reading and writing mp4 files (H.264, yuv420p: what every player opens)."""
 
-import av
+from importlib.util import find_spec
+
 import numpy as np
 
 from lvd.errors import InputError
@@ -8,6 +9,11 @@ from lvd.utils.files import need_file
 from lvd.utils.partials import atomic
 
 FPS = 8  # frames per second
+
+
+def has_av():
+    """Tell whether PyAV is installed. Who writes no mp4 does without it."""
+    return find_spec("av") is not None
 
 
 def write_mp4(path, frames, fps=FPS, crf=18, durable=True):
@@ -23,6 +29,8 @@ def write_mp4(path, frames, fps=FPS, crf=18, durable=True):
     Raises:
         InputError: H or W is odd.
     """
+    import av
+
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise InputError(f"{path}: frames of {width}x{height} px, H.264 needs even sizes")
@@ -52,6 +60,8 @@ def read_mp4(path):
     Raises:
         InputError: the file is missing, truncated or not a video.
     """
+    import av
+
     need_file(path)
     try:
         with av.open(str(path)) as container:
