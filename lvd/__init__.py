@@ -15,7 +15,7 @@ _HOME = {
     "UnsafeVideoError": "lvd.guard.result",
     "VoteRule": "lvd.rules.vote",
     "X0Recorder": "lvd.x0.watch",
-    "predicted_x0": "lvd.x0.schedulers",
+    "predicted_x0": "lvd.x0.predicted",
     "record": "lvd.x0.record",
     "watch_steps": "lvd.x0.watch",
 }

@@ -14,13 +14,8 @@ import torch
 
 from lvd.errors import InputError, plural
 from lvd.x0.levels import levels_of
-from lvd.x0.schedulers import (
-    begins_pndm_step,
-    class_name,
-    need_scheduler,
-    predicted_x0,
-    timesteps_of,
-)
+from lvd.x0.predicted import predicted_x0
+from lvd.x0.schedulers import begins_step, class_name, need_scheduler, only_asks, timesteps_of
 
 WATCH = "_lvd_watch"  # attribute of a watched scheduler's class: the StepWatch of its block
 
@@ -137,14 +132,24 @@ class watch_steps:
         if self._on_begin:
             self._on_begin(timesteps)
 
+    def _asked(self, scheduler):
+        """Before a call of scheduler.step that only asks for x0."""
+        if self._on_use:
+            self._on_use()
+        taken = (scheduler.step_index or 0) - (scheduler.begin_index or 0)
+        if taken > self.state.step + 1:
+            raise InputError(
+                f"{class_name(scheduler)}: takes a step without pred_original_sample; it is "
+                "supported as the pipelines of Cosmos call it, twice a step"
+            )
+
     def _before(self, scheduler, given):
         """Before scheduler.step: return x0, or None for a call that begins no denoising step."""
         state = self.state
         if self._on_use:
             self._on_use()
         is_over = state.timesteps is not None and state.step + 1 == len(state.timesteps)
-        is_pndm = class_name(scheduler) == "PNDMScheduler"
-        begins = not is_pndm or begins_pndm_step(scheduler.counter, scheduler)
+        begins = begins_step(scheduler)
         if state.timesteps is None or (is_over and begins and self._several):
             # They were set before the watch began, or by other means than set_timesteps.
             self._begin(scheduler)
@@ -171,6 +176,7 @@ class watch_steps:
             given["timestep"],
             given["sample"],
             given.get("per_token_timesteps"),
+            given.get("pred_original_sample"),
         )
 
     def _skip_to(self, timestep):
@@ -266,6 +272,9 @@ def _watched(cls, state):
                 watch._on_use()
             return cls.step(self, *args, **kwargs)
         given = parameters.bind(self, *args, **kwargs).arguments
+        if only_asks(self, given):
+            watch._asked(self)
+            return cls.step(self, *args, **kwargs)
         x0 = watch._before(self, given)
         return watch._after(given, x0, cls.step(self, *args, **kwargs))
 

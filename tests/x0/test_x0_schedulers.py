@@ -7,7 +7,7 @@ import torch
 
 from lvd import X0Recorder, predicted_x0, watch_steps
 from lvd.errors import InputError
-from lvd.x0.schedulers import SCHEDULERS, describe_scheduler
+from lvd.x0.schedulers import REFUSED, SCHEDULERS, describe_scheduler
 from tests.worlds.oracle import ALL, CASES, X0, make, sample
 
 STEPS = (1, 2, 5, 20, 50)
@@ -35,6 +35,12 @@ def test_the_true_x0_at_every_step(name, form, prediction, settings, steps):
 
 def test_every_scheduler_of_the_table_is_tried():
     assert {name for name, *_ in CASES} == set(SCHEDULERS)
+
+
+def test_every_class_of_diffusers_is_in_the_table_or_has_a_reason():
+    classes = {name for name in dir(diffusers) if name.endswith("Scheduler")}
+    assert not set(SCHEDULERS) & set(REFUSED)
+    assert set(SCHEDULERS) | set(REFUSED) == classes - {"KarrasDiffusionSchedulers"}
 
 
 def test_as_the_schedulers_that_compute_it_themselves():
@@ -88,25 +94,28 @@ def test_learned_variance_is_no_part_of_x0():
     assert torch.equal(predicted_x0(scheduler, out, scheduler.timesteps[1], x), wanted)
 
 
-def test_timesteps_of_each_token():
-    scheduler = make("FlowMatchEulerDiscreteScheduler")
-    scheduler.set_timesteps(5)
-    x, out = torch.randn(1, 3, 8), torch.randn(1, 3, 8)
-    each = torch.tensor([[0.0, 250.0, 1000.0]])
-    found = predicted_x0(scheduler, out, scheduler.timesteps[0], x, per_token_timesteps=each)
-    assert torch.allclose(found, x - torch.tensor([0, 0.25, 1.0]).view(1, 3, 1) * out)
-
-
 def test_unknown_schedulers_and_predictions_are_refused_by_name():
-    for name in ("HeunDiscreteScheduler", "EDMEulerScheduler", "KDPM2DiscreteScheduler"):
-        with pytest.raises(InputError, match=f"^{name}: no closed form"):
+    reasons = {
+        "CosineDPMSolverMultistepScheduler": "sound",
+        "VQDiffusionScheduler": "tokens",
+        "DDIMInverseScheduler": "from the video to noise",
+        "UnCLIPScheduler": "images alone",
+    }
+    for name, reason in reasons.items():
+        scheduler = diffusers.DDIMScheduler()
+        scheduler.__class__ = type(name, (diffusers.DDIMScheduler,), {})
+        with pytest.raises(InputError, match=f"^{name}: it .*{reason}"):
+            watch_steps(scheduler, None)
+    for name in ("HeliosScheduler", "HeliosDMDScheduler"):
+        with pytest.raises(InputError, match=f"^{name}: its 3 stages .*stages=1 is needed"):
             watch_steps(make(name), None)
 
     class MyScheduler(diffusers.DDIMScheduler):
         """Whose step may be anything."""
 
-    with pytest.raises(InputError, match="^MyScheduler"):
+    with pytest.raises(InputError, match="^MyScheduler: no closed form") as raised:
         watch_steps(MyScheduler(), None)
+    assert len(str(raised.value)) < 300
     scheduler = make("DDIMScheduler", "other")
     scheduler.set_timesteps(5)
     with pytest.raises(InputError, match="prediction_type other"):

@@ -11,6 +11,8 @@ import torch
 
 from lvd import X0Recorder, watch_steps
 from lvd.errors import InputError
+from lvd.x0.levels import levels_of
+from lvd.x0.schedulers import timesteps_of
 from lvd.x0.watch import watch_of
 from tests.worlds.oracle import BETAS, BY_TIMESTEP, FLOW, SCALED, X0, make, oracle, sample
 
@@ -214,3 +216,52 @@ def test_who_may_use_it_is_asked_before_each_step():
         with pytest.raises(InputError, match="not now"):
             scheduler.step(X0, scheduler.timesteps[0], X0)
     assert not seen
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("HeunDiscreteScheduler", {}),
+        ("KDPM2DiscreteScheduler", {}),
+        ("KDPM2AncestralDiscreteScheduler", {}),
+        ("FlowMatchHeunDiscreteScheduler", {}),
+        ("PNDMScheduler", dict(skip_prk_steps=False)),
+    ],
+)
+def test_second_calls_are_no_steps_also_in_the_middle_of_the_schedule(name, settings):
+    scheduler = make(name, None, settings)
+    scheduler.set_timesteps(6)
+    begin = 0 if name == "PNDMScheduler" else 2 * scheduler.order
+    if begin:
+        scheduler.set_begin_index(begin)
+    planned = timesteps_of(scheduler)
+    assert len(planned) == len(levels_of(scheduler)) == 6
+    steps, calls = [], []
+    with watch_steps(
+        scheduler, lambda *step: steps.append(step[1]), on_call=lambda x: calls.append(0) or x
+    ):
+        for timestep in scheduler.timesteps[begin:]:
+            scheduler.step(X0, timestep, X0)
+    assert steps == planned[begin // 2 :]
+    assert len(calls) >= len(scheduler.timesteps) - begin > len(steps)
+
+
+def test_cosmos_asks_for_x0_before_it_takes_the_step():
+    """With twice as many samples; that is no step, and what it returns is left as it is."""
+    scheduler = make("EDMEulerScheduler")
+    scheduler.set_timesteps(3)
+    seen = []
+    with watch_steps(scheduler, lambda *step: seen.append(step), on_call=torch.zeros_like):
+        for timestep in scheduler.timesteps:
+            both = scheduler.step(X0.repeat(2, 1, 1, 1, 1), timestep, X0.repeat(2, 1, 1, 1, 1))
+            assert both.pred_original_sample.any() and both.prev_sample.any()
+            scheduler._step_index -= 1
+            guided = both.pred_original_sample[:2] * 2
+            found = scheduler.step(guided, timestep, X0, pred_original_sample=guided)
+            assert torch.equal(seen[-1][2], guided) and not found.prev_sample.any()
+    assert [step for step, *_ in seen] == [0, 1, 2]
+    scheduler.set_timesteps(3)
+    with watch_steps(scheduler, lambda *step: None):
+        scheduler.step(X0, scheduler.timesteps[0], X0)
+        with pytest.raises(InputError, match="EDMEulerScheduler: takes a step without pred_orig"):
+            scheduler.step(X0, scheduler.timesteps[1], X0)
