@@ -10,6 +10,17 @@ import warnings
 import diffusers
 import torch
 
+from benchmarks.common.tiny_kandinsky import cosmos3, kandinsky5, kandinsky5_image, kandinsky6
+from benchmarks.common.tiny_ltx2 import (
+    ltx2,
+    ltx2_condition,
+    ltx2_dfr,
+    ltx2_hdr,
+    ltx2_image,
+    ltx2_in_context,
+    ltx_condition,
+)
+from benchmarks.common.tiny_modular import wan_modular
 from benchmarks.common.tiny_single_transformers import hunyuan, latte, mochi
 from benchmarks.common.tiny_transformers import (
     cogvideox,
@@ -20,6 +31,13 @@ from benchmarks.common.tiny_transformers import (
     wan_image,
 )
 from benchmarks.common.tiny_unets import animatediff, i2vgen, modelscope, svd
+from benchmarks.common.tiny_video_to_video import (
+    animatediff_video,
+    animatediff_video_controlnet,
+    cogvideox_video,
+    modelscope_video,
+    wan_video,
+)
 
 FAMILIES = {
     "AnimateDiffPipeline": animatediff,
@@ -35,6 +53,26 @@ FAMILIES = {
     "HunyuanVideoPipeline": hunyuan,
     "MochiPipeline": mochi,
     "LattePipeline": latte,
+}
+# Tried in tests/guard/test_pipelines_more.py.
+MORE = {
+    "Kandinsky5T2VPipeline": kandinsky5,
+    "Kandinsky5I2VPipeline": kandinsky5_image,
+    "Kandinsky6TI2VAPipeline": kandinsky6,
+    "Cosmos3OmniPipeline": cosmos3,
+    "LTXConditionPipeline": ltx_condition,
+    "LTX2Pipeline": ltx2,
+    "LTX2ImageToVideoPipeline": ltx2_image,
+    "LTX2ConditionPipeline": ltx2_condition,
+    "LTX2InContextPipeline": ltx2_in_context,
+    "LTX2HDRPipeline": ltx2_hdr,
+    "LTX2DFRPipeline": ltx2_dfr,
+    "AnimateDiffVideoToVideoPipeline": animatediff_video,
+    "AnimateDiffVideoToVideoControlNetPipeline": animatediff_video_controlnet,
+    "CogVideoXVideoToVideoPipeline": cogvideox_video,
+    "WanVideoToVideoPipeline": wan_video,
+    "VideoToVideoSDPipeline": modelscope_video,
+    "WanModularPipeline": wan_modular,
 }
 FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
 # Other schedulers that people use with a pipeline, and their settings.
@@ -62,7 +100,7 @@ def build(name, scheduler=None, seed=0):
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
         torch.manual_seed(seed)
-        tiny = FAMILIES[name]()
+        tiny = (FAMILIES | MORE)[name]()
     for part in tiny.pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)

@@ -104,6 +104,8 @@ KNOWN = {
     "CogVideoXVideoToVideoPipeline": FramesFirst,
     "WanVideoToVideoPipeline": Dense,
     "VideoToVideoSDPipeline": FramesInBatch,
+    # Put together of blocks. Those of Wan 2.2 and from an image derive from it.
+    "WanModularPipeline": Dense,
 }
 
 
