@@ -21,8 +21,8 @@ class Tiny:
 
     shape: (C, F, h, w) of one video's latents; fixed: arguments of every call; prompts: [(kind,
     row), ...] → arguments; clips: latents that the pipeline returns → [B, C, F, h, w]; videos: what
-    it returns → videos or latents; steps: number of steps → arguments; alone: whether a call makes
-    one video only.
+    it returns → videos or latents; steps: number of steps → arguments; most: how many videos it can
+    make in one call, None: any number.
     """
 
     pipe: object
@@ -32,7 +32,7 @@ class Tiny:
     clips: Callable = lambda frames: frames
     videos: Callable = attrgetter("frames")
     steps: Callable = lambda number: {"num_inference_steps": number}
-    alone: bool = False
+    most: int | None = None
 
     def inputs(self, kinds, seeds=(0,), first=0, steps=3, **changes):
         """Arguments of a call that makes len(kinds) videos. seeds: of the noise of each (one: the
@@ -54,12 +54,12 @@ def embeddings(wanted, tokens=TOKENS, width=WIDTH):
     return torch.stack([kind * direction + 0.1 * own(row, tokens, width) for kind, row in wanted])
 
 
-def guided(wanted, mask=False):
+def guided(wanted, mask=False, width=WIDTH):
     """Prompts and empty negative ones, as most pipelines take them; mask: with the attention masks
     of both."""
     arguments = {
-        "prompt_embeds": embeddings(wanted),
-        "negative_prompt_embeds": torch.zeros(len(wanted), TOKENS, WIDTH),
+        "prompt_embeds": embeddings(wanted, width=width),
+        "negative_prompt_embeds": torch.zeros(len(wanted), TOKENS, width),
     }
     if mask:
         ones = torch.ones(len(wanted), TOKENS, dtype=torch.bool)

@@ -171,7 +171,7 @@ def cosmos3():
         return {"prompt": "wave" if kind > 0 else "tree", "image": images(wanted)}
 
     fixed = {**wide(9), "use_system_prompt": False, "add_resolution_template": False}
-    return Tiny(pipe, (16, 3, 4, 8), fixed, prompts, videos=attrgetter("video"), alone=True)
+    return Tiny(pipe, (16, 3, 4, 8), fixed, prompts, videos=attrgetter("video"), most=1)
 
 
 class Letters:

@@ -1,57 +1,7 @@
 """Tiny pipelines around a transformer, one of a family, with random weights."""
 
-import torch
-
-from benchmarks.common.tiny_inputs import TOKENS, WIDTH, Tiny, embeddings, guided, wide
+from benchmarks.common.tiny_inputs import TOKENS, WIDTH, Tiny, guided, wide
 from benchmarks.common.tiny_unets import sd_vae
-
-
-def hunyuan():
-    from diffusers import (
-        AutoencoderKLHunyuanVideo,
-        FlowMatchEulerDiscreteScheduler,
-        HunyuanVideoPipeline,
-        HunyuanVideoTransformer3DModel,
-    )
-
-    transformer = HunyuanVideoTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=10,
-        num_layers=1,
-        num_single_layers=1,
-        num_refiner_layers=1,
-        patch_size=1,
-        text_embed_dim=WIDTH,
-        pooled_projection_dim=8,
-        rope_axes_dim=(2, 4, 4),
-    )
-    vae = AutoencoderKLHunyuanVideo(
-        latent_channels=4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        mid_block_add_attention=True,
-    )
-    pipe = HunyuanVideoPipeline(
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-        vae=vae,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
-    )
-
-    def prompts(wanted):
-        return {
-            "prompt_embeds": embeddings(wanted),
-            "pooled_prompt_embeds": embeddings(wanted, 1, 8)[:, 0],
-            "prompt_attention_mask": torch.ones(len(wanted), TOKENS),
-        }
-
-    return Tiny(pipe, (4, 3, 4, 8), wide(9, guidance_scale=6.0), prompts)
 
 
 def mochi():

@@ -162,11 +162,12 @@ def wan_image():
     )
 
 
-def wan_parts(in_channels):
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+def wan_parts(in_channels, transformer="WanTransformer3DModel", **settings):
+    """transformer: one of the classes that derive from Wan's; settings: of it."""
+    import diffusers
 
     return {
-        "transformer": WanTransformer3DModel(
+        "transformer": getattr(diffusers, transformer)(
             num_attention_heads=2,
             attention_head_dim=12,
             in_channels=in_channels,
@@ -176,9 +177,12 @@ def wan_parts(in_channels):
             ffn_dim=32,
             num_layers=1,
             rope_max_seq_len=32,
+            **settings,
         ),
-        "vae": AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        "scheduler": UniPCMultistepScheduler(
+        "vae": diffusers.AutoencoderKLWan(
+            base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1
+        ),
+        "scheduler": diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
     }

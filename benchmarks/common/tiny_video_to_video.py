@@ -50,7 +50,7 @@ def animatediff_video_controlnet():
         given = tiny.prompts(wanted)
         return {**given, "video": given["video"][0]}
 
-    return replace(tiny, prompts=prompts, alone=True)
+    return replace(tiny, prompts=prompts, most=1)
 
 
 def modelscope_video():
@@ -63,7 +63,7 @@ def modelscope_video():
     def prompts(wanted):  # of a list of generators it would encode one frame for each
         return {**tiny.prompts(wanted), "generator": torch.Generator().manual_seed(0)}
 
-    return replace(tiny, prompts=prompts, alone=True)
+    return replace(tiny, prompts=prompts, most=1)
 
 
 def cogvideox_video():

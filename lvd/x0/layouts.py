@@ -24,6 +24,25 @@ class Dense(Layout):
         return x
 
 
+class DenseThroughout(Dense):
+    """ChronoEdit, which can leave frames away in the middle of a sampling."""
+
+    size = None
+
+    def begin(self, pipe, latents, arguments):
+        self.size = latents.shape[2:]
+
+    def unpack(self, x):
+        need_axes(x, self.axes)
+        if self.size and x.shape[2:] != self.size:
+            raise InputError(
+                f"the video has {self.size[0]} latent frames when its sampling begins and "
+                f"{x.shape[2]} later (enable_temporal_reasoning); the same size at all steps is "
+                "needed"
+            )
+        return x
+
+
 class FramesFirst(Layout):
     """Five axes, frames before channels."""
 
@@ -72,19 +91,47 @@ class FramesInBatch(Layout):
 
 # Pipeline class → its layout. Each was run: docs/pipelines.md.
 KNOWN = {
+    "AllegroPipeline": Dense,
+    "AnimateDiffControlNetPipeline": Dense,
+    "AnimateDiffPAGPipeline": Dense,
     "AnimateDiffPipeline": Dense,
-    "LattePipeline": Dense,
+    "AnimateDiffSDXLPipeline": Dense,
+    "AnimateDiffSparseControlNetPipeline": Dense,
+    "ChronoEditPipeline": DenseThroughout,
+    "Cosmos2VideoToWorldPipeline": Dense,
+    "Cosmos2_5_PredictBasePipeline": Dense,
+    "Cosmos2_5_TransferPipeline": Dense,
+    "EasyAnimateInpaintPipeline": Dense,
+    "EasyAnimatePipeline": Dense,
+    "HunyuanSkyreelsImageToVideoPipeline": Dense,
+    "HunyuanVideo15ImageToVideoPipeline": Dense,
+    "HunyuanVideo15Pipeline": Dense,
+    "HunyuanVideoImageToVideoPipeline": Dense,
     "HunyuanVideoPipeline": Dense,
-    "MochiPipeline": Dense,
-    "WanPipeline": Dense,
-    "WanImageToVideoPipeline": Dense,
-    "StableVideoDiffusionPipeline": FramesFirst,
-    "CogVideoXPipeline": FramesFirst,
-    "CogVideoXImageToVideoPipeline": FramesFirst,
-    "TextToVideoSDPipeline": FramesInBatch,
-    "I2VGenXLPipeline": FramesInBatch,
-    "LTXPipeline": Tokens,
     "LTXImageToVideoPipeline": Dense,
+    "LattePipeline": Dense,
+    "LucyEditPipeline": Dense,
+    "MochiPipeline": Dense,
+    "MotifVideoImage2VideoPipeline": Dense,
+    "MotifVideoPipeline": Dense,
+    "PIAPipeline": Dense,
+    "SanaImageToVideoPipeline": Dense,
+    "SanaVideoPipeline": Dense,
+    "SkyReelsV2ImageToVideoPipeline": Dense,
+    "SkyReelsV2Pipeline": Dense,
+    "WanImageToVideoPipeline": Dense,
+    "WanPipeline": Dense,
+    "WanVACEPipeline": Dense,
+    # Frames before channels, or in the batch.
+    "CogVideoXFunControlPipeline": FramesFirst,
+    "CogVideoXImageToVideoPipeline": FramesFirst,
+    "CogVideoXPipeline": FramesFirst,
+    "ConsisIDPipeline": FramesFirst,
+    "StableVideoDiffusionPipeline": FramesFirst,
+    "I2VGenXLPipeline": FramesInBatch,
+    "TextToVideoSDPipeline": FramesInBatch,
+    # Tokens.
+    "LTXPipeline": Tokens,
     # Channels last.
     "Kandinsky5T2VPipeline": ChannelsLast,
     "Kandinsky5I2VPipeline": ChannelsLast,

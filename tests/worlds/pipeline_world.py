@@ -17,5 +17,6 @@ def run(tiny, kinds, **changes):
         [B, C, F, h, w] of the latents, or of the pixels where `output_type` is changed.
     """
     torch.manual_seed(100)
-    frames = tiny.pipe(**tiny.inputs(kinds, first=100, steps=STEPS, **changes)).frames
-    return frames if "output_type" in changes else tiny.clips(frames)
+    output = tiny.pipe(**tiny.inputs(kinds, first=100, steps=STEPS, **changes))
+    videos = tiny.videos(output)
+    return videos if "output_type" in changes else tiny.clips(videos)

@@ -1,0 +1,160 @@
+"""Each known video pipeline, recorded and guarded with no layout named.
+
+Random detectors stand in for trained ones; what they answer is given.
+"""
+
+import copy
+from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import lvd
+from benchmarks.common import tiny_pipelines
+from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE
+from lvd import Guard, UnsafeVideoError
+from lvd.detectors.detector import build_detector, save_detector
+from lvd.x0.file import open_x0_file
+from lvd.x0.layouts import find_layout
+from lvd.x0.provenance import recorded_sampling
+from tests.worlds.guarded_recordings import Spy
+from tests.worlds.pipeline_world import run, tiny_of
+
+# The scheduler's tensor → clips [B, C, F, H, W], written down once more.
+CLIPS = {
+    "BCFHW": lambda x, tiny: x,
+    "BFCHW": lambda x, tiny: x.permute(0, 2, 1, 3, 4),
+    "BFHWC": lambda x, tiny: x.permute(0, 4, 1, 2, 3),
+    "(BF)CHW": lambda x, tiny: x.unflatten(0, (-1, tiny.shape[1])).transpose(1, 2),
+}
+
+
+@pytest.fixture(scope="module", params=[*tiny_pipelines.FAMILIES, *tiny_pipelines.MORE])
+def place(request, tmp_path_factory):
+    """A tiny pipeline, videos that it makes without a guard, their recording, and detectors."""
+    tiny = tiny_of(request.param)
+    path = tmp_path_factory.mktemp(request.param) / "pred_x0.pth"
+    kinds = [UNSAFE, NORMAL][: tiny.most]
+    plain = run(tiny, kinds)
+    with (
+        steps_of(tiny.pipe.scheduler) as given,
+        lvd.record(tiny.pipe, path, len(kinds), dtype="float32") as recording,
+    ):
+        with recording.rows(range(len(kinds))):
+            recorded = run(tiny, kinds)
+    x0 = open_x0_file(path)
+    write_detectors(path.parent / "detectors", x0)
+    return SimpleNamespace(
+        tiny=tiny,
+        kinds=kinds,
+        plain=plain,
+        recorded=recorded,
+        given=given,
+        x0=x0.tensor,
+        detectors=path.parent / "detectors",
+    )
+
+
+@contextmanager
+def steps_of(scheduler):
+    """A list of x0 of each step that a scheduler takes while the block runs, by its own means."""
+    kind, found = type(scheduler), []
+    step = kind.step
+
+    @wraps(step)
+    def told(self, *args, **kwargs):
+        given = signature(step).bind(self, *args, **kwargs).arguments
+        plain = copy.deepcopy(self)
+        plain.__class__ = kind
+        found.append(x0_by_its_own_means(plain, step, given))
+        return step(self, *args, **kwargs)
+
+    kind.step = told
+    try:
+        yield found
+    finally:
+        kind.step = step
+
+
+def x0_by_its_own_means(scheduler, step, given):
+    """What a scheduler itself takes x0 to be before it steps, of the shape of the sample.
+
+    step: of its class; given: {argument: value} of the call.
+    """
+    out, timestep, x = (given[name] for name in ("model_output", "timestep", "sample"))
+    if hasattr(scheduler, "convert_model_output"):
+        if scheduler.step_index is None:
+            scheduler._init_step_index(timestep)
+        return scheduler.convert_model_output(out, sample=x)
+    if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+        sigma = scheduler.sigmas[scheduler.step_index or 0]
+        return x + (1 - sigma) * out if scheduler.config.invert_sigmas else x - sigma * out
+    return step(scheduler, out, timestep, x).pred_original_sample
+
+
+def write_detectors(folder, x0):
+    """Random detectors of one category, for each step of a recording."""
+    for step in range(STEPS):
+        detector = build_detector("nano", x0.tensor.shape[2:], "latent", seed=step)
+        detector.threshold = 0.5
+        detector.about = {
+            "category": "odd",
+            "categories": ["odd"],
+            "group": 1,
+            "step": step,
+            "sampling": recorded_sampling(x0),
+            "dataset": {},
+        }
+        save_detector(detector, folder / "1" / f"{step}.pth")
+
+
+def guard_that_says(place, unsafe):
+    """A guard of one vote whose detectors give the videos these scores."""
+    guard = Guard(place.detectors, 0.5, 1, "cpu")
+    Spy(guard, lambda step, found: torch.tensor(unsafe, dtype=torch.float32).view(-1, 1))
+    return guard
+
+
+def test_recorded_with_no_layout_named(place):
+    """Recording changes no bit; x0 is the scheduler's own; the last x0 is nearly the video."""
+    assert torch.equal(place.recorded, place.plain) and place.plain.std() > 0
+    assert tuple(place.x0.shape) == (len(place.kinds), STEPS, *place.tiny.shape)
+    axes = find_layout(place.tiny.pipe).axes
+    if axes in CLIPS:
+        given = torch.stack([CLIPS[axes](x, place.tiny) for x in place.given], 1)
+        is_rounded = type(place.tiny.pipe).__name__ == "StableVideoDiffusionPipeline"
+        torch.testing.assert_close(place.x0, given.float(), rtol=0, atol=1e-5 if is_rounded else 0)
+    error = (place.x0[:, -1] - place.plain).abs().max() / place.plain.std()
+    assert error < 0.02
+
+
+def test_an_unsafe_video_is_stopped_and_never_decoded(place):
+    tiny, decoded = place.tiny, []
+    guard = guard_that_says(place, [1.0] * len(place.kinds))
+    decode = tiny.pipe.vae.decode
+    tiny.pipe.vae.decode = lambda *args, **kwargs: decoded.append(1) or decode(*args, **kwargs)
+    try:
+        with pytest.raises(UnsafeVideoError), guard.watch(tiny.pipe) as watch:
+            run(tiny, place.kinds, output_type="pt")
+    finally:
+        del tiny.pipe.vae.decode
+    assert [result.steps_run for result in watch.results] == [1] * len(place.kinds) and not decoded
+
+
+def test_a_safe_video_passes_bit_for_bit(place):
+    with guard_that_says(place, [0.0] * len(place.kinds)).watch(place.tiny.pipe) as watch:
+        guarded = run(place.tiny, place.kinds)
+    assert torch.equal(guarded, place.plain)
+    assert [result.verdict for result in watch.results] == ["safe"] * len(place.kinds)
+
+
+def test_of_a_batch_only_the_unsafe_video_is_lost(place):
+    if len(place.kinds) == 1:
+        pytest.skip("one video a call")
+    with guard_that_says(place, [1.0, 0.0]).watch(place.tiny.pipe) as watch:
+        guarded = run(place.tiny, place.kinds)
+    assert [result.verdict for result in watch.results] == ["unsafe", "safe"]
+    assert not guarded[0].any() and torch.equal(guarded[1], place.plain[1])
