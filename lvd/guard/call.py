@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from lvd.errors import InputError, words_of
 from lvd.guard.output import blank_videos
+from lvd.guard.quiet import log_no_stops
 from lvd.guard.result import STOPPED, UnsafeVideoError
 from lvd.guard.samplings import VerdictsOfSamplings
-from lvd.x0.layouts import interrupt
+from lvd.x0.layouts import interrupt, may_begin_later
 from lvd.x0.schedulers import class_name
 from lvd.x0.watch import watch_steps
 
@@ -89,15 +90,20 @@ class GuardedCall:
         self.steps = steps
         self.thread = threading.get_ident()
         self.seen = 0
+        log_no_stops()
         self._layout = layout
         self._on_unsafe = on_unsafe
         self._scheduler = pipe.scheduler
         self._samplings = VerdictsOfSamplings()
         self._error = None  # the first refusal; the pipeline or a callback may swallow it
+        self._refusal = None  # of the timesteps that are set, unless others are taken
         steps.state.timesteps = None  # those of this call are not set yet
 
     def begin(self, timesteps):
-        """The timesteps are set: the last moment to refuse before the model runs."""
+        """The timesteps are set: the last moment to refuse before the model runs.
+
+        A pipeline that may leave out the first of them is refused at its first step.
+        """
         with self._remembering():
             sampling = {
                 "steps": len(timesteps),
@@ -105,11 +111,21 @@ class GuardedCall:
                 "levels": self.steps.state.levels,
             }
             self._need_whole_sampling()
-            self._samplings.begin(self.guard.session_of(sampling), len(timesteps))
+            self._refusal = None
+            try:
+                session = self.guard.session_of(sampling)
+            except InputError as error:
+                if not may_begin_later(self.pipe):
+                    raise
+                self._refusal = error
+                return
+            self._samplings.begin(session, len(timesteps))
 
     def step(self, step, timestep, x0):
         """One denoising step is over."""
         with self._remembering():
+            if self._refusal:
+                raise self._refusal
             clips = self._layout.unpack(x0)
             if step == 0:
                 self.guard.check({"latent_shape": list(clips.shape[1:])})

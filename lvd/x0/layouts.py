@@ -216,3 +216,9 @@ def interrupt(pipe):
     It then decodes the latents that it has.
     """
     pipe._interrupt = True
+
+
+def may_begin_later(pipe):
+    """Tell whether the pipeline can begin in the middle of its timesteps, as video to video does:
+    diffusers' method `get_timesteps`, which takes the strength."""
+    return callable(getattr(type(pipe), "get_timesteps", None))
