@@ -78,8 +78,13 @@ class Layout:
                 pipe.prepare_latents = own
 
 
-def need_axes(x, axes):
+def need_axes(x, axes, what="the scheduler's sample"):
     """Check that x has as many axes as `axes` names; what stands in (..) is one axis.
+
+    Args:
+        x: a tensor.
+        axes: of a layout.
+        what: x, in words.
 
     Raises:
         InputError: x has more or fewer.
@@ -88,6 +93,5 @@ def need_axes(x, axes):
     count = len(axes) - merged
     if x.dim() != count:
         raise InputError(
-            f"layout {axes}: the scheduler's sample has shape {list(x.shape)}, {count} axes are "
-            "needed"
+            f"layout {axes}: {what} has shape {list(x.shape)}, {count} axes are needed"
         )

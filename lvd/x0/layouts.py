@@ -8,10 +8,12 @@ outer part of it. Classifier-free guidance is finished by then: there is one ent
 
 from einops import rearrange
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, plural, shorten
+from lvd.x0.given_axes import GivenAxes
 from lvd.x0.layout import Layout, need_axes
 from lvd.x0.layouts_ltx import Tokens, TokensBeforeConditions, TokensBehindConditions
 from lvd.x0.layouts_sound import ChannelsLastWithSound, DenseWithSound, OneMoreAxis
+from lvd.x0.refused import REFUSED
 
 
 class Dense(Layout):
@@ -74,17 +76,23 @@ class FramesInBatch(Layout):
 
     def __init__(self, frames=None):
         self.frames = frames
+        self._given = frames
 
     def begin(self, pipe, latents, arguments):
-        need_axes(latents, "BCFHW")
-        self.frames = latents.shape[2]
+        if self._given is None:
+            self.frames = latents.shape[2] if latents.dim() == 5 else None  # BCFHW
 
     def unpack(self, x):
         need_axes(x, self.axes)
-        if not self.frames or x.shape[0] % self.frames:
+        if not self.frames:
             raise InputError(
-                f"layout {self.axes}: {x.shape[0]} frames of {self.frames or 'an unknown number'} "
-                "a video; give layout=FramesInBatch(frames=...)"
+                f"layout {self.axes}: the pipeline does not tell how many latent frames a video "
+                "has; give layout=lvd.x0.layouts.FramesInBatch(frames=...)"
+            )
+        if x.shape[0] % self.frames:
+            raise InputError(
+                f"layout {self.axes}: the scheduler's sample has shape {list(x.shape)}, and "
+                f"{plural(x.shape[0], 'frame')} cannot be videos of {plural(self.frames, 'frame')}"
             )
         return rearrange(x, "(b f) c h w -> b c f h w", f=self.frames)
 
@@ -171,31 +179,39 @@ def find_layout(pipe, layout=None):
         A Layout.
 
     Raises:
-        InputError: the pipeline is unknown and no layout is given, or the axes are not those of
-            a known pipeline. A wrong guess would show noise to the detectors.
+        InputError: the pipeline is unknown or refused and no layout is given, or the axes are not
+            those of a known pipeline. A wrong guess would show noise to the detectors.
     """
     if isinstance(layout, Layout):
         return layout
     if layout is not None and not isinstance(layout, str):
         raise _unknown(layout)
-    known = next((kind.__name__ for kind in type(pipe).__mro__ if kind.__name__ in KNOWN), None)
-    if known and layout in (None, KNOWN[known].axes):
-        return KNOWN[known]()
+    names = [kind.__name__ for kind in type(pipe).__mro__]
+    name = next((name for name in names if name in KNOWN or name in REFUSED), None)
+    known = KNOWN.get(name)
+    if known and layout in (None, known.axes):
+        return known()
     if layout is None:
-        raise InputError(
-            f"{type(pipe).__name__}: not a pipeline whose latents are known ({', '.join(KNOWN)}); "
-            "give layout=, the axes of the sample that it passes to scheduler.step "
-            f"({', '.join(BY_AXES)}; B video, C channel, F frame, H x W latents), or a "
-            "lvd.x0.layouts.Layout of your own (docs/pipelines.md)"
-        )
+        raise _not_known(type(pipe).__name__, name)
     if layout not in BY_AXES:
         raise _unknown(layout)
     if known:  # the shape alone would not tell when there are as many channels as frames
         raise InputError(
-            f"layout {layout!r}: a {known} steps through {KNOWN[known].axes}; leave layout= "
+            f"layout {layout!r}: a {name} steps through {known.axes}; leave layout= "
             "away, or give a lvd.x0.layouts.Layout if yours differs"
         )
-    return BY_AXES[layout]()
+    return GivenAxes(BY_AXES[layout], BY_AXES.values())
+
+
+def _not_known(kind, refused):
+    """The InputError for a class without a layout; refused: its name in REFUSED, if any."""
+    if refused:
+        return InputError(f"{kind}: not supported: {REFUSED[refused]} (docs/pipelines.md)")
+    return InputError(
+        f"{kind}: not a pipeline whose latents are known (docs/pipelines.md lists those); give "
+        f"layout=, the axes of the sample in its scheduler.step ({', '.join(BY_AXES)}; B video, C "
+        "channel, F frame), or a lvd.x0.layouts.Layout of your own"
+    )
 
 
 def _unknown(layout):

@@ -26,7 +26,7 @@ class ChannelsLastWithSound(Layout):
     frames = None
 
     def begin(self, pipe, latents, arguments):
-        need_axes(latents, self.axes)
+        need_axes(latents, self.axes, "what the pipeline prepared")
         self.frames = latents.shape[1]
 
     def unpack(self, x):

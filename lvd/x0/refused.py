@@ -1,0 +1,34 @@
+"""Video pipelines of diffusers that are neither recorded nor guarded, and why, in plain words."""
+
+SEVERAL = "it makes a video in several samplings, one after the other, and only one is followed"
+PER_FRAME = "each latent frame has a noise level, and a copy of the scheduler, of its own"
+ZERO = (
+    "it samples its first frame alone, moves it about for the other frames, and begins those in "
+    "the middle of the schedule with a copy of its scheduler"
+)
+# Pipeline class → the reason, which follows "CLASS: ". A class is here or in layouts.KNOWN.
+REFUSED = {
+    "AnyFlowFARPipeline": SEVERAL,
+    "AnyFlowPipeline": "no closed form of x0 is known for its scheduler",
+    "CosmosTextToWorldPipeline": "no closed form of x0 is known for its scheduler",
+    "CosmosVideoToWorldPipeline": "no closed form of x0 is known for its scheduler",
+    "EasyAnimateControlPipeline": (
+        "in diffusers 0.42.1 every call of it fails: it gives its encode_prompt an argument that "
+        "this does not take, and has no decode_latents"
+    ),
+    "HeliosPipeline": SEVERAL,
+    "HeliosPyramidPipeline": SEVERAL,
+    "HunyuanVideoFramepackPipeline": SEVERAL,
+    "Kandinsky6SRPipeline": "it samples the tiles of a video one after the other, not the video",
+    "LTX2DFRTemporalRefinePipeline": (
+        "it samples the parts of a video one after the other, each of another length"
+    ),
+    "LTXI2VLongMultiPromptPipeline": SEVERAL,
+    "SanaWMPipeline": "its tokens are not taken apart here",
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": PER_FRAME,
+    "SkyReelsV2DiffusionForcingPipeline": PER_FRAME,
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": PER_FRAME,
+    "TextToVideoZeroPipeline": ZERO,
+    "TextToVideoZeroSDXLPipeline": ZERO,
+    "WanAnimatePipeline": SEVERAL,
+}
