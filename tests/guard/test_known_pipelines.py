@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import lvd
-from benchmarks.common import tiny_pipelines
+from benchmarks.common import tiny_hunyuan, tiny_pipelines, tiny_sana_motif, tiny_wan
 from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE
 from lvd import Guard, UnsafeVideoError
 from lvd.detectors.detector import build_detector, save_detector
@@ -161,3 +161,42 @@ def test_of_a_batch_only_the_unsafe_video_is_lost(place):
         guarded = run(place.tiny, place.kinds)
     assert [result.verdict for result in watch.results] == ["unsafe", "safe"]
     assert not guarded[0].any() and torch.equal(guarded[1], place.plain[1])
+
+
+# Image to video: the latents' first frame is, or is put back as, the image's. Blanked all the same.
+KEEP_THE_FIRST_FRAME = {
+    "Wan 2.2 (5B)": tiny_wan.wan_22_image,
+    "SANA": tiny_sana_motif.sana_image,
+    "HunyuanVideo": tiny_hunyuan.hunyuan_image,
+}
+
+
+@pytest.mark.parametrize("name", KEEP_THE_FIRST_FRAME)
+def test_nothing_of_the_image_is_left_of_a_stopped_video(name, tmp_path):
+    """These pipelines put the image's frame before, or into, the latents that the scheduler has
+    stepped, where the guard's zeros are; what the call returns is black from the first frame on."""
+    torch.manual_seed(0)
+    pipe = (tiny := KEEP_THE_FIRST_FRAME[name]()).pipe
+    pipe.set_progress_bar_config(disable=True)
+    kinds, path = [UNSAFE, NORMAL], tmp_path / "pred_x0.pth"
+    with lvd.record(pipe, path, 2) as recording, recording.rows([0, 1]):
+        run(tiny, kinds)
+    write_detectors(tmp_path / "detectors", open_x0_file(path))
+    place = SimpleNamespace(detectors=tmp_path / "detectors")
+    for form in ("latent", "pt"):
+        plain = run(tiny, kinds, output_type=form)
+        with guard_that_says(place, [1.0, 0.0]).watch(pipe):
+            guarded = run(tiny, kinds, output_type=form)
+        assert not guarded[0].any() and plain[0].any() and torch.equal(guarded[1], plain[1])
+    with guard_that_says(place, [1.0, 1.0]).watch(pipe, on_unsafe="interrupt"):
+        assert not run(tiny, kinds, output_type="pt").any()
+    before_blanking = []
+
+    def look(pipe, step, timestep, kwargs):
+        before_blanking.append(kwargs["latents"])
+        return {}
+
+    if name == "SANA":  # what the call would return without blanking holds the image's frame
+        with guard_that_says(place, [1.0, 0.0]).watch(pipe):
+            run(tiny, kinds, callback_on_step_end=look)
+        assert before_blanking[-1][0, :, :1].any() and not before_blanking[-1][0, :, 1:].any()
