@@ -16,7 +16,7 @@ from lvd import UnsafeVideoError
 from lvd.errors import InputError
 from lvd.x0.file import open_x0_file
 from lvd.x0.layouts import find_layout
-from tests.guard.test_known_pipelines import CLIPS, guard_that_says, steps_of, write_detectors
+from tests.worlds.known_pipelines import CLIPS, guard_that_says, steps_of, write_detectors
 from tests.worlds.pipeline_world import run, tiny_of
 
 MORE = list(tiny_pipelines.MORE)

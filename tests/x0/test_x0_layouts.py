@@ -90,7 +90,8 @@ def test_prepare_latents_is_put_back():
 
 def test_every_video_class_of_diffusers_is_known_or_refused_with_a_reason():
     classes = video_classes()
-    assert sorted([*KNOWN, *REFUSED]) == classes and len(classes) >= 73
+    told = [name for name in (*KNOWN, *REFUSED) if "Modular" not in name]  # put together of blocks
+    assert sorted(told) == classes and len(classes) >= 73
     for name, reason in REFUSED.items():
         pipe = type(name, (), {})()
         with pytest.raises(InputError) as error:
