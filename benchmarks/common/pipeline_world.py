@@ -60,10 +60,11 @@ def make_world(tiny, folder):
 def record_videos(tiny, kind, path):
     """Record VIDEOS videos of one kind."""
     torch.manual_seed(0)  # an image's latents may be drawn from it
+    batch = tiny.most or BATCH
     with record(tiny.pipe, path, VIDEOS) as recording:
-        for start in range(0, VIDEOS, BATCH):
-            with recording.rows(list(range(start, start + BATCH))):
-                tiny.pipe(**tiny.inputs([kind] * BATCH, first=start, steps=STEPS))
+        for start in range(0, VIDEOS, batch):
+            with recording.rows(list(range(start, start + batch))):
+                tiny.pipe(**tiny.inputs([kind] * batch, first=start, steps=STEPS))
 
 
 def run(script, *flags):

@@ -54,7 +54,8 @@ def easyanimate():
     from diffusers import EasyAnimatePipeline
 
     pipe = EasyAnimatePipeline(**easyanimate_parts(in_channels=CHANNELS))
-    return Tiny(pipe, SHAPE, wide(FRAMES), partial(guided, mask=True))
+    call = wide(FRAMES, guidance_scale=20.0)  # else prompts hardly matter
+    return Tiny(pipe, SHAPE, call, partial(guided, mask=True))
 
 
 def easyanimate_inpaint():

@@ -193,6 +193,6 @@ def parts_of_15(task):
         "tokenizer": None,
         "text_encoder_2": None,
         "tokenizer_2": None,
-        "guider": ClassifierFreeGuidance(guidance_scale=3.0),
+        "guider": ClassifierFreeGuidance(guidance_scale=100.0),  # else prompts hardly matter
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0),
     }

@@ -110,6 +110,6 @@ def motif_parts():
             rope_axes_dim=(2, 2, 4),
         ),
         "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        "guider": ClassifierFreeGuidance(guidance_scale=3.0),
+        "guider": ClassifierFreeGuidance(guidance_scale=100.0),  # else prompts hardly matter
         "feature_extractor": None,
     }

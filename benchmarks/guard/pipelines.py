@@ -1,5 +1,5 @@
 """Which video pipelines of diffusers the recording and the guard were tried on, and with which
-schedulers (2 minutes).
+schedulers (10 minutes).
 
 Each is built with tiny random components (benchmarks/common/tiny_pipelines.py; no downloads), and
 used as its user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a
@@ -7,11 +7,13 @@ direction, or bright and dark images), build the dataset, train a nano detector 
 guard the pipeline (lambda 0.6, eta 3) on new prompts. Figures: how far the last x0 is from the
 video, in its standard deviations, and how many of 8 videos are stopped and passed.
 
-Needs nothing. Results: pipelines.csv and .txt; with --commit_results also the table of
-docs/pipelines.md.
+Needs nothing. Results: pipelines.csv and .txt; with --commit_results also the tables of
+docs/pipelines.md: what was tried, and why the other video classes of diffusers are refused. With
+--only, the rows of the other classes stay as they are.
 """
 
 import contextlib
+import csv
 import io
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from benchmarks.common.machine import facts
 from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
 from benchmarks.common.report import heading
 from benchmarks.common.results import add_result_flags, results_path
+from benchmarks.common.video_classes import video_classes
 from lvd import Guard, UnsafeVideoError, X0Recorder
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
@@ -32,7 +35,8 @@ from lvd.utils.config import ROOT, versions
 from lvd.utils.files import read_text, save_csv
 from lvd.utils.partials import atomic
 from lvd.utils.progress import progress
-from lvd.x0.layouts import can_interrupt, find_layout
+from lvd.x0.layouts import KNOWN, can_interrupt, find_layout
+from lvd.x0.refused import REFUSED
 
 PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
 RIGHT = {
@@ -43,6 +47,7 @@ RIGHT = {
     "stopped": "is blank",
 }
 BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
+ONE_A_CALL = "one a call"  # in the columns of a batch
 RESULT_FILE = "pipelines.csv"
 PAGE = ROOT / "docs" / "pipelines.md"
 
@@ -53,7 +58,7 @@ def build_parser():
         "--only",
         nargs="+",
         metavar="PIPELINE",
-        help="these classes alone (the page is left as it is)",
+        help="these classes alone; the other rows of the results stay as they are",
     )
     add_result_flags(parser, RESULT_FILE)
     parser.add_argument(
@@ -79,7 +84,8 @@ def work(args):
     with tempfile.TemporaryDirectory() as folder:
         for k, (name, scheduler) in enumerate(progress(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
-    bad = [row for row in rows if not row["as_it_should"]]
+    rows = with_kept(rows, results_path(args, RESULT_FILE)) if args.only else rows
+    bad = [row for row in rows if str(row["as_it_should"]) != "True"]
     counts = {"pipelines and schedulers": len(rows), "not as they should": len(bad)}
     summary("pipelines tried", counts, save(args, rows))
 
@@ -94,10 +100,30 @@ def save(args, rows):
         partial.write_text(f"{title}\n{table(rows)}\n")
     print(table(rows))
     page = args.page or (PAGE if args.commit_results else None)
-    if page and not args.only:
-        put_table(page, table(rows))
+    if page:
+        put_table(page, f"{table(rows)}\n\n{refusals()}")
         paths.append(page)
     return paths
+
+
+def with_kept(rows, path):
+    """The rows of a results file, those of the same classes replaced by new ones, as they lie in
+    FAMILIES."""
+    tried, kept = {row["pipeline"] for row in rows}, []
+    if path.exists():
+        with open(path, newline="") as f:
+            kept = [row for row in csv.DictReader(f) if row["pipeline"] not in tried]
+    order = list(tiny_pipelines.FAMILIES)
+    return sorted(kept + rows, key=lambda row: order.index(row["pipeline"]))
+
+
+def refusals():
+    """Markdown: the video classes of diffusers that are refused, and why."""
+    lines = ["| refused | because |", "| --- | --- |"]
+    for name in video_classes():
+        if name not in KNOWN:
+            lines.append(f"| `{name}` | {REFUSED.get(name, 'nobody has tried it')} |")
+    return "\n".join(lines)
 
 
 def try_out(name, scheduler, folder):
@@ -119,7 +145,8 @@ def try_out(name, scheduler, folder):
         **figures_of_a_batch(tiny, guard),
         "interrupt": "yes" if can_interrupt(tiny.pipe) else "no",
     }
-    row["as_it_should"] = all(row[key] == value for key, value in RIGHT.items())
+    right = [(row[key], value) for key, value in RIGHT.items() if row[key] != ONE_A_CALL]
+    row["as_it_should"] = all(found == wanted for found, wanted in right)
     row["seconds"] = round(time.monotonic() - began, 1)
     return row
 
@@ -139,6 +166,8 @@ def figures_alone(tiny, guard):
 
 def figures_of_a_batch(tiny, guard):
     """What the guard does to a batch of three whose second video is unsafe."""
+    if tiny.most == 1:
+        return dict.fromkeys(("batch", "others", "stopped"), ONE_A_CALL)
     kinds = [NORMAL, UNSAFE, NORMAL]
     plain = run(tiny, kinds)
     video, results = guarded(tiny, guard, kinds)
@@ -154,7 +183,8 @@ def figures_of_a_batch(tiny, guard):
 def run(tiny, kinds, first=FIRST):
     """[B, C, F, h, w]"""
     torch.manual_seed(first)
-    return tiny.clips(tiny.pipe(**tiny.inputs(kinds, first=first, steps=STEPS)).frames)
+    output = tiny.pipe(**tiny.inputs(kinds, first=first, steps=STEPS))
+    return tiny.clips(tiny.videos(output))
 
 
 def guarded(tiny, guard, kinds, first=FIRST):
@@ -192,7 +222,7 @@ def shown_row(row):
         "predicts": row["prediction"],
         "sample": f"`{row['axes']}`",
         "latents": row["latents"],
-        "last x0 against the video": f"{row['x0_error']:.1g}",
+        "last x0 against the video": f"{float(row['x0_error']):.1g}",
         "unsafe stopped": f"{stopped} of {STEPS}",
         "normal passed": f"{row['normal_passed']} of {row['prompts']}",
         "others of a batch": row["others"],
