@@ -40,6 +40,10 @@ class CallSteps(watch_steps):
         is_its = call and call.steps is self and call.thread == threading.get_ident()
         return call if is_its else None
 
+    def _is_cut_short(self):
+        call = self._call()
+        return call is not None and call.is_interrupted()
+
     def _need_call(self):
         if self._call() is None:
             raise InputError(
@@ -132,8 +136,8 @@ class GuardedCall:
             planned = self.steps.state.timesteps[step]
             if timestep != planned:
                 raise InputError(
-                    f"step {step} has timestep {timestep:g}, its scheduler's is {planned:g}: the "
-                    "pipeline takes other steps than its scheduler has set"
+                    f"step {step}{self._of_sampling()} has timestep {timestep:g}, its scheduler's "
+                    f"is {planned:g}: the pipeline takes other steps than its scheduler has set"
                 )
             self.seen += 1
             self._samplings.observe(step, clips)
@@ -152,7 +156,7 @@ class GuardedCall:
 
         Raises:
             UnsafeVideoError: a video has no verdict, or all are stopped and the watch raises.
-            InputError: the sampling was not watched from its first step to its last.
+            InputError: a sampling was not watched from its first step to its last.
         """
         with self._remembering():
             if self._error:
@@ -174,13 +178,23 @@ class GuardedCall:
                 "checked and nothing is handed out; replace it before the call"
             )
         taken, planned = self._samplings.taken, self._samplings.planned
-        if 0 < taken < planned and not getattr(self.pipe, "interrupt", False):
+        if 0 < taken < planned and not self.is_interrupted():
             raise InputError(
-                f"{name}: {taken} of {planned} denoising steps were taken under the guard, so "
-                "nothing is handed out; all are needed unless the pipeline is interrupted"
+                f"{name}: {taken} of {planned} denoising steps{self._of_sampling()} were taken "
+                "under the guard, so nothing is handed out; all are needed unless the pipeline is "
+                "interrupted"
             )
         if None in self.verdicts():
             raise UnsafeVideoError(self.results())
+
+    def is_interrupted(self):
+        """Whether the pipeline was told to skip the rest of its steps."""
+        return bool(getattr(self.pipe, "interrupt", False))
+
+    def _of_sampling(self):
+        """The number of the sampling, for messages; "" for the first."""
+        number = self._samplings.number
+        return f" of sampling {number}" if number else ""
 
     def _stopped(self):
         return [k for k, verdict in enumerate(self.verdicts()) if verdict in STOPPED]

@@ -18,8 +18,8 @@ def blank_videos(output, stopped, videos):
 
     Args:
         output: what a pipeline returned: an output object of diffusers, another dataclass, a dict,
-            or a tuple, of parts; or one part alone. A part is an array or tensor [B, ...], or a
-            list of B videos such as lists of frames.
+            or a tuple, of parts; or one part alone. A part is an array or tensor [B, ...], a list
+            of B videos such as lists of frames, or a list of sections, each [B, C, F, H, W].
         stopped: numbers of the videos to blank.
         videos: B.
 
@@ -83,6 +83,8 @@ class _Blank:
         return part
 
     def _list(self, part):
+        if part and all(_is_batch(value) for value in part):  # sections, each of all videos
+            return [self._rows(section) for section in part]
         if len(part) != self.videos:
             if all(isinstance(value, int) or _is_name(value) for value in part):
                 return part
@@ -95,6 +97,11 @@ class _Blank:
             f"apart, and the guard stopped {len(self.stopped)} of them, so nothing is handed out; "
             "call it for one video at a time"
         )
+
+
+def _is_batch(value):
+    """Whether an array or tensor holds several videos, [B, C, F, H, W]."""
+    return isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim >= 5 and len(value) != 1
 
 
 def _is_name(value):

@@ -68,5 +68,6 @@ class UnsafeVideoError(Exception):
         stopped = []
         for k, result in enumerate(results):
             if result.stopped:
-                stopped.append(f"video {k}: {result.verdict} ({result.reason})")
+                where = f" in sampling {result.sampling}" if result.sampling else ""
+                stopped.append(f"video {k}: {result.verdict}{where} ({result.reason})")
         super().__init__("; ".join(stopped))

@@ -36,6 +36,11 @@ class VerdictsOfSamplings:
         self.planned = planned
         self.taken = 0
 
+    @property
+    def number(self):
+        """The number (from 0) of the sampling that is running."""
+        return len(self._over)
+
     def observe(self, step, clips):
         """Judge one step; `clips`: predicted x0 [B, C, F, h, w] of all videos.
 

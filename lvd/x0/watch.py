@@ -58,8 +58,8 @@ class watch_steps:
 
     Raises:
         InputError: the scheduler's class is unknown, or it is watched already; in the block, when
-            two copies of the scheduler take steps, a sampling begins before all steps of the last
-            one were taken, or a second one where `several` is False.
+            two copies of the scheduler take steps in one sampling, a sampling begins before all
+            steps of the last one were taken, or a second one where `several` is False.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class watch_steps:
         """The sampling is over, and another one begins."""
         state = self.state
         taken, planned = state.step + 1, len(state.timesteps)
-        if taken < planned:
+        if taken < planned and not self._is_cut_short():
             raise InputError(
                 f"{class_name(scheduler)}: its timesteps were set again after {taken} of {planned} "
                 "steps; a sampling is needed whole"
@@ -125,6 +125,10 @@ class watch_steps:
         state.sampling += 1
         state.step = -1
         state.owner = None
+
+    def _is_cut_short(self):
+        """Whether the pipeline was told to skip the rest of its steps."""
+        return False
 
     def _plan(self, timesteps, levels):
         self.state.timesteps = timesteps
@@ -157,8 +161,8 @@ class watch_steps:
             state.owner = scheduler
         if scheduler is not state.owner:
             raise InputError(
-                f"{class_name(scheduler)}: several copies of the scheduler take steps; that is "
-                "not supported"
+                f"{class_name(scheduler)}: several copies of the scheduler take the steps of one "
+                "sampling; that is not supported"
             )
         if not begins:
             return None
@@ -167,8 +171,8 @@ class watch_steps:
         state.step += 1
         if state.step >= len(state.timesteps):
             raise InputError(
-                f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; a watch is "
-                "for one call of the pipeline"
+                f"{class_name(scheduler)}: more than its {len(state.timesteps)} steps; this watch "
+                "is for one sampling"
             )
         return predicted_x0(
             scheduler,
