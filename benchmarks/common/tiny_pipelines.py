@@ -26,6 +26,7 @@ from benchmarks.common import (
     tiny_video_to_video,
     tiny_wan,
 )
+from benchmarks.common.tiny_sections import SECTIONS
 
 FAMILIES = {
     "AnimateDiffPipeline": tiny_unets.animatediff,
@@ -114,7 +115,7 @@ def build(name, scheduler=None, seed=0):
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
         torch.manual_seed(seed)
-        tiny = (FAMILIES | MORE)[name]()
+        tiny = SECTIONS[name]().tiny if name in SECTIONS else (FAMILIES | MORE)[name]()
     for part in tiny.pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)

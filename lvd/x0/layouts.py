@@ -161,6 +161,9 @@ KNOWN = {
     "VideoToVideoSDPipeline": FramesInBatch,
     # Put together of blocks. Those of Wan 2.2 and from an image derive from it.
     "WanModularPipeline": Dense,
+    # Several samplings in one call: sections of a video.
+    "HunyuanVideoFramepackPipeline": Dense,
+    "WanAnimatePipeline": Dense,
 }
 
 
