@@ -93,7 +93,10 @@ class VerdictsOfSamplings:
 
 
 def _deciding(verdicts):
-    """The number of the sampling that decides about a video: the first that stopped it, or the
-    last."""
-    stopped = [k for k, verdict in enumerate(verdicts) if verdict in STOPPED]
-    return stopped[0] if stopped else len(verdicts) - 1
+    """The number of the sampling that decides about a video: the first that stopped it, else the
+    first that left it undecided, else the last."""
+    for kinds in (STOPPED, (None,)):
+        for k, verdict in enumerate(verdicts):
+            if verdict in kinds:
+                return k
+    return len(verdicts) - 1

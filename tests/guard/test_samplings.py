@@ -12,6 +12,7 @@ import lvd
 from lvd import Guard, UnsafeVideoError
 from lvd.errors import InputError
 from lvd.guard.result import STOPPED, UNCHECKED
+from lvd.guard.samplings import VerdictsOfSamplings
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.voting import decided, verdict
 from lvd.x0.file import open_x0_file
@@ -147,6 +148,18 @@ def test_a_sampling_that_is_cut_short_hands_out_nothing(guard):
 def test_samplings_of_other_numbers_of_videos(guard):
     with pytest.raises(InputError, match="a sampling of 2 videos follows one of 1 in the same"):
         call(guard, [whole(0), [[0.0, 0.0]] * STEPS])
+
+
+def test_a_sampling_that_is_left_undecided_stays_so(guard):
+    """Whatever a later one says."""
+    verdicts, safe = VerdictsOfSamplings(), torch.zeros(1, *SHAPE)
+    for steps in (1, STEPS):
+        verdicts.begin(guard.session(STEPS), STEPS)
+        for step in range(steps):
+            verdicts.observe(step, safe)
+    assert verdicts.verdicts() == [None]
+    (result,) = verdicts.results()
+    assert (result.verdict, result.sampling) == (UNCHECKED, 0)
 
 
 def test_interrupted_it_begins_no_further_step(guard):
