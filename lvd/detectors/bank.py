@@ -22,6 +22,7 @@ from lvd.detectors.step_detectors import StepDetectors
 from lvd.detectors.weights import digest
 from lvd.errors import InputError
 from lvd.utils.files import sha256
+from lvd.utils.object_locks import lock_of
 
 SHARED = "shared.pth"
 NAMES = "names.pth"  # beside detectors: tells their categories from each other
@@ -224,14 +225,15 @@ class FolderBank(Bank):
 
     def _step(self, step):
         """Return the detectors of a step, and keep them in memory in place of the oldest ones."""
-        detectors = self._loaded.pop(step, None)
-        if detectors is None:
-            while len(self._loaded) >= self.keep:
-                self._loaded.pop(next(iter(self._loaded)))
-            members = [self.members[group, step] for group in self.groups]
-            detectors = StepDetectors([self._load(member) for member in members])
-        self._loaded[step] = detectors
-        return detectors
+        with lock_of(self):  # else a thread would load what another is loading
+            detectors = self._loaded.pop(step, None)
+            if detectors is None:
+                while len(self._loaded) >= self.keep:
+                    self._loaded.pop(next(iter(self._loaded)))
+                members = [self.members[group, step] for group in self.groups]
+                detectors = StepDetectors([self._load(member) for member in members])
+            self._loaded[step] = detectors
+            return detectors
 
     def _load(self, member):
         """Load the Detector of a member, from one reading of its file."""

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
+from lvd.utils.object_locks import lock_of
 from lvd.utils.processes import one_thread
 
 SMALL = 2_000_000  # weights of a network that is computed by one thread on a CPU, and stacked
@@ -20,6 +21,8 @@ def own_precision(network):
 
     On a CPU a small network computes with one thread, which is faster.
 
+    Of several Python threads, one at a time computes with a network.
+
     Args:
         network: nn.Module of float32 weights. It is given the type that the block computes in.
 
@@ -35,8 +38,9 @@ def own_precision(network):
         torch.inference_mode(),
         torch.autocast(device, enabled=False),
         one_thread(device == "cpu" and small),
+        lock_of(network),
     ):
-        if first.dtype != dtype:
+        if next(network.parameters()).dtype != dtype:
             network.to(dtype)  # float64 and back leaves float32 weights as they are
         yield dtype
 

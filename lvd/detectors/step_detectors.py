@@ -8,6 +8,7 @@ from lvd.data.transforms import normalise, resize_clips
 from lvd.detectors.detector import predict
 from lvd.detectors.precision import is_small, own_precision
 from lvd.detectors.stacked import StackedDetectors, can_be_stacked
+from lvd.utils.object_locks import lock_of
 from lvd.utils.processes import one_thread
 
 FEW = 16  # clips up to which stacked detectors are faster on a CPU, too
@@ -47,9 +48,10 @@ class StepDetectors:
         return len(configs) == 1 and is_small(models[0]) and can_be_stacked(models[0].config)
 
     def _score_together(self, clips, batch_size=64):
-        if self._stack is None:
-            models = [detector.model for detector in self.detectors]
-            self._stack = StackedDetectors(models, self.device)
+        with lock_of(self):
+            if self._stack is None:
+                models = [detector.model for detector in self.detectors]
+                self._stack = StackedDetectors(models, self.device)
         mean = self._statistics([detector.mean for detector in self.detectors])
         std = self._statistics([detector.std for detector in self.detectors])
         logits = []

@@ -7,6 +7,7 @@ process, and nothing is set up.
 
 import os
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has s
     "SLURM_STEP_NUM_TASKS",
 )
 CONNECT = timedelta(minutes=10)  # until all processes have started
+_narrowing = threading.RLock()  # held in `one_thread`
 PATIENCE = timedelta(days=7)  # at a barrier: the shares of a long run end hours apart
 
 
@@ -218,17 +220,33 @@ def one_thread(wanted=True):
     Small networks gain nothing from more threads, and lose much on a busy machine. Besides, their
     results do not depend on the number of cores then.
 
+    The setting is one of the process, in part: of several Python threads that want it, one
+    computes at a time.
+
     Args:
         wanted: False changes nothing.
     """
     import torch
 
-    before = torch.get_num_threads()
-    if not wanted or before == 1:
+    if not wanted or torch.get_num_threads() == 1:
         yield
         return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _narrowing:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def settle_threads():
+    """Give a Python thread that is new the number of threads that torch has in this process.
+
+    Torch gives it at the thread's first computation. One that began while another thread is in
+    `one_thread` would compute with one thread ever after.
+    """
+    import torch
+
+    with _narrowing:
+        torch.get_num_threads()
