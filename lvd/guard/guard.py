@@ -34,6 +34,7 @@ from lvd.detectors.calibration import check_operating_point
 from lvd.errors import InputError, shorten, words_of
 from lvd.guard.file import load_guard_file
 from lvd.guard.policy import Judge, Policy, read_policy
+from lvd.guard.protect import protect
 from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
@@ -168,6 +169,25 @@ class Guard:
                 were trained for another scheduler.
         """
         return GuardWatch(self, pipe, on_unsafe, layout)
+
+    def protect(self, pipe, on_unsafe="raise", layout=None, on_result=None):
+        """Guard every call of a pipeline: `pipe = guard.protect(pipe)`.
+
+        Several threads may call it at once. See lvd.guard.protect.
+
+        Args:
+            pipe, on_unsafe, layout: as of `watch`.
+            on_result: function of a call's [GuardResult], called before the call returns or
+                raises.
+
+        Returns:
+            A pipeline of the same class and signature. What its calls return has an attribute
+            `lvd`, [GuardResult], one for each video, wherever it is an object or a tuple.
+
+        Raises:
+            InputError: as of `watch`; or the pipeline is protected or watched already.
+        """
+        return protect(self, pipe, on_unsafe, layout, on_result)
 
     def check(self, sampling):
         """Check that the detectors can judge this sampling.
