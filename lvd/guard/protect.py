@@ -15,7 +15,7 @@ import types
 from functools import wraps
 
 from lvd.errors import InputError, shorten, words_of
-from lvd.guard.twin import make_twin, need_unwatched
+from lvd.guard.twin import make_twin
 from lvd.guard.watch import GuardWatch
 from lvd.utils.processes import settle_threads
 from lvd.x0.calls import leave_alone
@@ -48,8 +48,8 @@ def protect(guard, pipe, on_unsafe="raise", layout=None, on_result=None):
         )
     if on_result is not None and not callable(on_result):
         raise InputError(f"on_result={shorten(on_result)}: a function of the results is needed")
-    need_unwatched(pipe)
-    GuardWatch(guard, pipe, on_unsafe, layout)._idle = False  # refuses here what no call can do
+    with make_twin(pipe, kind) as twin:  # refuses here what no call could do
+        GuardWatch(guard, twin, on_unsafe, layout)._idle = False
     protection = _Protection(guard, kind, on_unsafe, layout, on_result)
     try:
         safe = object.__new__(_protected_class(kind, protection))

@@ -5,6 +5,7 @@ import torch
 from lvd.data.rgb import LatentToRGB
 from lvd.data.transforms import ClipSpec, prepare_clips
 from lvd.errors import InputError
+from lvd.utils.object_locks import lock_of
 
 
 class Reader:
@@ -52,7 +53,8 @@ class Reader:
         x0 is rounded to the type of the detectors' recording first; see `prepare_clips`.
         """
         spec = ClipSpec(self.representation, self._decode, self.bank.input_config(step))
-        return prepare_clips(x0.to(self._recorded_dtype), spec)
+        with lock_of(self):  # a decoder may change itself while it decodes
+            return prepare_clips(x0.to(self._recorded_dtype), spec)
 
 
 def _representation(members):

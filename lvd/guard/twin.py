@@ -10,8 +10,8 @@ Several twins may be called at once, in threads. A twin has its own
 
 Modules whose methods are bound to themselves cannot be copied so: hooks for offloading and caching
 and `torch.compile` put such methods into them. LoRA layers that are loaded have a scale that a call
-changes and changes back. Calls with such a module come one after another, on the pipeline's own
-attributes and modules.
+changes and changes back. Such a module is *bound*: it stays the pipeline's own, the twin works on
+the pipeline's own attributes, and calls with it come one after another.
 """
 
 import contextlib
@@ -29,6 +29,13 @@ from lvd.x0.watch import watch_of
 # In the `__dict__` of a module: a method that is bound to it in place of its class's, or a hook.
 BOUND = {"forward", "encode", "decode", "_compiled_call_impl", "_hf_hook"}
 LORA = ("peft_config", "_hf_peft_config_loaded")
+CONTAINERS = (dict, list, set)
+# Of a module; an OrderedDict in older versions of torch.
+OWN_DICTS = ("_modules", "_parameters", "_buffers")
+TOKENIZING = (
+    *("__call__", "apply_chat_template", "batch_decode", "decode", "encode", "pad"),
+    *("tokenize",),
+)
 
 _tokenizing = threading.RLock()  # of all tokenizers, which take no time beside a video
 
@@ -42,32 +49,41 @@ def make_twin(safe, kind):
         kind: the class of the twin, from which that of `safe` may be derived.
 
     Raises:
-        InputError: the scheduler is watched by a block that is open now.
+        InputError: the scheduler is watched by a block that is open now, or is no attribute that
+            a twin can have for itself.
     """
     parts = vars(safe)
-    bound = [part for part in parts.values() if isinstance(part, torch.nn.Module)]
-    bound = [module for module in bound if is_bound(module)]
+    bound = [part for part in dict(parts).values() if is_bound(part)]
     with contextlib.ExitStack() as stack:
         for module in sorted(bound, key=id):  # in one order for all threads
             stack.enter_context(lock_of(module))
-        own = own_parts(safe, with_modules=not bound)
+        own = own_parts(safe)
         twin = object.__new__(kind)
         if bound:  # hooks and callbacks look at the pipeline that they were made for
-            twin.__dict__ = parts
             stack.enter_context(_in_place(parts, own))
+            twin.__dict__ = parts
         else:
-            vars(twin).update({name: _one_level(part) for name, part in parts.items()} | own)
-        yield twin
+            vars(twin).update({name: _one_level(part) for name, part in dict(parts).items()} | own)
+        if twin.scheduler is not own["scheduler"]:
+            raise InputError(
+                f"{kind.__name__}: its scheduler is a property, so a call cannot have its own; "
+                "use `with guard.watch(pipe)`"
+            )
+        try:
+            yield twin
+        finally:
+            twin.__class__ = type(safe)  # a callback may have kept it
 
 
-def own_parts(pipe, with_modules):
+def own_parts(pipe):
     """Return {name: what is the twin's own} of a pipeline's parts."""
     need_unwatched(pipe)
     seen = {}
     own = {"scheduler": copy.deepcopy(pipe.scheduler)}
-    for name, part in list(vars(pipe).items()):
-        if with_modules and isinstance(part, torch.nn.Module):
-            own[name] = own_tree(part, seen)
+    for name, part in dict(vars(pipe)).items():
+        if isinstance(part, torch.nn.Module):
+            if not is_bound(part):
+                own[name] = own_tree(part, seen)
         elif callable(getattr(part, "batch_decode", None)):
             own[name] = locked_tokenizer(part)
     return own
@@ -86,33 +102,38 @@ def own_tree(module, seen):
     """Return a copy of a module and all modules in it, with the same weights and buffers.
 
     Args:
-        module: nn.Module.
+        module: nn.Module that is not bound.
         seen: {id of a module: its copy}, of those that were copied before.
     """
     if id(module) in seen:
         return seen[id(module)]
     twin = object.__new__(type(module))
     seen[id(module)] = twin
-    vars(twin).update({name: _one_level(part) for name, part in vars(module).items()})
-    children = vars(twin)["_modules"]
-    for name, child in children.items():
+    parts = dict(vars(module))
+    own = vars(twin)
+    own.update({name: _one_level(part) for name, part in parts.items()})
+    for name in OWN_DICTS:
+        own[name] = copy.copy(parts[name])
+    for name, child in parts["_modules"].items():
         if child is not None:
-            children[name] = own_tree(child, seen)
+            own["_modules"][name] = own_tree(child, seen)
     return twin
 
 
-def is_bound(module):
-    """Whether a module cannot be copied so that its copies run at once with it."""
-    for part in module.modules():
-        attributes = vars(part)
-        if any(attributes.get(name) is not None for name in BOUND):
-            return True
-        registry = attributes.get("_diffusers_hook")
-        if registry is not None and registry.hooks:
-            return True
-        if any(attributes.get(name) for name in LORA):
-            return True
-    return False
+def is_bound(part):
+    """Whether a part is a module that cannot be copied so that its copies run at once with it."""
+    return isinstance(part, torch.nn.Module) and any(map(_is_bound_itself, part.modules()))
+
+
+def _is_bound_itself(module):
+    attributes = vars(module)
+    registry = attributes.get("_diffusers_hook")
+    return (
+        any(attributes.get(name) is not None for name in BOUND)
+        or any(attributes.get(name) for name in LORA)
+        or (registry is not None and bool(registry.hooks))
+        or isinstance(module, torch.jit.ScriptModule)
+    )
 
 
 def locked_tokenizer(tokenizer):
@@ -125,19 +146,23 @@ def locked_tokenizer(tokenizer):
 
 @functools.cache
 def _locked_class(kind):
-    """Return the class of a tokenizer whose `__call__` waits."""
+    """Return the class of a tokenizer whose methods wait."""
+    members = {name: _waiting(kind, name) for name in TOKENIZING if hasattr(kind, name)}
+    return type(kind)(kind.__name__, (kind,), {**members, "__module__": kind.__module__})
 
-    @functools.wraps(kind.__call__)
-    def call(self, *args, **kwargs):
+
+def _waiting(kind, name):
+    @functools.wraps(getattr(kind, name))
+    def method(self, *args, **kwargs):
         with _tokenizing:
-            return kind.__call__(self, *args, **kwargs)
+            return getattr(kind, name)(self, *args, **kwargs)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    return method
 
 
 def _one_level(part):
     """A copy of a plain container, anything else itself."""
-    return copy.copy(part) if type(part) in (dict, list, set) else part
+    return copy.copy(part) if type(part) in CONTAINERS else part
 
 
 @contextlib.contextmanager
@@ -149,8 +174,9 @@ def _in_place(parts, own):
         yield
     finally:
         for name, part in own.items():
-            if parts.get(name) is part:  # else somebody has set it meanwhile
-                if name in before:
-                    parts[name] = before[name]
-                else:
-                    del parts[name]
+            if parts.get(name) is not part:  # somebody has set it meanwhile
+                continue
+            if name in before:
+                parts[name] = before[name]
+            else:
+                del parts[name]

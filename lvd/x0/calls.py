@@ -76,7 +76,7 @@ class watch_method:
     def _handle(self, replacement, method, args, kwargs):
         """Let the handler answer a call of the owner's method."""
         thread = threading.get_ident()
-        for call in self._running:
+        for call in tuple(self._running):  # other threads change it
             if call.thread == thread and replacement not in call.passed:
                 call.passed.add(replacement)  # super().method(), once in each class
                 return method(*args, **kwargs)
