@@ -10,6 +10,8 @@ import os
 from lvd.errors import InputError
 from lvd.utils.disk import naming
 
+BLOCK = 1 << 16  # bytes that are read at once
+
 
 def open_lines(path):
     """Open a file of lines for `append_lines`; makes it where there is none."""
@@ -22,9 +24,17 @@ def cut_half_line(file):
 
     Nobody else may be writing to the file.
     """
-    file.seek(0)
+    end = file.seek(0, os.SEEK_END)
     with naming(file.name):
-        file.truncate(file.read().rfind(b"\n") + 1)
+        while end:  # backwards in blocks: the file may be large
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
 
 
 def append_lines(file, entries):

@@ -1,0 +1,1 @@
+"""A guarded video pipeline behind HTTP: what serve.py is made of."""

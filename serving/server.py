@@ -1,0 +1,142 @@
+"""Running the application: socket, signals, loading in the background, an orderly end."""
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+
+import uvicorn
+
+from lvd.errors import InputError, words_of
+from serving.app import make_app
+
+GRACE = 30  # seconds that running calls have to end after SIGTERM
+LAST_STEP = 10  # more seconds, in which they are stopped at their next denoising step
+IDLE = 100  # connections besides those that are worked on and that wait
+
+
+def open_socket(host, port):
+    """Take the server's address before anything slow is done.
+
+    Returns:
+        A socket that listens.
+
+    Raises:
+        InputError: the address is taken, or none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"--host {host[:80]}: {words_of(error)}; an address of this machine, such as "
+            "127.0.0.1, is needed"
+        ) from None
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        why = error.strerror or words_of(error)
+        raise InputError(
+            f"--host {host} --port {port}: {why.partition(' (')[0]}; a free port of an address of "
+            "this machine is needed"
+        ) from None
+
+
+def address_of(listening):
+    """Return the URL of a socket that listens."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with a service's orderly end.
+
+    SIGTERM or SIGINT: no new calls, those that wait are refused, those that run have GRACE seconds.
+    A second SIGINT ends them at once. SIGHUP: the guard is loaded again.
+
+    Args:
+        service: serving.service.Service.
+        connections: how many calls may run and wait.
+    """
+
+    def __init__(self, service, connections):
+        self.service = service
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                http="h11",
+                ws="none",
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                limit_concurrency=connections + IDLE,
+                timeout_graceful_shutdown=GRACE + LAST_STEP,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self):
+        """Take the signals in this block; unlike uvicorn's, it does not raise them again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wanted = {signal.SIGINT: self.handle_exit, signal.SIGTERM: self.handle_exit}
+        wanted[signal.SIGHUP] = lambda *_: self.load_again()
+        before = {number: signal.signal(number, handle) for number, handle in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handle in before.items():
+                signal.signal(number, handle)
+
+    def load_again(self):
+        """Load the guard again in a thread of its own."""
+
+        def load():
+            try:
+                self.service.load_guard()
+                print(f"guard loaded again: {self.service.guard_id}", flush=True)
+            except Exception as error:  # told by /health, too
+                print(f"guard not loaded: {words_of(error, 250)}", file=sys.stderr, flush=True)
+
+        threading.Thread(target=load, daemon=True).start()
+
+    async def shutdown(self, sockets=None):
+        """End all calls, then the connections."""
+        await asyncio.to_thread(self.service.close_door)
+        loop = asyncio.get_running_loop()
+        loop.call_later(GRACE, self.service.stop_running)
+        await super().shutdown(sockets)
+
+
+def serve(service, listening, load, connections):
+    """Serve until a signal ends it. The weights are loaded while /health is red.
+
+    Args:
+        service: serving.service.Service.
+        listening: of `open_socket`.
+        load: function that loads the weights and the guard.
+        connections: how many calls may run and wait.
+
+    Raises:
+        InputError: what `load` raises; the server ends then.
+    """
+    server = Server(service, connections)
+    failed = []
+
+    def load_all():
+        try:
+            load()
+        except BaseException as error:
+            failed.append(error)
+            server.should_exit = True
+
+    threading.Thread(target=load_all, daemon=True).start()
+    try:
+        server.run([listening])
+    finally:
+        service.close()
+    if failed:
+        raise failed[0]
