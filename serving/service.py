@@ -28,6 +28,7 @@ from serving.outcome import (
 )
 
 FAILURES = 3  # guard calls that fail one after the other, after which health is red
+CRF = 12  # H.264's constant rate factor: near transparent, as the sampler writes its videos
 RETRY = 5  # seconds after which a client may try again
 CLOSING = "the server is shutting down"
 GONE = "the client went away"
@@ -213,7 +214,7 @@ class Service:
                 raise CallStopped(call.stop_reason)
             frames, result = self.backend.make(call.guarded.ready, call.request)
             is_safe = result.verdict == SAFE and frames is not None
-            outcome = judged(result, mp4_bytes(frames, self.backend.fps) if is_safe else None)
+            outcome = judged(result, mp4_bytes(frames, self.backend.fps, CRF) if is_safe else None)
         except UnsafeVideoError as error:
             outcome = judged(error.results[0], None)
         except CallStopped as stopped:
