@@ -7,6 +7,8 @@ import torch
 
 from lvd.errors import InputError
 from lvd.guard.result import UNCHECKED
+from lvd.guard.twin import locked_tokenizer
+from lvd.utils.processes import settle_threads
 from MagicTime.utils import config as cfg
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.hardware import kernels
@@ -82,7 +84,8 @@ class MagicTimeBackend:
 
     def load(self):
         """Load the weights."""
-        self._model = load_model(self.config, self._paths, self._device, tell=False)
+        model = load_model(self.config, self._paths, self._device, tell=False)
+        self._model = replace(model, tokenizer=locked_tokenizer(model.tokenizer))
         self._kernels = ExitStack()  # for as long as the process lives: all threads share them
         self._kernels.enter_context(kernels(self.config.settings))
 
@@ -115,6 +118,7 @@ class MagicTimeBackend:
         Returns:
             (uint8 frames [F, H, W, 3], or None; GuardResult).
         """
+        settle_threads()
         config = self._config_of(request)
         settings = config.settings
         scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
