@@ -2,6 +2,8 @@
 
 Without flags it serves the tiny world under the detectors that come with it. Writes
 {save_path}/verdicts.jsonl, one line for each request, and {save_path}/serve.yaml, the settings.
+Words such as num_frames=49 set what a client of a --pipeline need not say; without one they change
+the YAML.
 There is no authentication: it listens to this machine alone unless --host says otherwise.
 SIGTERM ends it in order, SIGHUP loads the guard again (docs/serving.md).
 """
@@ -151,10 +153,10 @@ def make_backend(args):
         return MagicTimeBackend(config, guard, pick_device(args.gpu_num), args.workers)
     from serving.pipelines import PipelineBackend
 
-    if args.config is not None or args.overrides:
-        word = "--config" if args.config is not None else args.overrides[0]
-        raise InputError(f"{word}: --pipeline is given, which needs no sampling YAML")
-    return PipelineBackend(args.pipeline, guard, pick_device(args.gpu_num), args.layout)
+    if args.config is not None:
+        raise InputError("--config: --pipeline is given, which needs no sampling YAML")
+    given = parse_overrides(args.overrides)
+    return PipelineBackend(args.pipeline, guard, pick_device(args.gpu_num), args.layout, given)
 
 
 def _guard_of(args):

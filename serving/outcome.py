@@ -55,6 +55,11 @@ def unchecked(reason, detail="", result=None, status=UNAVAILABLE, retry_after=No
     return Outcome(status, reason, UNCHECKED, result, None, detail, retry_after)
 
 
+def first_stopped(results):
+    """Return the GuardResult that decides about a call: one that stops it, else the last."""
+    return next((result for result in results if result.stopped), results[-1])
+
+
 def judged(result, video):
     """Return the Outcome of a sampling that went to its end.
 

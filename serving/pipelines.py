@@ -6,9 +6,11 @@ import inspect
 import numpy as np
 import torch
 
-from lvd.errors import InputError, typed, words_of
+from lvd.errors import InputError, shorten, typed, words_of
 from lvd.guard.file import is_guard_file
 from lvd.guard.guard import Guard
+from lvd.utils.schema import checked
+from serving.outcome import first_stopped
 from serving.request import WHERE, VideoRequest
 
 FIELDS = [field for field in VideoRequest.model_fields if field not in ("prompt", "seed")]
@@ -23,18 +25,25 @@ class PipelineBackend:
         guard: path of the detectors, or of a guard.yaml.
         device: torch.device of the detectors. The pipeline lies where the function puts it.
         layout: of the pipeline's latents, as in Guard.watch.
+        given: {field of a request: value} for what a client does not say.
 
     Attributes:
-        defaults: {field of a request: None}: those that the pipeline takes. It knows the values.
+        defaults: {field of a request: value} of those that the pipeline takes; None leaves it to
+            the pipeline.
         fps: frames a second.
 
     Raises:
-        InputError: there is no such function.
+        InputError: there is no such function, or no such field.
     """
 
-    def __init__(self, name, guard, device, layout=None):
+    def __init__(self, name, guard, device, layout=None, given=None):
+        for field in given or {}:
+            if field not in FIELDS:
+                raise InputError(f"{shorten(field)}=...: one of {', '.join(FIELDS)} is needed")
+        checked(VideoRequest, {"prompt": "-", **(given or {})}, "key=value")
         self.fps = FPS
         self.defaults = {}
+        self._given = given or {}
         self._name = name
         self._build = find_function(name)
         self._path = guard
@@ -70,6 +79,10 @@ class PipelineBackend:
                 f"--pipeline {self._name}: it failed with {kind}: {words_of(error, 160)}"
             ) from error
         self.defaults = _arguments(pipe, f"--pipeline {self._name}")
+        for field, value in self._given.items():
+            if field not in self.defaults:
+                raise InputError(f"{field}=...: a {type(pipe).__name__} does not take it")
+            self.defaults[field] = value
         if callable(getattr(pipe, "set_progress_bar_config", None)):
             pipe.set_progress_bar_config(disable=True)
         self._pipe = pipe
@@ -94,9 +107,8 @@ class PipelineBackend:
         arguments = {key: value for key, value in arguments.items() if value is not None}
         generator = torch.Generator("cpu").manual_seed(request.seed)
         output = safe(**arguments, generator=generator, output_type="np")
-        (result,) = output.lvd
         (video,) = output.frames
-        return to_bytes(np.asarray(video)), result
+        return to_bytes(np.asarray(video)), first_stopped(output.lvd)
 
 
 def to_bytes(video):

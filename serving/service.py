@@ -22,6 +22,7 @@ from serving.outcome import (
     TOO_MANY,
     UNAVAILABLE,
     Outcome,
+    first_stopped,
     judged,
     log_line,
     unchecked,
@@ -216,7 +217,7 @@ class Service:
             is_safe = result.verdict == SAFE and frames is not None
             outcome = judged(result, mp4_bytes(frames, self.backend.fps, CRF) if is_safe else None)
         except UnsafeVideoError as error:
-            outcome = judged(error.results[0], None)
+            outcome = judged(first_stopped(error.results), None)
         except CallStopped as stopped:
             status = CLIENT_GONE if call.stop_reason == GONE else UNAVAILABLE
             return unchecked(str(stopped), status=status)

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -170,7 +170,8 @@ def send(port, prompt="safe", **fields):
 
 
 class Asked(threading.Thread):
-    """A request for a video in a thread of its own; `answer()` waits for it."""
+    """A request for a video in a thread of its own; `answer()` waits for it, and is None where the
+    server broke off."""
 
     def __init__(self, port, *args, **fields):
         super().__init__(daemon=True)
@@ -179,7 +180,8 @@ class Asked(threading.Thread):
         self.start()
 
     def run(self):
-        self._answer = self._ask()
+        with suppress(OSError, http.client.HTTPException):
+            self._answer = self._ask()
 
     def answer(self):
         self.join(PATIENCE)
