@@ -14,6 +14,7 @@ import embed_model
 import fit_rgb
 import gen_eval_set
 import pretrain_mae
+import serve
 import test_accuracy
 import train_mae
 from MagicTime import inference_magictime
@@ -113,6 +114,11 @@ FINE = {
     "filmstrips": whole(0),
     "operating_point": number(0, 1),
     **dict.fromkeys(("dtype", "attention", "safe_guidance"), never),
+    **dict.fromkeys(("pipeline", "layout"), never),
+    "host": only("0"),  # 0.0.0.0
+    "port": whole(0, 65_535),
+    "queue": whole(0, 10**4),
+    "timeout": number(1, 86_400),
 }
 OWN = {  # of one script
     ("build_x0", "pred_x0"): only("unsafe/pred_x0.pth"),
@@ -124,6 +130,7 @@ OWN = {  # of one script
     ("train_mae", "seed"): whole(0, 2**32 - 1),
     ("pretrain_mae", "seed"): whole(0, 2**32 - 1),
     ("train_mae", "base_model"): never,
+    ("serve", "workers"): whole(1, 64),
     ("download", "dir"): some,
 }
 DATA = ("build_yaml", "label_csv", "unsafe", "normal")
@@ -144,6 +151,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     "choose_rule": (choose_rule, ("shared",), (), 40),
     "test_accuracy": (test_accuracy, ("results",), (), 60),
     "fit_rgb": (fit_rgb, (*DATA, "eval", "sample_yaml", "ckpts"), (), 40),
+    "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 90),
     "download": (download, (), (), 30),
 }
 

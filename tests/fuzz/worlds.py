@@ -114,6 +114,10 @@ PLACES = {
 COMMANDS = {  # script → its usual arguments, which are quick
     "download": ["--what", "videomae", "--dir", "{world.new}", "--dry-run"],
     "sample": ["--config", "{world.sample_yaml}", "--save-path", "{world.new}", "--gpu_num", "-1"],
+    "serve": [
+        *("--config", "{world.sample_yaml}", "--guard", "{world.guard_yaml}", "--gpu_num", "-1"),
+        *("--port", "0", "--save-path", "{world.new}"),
+    ],
     "build_x0": ["--config", "{world.build_yaml}", "--gpu_num", "-1"],
     "gen_eval_set": ["--config", "{world.build_yaml}", "--save_path", "{world.new}/eval.pth"],
     "build_eval_set": [
