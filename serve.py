@@ -77,8 +77,8 @@ def work(args):
     need_serving()
     # Imported here: with torch and diffusers --help would take seconds.
     from lvd.utils.files import save_yaml
-    from serving.server import address_of, open_socket, serve
-    from serving.service import Service, identity_of
+    from lvd_server.server import address_of, open_socket, serve
+    from lvd_server.service import Service, identity_of
 
     backend = make_backend(args)
     read = backend.read_guard()
@@ -145,13 +145,13 @@ def make_backend(args):
 
     guard = _guard_of(args)
     if args.pipeline is None:
-        from serving.magictime import MagicTimeBackend, read_sampling
+        from lvd_server.magictime import MagicTimeBackend, read_sampling
 
         if args.layout is not None:
             raise InputError("--layout: belongs to --pipeline")
         config = read_sampling(args.config or TINY, parse_overrides(args.overrides))
         return MagicTimeBackend(config, guard, pick_device(args.gpu_num), args.workers)
-    from serving.pipelines import PipelineBackend
+    from lvd_server.pipelines import PipelineBackend
 
     if args.config is not None:
         raise InputError("--config: --pipeline is given, which needs no sampling YAML")
@@ -171,7 +171,7 @@ def _guard_of(args):
 
 def open_log(folder):
     """Return the AuditLog of a folder."""
-    from serving.log import AuditLog
+    from lvd_server.log import AuditLog
 
     return AuditLog(folder / "verdicts.jsonl")
 

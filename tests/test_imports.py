@@ -17,11 +17,11 @@ MAY_IMPORT["guard"] = {"errors", "voting", "utils", "x0", "data", "detectors", "
 
 # Folders and scripts at the root: which of the others each may import.
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
-PARTS = {"lvd", "MagicTime", "serving", "benchmarks", "tests", *SCRIPTS}
+PARTS = {"lvd", "MagicTime", "lvd_server", "benchmarks", "tests", *SCRIPTS}
 MAY_NOT_IMPORT = {
     "lvd": PARTS - {"lvd"},
     "MagicTime": PARTS - {"lvd", "MagicTime"},
-    "serving": PARTS - {"lvd", "MagicTime", "serving"},
+    "lvd_server": PARTS - {"lvd", "MagicTime", "lvd_server"},
     "benchmarks": {"tests"},
     **{script: {"tests", "benchmarks"} for script in SCRIPTS},
 }

@@ -7,8 +7,8 @@ import json
 import av
 import pytest
 
-from serving.request import LONGEST_PROMPT, MOST_BYTES
-from serving.service import FAILURES
+from lvd_server.request import LONGEST_PROMPT, MOST_BYTES
+from lvd_server.service import FAILURES
 from tests.worlds.served import (
     Asked,
     FakeBackend,

@@ -13,7 +13,7 @@ import pytest
 import serve
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_yaml
-from serving.log import AuditLog
+from lvd_server.log import AuditLog
 from tests.worlds.refusals import refused
 from tests.worlds.served import Asked, lines_of, until
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lvd.utils.video import read_mp4
-from serving.magictime import MagicTimeBackend, read_sampling
+from lvd_server.magictime import MagicTimeBackend, read_sampling
 from tests.worlds.served import lines_of, send, server_of, until, video
 
 CLIENTS, MIB = 8, 2**20

@@ -8,7 +8,7 @@ import torch
 
 import serve
 from lvd import Guard, InputError, UnsafeVideoError
-from serving.pipelines import PipelineBackend, find_function
+from lvd_server.pipelines import PipelineBackend, find_function
 from tests.worlds import magictime_world
 from tests.worlds.refusals import refused
 from tests.worlds.served import lines_of, send, server_of, until, video

@@ -78,7 +78,7 @@ def log_line(call, outcome, guard_id, log_prompts):
     """Return what the log says of a request.
 
     Args:
-        call: serving.call.Call.
+        call: lvd_server.call.Call.
         outcome: Outcome.
         guard_id: hash of the guard's configuration, or None.
         log_prompts: whether the prompt itself is written, and not just its hash.

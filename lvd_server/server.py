@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from lvd.errors import InputError, words_of
-from serving.app import make_app
+from lvd_server.app import make_app
 
 GRACE = 30  # seconds that running calls have to end after SIGTERM
 LAST_STEP = 10  # more seconds, in which they are stopped at their next denoising step
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
     A second SIGINT ends them at once. SIGHUP: the guard is loaded again.
 
     Args:
-        service: serving.service.Service.
+        service: lvd_server.service.Service.
         connections: how many calls may run and wait.
     """
 
@@ -115,7 +115,7 @@ def serve(service, listening, load, connections):
     """Serve until a signal ends it. The weights are loaded while /health is red.
 
     Args:
-        service: serving.service.Service.
+        service: lvd_server.service.Service.
         listening: of `open_socket`.
         load: function that loads the weights and the guard.
         connections: how many calls may run and wait.

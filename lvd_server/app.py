@@ -10,8 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from lvd.errors import InputError
-from serving.call import Call
-from serving.outcome import (
+from lvd_server.call import Call
+from lvd_server.outcome import (
     CLIENT_GONE,
     OK,
     TOO_LARGE,
@@ -22,8 +22,8 @@ from serving.outcome import (
     Outcome,
     headers,
 )
-from serving.request import MOST_BYTES, read_request, request_schema
-from serving.service import CLOSING, GONE
+from lvd_server.request import MOST_BYTES, read_request, request_schema
+from lvd_server.service import CLOSING, GONE
 
 BODY_SECONDS = 30  # within which a client must have sent its request
 PAGE = """<!doctype html><meta charset="utf-8"><title>LVD</title>
@@ -52,7 +52,7 @@ class Refused(Exception):
 
 
 def make_app(service):
-    """Make the FastAPI application of a serving.service.Service."""
+    """Make the FastAPI application of a lvd_server.service.Service."""
     app = FastAPI(title="LVD: a guarded video pipeline", docs_url=None, redoc_url=None)
     body = {"required": True, "content": {"application/json": {"schema": request_schema()}}}
 

@@ -9,6 +9,7 @@ from lvd.errors import InputError
 from lvd.guard.result import UNCHECKED
 from lvd.guard.twin import locked_tokenizer
 from lvd.utils.processes import settle_threads
+from lvd_server.request import WHERE
 from MagicTime.utils import config as cfg
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.hardware import kernels
@@ -19,7 +20,6 @@ from MagicTime.utils.run import load_model
 from MagicTime.utils.safe_guidance import safe_guidance_of
 from MagicTime.utils.sampling_plan import weight_paths
 from MagicTime.utils.weights.base import part_config
-from serving.request import WHERE
 
 # Fields of a request, and the settings of a sampling YAML that they replace.
 SETTINGS = {

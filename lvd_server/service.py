@@ -13,10 +13,10 @@ from lvd.errors import InputError, words_of
 from lvd.guard.result import UNCHECKED, UnsafeVideoError
 from lvd.rules.rule import SAFE
 from lvd.utils.video import mp4_bytes
-from serving.call import CallStopped, Steps
-from serving.desk import Desk, DeskFull
-from serving.metrics import Metrics
-from serving.outcome import (
+from lvd_server.call import CallStopped, Steps
+from lvd_server.desk import Desk, DeskFull
+from lvd_server.metrics import Metrics
+from lvd_server.outcome import (
     BAD,
     CLIENT_GONE,
     TOO_MANY,
@@ -54,8 +54,8 @@ class Service:
     """Answers requests with guarded videos.
 
     Args:
-        backend: serving.magictime.MagicTimeBackend or serving.pipelines.PipelineBackend.
-        log: serving.log.AuditLog.
+        backend: lvd_server.magictime.MagicTimeBackend or lvd_server.pipelines.PipelineBackend.
+        log: lvd_server.log.AuditLog.
         workers: calls that are sampled at once.
         places: calls that may wait besides.
         timeout: seconds from a request's arrival to its answer.

@@ -17,9 +17,9 @@ class Call:
     Attributes:
         id: text, different for each.
         received: seconds since 1970.
-        request: serving.request.VideoRequest, or None before it was read.
-        guarded: serving.service's LoadedGuard that this call is judged by, or None.
-        outcome: serving.outcome.Outcome, once it is settled.
+        request: lvd_server.request.VideoRequest, or None before it was read.
+        guarded: lvd_server.service's LoadedGuard that this call is judged by, or None.
+        outcome: lvd_server.outcome.Outcome, once it is settled.
         steps_run: denoising steps that the guard has seen.
         guard_seconds: that the detectors took.
         stop_reason: why no further step is wanted, or None.

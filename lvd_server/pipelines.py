@@ -10,8 +10,8 @@ from lvd.errors import InputError, shorten, typed, words_of
 from lvd.guard.file import is_guard_file
 from lvd.guard.guard import Guard
 from lvd.utils.schema import checked
-from serving.outcome import first_stopped
-from serving.request import WHERE, VideoRequest
+from lvd_server.outcome import first_stopped
+from lvd_server.request import WHERE, VideoRequest
 
 FIELDS = [field for field in VideoRequest.model_fields if field not in ("prompt", "seed")]
 FPS = 8
