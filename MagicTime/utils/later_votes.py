@@ -36,11 +36,12 @@ class LaterVotes:
 
     def _look(self, step, x0, place):
         guard = self._guard
-        trained = self._session.step_map.trained[step]
+        step_map = self._session.step_map
+        trained = step_map.trained[step]
         thresholds = guard.bank.thresholds(trained, guard.operating_point)
         try:
             clips = guard.reader(trained, x0)
-            (answer,) = ask(guard.bank, trained, clips, thresholds, self._session.step_map.level(step))
+            (answer,) = ask(guard.bank, trained, clips, thresholds, step_map.level(step))
         except Exception:  # the video has its verdict: what comes later may be missing
             self._failed.add(place)
             return

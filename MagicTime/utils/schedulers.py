@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from lvd.errors import InputError, words_of
 from lvd.utils.schema import Finite, Schema, checked
-from lvd.x0.schedulers import predicted_x0
+from lvd.x0.predicted import predicted_x0
 
 DDIM = "ddim"
 # What a sampling YAML calls them → classes of diffusers.

@@ -121,6 +121,8 @@ def parts_of_1(in_channels):
         resolution=64,
         num_layers=1,
         spatial_compression_ratio=8,
+        latents_mean=None,
+        latents_std=None,
         temporal_compression_ratio=4,
     )
     scheduler = EDMEulerScheduler(

@@ -70,7 +70,8 @@ def easyanimate_inpaint():
         mask[..., video.shape[-1] // 2 :] = 255
         return {**guided(wanted, mask=True), "video": video, "mask_video": mask}
 
-    return Tiny(pipe, SHAPE, {**wide(FRAMES), "strength": 1.0}, prompts)
+    call = wide(FRAMES, guidance_scale=20.0)  # else prompts hardly matter
+    return Tiny(pipe, SHAPE, {**call, "strength": 1.0}, prompts)
 
 
 def frames_of(wanted):

@@ -12,6 +12,7 @@ from lvd.errors import InputError, plural, shorten
 from lvd.x0.given_axes import GivenAxes
 from lvd.x0.layout import Layout, need_axes
 from lvd.x0.layouts_ltx import Tokens, TokensBeforeConditions, TokensBehindConditions
+from lvd.x0.layouts_sana import PixelTokens
 from lvd.x0.layouts_sound import ChannelsLastWithSound, DenseWithSound, OneMoreAxis
 from lvd.x0.refused import REFUSED
 
@@ -109,6 +110,8 @@ KNOWN = {
     "Cosmos2VideoToWorldPipeline": Dense,
     "Cosmos2_5_PredictBasePipeline": Dense,
     "Cosmos2_5_TransferPipeline": Dense,
+    "CosmosTextToWorldPipeline": Dense,
+    "CosmosVideoToWorldPipeline": Dense,
     "EasyAnimateInpaintPipeline": Dense,
     "EasyAnimatePipeline": Dense,
     "HunyuanSkyreelsImageToVideoPipeline": Dense,
@@ -140,6 +143,7 @@ KNOWN = {
     "TextToVideoSDPipeline": FramesInBatch,
     # Tokens.
     "LTXPipeline": Tokens,
+    "SanaWMPipeline": PixelTokens,
     # Channels last.
     "Kandinsky5T2VPipeline": ChannelsLast,
     "Kandinsky5I2VPipeline": ChannelsLast,

@@ -10,8 +10,6 @@ ZERO = (
 REFUSED = {
     "AnyFlowFARPipeline": SEVERAL,
     "AnyFlowPipeline": "no closed form of x0 is known for its scheduler",
-    "CosmosTextToWorldPipeline": "no closed form of x0 is known for its scheduler",
-    "CosmosVideoToWorldPipeline": "no closed form of x0 is known for its scheduler",
     "EasyAnimateControlPipeline": (
         "in diffusers 0.42.1 every call of it fails: it gives its encode_prompt an argument that "
         "this does not take, and has no decode_latents"
@@ -24,7 +22,6 @@ REFUSED = {
         "it samples the parts of a video one after the other, each of another length"
     ),
     "LTXI2VLongMultiPromptPipeline": SEVERAL,
-    "SanaWMPipeline": "its tokens are not taken apart here",
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": PER_FRAME,

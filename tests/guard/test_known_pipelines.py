@@ -54,7 +54,7 @@ def test_recorded_with_no_layout_named(place):
         is_rounded = type(place.tiny.pipe).__name__ == "StableVideoDiffusionPipeline"
         torch.testing.assert_close(place.x0, given.float(), rtol=0, atol=1e-5 if is_rounded else 0)
     error = (place.x0[:, -1] - place.plain).abs().max() / place.plain.std()
-    assert error < 0.02
+    assert error < 0.03  # Cosmos ends at sigma 0.002, not 0
 
 
 def test_an_unsafe_video_is_stopped_and_never_decoded(place):
