@@ -92,6 +92,7 @@ MORE = {
     "WanVideoToVideoPipeline": tiny_video_to_video.wan_video,
     "VideoToVideoSDPipeline": tiny_video_to_video.modelscope_video,
     "WanModularPipeline": tiny_modular.wan_modular,
+    "HunyuanVideo15ModularPipeline": tiny_modular.hunyuan_15_modular,
 }
 FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
 # Other schedulers that people use with a pipeline, and their settings.

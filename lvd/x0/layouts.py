@@ -165,6 +165,7 @@ KNOWN = {
     "VideoToVideoSDPipeline": FramesInBatch,
     # Put together of blocks. Those of Wan 2.2 and from an image derive from it.
     "WanModularPipeline": Dense,
+    "HunyuanVideo15ModularPipeline": Dense,
     # Several samplings in one call: sections of a video.
     "HunyuanVideoFramepackPipeline": Dense,
     "WanAnimatePipeline": Dense,
