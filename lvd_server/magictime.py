@@ -9,11 +9,12 @@ from lvd.errors import InputError
 from lvd.guard.result import UNCHECKED
 from lvd.guard.twin import locked_tokenizer
 from lvd.utils.processes import settle_threads
+from lvd.x0.levels import levels_of
 from lvd_server.request import WHERE
 from MagicTime.utils import config as cfg
 from MagicTime.utils.guarded import Guarding
 from MagicTime.utils.hardware import kernels
-from MagicTime.utils.model_config import check_resolutions, check_sizes, make_scheduler
+from MagicTime.utils.model_config import check_resolutions, check_sizes
 from MagicTime.utils.pipeline import decode, sample, to_bytes
 from MagicTime.utils.prompts import words_cut
 from MagicTime.utils.run import load_model
@@ -121,9 +122,9 @@ class MagicTimeBackend:
         settle_threads()
         config = self._config_of(request)
         settings = config.settings
-        scheduler = make_scheduler(config.scheduler, config.path, settings.steps)
+        scheduler = config.make_scheduler()
         model = replace(self._model, scheduler=scheduler)  # each call steps through its own
-        batch = guarding.batch([0], [0], settings.steps)
+        batch = guarding.batch([0], [0], settings.steps, levels_of(scheduler))
         latents = sample(
             model,
             [request.prompt],

@@ -3,6 +3,7 @@
 import torch
 
 from lvd.errors import InputError
+from lvd.x0.levels import levels_of
 from MagicTime.utils import hardware
 from MagicTime.utils.batch_recording import BatchRecording
 from MagicTime.utils.pipeline import decode, sample, to_bytes
@@ -32,7 +33,10 @@ def sample_batch(run, rows, wanted, writers, told, progress):
     recording = BatchRecording(
         writers, wanted, settings.steps, plan.latent_shape, x0_dtype, plan.device
     )
-    guarded = plan.guarding.batch(rows, wanted, settings.steps) if plan.guarding else None
+    guarded = None
+    if plan.guarding:
+        levels = levels_of(plan.config.make_scheduler())
+        guarded = plan.guarding.batch(rows, wanted, settings.steps, levels)
     sampled = list(rows)  # those that the guard has not stopped
     timesteps = []
     pulls = {}  # step → where the prompt pulls x0; of the last step alone

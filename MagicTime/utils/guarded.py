@@ -76,7 +76,6 @@ class Guarding:
             point = operating_point
             self.guard = Guard(path, lambda_, eta, operating_point=point, rule=rule, **settings)
         self.dry_run = dry_run
-        self.levels = None  # of the sampling's steps, once it is checked
         self.vae = None  # given when the model is loaded
         self.rgb = None if preview is None else self._matrix(preview)
         # What two runs into one folder must have alike.
@@ -105,12 +104,11 @@ class Guarding:
         """
         settings = config.settings
         scheduler = config.make_scheduler()
-        self.levels = levels_of(scheduler)
         self.guard.check(
             {
                 "steps": settings.steps,
                 "timesteps": scheduler.timesteps.tolist(),
-                "levels": self.levels,
+                "levels": levels_of(scheduler),
                 "x0_mode": settings.x0_mode,
                 "scheduler": describe_scheduler(scheduler),
                 "latent_shape": list(latent_shape),
@@ -127,9 +125,14 @@ class Guarding:
         dry_run = ", dry run: nothing is stopped" if self.dry_run else ""
         return f"{categories} categories{policy}, {self.guard.rule.describe()}{dry_run}"
 
-    def batch(self, rows, wanted, steps):
-        """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written."""
-        return GuardedBatch(self, rows, wanted, steps)
+    def batch(self, rows, wanted, steps, levels=None):
+        """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written.
+
+        Args:
+            steps: number of denoising steps.
+            levels: noise level of each (lvd.x0.levels); None: as where the detectors learned.
+        """
+        return GuardedBatch(self, rows, wanted, steps, levels)
 
     def _matrix(self, path):
         if path:
@@ -165,14 +168,15 @@ class GuardedBatch:
         wanted: those whose videos are written. The others are sampled only so that the batch, and
             with it every bit of the wanted videos, is the same as in an unbroken run.
         steps: denoising steps of the sampling.
+        levels: noise level of each of them; None: as where the detectors learned.
     """
 
-    def __init__(self, guarding, rows, wanted, steps):
+    def __init__(self, guarding, rows, wanted, steps, levels=None):
         self.dry_run = guarding.dry_run
         self.rgb = guarding.rgb
         self.rows = rows
         self._wanted = set(wanted)
-        self._session = guarding.guard.session(steps, len(rows), guarding.levels)
+        self._session = guarding.guard.session(steps, len(rows), levels)
         self._watched = list(range(len(rows)))  # places, in `rows`, of those not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)

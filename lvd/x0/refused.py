@@ -16,7 +16,6 @@ REFUSED = {
     ),
     "HeliosPipeline": SEVERAL,
     "HeliosPyramidPipeline": SEVERAL,
-    "HunyuanVideoFramepackPipeline": SEVERAL,
     "Kandinsky6SRPipeline": "it samples the tiles of a video one after the other, not the video",
     "LTX2DFRTemporalRefinePipeline": (
         "it samples the parts of a video one after the other, each of another length"
@@ -27,5 +26,4 @@ REFUSED = {
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": PER_FRAME,
     "TextToVideoZeroPipeline": ZERO,
     "TextToVideoZeroSDXLPipeline": ZERO,
-    "WanAnimatePipeline": SEVERAL,
 }
