@@ -24,6 +24,7 @@ from lvd.data.identity import need_same_labels
 from lvd.data.split import load_split, split_path
 from lvd.detectors.bank import SHARED
 from lvd.detectors.pretrained import load_pretrained
+from lvd.detectors.step_inputs import STEP_INPUTS
 from lvd.errors import InputError, plural
 from lvd.evaluation.held_out import EVALUATION, HeldOutRun, by_group
 from lvd.training.curves import CURVES
@@ -71,6 +72,12 @@ def build_parser():
         choices=("grid", "shared"),
         help="grid: a detector per category and step, as in the paper; shared: one for all (by "
         "one process); default: grid, with --no-train what --save_dir holds",
+    )
+    parser.add_argument(
+        "--step_input",
+        choices=STEP_INPUTS,
+        help="of --model shared: it is told the step by a table of numbers, or by its noise "
+        "level, which also lies between steps (default: table)",
     )
     parser.add_argument(
         "--init", type=Path, metavar="FILE", help="pretrained.pth of pretrain_mae.py to start from"

@@ -330,7 +330,7 @@ class SharedBank(Bank):
     def score(self, step, clips, level=None):
         from lvd.detectors.shared import predict_shared
 
-        return predict_shared(self.model, step, clips)
+        return predict_shared(self.model, step, clips, level=level)
 
     def input_config(self, step):
         return self.model.net.config

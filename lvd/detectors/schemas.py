@@ -17,7 +17,7 @@ from lvd.utils.schema import (
     StateDict,
     Tensor,
 )
-from lvd.x0.provenance import Sampling
+from lvd.x0.provenance import Level, Sampling
 
 # Of a network. Far above what anybody trains, and low enough that a damaged number costs nothing.
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -248,6 +248,13 @@ class SharedFile(StepsFile):
     thresholds: list[list[Any]]  # `check_threshold` has the words for them
     calibrations: list[list[CalibrationEntry | None]]
     about: Annotated[SharedAbout, AsJson]
+    levels: list[Level] = None
+
+    @model_validator(mode="after")
+    def _has_all_levels(self):
+        if self.levels is not None and len(self.levels) != len(self.steps):
+            raise ValueError(f"levels of {len(self.steps)} numbers, one for each step, is needed")
+        return self
 
 
 class NamesFile(StepsFile):

@@ -1,7 +1,8 @@
 """The shared detector: one network that is told the denoising step, with a logit per category.
 
 It takes the place of steps x categories separate detectors. The step enters a VideoMAE encoder
-twice: an embedding is added to every token, and another scales and shifts the pooled features.
+twice: an embedding is added to every token, and another scales and shifts the pooled features. They
+come from tables with a row for each step, or from the step's noise level (step_inputs).
 Inputs are normalised with the step's own statistics, because those of predicted x0 change from step
 to step. The file, shared.pth, holds all that is needed to read a clip.
 """
@@ -16,6 +17,7 @@ from lvd.detectors.detector import build_detector, check_threshold
 from lvd.detectors.precision import own_precision
 from lvd.detectors.probes import hidden_tokens, need_sight, probe_inputs, together
 from lvd.detectors.schemas import SharedFile
+from lvd.detectors.step_inputs import LevelNetwork
 from lvd.detectors.videomae import BASE_MODEL, CONFIG_KEYS, empty_model, frames_first
 from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
 from lvd.errors import InputError
@@ -28,6 +30,7 @@ KNOWN = (
     "representation",
     "steps",
     "categories",
+    "levels",
     "mean",
     "std",
     "thresholds",
@@ -39,21 +42,37 @@ KNOWN = (
 class SharedNet(nn.Module):
     """VideoMAE's encoder with embeddings of the step, and a logit for each category."""
 
-    def __init__(self, model, steps, categories):
+    def __init__(self, model, steps, categories, levels=None):
         """
         Args:
             model: VideoMAEForVideoClassification, whose encoder and norm become this network's.
             steps, categories: how many.
+            levels: [steps] noise levels, where the network is told the level; None: the step.
         """
         super().__init__()
         width = model.config.hidden_size
         self.config, self.videomae = model.config, model.videomae
         self.norm = model.fc_norm if model.fc_norm is not None else nn.LayerNorm(width)
-        self.step_embedding = nn.Embedding(steps, width)
-        self.modulation = nn.Embedding(steps, 2 * width)  # as FiLM, Perez et al. 2018
+        self.level_network = None
+        if levels is None:
+            self.step_embedding = nn.Embedding(steps, width)
+            self.modulation = nn.Embedding(steps, 2 * width)  # as FiLM, Perez et al. 2018
+        else:
+            self.level_network = LevelNetwork(levels, width)
         self.classifier = nn.Linear(width, categories)
 
-    def forward(self, inputs, at, hidden=None):
+    def initialise(self, seed):
+        """Begin with small random embeddings, no modulation, and even odds for every category."""
+        if self.level_network is None:
+            generator = torch.Generator().manual_seed(seed)
+            nn.init.normal_(self.step_embedding.weight, std=0.02, generator=generator)
+            nn.init.zeros_(self.modulation.weight)
+        else:
+            self.level_network.initialise(seed)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, inputs, at, hidden=None, levels=None):
         """Return logits [N, G].
 
         Args:
@@ -61,13 +80,18 @@ class SharedNet(nn.Module):
             at: [N] positions in the list of steps.
             hidden: bool [N, tokens], True for tokens that are not seen. Every clip has the same
                 number of them.
+            levels: [N] noise levels in place of those of `at`, for a network that is told them.
         """
+        if self.level_network is None:
+            added, modulation = self.step_embedding(at), self.modulation(at)
+        else:
+            added, modulation = self.level_network(at, levels)
         tokens = self.videomae.embeddings(frames_first(inputs), hidden)
-        tokens = tokens + self.step_embedding(at)[:, None]
+        tokens = tokens + added[:, None]
         features = self.videomae.encoder(tokens).last_hidden_state
         if self.videomae.layernorm is not None:
             features = self.videomae.layernorm(features)
-        scale, shift = self.modulation(at).chunk(2, -1)
+        scale, shift = modulation.chunk(2, -1)
         return self.classifier(self.norm(features.mean(1)) * (1 + scale) + shift)
 
 
@@ -80,6 +104,8 @@ class SharedDetector:
         thresholds: [S][G] raw probabilities, chosen on validation clips.
         calibrations: [S][G] dicts that `lvd.detectors.calibration.to_dict` made.
         about: provenance (rows, eval_sha256, dataset, seed, settings, metrics, versions).
+        levels: [S] noise levels of the steps, where the network is told them; None: it is told the
+            step.
     """
 
     net: SharedNet
@@ -91,6 +117,7 @@ class SharedDetector:
     thresholds: list = field(default_factory=list)
     calibrations: list = field(default_factory=list)
     about: dict = field(default_factory=dict)
+    levels: list | None = None
 
     def at(self, step):
         """Return the position of a step; InputError for one that the model does not know."""
@@ -103,7 +130,15 @@ class SharedDetector:
 
 
 def build_shared(
-    size, clip_shape, representation, seed, steps, categories, dropout=0.0, base_model=BASE_MODEL
+    size,
+    clip_shape,
+    representation,
+    seed,
+    steps,
+    categories,
+    dropout=0.0,
+    base_model=BASE_MODEL,
+    levels=None,
 ):
     """Return an untrained SharedDetector.
 
@@ -111,17 +146,14 @@ def build_shared(
         size, clip_shape, representation, seed, dropout, base_model: see `build_detector`.
         steps: numbers of the denoising steps.
         categories: names.
+        levels: [S] noise levels of the steps, for a network that is told them; None: it is told the
+            step.
     """
     model = build_detector(size, clip_shape, representation, seed, dropout, base_model).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = SharedNet(model, len(steps), len(categories))
-    nn.init.normal_(
-        net.step_embedding.weight, std=0.02, generator=torch.Generator().manual_seed(seed)
-    )
-    nn.init.zeros_(net.modulation.weight)
-    nn.init.zeros_(net.classifier.weight)
-    nn.init.zeros_(net.classifier.bias)
+        net = SharedNet(model, len(steps), len(categories), levels)
+        net.initialise(seed)
     channels = clip_shape[0]
     return SharedDetector(
         net,
@@ -130,10 +162,11 @@ def build_shared(
         list(categories),
         torch.zeros(len(steps), channels, dtype=torch.float32, device="cpu"),
         torch.ones(len(steps), channels, dtype=torch.float32, device="cpu"),
+        levels=None if levels is None else list(levels),
     )
 
 
-def predict_shared(detector, step, clips, batch_size=64):
+def predict_shared(detector, step, clips, batch_size=64, level=None):
     """Return the probability of unsafe by every category, float32 [N, G] on the CPU.
 
     Args:
@@ -141,6 +174,8 @@ def predict_shared(detector, step, clips, batch_size=64):
         step: of all clips.
         clips: [N, C, F, H, W].
         batch_size: clips that are computed at once.
+        level: noise level of all clips, where it is not the trained step's; None: that one. A
+            network that is told the step does not take it into account.
     """
     device = next(detector.net.parameters()).device
     detector.net.eval()
@@ -151,7 +186,8 @@ def predict_shared(detector, step, clips, batch_size=64):
             at = torch.full((len(part),), place, dtype=torch.long, device=device)
             resized = resize_clips(part.to(device), detector.net.config)
             inputs = normalise(resized, detector.mean, detector.std, at).to(dtype)
-            scores.append(detector.net(inputs, at).float().sigmoid().cpu())
+            levels = None if level is None else torch.full_like(at, level, dtype=dtype)
+            scores.append(detector.net(inputs, at, levels=levels).float().sigmoid().cpu())
     return torch.cat(scores)
 
 
@@ -170,10 +206,14 @@ def save_shared(detector, path):
 
 
 def network_content(detector):
-    """Return what a file holds of a SharedDetector's network: weights, config and inputs."""
+    """Return what a file holds of a SharedDetector's network: weights, config and inputs.
+
+    levels are told where the network is told them.
+    """
     state = {
         key: value.detach().to("cpu").clone() for key, value in detector.net.state_dict().items()
     }
+    levels = {} if detector.levels is None else {"levels": detector.levels}
     return {
         "state_dict": state,
         "config": {k: getattr(detector.net.config, k) for k in CONFIG_KEYS},
@@ -182,6 +222,7 @@ def network_content(detector):
         "categories": detector.categories,
         "mean": detector.mean,
         "std": detector.std,
+        **levels,
     }
 
 
@@ -200,7 +241,8 @@ def detector_of_content(content, path, device="cpu"):
     known = {key: content[key] for key in KNOWN if key in content}
     with torch.device("meta"):
         model = empty_model(content["config"], path)
-        net = SharedNet(model, len(known["steps"]), len(known["categories"]))
+        levels = known.get("levels")
+        net = SharedNet(model, len(known["steps"]), len(known["categories"]), levels)
     load_weights(net, content["state_dict"], path)
     detector = SharedDetector(net.to(device), **known)
     _need_sight(detector, path)

@@ -1,7 +1,15 @@
 """What a command line says about the settings: no word of it may change nothing in silence."""
 
+from lvd.detectors.step_inputs import TABLE
 from lvd.errors import InputError, shorten, typed
-from lvd.training.recipes import DEFAULT_CONFIG, KEYS, NO_EFFECT_ON_WEIGHTS, SECTIONS, stackable
+from lvd.training.recipes import (
+    DEFAULT_CONFIG,
+    KEYS,
+    NO_EFFECT_ON_WEIGHTS,
+    SECTIONS,
+    SHARED_ONLY,
+    stackable,
+)
 from lvd.utils.config import parse_overrides
 
 
@@ -17,7 +25,7 @@ def given_settings(args, kind):
     """
     given = {
         key: f"--{key} {typed(value)}"
-        for key in KEYS
+        for key in (*KEYS, *SHARED_ONLY)
         if (value := getattr(args, key, None)) is not None
     }
     words = parse_overrides(args.overrides)
@@ -74,11 +82,13 @@ def need_trained_so(args, settings, kind, init_sha256, members):
     for key in NO_EFFECT_ON_WEIGHTS:
         if key in given and getattr(settings, key, 1) != 1:
             raise InputError(f"{given[key]}: --no-train trains nothing; leave it out")
-    asked = settings.identity()
+    unsaid = {"step_input": TABLE} if kind == "shared" else {}
+    asked = unsaid | settings.identity()
     if args.config is DEFAULT_CONFIG:
         asked = {key: value for key, value in asked.items() if key in given}
     for member in members:
         trained = member.about.get("settings") or {}
+        trained = trained and unsaid | trained
         for key, value in asked.items():
             if key in trained and trained[key] != value:
                 written = given.get(key, f"--config {typed(str(args.config))}: {key} {value}")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lvd.detectors.calibration import check_operating_point
+from lvd.detectors.step_inputs import STEP_INPUTS, TABLE
 from lvd.detectors.videomae import BASE_MODEL, SIZES
 from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
@@ -49,7 +50,9 @@ class TrainSettings:
     def as_dict(self):
         """Return {key: value} in the order in which train.yaml lists the keys."""
         values = asdict(self)
-        return {key: values[key] for key in KEYS if key in values}
+        if values.get("step_input") == TABLE:  # as it was before there was a choice
+            del values["step_input"]
+        return {key: values[key] for key in (*KEYS, *SHARED_ONLY) if key in values}
 
     def identity(self):
         """Return {key: value} of what decides the weights of the result."""
@@ -92,9 +95,14 @@ class NamesSettings(TrainSettings):
 
 @dataclass
 class SharedSettings(NamesSettings):
-    """The shared detector."""
+    """The shared detector.
+
+    Attributes:
+        step_input: how it is told the step: "table" of numbers, or noise "level".
+    """
 
     false_positives: float = 0.05
+    step_input: str = TABLE
 
 
 @dataclass
@@ -133,6 +141,7 @@ SCHEMAS = {
 SECTIONS = ("shared", "names", "pretrain")  # of a train_mae.yaml
 COMMON = ("size", "base_model", "seed", "precision")  # keys outside the sections that count there
 GRID_ONLY = ("together", "workers")
+SHARED_ONLY = ("step_input",)  # in a train_mae.yaml, in section shared
 NO_EFFECT_ON_WEIGHTS = ("workers", "together", "operating_point")
 KEYS = (
     *("size", "recipe", "base_model", "seed", "workers", "together", "precision"),
@@ -165,6 +174,7 @@ CHOICES = {
     "normals": ("balanced", "all"),
     "select": ("last", "best"),
     "precision": PRECISIONS,
+    "step_input": STEP_INPUTS,
 }
 RANGES = {  # key: (smallest, largest)
     "epoch": (1, 100_000),
@@ -237,7 +247,9 @@ def _layers(kind, config, args):
     override_keys, override_section = _parts(kind, OVERRIDES, overrides)
     if kind != "grid":
         yaml_keys = {key: value for key, value in yaml_keys.items() if key in COMMON}
-        _refuse_grid_keys(kind, args, override_keys)
+        _refuse_keys((*GRID_ONLY, "recipe"), kind, args, override_keys)
+    if kind != "shared":
+        _refuse_keys(SHARED_ONLY, kind, args, override_keys)
     layers = [
         (config, yaml_keys),
         (f"{config}: {kind}", yaml_section),
@@ -271,7 +283,8 @@ def _refuse_other_sections(kinds, overrides):
 
 def _parts(kind, where, values):
     """Return ({key: value} outside the sections, those of the section `kind`), keys checked."""
-    check_keys(values, (*KEYS, *SECTIONS), (), where)
+    words = SHARED_ONLY if where == OVERRIDES else ()
+    check_keys(values, (*KEYS, *words, *SECTIONS), (), where)
     sections = {name: _or_empty(values[name]) for name in SECTIONS if name in values}
     for name, section in sections.items():
         check_keys(section, [field.name for field in fields(SCHEMAS[name])], (), f"{where}: {name}")
@@ -279,13 +292,15 @@ def _parts(kind, where, values):
     return keys, sections.get(kind, {})
 
 
-def _refuse_grid_keys(kind, args, overrides):
-    """InputError for what only the grid of detectors has, given for a run of one network."""
-    for key in (*GRID_ONLY, "recipe"):
+def _refuse_keys(keys, kind, args, overrides):
+    """InputError for a key, as a flag or word, that only runs of another kind have."""
+    for key in keys:
         flag = getattr(args, key, None)
         if flag is None and key not in overrides:
             continue
         asked = f"--{key} {flag}" if flag is not None else f"{key}={overrides[key]}"
+        if key in SHARED_ONLY:
+            raise InputError(f"{asked}: for --model shared; this is a {kind} run")
         reason = f"a {kind} run trains one network"
         if key == "recipe":
             reason = f"a {kind} run has its own, whose numbers flags and --config change"

@@ -8,11 +8,14 @@ from einops import rearrange
 from lvd.detectors.bank import SHARED
 from lvd.detectors.calibration import fit_calibration, to_dict
 from lvd.detectors.shared import build_shared, load_shared_file, predict_shared, save_shared
+from lvd.detectors.step_inputs import TABLE
+from lvd.errors import InputError
 from lvd.evaluation.metrics import batched_auroc, choose_threshold, false_positives_met, rates
 from lvd.training.augment import random_mask
 from lvd.training.job import METRICS
 from lvd.training.rows import rows_for_all, split_rows
 from lvd.utils.files import save_csv
+from lvd.x0.step_map import levels_of_sampling
 
 
 class SharedTask:
@@ -22,6 +25,7 @@ class SharedTask:
         rows: Rows of all videos; train, validation: positions of videos in them.
         identity: {key: value} that the weights follow from.
         detector: SharedDetector, once it is built.
+        levels: [S] noise levels of the steps, where the network is told them; else None.
         mean, std: [S, C] statistics of the training clips, set by the run.
     """
 
@@ -33,6 +37,7 @@ class SharedTask:
         rng = np.random.default_rng(job.settings.seed)
         self.train, self.validation = split_rows(self.rows.labels, job.settings.validation, rng)
         self.weights = loss_weights(self.rows.labels, self.train)
+        self.levels = levels_of_steps(job)
         self.identity = {
             **job.identity(),
             "steps": job.steps,
@@ -57,6 +62,7 @@ class SharedTask:
             job.source.categories,
             settings.dropout,
             settings.base_model,
+            self.levels,
         )
         if job.init:
             job.init.into(self.detector.net)
@@ -175,6 +181,23 @@ class SharedTask:
             for _, at, of_step in clips.batches(wanted)
         ]
         return torch.stack(scores, 1)
+
+
+def levels_of_steps(job):
+    """Return the noise level of each of a job's steps, for a network that is told it; else None.
+
+    Raises:
+        InputError: the clips do not tell their levels.
+    """
+    if getattr(job.settings, "step_input", TABLE) == TABLE:  # a network of names has no choice
+        return None
+    levels = levels_of_sampling(job.source.sampling or {})
+    if levels is None:
+        raise InputError(
+            "--step_input level: these clips do not tell at what noise level they were made (their "
+            "scheduler and timesteps); record them by this version, or leave it out"
+        )
+    return [levels[step] for step in job.steps]
 
 
 def loss_weights(labels, train):

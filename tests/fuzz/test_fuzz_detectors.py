@@ -97,7 +97,8 @@ SHARED = s.mapping(
         **OF_ALL_STEPS,
         "thresholds": s.both(BY_STEP, lambda rows: len(rows) == STEPS),
         "calibrations": s.list_of(s.list_of(CALIBRATION, 2), STEPS),
-    }
+    },
+    {"levels": s.list_of(s.number(-20, 20), STEPS)},
 )
 PRETRAINED = s.mapping(
     {

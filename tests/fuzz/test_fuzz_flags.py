@@ -113,7 +113,7 @@ FINE = {
     "limit": whole(1, 10**30),  # more than there are: all
     "filmstrips": whole(0),
     "operating_point": number(0, 1),
-    **dict.fromkeys(("dtype", "attention", "safe_guidance"), never),
+    **dict.fromkeys(("dtype", "attention", "safe_guidance", "step_input"), never),
     **dict.fromkeys(("pipeline", "layout"), never),
     "host": only("0"),  # 0.0.0.0
     "port": whole(0, 65_535),

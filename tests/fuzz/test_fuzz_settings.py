@@ -62,6 +62,7 @@ FIRST = s.mapping(
         "batch_size": s.maybe(count(2**63)),
         "fps": s.maybe(count(1000)),
         "x0_dtype": s.one_of("float16", "bfloat16", "float32", None),
+        "scheduler": s.one_of("ddim", "euler", "euler_a", "dpm++", "unipc", "lcm", None),
         "prompt": s.maybe(s.either(plain, s.list_of(plain))),
         "n_prompt": s.maybe(s.either(s.text, s.list_of(s.text))),
     },
