@@ -29,6 +29,7 @@ from lvd.x0.watch import watch_of
 # In the `__dict__` of a module: a method that is bound to it in place of its class's, or a hook.
 BOUND = {"forward", "encode", "decode", "_compiled_call_impl", "_hf_hook"}
 LORA = ("peft_config", "_hf_peft_config_loaded")
+MARKS = {*BOUND, *LORA, "_diffusers_hook"}
 CONTAINERS = (dict, list, set)
 # Of a module; an OrderedDict in older versions of torch.
 OWN_DICTS = ("_modules", "_parameters", "_buffers")
@@ -57,7 +58,7 @@ def make_twin(safe, kind):
     with contextlib.ExitStack() as stack:
         for module in sorted(bound, key=id):  # in one order for all threads
             stack.enter_context(lock_of(module))
-        own = own_parts(safe)
+        own = own_parts(safe, bound)
         twin = object.__new__(kind)
         if bound:  # hooks and callbacks look at the pipeline that they were made for
             stack.enter_context(_in_place(parts, own))
@@ -75,14 +76,14 @@ def make_twin(safe, kind):
             twin.__class__ = type(safe)  # a callback may have kept it
 
 
-def own_parts(pipe):
-    """Return {name: what is the twin's own} of a pipeline's parts."""
+def own_parts(pipe, bound):
+    """Return {name: what is the twin's own} of a pipeline's parts, of which some are bound."""
     need_unwatched(pipe)
     seen = {}
     own = {"scheduler": copy.deepcopy(pipe.scheduler)}
     for name, part in dict(vars(pipe)).items():
         if isinstance(part, torch.nn.Module):
-            if not is_bound(part):
+            if not any(part is module for module in bound):
                 own[name] = own_tree(part, seen)
         elif callable(getattr(part, "batch_decode", None)):
             own[name] = locked_tokenizer(part)
@@ -109,30 +110,34 @@ def own_tree(module, seen):
         return seen[id(module)]
     twin = object.__new__(type(module))
     seen[id(module)] = twin
-    parts = dict(vars(module))
     own = vars(twin)
-    own.update({name: _one_level(part) for name, part in parts.items()})
-    for name in OWN_DICTS:
-        own[name] = copy.copy(parts[name])
-    for name, child in parts["_modules"].items():
+    own.update(vars(module))
+    for name, part in tuple(own.items()):
+        if type(part) in CONTAINERS or name in OWN_DICTS:
+            own[name] = part.copy()
+    children = own["_modules"]
+    for name, child in children.items():
         if child is not None:
-            own["_modules"][name] = own_tree(child, seen)
+            children[name] = own_tree(child, seen)
     return twin
 
 
 def is_bound(part):
     """Whether a part is a module that cannot be copied so that its copies run at once with it."""
-    return isinstance(part, torch.nn.Module) and any(map(_is_bound_itself, part.modules()))
+    return isinstance(part, torch.nn.Module) and any(map(_is_bound, part.modules()))
 
 
-def _is_bound_itself(module):
+def _is_bound(module):
     attributes = vars(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
+    if MARKS.isdisjoint(attributes):  # nearly always
+        return False
     registry = attributes.get("_diffusers_hook")
     return (
         any(attributes.get(name) is not None for name in BOUND)
         or any(attributes.get(name) for name in LORA)
         or (registry is not None and bool(registry.hooks))
-        or isinstance(module, torch.jit.ScriptModule)
     )
 
 
