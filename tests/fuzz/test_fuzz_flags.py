@@ -151,7 +151,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     "choose_rule": (choose_rule, ("shared",), (), 40),
     "test_accuracy": (test_accuracy, ("results",), (), 60),
     "fit_rgb": (fit_rgb, (*DATA, "eval", "sample_yaml", "ckpts"), (), 40),
-    "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 90),
+    "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 50),
     "download": (download, (), (), 30),
 }
 
