@@ -21,13 +21,13 @@ from benchmarks.common import (
     tiny_modular,
     tiny_sana_motif,
     tiny_sana_wm,
+    tiny_sections,
     tiny_single_transformers,
     tiny_transformers,
     tiny_unets,
     tiny_video_to_video,
     tiny_wan,
 )
-from benchmarks.common.tiny_sections import SECTIONS
 
 FAMILIES = {
     "AnimateDiffPipeline": tiny_unets.animatediff,
@@ -94,6 +94,8 @@ MORE = {
     "WanModularPipeline": tiny_modular.wan_modular,
     "HunyuanVideo15ModularPipeline": tiny_modular.hunyuan_15_modular,
 }
+# Several samplings in one call. Tried in tests/guard/test_sections.py.
+SECTIONS = {name: sections.build for name, sections in tiny_sections.SECTIONS.items()}
 FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
 # Other schedulers that people use with a pipeline, and their settings.
 SCHEDULERS = {
@@ -120,7 +122,7 @@ def build(name, scheduler=None, seed=0):
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
         torch.manual_seed(seed)
-        tiny = SECTIONS[name]().tiny if name in SECTIONS else (FAMILIES | MORE)[name]()
+        tiny = (FAMILIES | MORE | SECTIONS)[name]()
     for part in tiny.pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)

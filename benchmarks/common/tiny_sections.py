@@ -11,23 +11,24 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
+from benchmarks.common import tiny_windows
 from benchmarks.common.tiny_inputs import PIXELS, TOKENS, WIDTH, Tiny, embeddings, guided, images
 
 
 @dataclass(frozen=True)
 class Sections:
-    """A Tiny whose calls sample several times.
+    """A pipeline whose calls sample several times.
 
-    samplings: how often; finished: what the pipeline returns with output_type latent, and the
-    number of a sampling → the latents of that section, or None where it does not return them;
-    clips: the scheduler's tensor → [B, C, F, h, w]; alone: whether it makes one video at a time.
+    build: makes the Tiny; samplings: of one call; finished: the pipeline, what it returns with
+    output_type latent, the number of a sampling → the latents of that section when it was over, or
+    None where it does not return them; clips: the pipeline, the scheduler's tensor → [B, C, F, h,
+    w].
     """
 
-    tiny: Tiny
+    build: Callable
     samplings: int
     finished: Callable
-    clips: Callable = lambda x: x
-    alone: bool = False
+    clips: Callable = lambda pipe, x: x
 
 
 class Embedder(torch.nn.Module):
@@ -120,10 +121,12 @@ def framepack():
 
     fixed = dict(num_frames=13, latent_window_size=3, height=PIXELS, width=2 * PIXELS)
 
-    def finished(returned, number):
-        return returned[number][:, :, 1:4] if number else returned[number][:, :, :3]
+    return Tiny(pipe, (4, 3, 4, 8), fixed, prompts)
 
-    return Sections(Tiny(pipe, (4, 3, 4, 8), fixed, prompts), 2, finished)
+
+def of_framepack(pipe, returned, number):
+    """All frames so far, the last ones first; the image stands in front of the last section."""
+    return returned[1][:, :, 1:4] if number else returned[0][:, :, :3]
 
 
 def wan_animate():
@@ -179,13 +182,26 @@ def wan_animate():
         segment_frame_length=9,
     )
 
-    def finished(returned, number):
-        if number == 0:
-            return None
-        mean, std = (torch.tensor(pipe.vae.config[f"latents_{k}"]) for k in ("mean", "std"))
-        return (returned - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
-
-    return Sections(Tiny(pipe, (16, 4, 4, 8), fixed, guided), 2, finished)
+    return Tiny(pipe, (16, 4, 4, 8), fixed, guided)
 
 
-SECTIONS = {"HunyuanVideoFramepackPipeline": framepack, "WanAnimatePipeline": wan_animate}
+def of_wan_animate(pipe, returned, number):
+    """The last segment, scaled for the decoder."""
+    mean, std = (torch.tensor(pipe.vae.config[f"latents_{k}"]) for k in ("mean", "std"))
+    return (returned - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1) if number else None
+
+
+SECTIONS = {
+    "HunyuanVideoFramepackPipeline": Sections(framepack, 2, of_framepack),
+    "WanAnimatePipeline": Sections(wan_animate, 2, of_wan_animate),
+    "HeliosPipeline": Sections(tiny_windows.helios, 2, tiny_windows.of_helios),
+    "AnyFlowFARPipeline": Sections(
+        tiny_windows.anyflow_far, 2, tiny_windows.of_anyflow_far, lambda pipe, x: x.transpose(1, 2)
+    ),
+    "LTXI2VLongMultiPromptPipeline": Sections(
+        tiny_windows.ltx_long,
+        2,
+        tiny_windows.of_ltx_long,
+        lambda pipe, x: pipe._unpack_latents(x, x.shape[1] // 6, 2, 3)[:, :, :3],
+    ),
+}

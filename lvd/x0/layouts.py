@@ -11,7 +11,12 @@ from einops import rearrange
 from lvd.errors import InputError, plural, shorten
 from lvd.x0.given_axes import GivenAxes
 from lvd.x0.layout import Layout, need_axes
-from lvd.x0.layouts_ltx import Tokens, TokensBeforeConditions, TokensBehindConditions
+from lvd.x0.layouts_ltx import (
+    Tokens,
+    TokensBeforeConditions,
+    TokensBehindConditions,
+    TokensOfWindows,
+)
 from lvd.x0.layouts_sana import PixelTokens
 from lvd.x0.layouts_sound import ChannelsLastWithSound, DenseWithSound, OneMoreAxis
 from lvd.x0.refused import REFUSED
@@ -169,6 +174,9 @@ KNOWN = {
     # Several samplings in one call: sections of a video.
     "HunyuanVideoFramepackPipeline": Dense,
     "WanAnimatePipeline": Dense,
+    "HeliosPipeline": Dense,
+    "AnyFlowFARPipeline": FramesFirst,
+    "LTXI2VLongMultiPromptPipeline": TokensOfWindows,
 }
 
 

@@ -70,3 +70,19 @@ class TokensBeforeConditions(Tokens):
     axes = "B(FHW+K)C"
     conditions = "behind"
     copies_are_others = True
+
+
+class TokensOfWindows(Tokens):
+    """A long LTX-Video, window after window: what one takes over from others comes last."""
+
+    axes = "B(FHW+K)C"
+    conditions = "behind"
+
+    def begin(self, pipe, latents, arguments):
+        super().begin(pipe, latents, arguments)
+        self._pipe = pipe
+
+    def unpack(self, x):
+        if self.grid is not None:
+            self.grid = self._pipe._current_tile_T // self.patch[0], *self.grid[1:]
+        return super().unpack(x)

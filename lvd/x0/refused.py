@@ -1,6 +1,9 @@
 """Video pipelines of diffusers that are neither recorded nor guarded, and why, in plain words."""
 
-SEVERAL = "it makes a video in several samplings, one after the other, and only one is followed"
+PYRAMID = (
+    "it samples small videos first and larger ones after, and the steps of a smaller one do not "
+    "end in the video"
+)
 PER_FRAME = "each latent frame has a noise level, and a copy of the scheduler, of its own"
 ZERO = (
     "it samples its first frame alone, moves it about for the other frames, and begins those in "
@@ -8,19 +11,16 @@ ZERO = (
 )
 # Pipeline class → the reason, which follows "CLASS: ". A class is here or in layouts.KNOWN.
 REFUSED = {
-    "AnyFlowFARPipeline": SEVERAL,
     "AnyFlowPipeline": "no closed form of x0 is known for its scheduler",
     "EasyAnimateControlPipeline": (
         "in diffusers 0.42.1 every call of it fails: it gives its encode_prompt an argument that "
         "this does not take, and has no decode_latents"
     ),
-    "HeliosPipeline": SEVERAL,
-    "HeliosPyramidPipeline": SEVERAL,
+    "HeliosPyramidPipeline": PYRAMID,
     "Kandinsky6SRPipeline": "it samples the tiles of a video one after the other, not the video",
     "LTX2DFRTemporalRefinePipeline": (
         "it samples the parts of a video one after the other, each of another length"
     ),
-    "LTXI2VLongMultiPromptPipeline": SEVERAL,
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": PER_FRAME,

@@ -206,7 +206,7 @@ class watch_steps:
         return result
 
     def _called(self, tensor):
-        if self._on_call is None or tensor is None:
+        if self._on_call is None or not torch.is_tensor(tensor):  # some return numbers too
             return tensor
         return self._on_call(tensor)
 

@@ -422,7 +422,6 @@ def test_a_failing_detector_stops_what_it_cannot_check(home, tmp_path, monkeypat
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"steps": 5}, "trained for steps 4, this sampling has 5"),
         ({"x0_mode": "released"}, "trained for x0_mode 'true'"),
         ({"L": 2}, "trained for latents of shape (C, F, h, w) [4, 4, 4, 4]"),
         ({"scheduler": {"beta_end": 0.02}}, "beta_end 0.012, this sampling has 0.02"),

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -24,14 +23,11 @@ from lvd.detectors.bank import load_bank
 from lvd.detectors.shared import build_shared, load_shared, predict_shared
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold
-from lvd.training.job import Job
-from lvd.training.recipes import read_settings
-from lvd.training.resumable import ResumableRun, epoch_order
+from lvd.training.resumable import epoch_order
 from lvd.training.rows import rows_for_all, split_rows
-from lvd.training.shared import SharedTask, loss_weights, weighted_loss
+from lvd.training.shared import loss_weights, weighted_loss
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_torch, sha256
-from tests.worlds import scripts
 from tests.worlds.detector_world import (
     CATEGORIES,
     HELD_NORMAL,
@@ -44,30 +40,7 @@ from tests.worlds.detector_world import (
 )
 from tests.worlds.refusals import refused
 from tests.worlds.scripts import embed
-
-FLAGS = ["--model", "shared", "--size", "nano", "--epoch", "8", "--batch_size", "16"]
-
-
-def train(world, *flags, save=None):
-    return scripts.train(world, *flags, save=save, base=[*FLAGS, "--gpu_num", "-1"])
-
-
-def settings(**changes):
-    flags = {"size": "nano", "epoch": 2, "batch_size": 16, **changes}
-    return read_settings(None, Namespace(**flags), "shared")
-
-
-def start(world, save, **changes):
-    job = Job(
-        source=FolderClips(world.data),
-        save_dir=save,
-        steps=list(range(STEPS)),
-        categories=dict(enumerate(CATEGORIES, 1)),
-        split=load_split(world.eval),
-        eval_sha256=sha256(world.eval),
-        settings=settings(**changes),
-    )
-    return ResumableRun(job, SharedTask(job))
+from tests.worlds.shared_runs import FLAGS, start, train
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from lvd.data.sources import FolderClips
 from lvd.detectors.bank import load_bank
 from lvd.utils.files import load_torch
 from lvd.x0.step_map import levels_of_sampling
-from tests.training.test_shared import start, train
 from tests.worlds.detector_world import STEPS, copy_world, make_world
 from tests.worlds.refusals import refused
 from tests.worlds.scripts import embed
+from tests.worlds.shared_runs import start, train
 
 SHORT = ["--epoch", "2"]
 LEVEL = ["--step_input", "level"]
