@@ -162,6 +162,8 @@ def frames_of(tiny, **changes):
 def test_a_batch_of_every_pipeline(world, name):
     """As arrays in an object of its own, and as pictures in a tuple."""
     tiny, guard = tiny_of(name), guard_of(world)
+    if tiny.most == 1:
+        pytest.skip("one video a call")
     for output_type, return_dict in (("np", True), ("pil", False)):
         changes = dict(output_type=output_type, return_dict=return_dict)
         plain = frames_of(tiny, **changes)

@@ -135,7 +135,8 @@ def test_what_is_set_on_it_is_set_on_the_pipeline(trained, tiny, pipe, tmp_path)
     assert safe._progress_bar_config["desc"] == "mine"
     assert call(safe, tiny) == (pytest.approx(call(safe, tiny)[0]), [SAFE])
     safe.scheduler = diffusers.EulerDiscreteScheduler.from_config(new.config)
-    with counted(pipe.unet) as ran, pytest.raises(InputError, match="of this sampling has noise level"):
+    refused = pytest.raises(InputError, match="of this sampling has noise level")
+    with counted(pipe.unet) as ran, refused:
         call(safe, tiny)
     safe.scheduler = diffusers.HeunDiscreteScheduler.from_config(new.config)
     with counted(pipe.unet) as ran, pytest.raises(InputError, match="HeunDiscreteScheduler"):

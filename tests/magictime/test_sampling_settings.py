@@ -82,9 +82,9 @@ def test_an_override_wins_over_a_flag_and_that_over_the_yaml(world, tmp_path):
 def test_words_reach_the_second_block(world, tmp_path, capsys):
     """Key by key; the block's other keys stay, and what is wrong is refused as in the YAML."""
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
-    plain = read_config(config).scheduler
+    plain = read_config(config).noise_schedule
     words = parse_overrides(["noise_scheduler_kwargs.beta_end=0.02"])
-    assert read_config(config, {}, words).scheduler == {**plain, "beta_end": 0.02}
+    assert read_config(config, {}, words).noise_schedule == {**plain, "beta_end": 0.02}
     word = "noise_scheduler_kwargs.beta_schedule=straight"
     refused(sample(config, tmp_path / "out", "--dry-run", word), capsys, "straight")
     deep = "unet_additional_kwargs.motion_module_kwargs.num_transformer_block=2"
