@@ -11,15 +11,16 @@ from lvd.detectors.stacked import StackedDetectors, can_be_stacked
 from lvd.utils.object_locks import lock_of
 from lvd.utils.processes import one_thread
 
-FEW = 16  # clips up to which stacked detectors are faster on a CPU, too
+FEW = 16  # clips up to which stacked detectors are faster: small ones on a CPU, others on a GPU
 
 
 class StepDetectors:
     """The detectors of one step, one per category.
 
-    Small ones of one architecture are computed together, as one model with stacked weights, where
-    that is faster: always on a GPU, and on a CPU for a few clips. Otherwise they are computed one
-    after another. The scores of the two ways agree to 1e-6.
+    Those of one architecture are computed together, as one model with stacked weights, where that
+    is faster: small ones always on a GPU and for a few clips on a CPU, larger ones for a few clips
+    on a GPU, which waits for the calls of so short a pass (docs/results/full_size.txt). Otherwise
+    they are computed one after another. The scores of the two ways agree to 1e-6.
     """
 
     def __init__(self, detectors):
@@ -40,12 +41,14 @@ class StepDetectors:
 
     def _together(self, clips):
         models = [detector.model for detector in self.detectors]
-        if len(models) == 1 or (self.device.type == "cpu" and clips > FEW):
+        is_few = clips <= FEW
+        if len(models) == 1 or (self.device.type == "cpu" and not is_few):
             return False
+        is_fit = is_small(models[0]) or (is_few and self.device.type != "cpu")
         configs = {
             json.dumps(model.config.to_dict(), sort_keys=True, default=str) for model in models
         }
-        return len(configs) == 1 and is_small(models[0]) and can_be_stacked(models[0].config)
+        return len(configs) == 1 and is_fit and can_be_stacked(models[0].config)
 
     def _score_together(self, clips, batch_size=64):
         with lock_of(self):
