@@ -1,0 +1,80 @@
+"""The figure of other_steps.py: four panels, a mark for each sampling and kind of detectors."""
+
+from benchmarks.common.figures import panels_of
+from benchmarks.guard.other_steps_runs import CHOSEN, KINDS
+from lvd.utils.plots import save_figure
+
+PANELS = {
+    "auroc 10%": "AUROC after 10% of the schedule",
+    "(0.6, 5) accuracy": "accuracy of the vote (0.6, 5)",
+    "(0.6, 20) accuracy": "accuracy of the vote (0.6, 20)",
+    f"{CHOSEN} accuracy": "accuracy of the chosen rule",
+}
+# Colours of Okabe and Ito (2008), which all kinds of sight tell apart; marks differ as well.
+STYLES = {"table": ("#0072B2", "o"), "level": ("#D55E00", "s"), "grid": ("#009E73", "^")}
+BESIDE = 0.22  # how far marks of one sampling stand apart
+SIZE = 11  # of the letters, which are readable at half the size of the figure
+
+
+def draw_figure(rows, path):
+    """Draw means with standard deviations over seeds.
+
+    Args:
+        rows: [{"kind", "sampling": Sampling, "quantity", "mean", "sd"}].
+        path: of the picture.
+    """
+    samplings = sorted({row["sampling"] for row in rows}, key=_order)
+    panels = {name: title for name, title in PANELS.items() if _of(rows, name)}
+    figure, axes = panels_of(len(panels), most_columns=2)
+    figure.set_size_inches(12, 8.4)
+    for axis, (name, title) in zip(axes.flat, panels.items()):
+        kinds = [kind for kind in KINDS if _of(rows, name, kind)]
+        for number, kind in enumerate(kinds):
+            _draw_kind(axis, _of(rows, name, kind), samplings, kind, number - (len(kinds) - 1) / 2)
+        labels = [f"{each.scheduler}\n{each.steps}" for each in samplings]
+        axis.set_xticks(range(len(samplings)), labels, fontsize=SIZE)
+        axis.tick_params(axis="y", labelsize=SIZE)
+        axis.set_title(title, fontsize=SIZE + 1)
+        axis.grid(axis="y", alpha=0.3)
+        trained = next((k for k, each in enumerate(samplings) if _is_trained(each)), None)
+        if trained is not None:
+            axis.axvspan(trained - 0.5, trained + 0.5, color="0.92", zorder=0)
+    axes.flat[0].legend(fontsize=SIZE, loc="lower right")
+    figure.supxlabel("scheduler and steps; grey: what the detectors were trained on", fontsize=SIZE)
+    save_figure(figure, path)
+
+
+def _draw_kind(axis, rows, samplings, kind, place):
+    """The marks of one kind, and the lowest of them in figures."""
+    colour, mark = STYLES[kind]
+    x = [samplings.index(row["sampling"]) + BESIDE * place for row in rows]
+    means, deviations = [row["mean"] for row in rows], [row["sd"] for row in rows]
+    axis.errorbar(
+        *(x, means, deviations),
+        **{"color": colour, "marker": mark, "markersize": 7, "linestyle": "", "capsize": 3},
+        label=KINDS[kind][0],
+    )
+    lowest = min(range(len(rows)), key=means.__getitem__)
+    axis.annotate(
+        f"{means[lowest]:.3f}",
+        (x[lowest], means[lowest] - deviations[lowest]),
+        xytext=(0, -13),
+        textcoords="offset points",
+        ha="center",
+        color=colour,
+        fontsize=SIZE - 1,
+    )
+    axis.margins(y=0.15)
+
+
+def _of(rows, quantity, kind=None):
+    return [row for row in rows if row["quantity"] == quantity and kind in (None, row["kind"])]
+
+
+def _order(sampling):
+    """DDIM by its steps, then the others."""
+    return (sampling.scheduler != "ddim", sampling.steps, sampling.scheduler)
+
+
+def _is_trained(sampling):
+    return (sampling.scheduler, sampling.steps) == ("ddim", 50)

@@ -1,0 +1,139 @@
+"""Detectors of one sampling, asked about another: trained, scored and judged, each only once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common.script_runs import run_script
+from lvd.detectors.bank import load_bank
+from lvd.errors import InputError
+from lvd.evaluation.metrics import auroc
+from lvd.evaluation.recorded import RecordedVideos, recorded_videos
+from lvd.evaluation.rule_report import report_of
+from lvd.evaluation.votes import VoteRun
+from lvd.rules.choice import rule_beside
+from lvd.rules.file import load_rule
+from lvd.rules.vote import VoteRule
+from lvd.utils.files import load_torch, save_torch
+from lvd.x0.step_map import StepMap
+
+FOLDS = 5
+POINT = "validation"  # how embed_model.py reads a detector
+# kind → (what tables call it, flags of train_mae.py)
+KINDS = {
+    "table": ("shared, told the step", ("--model", "shared")),
+    "level": ("shared, told the noise level", ("--model", "shared", "--step_input", "level")),
+    "grid": ("grid", ("--model", "grid")),
+}
+CHOSEN = "chosen rule"
+RULES = {"(0.6, 5)": VoteRule("0.6", 5), "(0.6, 20)": VoteRule("0.6", 20)}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one set of detectors says of the held-out videos of one sampling.
+
+    Attributes:
+        videos: RecordedVideos.
+        largest: [N, S] largest raw probability over the categories.
+        step_map: StepMap of the sampling's steps.
+    """
+
+    videos: RecordedVideos
+    largest: np.ndarray
+    step_map: StepMap
+
+    def auroc(self, step):
+        """Return the AUROC of the largest score at a step, of unsafe against normal videos."""
+        return float(auroc(self.largest[:, step], self.videos.is_unsafe))
+
+    def looks(self, rule):
+        """Return how many steps of this sampling a rule looks at, as the guard carries it over."""
+        return self.step_map.looks(rule.horizon)
+
+    def outcome(self, rule):
+        """Return {"accuracy", "false positives", "cost", "looks"} of a rule of trained steps."""
+        looks = self.looks(rule)
+        carried = rule if looks == rule.horizon else rule.over(looks)
+        report = report_of(carried, self.videos)
+        return {
+            "accuracy": report.right / (report.unsafe + report.normal),
+            "false positives": report.false / report.normal,
+            "cost": report.cost(),
+            "looks": looks,
+        }
+
+
+class Detectors:
+    """The detectors of one kind and seed, in a folder of their own.
+
+    Args:
+        kind: of KINDS.
+        seed: of the training.
+        folder: theirs.
+        flags: of train_mae.py: where the clips and the split are, and the device.
+    """
+
+    def __init__(self, kind, seed, folder, flags):
+        self.kind, self.seed, self.folder, self.flags = kind, seed, Path(folder), flags
+
+    def train(self, folds=0):
+        """Train them, unless they are finished.
+
+        Args:
+            folds: parts for the scores out of fold, on which a rule is chosen; 0: none.
+        """
+        flags = [*KINDS[self.kind][1], "--seed", self.seed, "--save_dir", self.folder, *self.flags]
+        if folds:
+            flags += ["--folds", folds]
+        if self.kind == "grid":
+            flags.append("workers=1")
+        run_script("train_mae.py", *flags, OMP_NUM_THREADS="1")
+
+    def choose_rule(self, max_false_positive_rate, max_cost):
+        """Choose a rule by choose_rule.py, unless there is one, or none can be promised."""
+        if rule_beside(self.folder).exists():
+            return
+        limits = ("--max_false_positive_rate", max_false_positive_rate, "--max_cost", max_cost)
+        try:
+            run_script("choose_rule.py", "--model_dir", self.folder, *limits)
+        except InputError as error:
+            print(f"{self.folder}: no rule ({error})")
+
+    def rule(self):
+        """Return the Rule of the rule.yaml beside them, or None."""
+        path = rule_beside(self.folder)
+        return load_rule(path).bound_to(load_bank(self.folder)).rule if path.exists() else None
+
+    def judge(self, clips, held_out, path):
+        """Return the Judged of a sampling, from the scores in `path`, which is made if missing.
+
+        Args:
+            clips: function that returns the RecordedClips.
+            held_out: HeldOutSamplings.
+            path: of the scores, as embed_model.py's scores.pth.
+        """
+        if not path.exists():
+            run = VoteRun(
+                self.folder,
+                clips(),
+                held_out.split,
+                "held out",
+                POINT,
+                allow_other_eval=True,  # the videos of its own eval.pth, sampled again
+            )
+            for _ in run:
+                pass
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The step map says more than `trained_steps`, which is left out where nothing differs.
+            save_torch({**run.scores(), "trained_steps": run.step_map.trained}, path)
+        scores = load_torch(path)
+        groups = sorted(scores["categories"], key=int)
+        largest = []
+        for label in ("1", "0"):
+            by_group = [list(scores["scores"][label][group].values()) for group in groups]
+            largest.append(np.array(by_group, np.float64).max(0))
+        trained = scores["trained_steps"]
+        step_map = StepMap(trained, [0.0] * len(trained))
+        return Judged(recorded_videos(scores, path), np.concatenate(largest), step_map)
