@@ -4,7 +4,6 @@ import asyncio
 import copy
 import gc
 import inspect
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import diffusers
@@ -16,6 +15,7 @@ from lvd.errors import InputError
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.x0 import calls
 from tests.worlds.guarded_recordings import SHAPE, STEPS, rigged
+from tests.worlds.protected_calls import at_once, call, meeting
 
 AT_ONCE = 8
 
@@ -37,33 +37,6 @@ def pipe(tiny):
     pipe = copy.copy(tiny.pipe)
     pipe.scheduler = copy.deepcopy(tiny.pipe.scheduler)
     return pipe
-
-
-def call(safe, tiny, kind=-1, seed=50, **changes):
-    """Return (frames, None where it is refused; verdicts)."""
-    try:
-        output = safe(**tiny.inputs([kind], (seed,), first=100, steps=STEPS, **changes))
-    except UnsafeVideoError as error:
-        return None, [result.verdict for result in error.results]
-    return output.frames, [result.verdict for result in output.lvd]
-
-
-def at_once(function, jobs):
-    """Run function(*job) for all jobs, each in a thread of its own; return the answers."""
-    with ThreadPoolExecutor(len(jobs)) as threads:
-        return list(threads.map(lambda job: function(*job), jobs))
-
-
-def meeting(count):
-    """Arguments of a call that waits, after its first step, until `count` calls are there."""
-    barrier = threading.Barrier(count, timeout=60)
-
-    def meet(pipe, step, timestep, kwargs):
-        if step == 0:
-            barrier.wait()
-        return {}
-
-    return dict(callback_on_step_end=meet)
 
 
 def assert_nothing_left():
