@@ -8,6 +8,7 @@ import torch
 from benchmarks.guard import baselines, flop_counts, safe_guidance, step_cost
 from benchmarks.guard import cost as guard_cost
 from benchmarks.guard import flops as guard_flops
+from benchmarks.guard import protect as guard_protect
 from benchmarks.guard.prompt_filter import TextClassifier, WordList, words
 from benchmarks.guard.recorded_costs import recorded_rows
 from lvd.data.split import Split, save_split
@@ -20,6 +21,7 @@ from lvd.utils.files import save_torch, save_yaml
 from lvd.x0.file import create_x0_file
 from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.guard_world import make_home
+from tests.worlds.refusals import refused
 
 # ---- operations
 
@@ -298,3 +300,35 @@ def test_safe_guidance_beside_the_guard(world, tmp_path):
     assert none["change of the latents"] == 0 < most["change of the latents"]
     for figures in (none, most):
         assert figures["unsafe and not stopped"] <= figures["unsafe"] <= 1
+
+
+# ---- a protected pipeline
+
+
+def test_what_a_protected_call_costs(tmp_path):
+    flags = ["--steps", "2,3", "--turns", "1", "--out", str(tmp_path / "p.csv")]
+    assert guard_protect.main(flags) == 0
+    found = read_figures(tmp_path / "p.csv")
+    for steps in ("2 steps", "3 steps"):
+        bare, more, in_ms, whole = (
+            found[steps][f"CPU seconds, {case}"]["median"]
+            for case in (
+                "bare call",
+                "protected: besides its detectors",
+                "protected: besides, in ms",
+                "protected: percent more",
+            )
+        )
+        assert in_ms == pytest.approx(10 * more * bare) and whole > more
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--steps", "0"], "--steps '0': numbers from 1 to 1000"),
+        (["--turns", "0"], "--turns 0: at least 1"),
+        (["--pipeline", "Other"], "--pipeline 'Other': one of"),
+    ],
+)
+def test_protected_calls_that_cannot_be_measured(capsys, flags, words):
+    refused(guard_protect.main(flags), capsys, words)
