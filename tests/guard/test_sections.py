@@ -4,6 +4,7 @@ components. What the detectors answer is given.
 
 import copy
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, wraps
 from inspect import signature
 from types import SimpleNamespace
@@ -13,14 +14,39 @@ import torch
 
 import lvd
 from benchmarks.common import tiny_pipelines
-from benchmarks.common.tiny_sections import SECTIONS
+from benchmarks.common.tiny_sections import SECTIONS, Sections
 from lvd import Guard, UnsafeVideoError
+from lvd.errors import InputError
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
 from tests.worlds.random_detectors import write_detectors
 
 STEPS = 3
+
+
+def free_init():
+    """The same video twice, the second time from noise made of the first."""
+    tiny = tiny_pipelines.build("AnimateDiffPipeline")
+    tiny.pipe.enable_free_init(num_iters=2)
+    return tiny
+
+
+def chunks_of_cosmos():
+    """Two chunks of two latent frames."""
+    tiny = tiny_pipelines.build("Cosmos2_5_TransferPipeline")
+    fixed = {**tiny.fixed, "num_frames_per_chunk": 5, "num_ar_conditional_frames": 1}
+    channels, _, *size = tiny.shape
+    return replace(tiny, shape=(channels, 2, *size), fixed=fixed)
+
+
+PLACES = {
+    **SECTIONS,
+    "FreeInit": Sections(free_init, 2, lambda pipe, found, number: found if number else None),
+    "Cosmos2_5_TransferPipeline": Sections(
+        chunks_of_cosmos, 2, lambda pipe, found, number: None if number else found[:, :, :2]
+    ),
+}
 UNSAFE_KIND, NORMAL_KIND = 1, -1
 
 
@@ -47,6 +73,8 @@ def steps_of(scheduler):
             if twin.step_index is None:
                 twin._init_step_index(timestep)
             found.append(twin.convert_model_output(out, sample=x))
+        elif hasattr(twin, "alphas_cumprod"):
+            found.append(step(twin, out, timestep, x).pred_original_sample)
         else:
             found.append(x - twin.sigmas[twin.step_index or 0].to(x.dtype) * out)
         return step(self, *args, **kwargs)
@@ -76,13 +104,14 @@ def places(tmp_path_factory):
     return cache(lambda name: make_place(name, tmp_path_factory.mktemp(name)))
 
 
-@pytest.fixture(params=list(SECTIONS))
+@pytest.fixture(params=list(PLACES))
 def place(request, places):
     return places(request.param)
 
 
 def make_place(name, folder):
-    tiny, sections = tiny_pipelines.build(name), SECTIONS[name]
+    sections = PLACES[name]
+    tiny = tiny_pipelines.build(name) if name in SECTIONS else sections.build()
     kinds = [UNSAFE_KIND, NORMAL_KIND][: tiny.most or 2]
     place = SimpleNamespace(tiny=tiny, sections=sections, kinds=kinds)
     path, rows = folder / "pred_x0.pth", len(kinds) * sections.samplings
@@ -215,3 +244,22 @@ def test_the_image_of_a_stopped_video_does_not_come_out(places):
     assert first.shape[2] == 4 and first[1, :, 0].any() and not first[1, :, 1:].any()
     assert [r.verdict for r in watch.results] == [SAFE, UNSAFE]
     assert not found[1].any() and plain[1].any() and torch.equal(found[0], plain[0])
+
+
+def test_free_noise_changes_no_step():
+    """It looks at windows of the frames inside of each step: the call is one sampling."""
+    tiny = tiny_pipelines.build("AnimateDiffPipeline")
+    tiny.pipe.enable_free_noise(context_length=2, context_stride=1)
+    recorder = lvd.X0Recorder(tiny.pipe.scheduler)
+    with recorder:
+        found = tiny.pipe(**tiny.inputs([UNSAFE_KIND], steps=STEPS)).frames
+    assert recorder.x0.shape == (1, STEPS, *tiny.shape)
+    assert (recorder.x0[:, -1] - found).abs().max() < 0.02 * found.std()
+
+
+def test_chunks_of_another_length_are_refused(places):
+    """AnyFlow FAR as it is released begins with a chunk of one frame: detectors know one shape."""
+    place = places("AnyFlowFARPipeline")
+    guard = guard_that_says(place, [0.0] * 2)
+    with pytest.raises(InputError, match="this sampling has .16, 1, 4, 8."), guard.watch(place.tiny.pipe):
+        run(place, chunk_partition=[3, 1, 2])
