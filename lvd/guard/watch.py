@@ -33,6 +33,8 @@ class GuardWatch:
     - A video that is unsafe, or that could not be checked, is stopped: its latents are set to
       zero at this step and at all later ones, and in what the call returns it is black. The other
       videos of the batch are not changed.
+    - Where a call samples several times, as for a long video in sections, each sampling has its
+      own votes. A video that one of them stops stays stopped in all of them.
     - When all videos are stopped, the call ends at once with UnsafeVideoError
       (on_unsafe="raise"), or the pipeline skips its remaining steps and returns black videos
       (on_unsafe="interrupt").

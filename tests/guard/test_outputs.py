@@ -96,6 +96,19 @@ def same(video, other):
     return np.array_equal(numbers(video), numbers(other)) and not is_black(video)
 
 
+@pytest.mark.parametrize("sections", [2, VIDEOS])
+def test_sections_are_not_taken_for_videos(sections):
+    """As many sections as videos, too: each holds all videos, as FramePack returns its latents."""
+    given = [tensor(VIDEOS, 4, 2 + k, 4, 4) for k in range(sections)]
+    found = blank_videos(WanPipelineOutput(list(given)), [1], VIDEOS).frames
+    for section, before in zip(found, given, strict=True):
+        assert is_black(section[1]) and same(section[0], before[0]) and same(section[2], before[2])
+    with pytest.raises(InputError, match="cannot be told apart"):
+        blank_videos([tensor(VIDEOS - 1, 4, 2, 4, 4)] * sections, [1], VIDEOS)
+    own = [tensor(1, 4, 2, 4, 4) for _ in range(VIDEOS)]  # of one video each
+    assert [is_black(video[0]) for video in blank_videos(own, [1], VIDEOS)] == [False, True, False]
+
+
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("stopped", [[1], [0, 2], [0, 1, 2]])
 def test_every_form_of_output(name, stopped):

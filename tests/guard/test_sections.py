@@ -261,5 +261,8 @@ def test_chunks_of_another_length_are_refused(places):
     """AnyFlow FAR as it is released begins with a chunk of one frame: detectors know one shape."""
     place = places("AnyFlowFARPipeline")
     guard = guard_that_says(place, [0.0] * 2)
-    with pytest.raises(InputError, match="this sampling has .16, 1, 4, 8."), guard.watch(place.tiny.pipe):
+    with (
+        pytest.raises(InputError, match="this sampling has .16, 1, 4, 8."),
+        guard.watch(place.tiny.pipe),
+    ):
         run(place, chunk_partition=[3, 1, 2])
