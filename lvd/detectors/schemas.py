@@ -17,7 +17,8 @@ from lvd.utils.schema import (
     StateDict,
     Tensor,
 )
-from lvd.x0.provenance import Level, Sampling
+from lvd.x0.levels import Level
+from lvd.x0.provenance import Sampling
 
 # Of a network. Far above what anybody trains, and low enough that a damaged number costs nothing.
 Width = Annotated[int, Field(ge=1, le=1 << 16)]

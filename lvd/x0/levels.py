@@ -6,10 +6,14 @@ where nearly all is noise, and the same number for every scheduler that can stan
 """
 
 import math
+from typing import Annotated
+
+from pydantic import Field
 
 from lvd.x0.schedulers import positions_of, signal_and_noise
 
 MOST = 20.0  # levels lie in [-MOST, MOST]: also where there is no signal, or no noise, at all
+Level = Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False)]  # as a file holds it
 
 
 def levels_of(scheduler):

@@ -18,12 +18,12 @@ Two recordings that detectors learn to tell apart must agree in more (lvd.x0.ali
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
-from lvd.x0.levels import MOST
+from lvd.x0.levels import Level
 from lvd.x0.schedulers import full_scheduler, meaning_of
 from lvd.x0.step_map import levels_of_sampling, map_steps, same_steps
 
@@ -48,9 +48,6 @@ class Scheduler(Schema, extra="allow"):
     name: Annotated[str, Field(alias="class", min_length=1, max_length=200)]
 
 
-Level = Annotated[float, Field(ge=-MOST, le=MOST)]
-
-
 class Sampling(Schema, extra="allow"):
     """A description as a file keeps it. A key may be missing, but is not None."""
 
@@ -61,6 +58,13 @@ class Sampling(Schema, extra="allow"):
     scheduler: Scheduler = None
     latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
     x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
+
+    @model_validator(mode="after")
+    def _levels_of_all_steps(self):
+        steps = self.steps or len(self.timesteps or self.levels or [])
+        if self.levels is not None and len(self.levels) != steps:
+            raise ValueError(f"a level for each of {steps} steps")
+        return self
 
 
 MEANING = ("latent_shape", "x0_mode", "scheduler")  # what x0 means; of the scheduler, meaning_of

@@ -20,6 +20,7 @@ from lvd.utils.files import load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.partials import atomic
 from lvd.utils.schema import Finite, Name, Positive, Schema, checked
+from lvd.x0.levels import Level
 from lvd.x0.provenance import Scheduler
 
 FORMAT = 1
@@ -51,6 +52,7 @@ class RowInfo(Schema, extra="allow"):
     """What is known of one row."""
 
     timesteps: list[Finite] | None = None
+    levels: list[Level] | None = None
     guidance_scale: Guidance | None = None
     prompt: str | None = None
     video: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")] | None = None  # a file name
@@ -126,9 +128,10 @@ def load_sidecar(path):
 
 
 def _need_timesteps(info, steps, where):
-    timesteps = info.get("timesteps")
-    if timesteps is not None and len(timesteps) != steps:
-        raise InputError(f"{where}: {len(timesteps)} timesteps, the file has {steps} steps")
+    for key in ("timesteps", "levels"):
+        values = info.get(key)
+        if values is not None and len(values) != steps:
+            raise InputError(f"{where}: {len(values)} {key}, the file has {steps} steps")
 
 
 def save_sidecar(sidecar, path):
