@@ -90,14 +90,20 @@ def map_steps(trained_levels, levels):
         levels: [S] levels of another one.
 
     Returns:
-        A StepMap. Of two trained steps that are equally near, the earlier one is taken.
+        A StepMap. Of trained steps that are equally near, as those below NOISIEST are, the one
+        whose own level is nearest is taken; of those, the earlier one.
     """
-    there = [max(level, NOISIEST) for level in trained_levels]
+    is_same = len(levels) == len(trained_levels) and all(
+        abs(level - other) <= SAME for level, other in zip(levels, trained_levels, strict=True)
+    )
+    if is_same:  # also where several steps have one level
+        return StepMap(list(range(len(levels))), [0.0] * len(levels), list(levels))
     trained, distances = [], []
     for level in levels:
-        from_each = [abs(max(level, NOISIEST) - other) for other in there]
-        nearest = min(range(len(there)), key=from_each.__getitem__)
-        distance = from_each[nearest]
+        distance, _, nearest = min(
+            (abs(max(level, NOISIEST) - max(other, NOISIEST)), abs(level - other), step)
+            for step, other in enumerate(trained_levels)
+        )
         trained.append(nearest)
         distances.append(distance if distance > SAME else 0.0)
     return StepMap(trained, distances, list(levels))

@@ -100,6 +100,9 @@ def test_flows_are_as_noisy_as_their_share_of_noise():
     # Where less than 1% of the sample is the video's, steps are all alike.
     assert map_steps([-20.0, -4.4], [-13.8, -4.0]).trained == [0, 1]
     assert map_steps([-20.0, -4.4], [-13.8, -4.0]).distances == [0, pytest.approx(0.4)]
+    # Each is still its own trained step, and the nearest one's.
+    assert map_steps([-20.0, -20.0, -11.0, 0.0], [-20.0, -20.0, -11.0, 0.0]).trained == [0, 1, 2, 3]
+    assert map_steps([-20.0, -12.0, -11.0, 0.0], [-11.4, -0.5]).trained == [2, 3]
 
 
 @pytest.mark.parametrize(
