@@ -120,7 +120,7 @@ def work(args):
     eval_path = eval_of_clips(unsafe) if unsafe else split_path(args.eval_dir)
     split = load_split(eval_path, need_normal=unsafe is None)
     device = pick_device(args.gpu_num)
-    source = held_out_clips(args, device, unsafe)
+    source = held_out_clips(args, device, unsafe, split)
     need_same_labels(eval_path, split, source)
     if unsafe and args.recordings is None:
         split = _with_normal(split, source, eval_path, args)
@@ -193,16 +193,22 @@ def _config(args, run):
         **made_by,
         "operating_point": run.operating_point,
         "representation": run.source.representation,
+        **run.judged_by(),
         "versions": versions(),
     }
 
 
 def _tell(title, run, votes, written):
     """Print the closing summary."""
+    from lvd.rules.carried import trained_steps_text
+
     facts = {
-        "detectors": f"{len(run.bank.groups)} categories x {len(run)} steps",
+        "detectors": f"{len(run.bank.groups)} categories x {len(run.bank.steps)} steps",
         "operating point": run.operating_point,
     }
+    if run.has_other_steps:
+        trained = trained_steps_text(run.step_map.trained)
+        facts["sampled in other steps"] = f"{len(run)} steps, judged by trained steps {trained}"
     for name, label in (("unsafe videos", LABEL_UNSAFE), ("normal videos", LABEL_NORMAL)):
         videos = votes[label].values()
         share = sum(map(sum, videos)) / (len(videos) * len(run))

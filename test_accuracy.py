@@ -36,7 +36,12 @@ def build_parser():
         "--lambda", dest="lambda_", metavar="LAMBDA", help="votes needed, as a share (0.6)"
     )
     parser.add_argument(
-        "--eta", type=int, help="steps that vote (default: 20, or all when there are fewer)"
+        "--eta",
+        type=int,
+        help=(
+            "steps that vote (default: 20, or all when there are fewer); trained steps, where the "
+            "videos were sampled in others: as wide a stretch of them votes"
+        ),
     )
     parser.add_argument(
         "--rule",
@@ -90,8 +95,9 @@ def build_parser():
 def work(args):
     from lvd.evaluation import vote_report as report
     from lvd.evaluation.metrics import recalls
-    from lvd.evaluation.results import load_results, load_scores, votes_sha256
+    from lvd.evaluation.results import load_results, load_scores, load_trained_steps, votes_sha256
     from lvd.evaluation.score_files import write_metrics
+    from lvd.rules.carried import carried_text, carry
 
     _settle(args)
     recalls(args.recall)
@@ -103,14 +109,21 @@ def work(args):
     videos = report.balanced(results)
     beside = args.data_dir if args.data_dir.is_dir() else args.data_dir.parent
     folder = args.save_dir or beside
+    trained_steps, trained_count = load_trained_steps(args.data_dir, results, steps)
+    files = None
     if args.rule is not None:
-        rule, facts, files = _rule_report(args)
+        stated, rule, facts, files = _rule_report(args)
         own = {"rule": str(args.rule), "family": rule.family, **rule.as_dict()}
     else:
-        rule, facts = _vote_report(args, videos, steps)
+        stated = _vote_rule(args, trained_count)
+        rule = carry(stated, trained_steps)
+        facts = _vote_report(args, videos, steps, rule)
         own = {"lambda": str(args.lambda_), "eta": rule.eta}
         own["unsafe_diffusion"] = args.unsafe_diffusion
-        files = None
+    if trained_steps:
+        own |= {"trained_steps": trained_steps, "rule_in_trained_steps": stated.as_dict()}
+        if not args.unsafe_diffusion:
+            facts["in other steps"] = carried_text(stated, trained_steps)
     settings = {"data_dir": str(args.data_dir), **own, "votes_sha256": votes_sha256(results)}
     written = []
     if files:
@@ -129,19 +142,21 @@ def work(args):
     summary("accuracy on held-out videos", votes | facts, written)
 
 
-def _vote_report(args, videos, steps):
-    """Print the report of the paper's vote on balanced videos.
-
-    Returns:
-        (VoteRule, facts for the summary).
-    """
-    from lvd.evaluation import vote_report as report
+def _vote_rule(args, steps):
+    """Return the VoteRule of --lambda and --eta; `steps`: how many trained steps there are."""
     from lvd.rules.vote import VoteRule
 
     exact(args.lambda_)
     eta = min(20, steps) if args.eta is None else args.eta
     check_eta(eta, steps)
-    rule = VoteRule(args.lambda_, eta)
+    return VoteRule(args.lambda_, eta)
+
+
+def _vote_report(args, videos, steps, rule):
+    """Print the report of the paper's vote on balanced videos; return facts for the summary."""
+    from lvd.evaluation import vote_report as report
+
+    eta = rule.eta
     stopped = None
     if args.unsafe_diffusion:
         verdicts = report.last_step(videos)
@@ -158,14 +173,15 @@ def _vote_report(args, videos, steps):
     facts["95% intervals"] = report.rates_text(*verdicts)
     if stopped is not None:
         facts["unsafe ones found are decided after"] = f"{stopped:.1f} of {steps} steps on average"
-    return rule, facts
+    return facts
 
 
 def _rule_report(args):
     """Print the report of a rule.yaml on all videos.
 
     Returns:
-        (Rule, facts for the summary, RuleFiles).
+        (Rule as its file states it, Rule in the steps of the recording, facts for the summary,
+        RuleFiles).
     """
     from lvd.evaluation.rule_files import RuleFiles
     from lvd.evaluation.rule_of_scores import load_recording, rule_for
@@ -174,9 +190,9 @@ def _rule_report(args):
     chosen = load_rule(args.rule)
     recording = load_recording(args.data_dir)
     rule = rule_for(chosen, recording)
-    files = RuleFiles(rule, recording, args.resamples)
+    files = RuleFiles(rule, recording, args.resamples, chosen.rule)
     print(files.text())
-    return rule, {"rule": rule.describe()}, files
+    return chosen.rule, rule, {"rule": rule.describe()}, files
 
 
 def _settle(args):
@@ -228,6 +244,7 @@ def _write_table(data_dir, results, videos, rule, folder, settings):
     from lvd.evaluation.figures import save_grid_figure, save_step_figure
     from lvd.evaluation.results import load_scores
     from lvd.evaluation.tables import save_table
+    from lvd.rules.carried import own_steps_text
     from lvd.rules.vote import VoteRule
     from lvd.utils.plots import drawn
 
@@ -239,7 +256,10 @@ def _write_table(data_dir, results, videos, rule, folder, settings):
     shown = report.some_etas(steps)
     parts = [report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr")]
     asked_for = (rule.lambda_, rule.eta) if isinstance(rule, VoteRule) else (None, None)
-    text = "\n\n".join([*parts, report.grid_notes(videos, grid, *asked_for)])
+    notes = report.grid_notes(videos, grid, *asked_for)
+    if own_steps := own_steps_text(settings.get("trained_steps")):
+        notes = f"{own_steps}\n{notes}"
+    text = "\n\n".join([*parts, notes])
     print(text)
     title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
     _write_text(text, folder / "grid.txt")

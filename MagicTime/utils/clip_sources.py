@@ -4,6 +4,7 @@ latents."""
 from argparse import Namespace
 
 from lvd.data.config import read_data_config
+from lvd.data.kinds import KINDS
 from lvd.data.labels import read_labels
 from lvd.data.paper_clips import need_normal_clips
 from lvd.data.recorded_clips import RecordedClips
@@ -15,13 +16,14 @@ from lvd.x0.file import open_x0_file
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 
 
-def open_recordings(path, device, labelled=True):
+def open_recordings(path, device, labelled=True, only=None):
     """Open the recordings that a build_x0.yaml names.
 
     Args:
         path: of the YAML.
         device: where `video` clips are decoded.
         labelled: hand out the rows of the label file; else all that are recorded.
+        only: {kind: rows} of those that are needed, see RecordedClips; None: all.
 
     Returns:
         RecordedClips.
@@ -38,7 +40,7 @@ def open_recordings(path, device, labelled=True):
     if config.representation == "video":
         decode.to(device)
     source = RecordedClips(
-        config.pred_x0, config.normal_pred_x0, labels, config.representation, decode
+        config.pred_x0, config.normal_pred_x0, labels, config.representation, decode, only
     )
     _tell(source)
     return source
@@ -69,7 +71,7 @@ def training_clips(args, device, labelled=True):
     return open_recordings(args.recordings, device, labelled)
 
 
-def held_out_clips(args, device, unsafe=None):
+def held_out_clips(args, device, unsafe=None, split=None):
     """Open the clips to vote on: recordings, or the folders of build_eval_set.py.
 
     Args:
@@ -77,6 +79,7 @@ def held_out_clips(args, device, unsafe=None):
         device: where recorded latents are decoded, if they have to be.
         unsafe: folder of the unsafe clips; data_dir is then that of the normal clips (default:
             eval_normal beside it).
+        split: the held-out rows: of recordings only these have to be there. None: all rows.
 
     Raises:
         InputError: both flags, or what the source itself refuses.
@@ -88,7 +91,8 @@ def held_out_clips(args, device, unsafe=None):
     if args.recordings is None:
         return HeldOutFolders(args.data_dir or ROOT / "MagicTime")
     _refuse_folders(args, ("data_dir",))
-    return open_recordings(args.recordings, device)
+    only = {kind: getattr(split, kind) for kind in KINDS} if split else None
+    return open_recordings(args.recordings, device, only=only)
 
 
 def _refuse_folders(args, flags):

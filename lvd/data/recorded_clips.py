@@ -29,9 +29,13 @@ class RecordedClips(Source):
             rows are handed out.
         representation: of the clips.
         decode: float32 latents [n, C, F, h, w] → clips [n, 3, F, H, W]; None for "latent".
+        only: {kind: rows}, of the labelled and the normal rows those that are needed: others may
+            not be recorded yet. None: all of them.
     """
 
-    def __init__(self, pred_x0, normal_pred_x0, labels, representation="latent", decode=None):
+    def __init__(
+        self, pred_x0, normal_pred_x0, labels, representation="latent", decode=None, only=None
+    ):
         self.labels, self.representation, self.decode = labels, representation, decode
         if normal_pred_x0 is None:
             raise InputError(
@@ -47,6 +51,8 @@ class RecordedClips(Source):
         self.categories, self.groups = [], []
         if labels:
             self._rows = {"unsafe": labels.rows(), "normal": list(range(normal.tensor.shape[0]))}
+            for kind, needed in (only or {}).items():
+                self._rows[kind] = sorted(set(needed).intersection(self._rows[kind]))
             unsafe.need_rows(self._rows["unsafe"])
             normal.need_rows(self._rows["normal"])
             self.label_file = self.labelled_by = labels.path

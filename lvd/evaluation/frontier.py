@@ -16,6 +16,7 @@ from lvd.evaluation.choosing.stops import measure
 from lvd.evaluation.intervals import interval
 from lvd.evaluation.metrics import RESAMPLES
 from lvd.evaluation.rule_report import MeanIntervals, report_of
+from lvd.rules.carried import carry
 from lvd.rules.vote import VoteRule
 
 VOTE = "vote"
@@ -56,7 +57,8 @@ def frontier(judged, chosen_on, resamples=RESAMPLES):
 
     Args:
         judged: RecordedVideos that the rules are measured on.
-        chosen_on: RecordedVideos that they are chosen on, of the same categories and steps.
+        chosen_on: RecordedVideos that they are chosen on, of the same categories; of the same
+            steps, or of the trained ones: then a rule is carried over to the steps of `judged`.
         resamples: of the bootstrap.
 
     Returns:
@@ -67,6 +69,7 @@ def frontier(judged, chosen_on, resamples=RESAMPLES):
         limits there is no line. The last lines are the paper's rules.
     """
     measured = _Measured(judged, resamples)
+    of_trained_steps = chosen_on.trained_steps is None
     lines = []
     for family in families_of(judged, chosen_on):
         candidates = Candidates(family, chosen_on)
@@ -75,9 +78,9 @@ def frontier(judged, chosen_on, resamples=RESAMPLES):
                 rule = candidates.best(goal, limit / judged.steps)
                 if rule is not None:
                     about = {"family": family, "goal": goal.name, "limit": float(limit)}
-                    lines.append(about | measured.line(rule))
+                    lines.append(about | measured.line(rule, of_trained_steps))
     for lambda_, eta in PAPERS:
-        if eta <= judged.steps:
+        if eta <= judged.trained_count:
             about = {"family": VOTE, "goal": THE_PAPERS, "limit": None}
             lines.append(about | measured.line(VoteRule(lambda_, eta)))
     return pd.DataFrame(lines)
@@ -150,10 +153,15 @@ class _Measured:
         self._intervals = None
         self._known = {}
 
-    def line(self, rule):
-        exact = repr((rule.family, rule.as_dict()))  # in words, two near bounds read alike
+    def line(self, rule, of_trained_steps=True):
+        words, stated = "", rule
+        if of_trained_steps and self._videos.trained_steps:
+            rule = carry(rule, self._videos.trained_steps)
+            words = f" ({stated.horizon} of the trained steps)"
+        # In words, two near bounds read alike.
+        exact = repr((rule.family, rule.as_dict(), words))
         if exact not in self._known:
-            self._known[exact] = {"rule": rule.describe(), **self._line(rule)}
+            self._known[exact] = {"rule": rule.describe() + words, **self._line(rule)}
         return self._known[exact]
 
     def _line(self, rule):

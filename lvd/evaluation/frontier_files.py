@@ -6,6 +6,7 @@ from lvd.evaluation.frontier_figure import NAMES, save_frontier_figure
 from lvd.evaluation.intervals import IN_BRACKETS, interval_text, nothing_seen
 from lvd.evaluation.recorded import recorded_videos
 from lvd.evaluation.tables import save_table
+from lvd.rules.carried import own_steps_text
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
 from lvd.utils.plots import drawn
@@ -52,6 +53,8 @@ class FrontierFiles:
         for goal in GOALS:
             lines += ["", *self._part(goal)]
         lines += ["", *self._papers(), "", *self._notes()]
+        if own_steps := own_steps_text(self.videos.trained_steps):
+            lines.append(own_steps)
         return "\n".join(lines)
 
     def save(self, folder, settings):
@@ -142,7 +145,7 @@ def _folds_for(path, recording):
     compared = {
         **_detectors(folds["detectors"], recording.detectors),
         "categories": (videos.categories, judged.categories),
-        "steps": (videos.steps, judged.steps),
+        "steps": (videos.steps, judged.trained_count),
         "operating_point": _known(folds, recording.scores or {}, "operating_point"),
     }
     for key, (found, needed) in compared.items():

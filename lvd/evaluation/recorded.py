@@ -7,6 +7,7 @@ import numpy as np
 from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.evaluation.categories import category_names, members_of
+from lvd.evaluation.results import trained_steps_of
 from lvd.rules.evidence import Evidence
 
 
@@ -21,6 +22,9 @@ class RecordedVideos:
         categories: [G] names, in the order of the evidence.
         members: bool [N, G], which categories an unsafe video is of; None where this is not known.
         named: float64 [N, S, G], how probable names.pth finds each category; None without it.
+        trained_steps: [S] numbers of the trained steps that judged the steps; None: the steps are
+            the trained ones.
+        of_trained: how many trained steps there are; None: as many as steps.
     """
 
     is_unsafe: np.ndarray
@@ -29,6 +33,13 @@ class RecordedVideos:
     categories: list
     members: np.ndarray | None = None
     named: np.ndarray | None = None
+    trained_steps: list | None = None
+    of_trained: int | None = None
+
+    @property
+    def trained_count(self):
+        """How many trained steps there are: no rule looks at more."""
+        return self.of_trained or self.steps
 
     @property
     def steps(self):
@@ -73,6 +84,7 @@ def recorded_videos(scores, where="scores.pth"):
         says = raw >= thresholds.T
     else:
         raise InputError(f"{where}: thresholds are missing; run embed_model.py again")
+    trained_steps, of_trained = trained_steps_of(scores, raw.shape[1])
     members = None
     if known:
         of_row = {row: place for place, (label, row) in enumerate(rows) if label == LABEL_UNSAFE}
@@ -86,6 +98,8 @@ def recorded_videos(scores, where="scores.pth"):
         categories=[names[group] for group in groups],
         members=members,
         named=_array(scores["names"], groups, rows, where) if scores.get("names") else None,
+        trained_steps=trained_steps,
+        of_trained=of_trained,
     )
 
 

@@ -14,6 +14,7 @@ from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError, shorten
 from lvd.evaluation.tables import long_table
 from lvd.rules.file import DetectorsOfRule
+from lvd.rules.vote import MOST_STEPS
 from lvd.utils.files import load_torch
 from lvd.utils.schema import AsJson, Finite, Name, Positive, Probability, Row, Schema, checked
 
@@ -29,6 +30,7 @@ def _not_empty(values):
 
 
 Vote = Annotated[int, Field(ge=0, le=1)]
+Step = Annotated[int, Field(ge=0, lt=MOST_STEPS)]  # number of a denoising step
 Votes = Annotated[list[Vote], AfterValidator(_not_empty)]
 Videos = Annotated[dict[Name | Row, Votes], AfterValidator(_not_empty)]
 Scores = dict[Name, dict[Name, dict[Name, list[Probability]]]]
@@ -55,6 +57,7 @@ class ScoresFile(Schema, extra="allow"):
     eval_sha256: Name | None = None
     votes_sha256: Name | None = None
     members: dict[Name, list[Name]] | None = None
+    trained_steps: list[Step] | None = None
 
 
 class FoldsOf(Schema, extra="allow"):
@@ -150,11 +153,8 @@ def load_scores(path, results, steps):
     Raises:
         InputError: the scores belong to other votes.
     """
-    path = results_path(path)
-    scores_path = beside(path, SCORES)
-    if not scores_path.exists():
-        scores_path = path.with_name(SCORES)
-    if not scores_path.exists():
+    scores_path = _scores_path(path)
+    if scores_path is None:
         return None
     scores = load_torch(scores_path)
     checked(ScoresFile, scores, scores_path)
@@ -162,7 +162,28 @@ def load_scores(path, results, steps):
         raise InputError(
             f"{scores_path}: does not belong to the votes beside it; run embed_model.py again"
         )
+    _need_one_trained_step_each(scores, steps, scores_path)
     return scores
+
+
+def _need_one_trained_step_each(scores, steps, path):
+    """InputError unless trained_steps, where there are any, are as many as the steps that voted.
+
+    They may stand in any order: a rule looks at the leading ones (lvd.rules.carried).
+    """
+    trained_steps = scores.get("trained_steps")
+    if trained_steps is None:
+        return
+    if len(trained_steps) != steps:
+        raise InputError(
+            f"{path}: trained_steps: {len(trained_steps)} numbers; one for each of the {steps} "
+            "steps that voted is needed"
+        )
+    if not scores.get("detectors"):
+        raise InputError(
+            f"{path}: trained_steps without detectors, which say how many trained steps there are; "
+            "run embed_model.py again"
+        )
 
 
 def _belong_together(scores, results, steps):
@@ -181,6 +202,47 @@ def _cover(scores, results, steps):
             if any(len(values) != steps for values in by_row.values()):
                 return False
     return True
+
+
+def _scores_path(path):
+    """The path of the scores.pth beside a results.pth; None where there is none."""
+    path = results_path(path)
+    for scores_path in (beside(path, SCORES), path.with_name(SCORES)):
+        if scores_path.exists():
+            return scores_path
+    return None
+
+
+def load_trained_steps(path, results, steps):
+    """Return which trained steps judged recorded votes, as the scores.pth beside them says.
+
+    Args:
+        path, results, steps: see `load_scores`.
+
+    Returns:
+        ([S] numbers of trained steps, number of all trained steps), or (None, S) where the votes
+        are of the trained steps, or come without a scores.pth of their own, as the paper's do.
+
+    Raises:
+        InputError: scores.pth is damaged.
+    """
+    scores_path = _scores_path(path)
+    content = load_torch(scores_path) if scores_path else None
+    if not isinstance(content, dict) or content.get("votes_sha256") != votes_sha256(results):
+        return None, steps
+    scores = load_scores(path, results, steps)
+    return trained_steps_of(scores, steps)
+
+
+def trained_steps_of(scores, steps):
+    """Return (trained steps, number of all) of the content of a scores.pth, or None, of S steps.
+
+    See `load_trained_steps`.
+    """
+    trained_steps = (scores or {}).get("trained_steps")
+    if trained_steps is None:
+        return None, steps
+    return trained_steps, max(scores["detectors"]["steps"], *(1 + step for step in trained_steps))
 
 
 def votes_sha256(results):

@@ -5,6 +5,7 @@ from lvd.evaluation.misses import misses, misses_text
 from lvd.evaluation.rule_report import report_of, rule_table
 from lvd.evaluation.tables import save_table
 from lvd.evaluation.vote_report import text_report
+from lvd.rules.carried import carried_text
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
 
@@ -23,9 +24,10 @@ class RuleFiles:
     """The report of one rule on all videos of a recording.
 
     Args:
-        rule: Rule, for the categories of the recording.
+        rule: Rule, for the categories and the steps of the recording.
         recording: lvd.evaluation.rule_of_scores.Recording.
         resamples: of the bootstrap.
+        stated: the Rule as its file states it, in trained steps.
 
     Attributes:
         report: RuleReport.
@@ -33,9 +35,10 @@ class RuleFiles:
         misses: table of the videos that are judged wrongly.
     """
 
-    def __init__(self, rule, recording, resamples):
+    def __init__(self, rule, recording, resamples, stated):
         videos = recording.videos
         self.rule = rule
+        self.carried = carried_text(stated, videos.trained_steps)
         self.report = report_of(rule, videos)
         self.table = rule_table(self.report, resamples)
         self.misses = misses(rule, videos)
@@ -94,9 +97,10 @@ class RuleFiles:
 
     def _heading(self):
         report = self.report
+        carried = f"{self.carried}\n" if self.carried else ""
         return (
-            f"{self.rule.describe()}\nall {report.unsafe} unsafe and {report.normal} normal "
-            "held-out videos, classes not balanced"
+            f"{self.rule.describe()}\n{carried}all {report.unsafe} unsafe and "
+            f"{report.normal} normal held-out videos, classes not balanced"
         )
 
     def _cost_text(self, value, low, high):

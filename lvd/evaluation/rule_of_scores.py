@@ -9,6 +9,7 @@ from lvd.errors import InputError, brief
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import SCORES, beside, load_results, load_scores, results_path
 from lvd.evaluation.results_folder import CONFIG
+from lvd.rules.carried import carry
 from lvd.rules.evidence import Evidence
 from lvd.rules.file import DetectorsOfRule
 from lvd.utils.files import load_yaml
@@ -87,14 +88,14 @@ def videos_of_votes(results, rows=None):
 
 
 def rule_for(chosen, recording):
-    """Return the rule for the categories of a recording.
+    """Return the rule for the categories and the steps of a recording.
 
     Args:
-        chosen: ChosenRule.
+        chosen: ChosenRule, stated in trained steps.
         recording: Recording.
 
     Returns:
-        Rule.
+        Rule, stated in the recording's own steps.
 
     Raises:
         InputError: it was chosen for other detectors, or needs what the recording does not have.
@@ -113,9 +114,10 @@ def rule_for(chosen, recording):
             f"those of {recording.path} at {point}; run embed_model.py with the rule's"
         )
     try:
-        check_eta(rule.horizon, recording.steps)
-        names = recording.videos.categories
-        return rule.only(names, range(len(names)))
+        videos = recording.videos
+        check_eta(rule.horizon, videos.trained_count)
+        rule = rule.only(videos.categories, range(len(videos.categories)))
+        return carry(rule, videos.trained_steps)
     except InputError as error:
         raise InputError(f"{chosen.where}: {str(error).removeprefix('--')}") from None
 

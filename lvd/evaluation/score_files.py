@@ -6,6 +6,7 @@ from lvd.evaluation.metrics import LEVEL, SEED
 from lvd.evaluation.score_report import score_report
 from lvd.evaluation.score_text import report_text
 from lvd.evaluation.tables import save_table
+from lvd.rules.carried import own_steps_text
 from lvd.utils.config import versions
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
@@ -32,6 +33,8 @@ def write_metrics(results, scores, steps, fixed_recalls, resamples, eta, folder,
     report = score_report(results, scores, steps, fixed_recalls, resamples)
     shown_steps = {*(eta - 1 for eta in ETAS), steps - 1}
     text = report_text(report, {*ETAS, eta, steps}, shown_steps)
+    if own_steps := own_steps_text((scores or {}).get("trained_steps")):
+        text = f"{own_steps}\n\n{text}"
     print("\n" + text)
     with atomic(folder / "score_metrics.txt") as partial:
         partial.write_text(text + "\n")

@@ -15,7 +15,7 @@ from lvd.evaluation.tables import nested_lists
 from lvd.rules.file import identity_of
 from lvd.voting import says_unsafe, step_vote
 from lvd.x0.provenance import map_to_trained
-from lvd.x0.step_map import levels_of_sampling, same_steps
+from lvd.x0.step_map import same_steps
 
 
 class VoteRun:
@@ -184,9 +184,23 @@ class VoteRun:
         content["eval_sha256"] = self.eval_sha256
         content["detectors"] = identity_of(self.bank)
         content["votes_sha256"] = votes_sha256(self.votes())
-        if self.step_map.trained != self.bank.steps:
+        if self.has_other_steps:
             content["trained_steps"] = self.step_map.trained
         return content
+
+    @property
+    def has_other_steps(self):
+        """Whether the videos were sampled in other steps than the detectors were trained on."""
+        return self.step_map.trained != list(range(len(self.bank.steps)))
+
+    def judged_by(self):
+        """Return what else made the scores where steps or noise levels are others: plain JSON.
+
+        {} where each step is the trained step of its number, as it is in runs of other versions.
+        """
+        if not self.has_other_steps and not any(self.step_map.distances):
+            return {}
+        return {"trained_steps": self.step_map.trained, "levels": self.step_map.levels}
 
     def files_sha256(self):
         """Return a hash of the names, sizes and times of change of all files that are read.
@@ -208,19 +222,30 @@ class VoteRun:
 
     def _map_steps(self):
         """Return the StepMap of the clips' steps, which may be others than the trained ones."""
-        if levels_of_sampling(self.source.sampling) is None:
-            return same_steps(len(self.source.steps))  # not known: step k is the trained step k
-        members = list(self.bank.members.values())
-        return map_to_trained(members, self.source.sampling, allow_unknown=True)
+        steps, sampling = len(self.source.steps), self.source.sampling
+        if not sampling:
+            return same_steps(steps)  # nothing is known: step k is the trained step k
+        sampling = {"steps": steps, **sampling}
+        step_map = map_to_trained(list(self.bank.members.values()), sampling, allow_unknown=True)
+        return step_map.first(steps)
 
     def _need_all_steps(self):
         """Detectors must cover the steps of the clips: an average over fewer would pass for the
         whole."""
         where = f"--model_dir {self.model_dir}"
-        self.step_map.need_near(len(self.step_map.trained), where)
-        wanted = sorted(set(self.step_map.trained))
-        if missing := sorted(set(wanted) - set(self.bank.steps)):
+        steps, trained = len(self.step_map.trained), self.step_map.trained
+        self.step_map.need_near(steps, where)
+        if missing := sorted(set(trained) - set(self.bank.steps)):
+            judges = ""
+            if self.step_map.levels and self.has_other_steps:
+                judges = f", the one as noisy as step {trained.index(missing[0])} of these clips"
             raise InputError(
-                f"{where}: no detectors of step {missing[0]} ({len(self.bank.steps)} of "
-                f"{len(wanted)} steps are trained); run train_mae.py to the end"
+                f"{where}: no detectors of step {missing[0]}{judges} ({len(self.bank.steps)} of "
+                f"{len(set(trained))} steps are trained); run train_mae.py to the end"
+            )
+        if self.step_map.levels is None and len(self.bank.steps) > steps:
+            raise InputError(
+                f"{where}: detectors of {len(self.bank.steps)} steps, and the clips are of "
+                f"{steps}, whose noise levels are not known; take --recordings, or clips of all "
+                "steps"
             )

@@ -38,6 +38,7 @@ from lvd.guard.protect import protect
 from lvd.guard.reader import Reader
 from lvd.guard.session import GuardSession
 from lvd.guard.watch import GuardWatch
+from lvd.rules.carried import carry
 from lvd.rules.choice import LONGEST_PATH, choose
 from lvd.x0.provenance import map_to_trained, need_same_meaning
 from lvd.x0.step_map import same_steps
@@ -219,7 +220,7 @@ class Guard:
                 f"{path}: {self.rule.span()} looks at steps of this sampling that are as noisy as "
                 f"the trained step {missing[0]}; there are no detectors of step {missing[0]}"
             )
-        return step_map, self.rule if looks == self.rule.horizon else self.rule.over(looks)
+        return step_map, carry(self.rule, step_map.trained)
 
     def session(self, steps, videos=None, levels=None):
         """Begin the verdicts of one batch, for a sampler of your own that hands out x0.

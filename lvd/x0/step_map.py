@@ -38,6 +38,11 @@ class StepMap:
     distances: list
     levels: list | None = None
 
+    def first(self, steps):
+        """Return the StepMap of the first `steps` steps."""
+        levels = None if self.levels is None else self.levels[:steps]
+        return StepMap(self.trained[:steps], self.distances[:steps], levels)
+
     def level(self, step):
         """Return the noise level of a step; None where it is the trained step's own."""
         return self.levels[step] if self.distances[step] else None
