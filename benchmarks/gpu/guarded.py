@@ -2,6 +2,7 @@
 closed."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -24,6 +25,7 @@ def part(bench):
     runs = Runs(bench, model, eta)
     bench.measure("AnimateDiffPipeline, no guard, twice", runs.plain)
     bench.measure("AnimateDiffPipeline, grid that passes", lambda: runs.passed(safe))
+    bench.measure("AnimateDiffPipeline, protected", lambda: runs.protected(safe))
     bench.measure("AnimateDiffPipeline, grid that stops", lambda: runs.stopped(unsafe))
     bench.measure("AnimateDiffPipeline, NaN prompt", lambda: runs.broken(safe, at_once=True))
     bench.measure("AnimateDiffPipeline, overflow", lambda: runs.broken(safe, at_once=False))
@@ -63,6 +65,18 @@ class Runs:
             **compared(video, self.video),
             **self.bench.peak_gib(),
         }
+
+    def protected(self, folder):
+        """Calls of a protected pipeline: one alone, then two at once on the same weights."""
+        safe = self.guard(folder).protect(self.pipe)
+        alone, seconds = self._run(safe)
+        began = time.perf_counter()
+        with ThreadPoolExecutor(2) as pool:
+            videos = [video for video, _ in pool.map(self._run, (safe, safe))]
+        found = {"s": seconds, "s of two at once": time.perf_counter() - began}
+        found |= compared(alone, self.video)
+        found["two at once have the same bits"] = all(torch.equal(v, self.video) for v in videos)
+        return found | self.bench.peak_gib()
 
     def stopped(self, folder, **changes):
         """A call of which nothing may come out."""
@@ -125,11 +139,11 @@ class Runs:
             torch.use_deterministic_algorithms(False)
         return compared(video, plain)
 
-    def _run(self, **changes):
-        """(latents, seconds)"""
+    def _run(self, pipe=None, **changes):
+        """(latents, seconds) of a call of the pipeline, or of another face of it."""
         wait(self.bench.device)
         began = time.perf_counter()
-        video = call(self.pipe, self.bench.sizes, self.bench.sizes.steps, **changes)
+        video = call(pipe or self.pipe, self.bench.sizes, self.bench.sizes.steps, **changes)
         wait(self.bench.device)
         return video, time.perf_counter() - began
 

@@ -10,7 +10,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.figures import Figures
 from tests.worlds.refusals import refused
 
-PARTS = [name for name in full_size.PARTS if name not in full_size.NOT_SMOKE]
+PARTS = [name for name in full_size.PARTS if name not in full_size.NOT_ALL]
 
 
 @pytest.mark.slow
