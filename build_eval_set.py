@@ -23,6 +23,7 @@ from lvd.utils.files import sha256
 from lvd.utils.progress import progress
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
+MAY_DIFFER = ("data_dir", "eval_path", "sampling")  # folders from before do not say their sampling
 
 
 def build_parser():
@@ -59,7 +60,7 @@ def work(args):
     linkers = _linkers(data, split, steps, args.save_dir)
     identity = _identity(data, eval_path, representation)
     for name in linkers:
-        claim_output(args.save_dir / name, identity, ignore=("data_dir", "eval_path"))
+        claim_output(args.save_dir / name, identity, ignore=MAY_DIFFER)
         note_representation(args.save_dir / name, representation)
     new_files = _link(linkers.values())
     no_normal = f"none: {eval_path} holds out no normal rows, run gen_eval_set.py"
@@ -112,6 +113,7 @@ def _link(linkers):
 def _identity(data, eval_path, representation):
     """What the held-out clips are made from, as saved beside them."""
     made_by = folder_config(data)
+    sampling = {"sampling": made_by["sampling"]} if made_by.get("sampling") else {}
     return {
         "eval_sha256": sha256(eval_path),
         "eval_path": str(eval_path.resolve()),
@@ -119,6 +121,7 @@ def _identity(data, eval_path, representation):
         "data_dir": str(data),
         **{key: made_by.get(key) for key in MADE_BY},
         **rgb_identity(made_by.get("rgb_matrix")),
+        **sampling,
     }
 
 

@@ -7,6 +7,10 @@ one (train_mae.py --names). Both are written when all is scored. A stopped run
 goes on with the step it was at; a finished one is left alone as long as no file that it read has
 changed. A folder holds the votes of one set of detectors, split and operating point.
 
+Recordings may be of another number of steps, or of another scheduler, than those that the detectors
+were trained on (with --allow_other_eval): each step is judged by the trained step that is as noisy.
+Of recordings only the held-out rows are needed.
+
 The paper's form of the command is taken too: --eval_dir is the folder eval_set, --data_dir a folder
 of normal clips by step, of which the held-out ones are taken, --save_dir the results' file.
 """
@@ -54,8 +58,9 @@ def build_parser():
         "--allow_other_eval",
         action="store_true",
         help=(
-            "accept detectors trained with another or an unknown eval.pth: held-out clips may "
-            "have leaked"
+            "accept detectors trained with another or an unknown eval.pth, or on other recordings: "
+            "held-out clips may have leaked; a recording of the same prompts in other steps needs "
+            "it"
         ),
     )
     parser.add_argument(

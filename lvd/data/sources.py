@@ -230,8 +230,10 @@ class HeldOutFolders(_Folders):
                 "ones; both must be built alike"
             )
         self.labelled_by = unsafe / "config.yaml"
+        config = folder_config(unsafe)
         normal_config = folder_config(normal) or folder_config(normal.parent)
-        self.made_by = _made_by(folder_config(unsafe), normal_config, MADE_BY[:2])
+        self.sampling = config.get("sampling") or {}
+        self.made_by = _made_by(config, normal_config, MADE_BY[:2])
 
     def files(self):
         """The clip files of all steps."""

@@ -110,5 +110,6 @@ def check_detector(member, path, representation, eval_sha256, made_by, allow_oth
         )
     before = member.about.get("dataset", {})
     if not allow_other_eval:
-        need_same_recordings(path, before, made_by, "train it on these or give --allow_other_eval")
+        advice = "train it on these; for the same prompts in other steps give --allow_other_eval"
+        need_same_recordings(path, before, made_by, advice)
     need_same_rgb(path, before, made_by)

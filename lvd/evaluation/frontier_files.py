@@ -7,6 +7,7 @@ from lvd.evaluation.intervals import IN_BRACKETS, interval_text, nothing_seen
 from lvd.evaluation.recorded import recorded_videos
 from lvd.evaluation.tables import save_table
 from lvd.rules.carried import own_steps_text
+from lvd.rules.file import other_detectors
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
 from lvd.utils.plots import drawn
@@ -96,8 +97,10 @@ class FrontierFiles:
     def _papers(self):
         """The lines of the paper's rules."""
         papers = self.table[self.table["goal"] == THE_PAPERS]
-        lines = ["the paper's rules, fixed beforehand", f"  {'':<27}  {_HEADS}"]
-        return lines + [f"  {row['rule']:<27}  {_cells(row)}" for row in papers.to_dict("records")]
+        width = max([27, *papers["rule"].map(len)])
+        lines = ["the paper's rules, fixed beforehand", f"  {'':<{width}}  {_HEADS}"]
+        rows = papers.to_dict("records")
+        return lines + [f"  {row['rule']:<{width}}  {_cells(row)}" for row in rows]
 
     def _notes(self):
         notes = [
@@ -142,8 +145,9 @@ def _folds_for(path, recording):
     folds = load_folds(path)
     videos = recorded_videos(folds, path)
     judged = recording.videos
+    key, *values = other_detectors(folds["detectors"], recording.detectors) or ("", None, None)
     compared = {
-        **_detectors(folds["detectors"], recording.detectors),
+        f"detectors' {key}": values,
         "categories": (videos.categories, judged.categories),
         "steps": (videos.steps, judged.trained_count),
         "operating_point": _known(folds, recording.scores or {}, "operating_point"),
@@ -158,11 +162,6 @@ def _folds_for(path, recording):
     if not videos.is_unsafe.any() or videos.is_unsafe.all():
         raise InputError(f"--frontier {path}: unsafe and normal videos are needed")
     return videos
-
-
-def _detectors(found, needed):
-    """Return {key: (value, value)} of what two files both say of their detectors."""
-    return {f"detectors' {key}": (found[key], needed[key]) for key in needed if key in found}
 
 
 def _short(value):

@@ -268,6 +268,8 @@ def load_folds(path):
     """
     path = Path(path) / FOLDS if Path(path).is_dir() else Path(path)
     content = checked(FoldsFile, load_torch(path), path)
+    if content.get("trained_steps") is not None:
+        raise InputError(f"{path}: trained_steps: folds are of the trained steps; leave it out")
     labels, groups = {LABEL_UNSAFE, LABEL_NORMAL}, set(content["categories"])
     part = content["part"]
     for key in ("scores", "calibrated", "says"):

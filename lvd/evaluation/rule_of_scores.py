@@ -11,7 +11,7 @@ from lvd.evaluation.results import SCORES, beside, load_results, load_scores, re
 from lvd.evaluation.results_folder import CONFIG
 from lvd.rules.carried import carry
 from lvd.rules.evidence import Evidence
-from lvd.rules.file import DetectorsOfRule
+from lvd.rules.file import DetectorsOfRule, other_detectors
 from lvd.utils.files import load_yaml
 from lvd.utils.schema import Name, Schema, checked
 from lvd.voting import check_eta
@@ -132,12 +132,12 @@ def _need_same_detectors(chosen, recording):
             f"{chosen.where}: was chosen for certain detectors, and {recording.path} does not say "
             "of which it is; run embed_model.py again"
         )
-    for key, found in recording.detectors.items():
-        if wanted[key] != found:
-            raise InputError(
-                f"{chosen.where}: was chosen for other detectors ({key} {brief(wanted[key])}, "
-                f"those of {recording.path} have {brief(found)}); choose one with choose_rule.py"
-            )
+    if found := other_detectors(recording.detectors, wanted):
+        key, here, there = found
+        raise InputError(
+            f"{chosen.where}: was chosen for other detectors ({key} {brief(there)}, "
+            f"those of {recording.path} have {brief(here)}); choose one with choose_rule.py"
+        )
 
 
 def _detectors(path, scores):

@@ -99,13 +99,12 @@ class ChosenRule:
                 f"{self.where}: reads calibrated probabilities, and not all of the detectors are "
                 "calibrated; train them again, or use a vote"
             )
-        here = identity_of(bank) if self.detectors else {}
-        for key, value in (self.detectors or {}).items():
-            if here[key] != value:
-                raise InputError(
-                    f"{self.where}: was chosen for other detectors ({key} {brief(value)}, these "
-                    f"have {brief(here[key])}); choose a rule for these with choose_rule.py"
-                )
+        if self.detectors and (found := other_detectors(self.detectors, identity_of(bank))):
+            key, there, here = found
+            raise InputError(
+                f"{self.where}: was chosen for other detectors ({key} {brief(there)}, these "
+                f"have {brief(here)}); choose a rule for these with choose_rule.py"
+            )
         try:
             rule = self.rule.only(names, range(len(names)))
         except InputError as error:
@@ -127,6 +126,21 @@ def identity_of(bank):
         "categories": [bank.categories[group] for group in bank.groups],
         "steps": len(bank.steps),
     }
+
+
+def other_detectors(one, other):
+    """Find what two descriptions of detectors say differently.
+
+    Args:
+        one, other: of `identity_of`. A key that one of them lacks is not known.
+
+    Returns:
+        (key, value of one, value of the other) of the first that differs; None: all are the same.
+    """
+    for key, value in one.items():
+        if key in other and other[key] != value:
+            return key, value, other[key]
+    return None
 
 
 def load_rule(path, asked_by=""):

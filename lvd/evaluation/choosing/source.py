@@ -8,7 +8,8 @@ from lvd.detectors.bank import load_bank
 from lvd.errors import InputError, brief
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import FOLDS, ScoresFile, load_folds
-from lvd.rules.file import identity_of
+from lvd.rules.carried import trained_steps_text
+from lvd.rules.file import identity_of, other_detectors
 from lvd.utils.files import load_torch, sha256
 from lvd.utils.schema import checked
 
@@ -95,6 +96,12 @@ def _load(path, not_out_of_fold):
             f"train_mae.py --folds 5 writes {FOLDS}; {FLAG} takes these all the same"
         )
     checked(ScoresFile, scores, path)
+    if trained_steps := scores.get("trained_steps"):
+        raise InputError(
+            f"--scores {path}: of videos in {len(trained_steps)} other steps, which trained steps "
+            f"{trained_steps_text(trained_steps)} judged; a rule is stated in trained steps: "
+            "choose it on videos of those, and it is carried over to others"
+        )
     for label, kind in KIND_OF_LABEL.items():
         if not any(scores["scores"].get(label, {}).values()):
             raise InputError(f"{path}: no {kind} videos; both kinds are needed")
@@ -104,12 +111,12 @@ def _load(path, not_out_of_fold):
 def _need_same_detectors(scores, identity, path, model_dir):
     """InputError where the scores belong to other detectors, as far as the file tells."""
     noted = scores.get("detectors") or {"categories": _known_categories(scores, identity)}
-    for key, value in noted.items():
-        if identity[key] != value:
-            raise InputError(
-                f"--scores {path}: of other detectors than --model_dir {model_dir} ({key} "
-                f"{brief(value)}, there {brief(identity[key])}); run train_mae.py --folds again"
-            )
+    if found := other_detectors(noted, identity):
+        key, here, there = found
+        raise InputError(
+            f"--scores {path}: of other detectors than --model_dir {model_dir} ({key} "
+            f"{brief(here)}, there {brief(there)}); run train_mae.py --folds again"
+        )
 
 
 def _known_categories(scores, identity):
