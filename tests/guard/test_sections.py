@@ -14,6 +14,7 @@ import torch
 
 import lvd
 from benchmarks.common import tiny_pipelines
+from benchmarks.common.tiny_inputs import guided
 from benchmarks.common.tiny_sections import SECTIONS, Sections
 from lvd import Guard, UnsafeVideoError
 from lvd.errors import InputError
@@ -249,10 +250,21 @@ def test_the_image_of_a_stopped_video_does_not_come_out(places):
 def test_free_noise_changes_no_step():
     """It looks at windows of the frames inside of each step: the call is one sampling."""
     tiny = tiny_pipelines.build("AnimateDiffPipeline")
+    adapter = SimpleNamespace(config=SimpleNamespace(motion_max_seq_length=32))
+    tiny.pipe.motion_adapter = adapter  # it is part of the tiny UNet, and asked for its length
     tiny.pipe.enable_free_noise(context_length=2, context_stride=1)
+
+    def encode_prompt(prompt, **_):
+        given = guided([(UNSAFE_KIND, row) for row in range(len(prompt))])
+        return given["prompt_embeds"], given["negative_prompt_embeds"]
+
+    tiny.pipe.encode_prompt = encode_prompt  # of texts, which it interpolates over the frames
+    given = tiny.inputs([UNSAFE_KIND], steps=STEPS, prompt={0: "a", 2: "b"})
+    one = torch.Generator().manual_seed(1)  # it takes no list of them
+    given.update(prompt_embeds=None, negative_prompt_embeds=None, generator=one)
     recorder = lvd.X0Recorder(tiny.pipe.scheduler)
     with recorder:
-        found = tiny.pipe(**tiny.inputs([UNSAFE_KIND], steps=STEPS)).frames
+        found = tiny.pipe(**given).frames
     assert recorder.x0.shape == (1, STEPS, *tiny.shape)
     assert (recorder.x0[:, -1] - found).abs().max() < 0.02 * found.std()
 
