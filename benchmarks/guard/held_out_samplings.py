@@ -52,6 +52,7 @@ class HeldOutSamplings:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.gpu_num = gpu_num
+        self._clips = {}  # Sampling → RecordedClips
         self._labels_path = self.folder / "label.csv"
         self.eval_path = self.folder / "eval.pth"
         split = load_split(split_path(eval_dir), need_normal=True)
@@ -95,6 +96,11 @@ class HeldOutSamplings:
 
     def clips(self, sampling):
         """Return the RecordedClips of a Sampling; what is missing is sampled."""
+        if sampling not in self._clips:
+            self._clips[sampling] = self._recorded(sampling)
+        return self._clips[sampling]
+
+    def _recorded(self, sampling):
         paths = {}
         for kind in KINDS:
             out = self.folder / sampling.name / kind
