@@ -84,7 +84,11 @@ class Steps:
         Args:
             guard: lvd.Guard.
         """
-        begin = guard.session
+        for name in ("session", "session_of"):  # of a sampler, of a diffusers pipeline
+            setattr(guard, name, self._followed(getattr(guard, name)))
+
+    def _followed(self, begin):
+        """The same function that begins a session, whose steps are seen."""
 
         def session(*args, **kwargs):
             judging = begin(*args, **kwargs)
@@ -92,7 +96,7 @@ class Steps:
             judging.observe = lambda *args, **kwargs: self._observed(observe, args, kwargs)
             return judging
 
-        guard.session = session
+        return session
 
     def _observed(self, observe, args, kwargs):
         call = getattr(self._here, "call", None)

@@ -65,6 +65,9 @@ def test_served_as_it_is_guarded(home, pipe, module, tmp_path):
             answer = video(found.port, prompt, negative_prompt="", seed=seed)
             assert answer.status == {"safe": 200, "unsafe": 400}[verdict]
             assert answer.headers["X-LVD-Verdict"] == verdict
+            # Its steps are seen, so that a call that nobody waits for can be ended.
+            assert int(answer.headers["X-LVD-Steps-Run"]) > 0
+            assert float(answer.headers["X-LVD-Guard-Seconds"]) > 0
         refusal = video(found.port, "a wave", num_inference_steps=3)
         assert refusal.status == 400 and "steps" in refusal.told["reason"]
         refusal = video(found.port, "a wave", height=33)

@@ -59,6 +59,8 @@ class FakeGuard:
     def session(self, steps):
         return SimpleNamespace(observe=lambda step: None)
 
+    session_of = session
+
 
 class FakeBackend:
     """Its videos have the verdict that the prompt names: safe, unsafe, unchecked; `raise` fails.
