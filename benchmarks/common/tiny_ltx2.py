@@ -3,6 +3,8 @@ too."""
 
 from functools import partial
 
+import torch
+
 from benchmarks.common.tiny_inputs import (
     TOKENS,
     WIDTH,
@@ -10,6 +12,7 @@ from benchmarks.common.tiny_inputs import (
     guided,
     guided_images,
     images,
+    own,
     pictures,
 )
 from benchmarks.common.tiny_transformers import LTX, ltx_parts
@@ -112,13 +115,46 @@ def ltx2_dfr():
         return {name: value for name, value in given.items() if not name.startswith("negative")}
 
     channels, _, height, width = LATENTS
-    return Tiny(
-        tiny.pipe,
-        (channels, 5, height, width),
-        fixed,
-        prompts,
-        steps=lambda number: {"sigmas": [1 - step / number for step in range(number)]},
+    return Tiny(tiny.pipe, (channels, 5, height, width), fixed, prompts, steps=sigmas_of)
+
+
+def ltx2_temporal_refine():
+    """Twice as many frames, in two tiles of five latent frames: three segments make them equal.
+    The video before it says nothing, as the first noise hides it."""
+    from diffusers import LTX2DFRTemporalRefinePipeline, LTXEulerAncestralRFScheduler
+    from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel
+
+    parts = ltx2_parts(use_keyframes_abs_pos_embedding=True)
+    upsampler = LTX2LatentUpsamplerModel(
+        in_channels=4,
+        mid_channels=32,
+        num_blocks_per_stage=1,
+        spatial_upsample=False,
+        temporal_upsample=True,
     )
+    parts["scheduler"] = LTXEulerAncestralRFScheduler(eta=0.5)
+    pipe = LTX2DFRTemporalRefinePipeline(temporal_latent_upsampler=upsampler, **parts)
+    channels, _, height, width = LATENTS
+
+    def prompts(wanted):
+        given = guided(wanted, mask=True)
+        given = {name: value for name, value in given.items() if "negative" not in name}
+        video = torch.stack([own(row, channels, 7, height, width) for _, row in wanted])
+        sound = torch.stack([own(row, 2, 8, 2) for _, row in wanted])
+        before = {"latents": video[:, :, :4], "keyframes_latents": video[:, :, 4:]}
+        return {**given, **before, "audio_latents": sound}
+
+    fixed = {**SIZE, "num_frames": 7, "keyframe_positions": [2, 4, 6], "use_cross_timestep": False}
+    return Tiny(pipe, (channels, 5, height, width), fixed, prompts, steps=sigmas_of)
+
+
+def sigmas_of(number):
+    return {"sigmas": [1 - step / number for step in range(number)]}
+
+
+def of_temporal_refine(pipe, returned, number):
+    """The first tile; of the second one, the beginning is left away."""
+    return None if number else returned[:, :, :5]
 
 
 def text_to_video(pipe, **fixed):

@@ -27,6 +27,7 @@ from benchmarks.common import (
     tiny_unets,
     tiny_video_to_video,
     tiny_wan,
+    tiny_windows,
 )
 
 FAMILIES = {
@@ -47,6 +48,7 @@ FAMILIES = {
     "LTXImageToVideoPipeline": tiny_transformers.ltx_image,
     "WanPipeline": tiny_transformers.wan,
     "WanImageToVideoPipeline": tiny_transformers.wan_image,
+    "AnyFlowPipeline": tiny_windows.anyflow,
     "WanVACEPipeline": tiny_wan.vace,
     "LucyEditPipeline": tiny_wan.lucy,
     "ChronoEditPipeline": tiny_wan.chronoedit,
@@ -96,6 +98,7 @@ MORE = {
 }
 # Several samplings in one call. Tried in tests/guard/test_sections.py.
 SECTIONS = {name: sections.build for name, sections in tiny_sections.SECTIONS.items()}
+ALL = FAMILIES | MORE | SECTIONS  # every known class
 FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
 # Other schedulers that people use with a pipeline, and their settings.
 SCHEDULERS = {
@@ -122,7 +125,7 @@ def build(name, scheduler=None, seed=0):
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated pipelines are in use all the same
         torch.manual_seed(seed)
-        tiny = (FAMILIES | MORE | SECTIONS)[name]()
+        tiny = ALL[name]()
     for part in tiny.pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from benchmarks.common import tiny_windows
+from benchmarks.common import tiny_ltx2, tiny_windows
 from benchmarks.common.tiny_inputs import PIXELS, TOKENS, WIDTH, Tiny, embeddings, guided, images
 
 
@@ -203,5 +203,11 @@ SECTIONS = {
         2,
         tiny_windows.of_ltx_long,
         lambda pipe, x: pipe._unpack_latents(x, x.shape[1] // 6, 2, 3)[:, :, :3],
+    ),
+    "LTX2DFRTemporalRefinePipeline": Sections(
+        tiny_ltx2.ltx2_temporal_refine,
+        2,
+        tiny_ltx2.of_temporal_refine,
+        lambda pipe, x: x[:, : 5 * 4 * 8].transpose(1, 2).unflatten(2, (5, 4, 8)),
     ),
 }

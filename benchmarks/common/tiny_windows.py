@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmarks.common.tiny_inputs import PIXELS, TOKENS, WIDTH, Tiny, embeddings, guided
+from benchmarks.common.tiny_inputs import PIXELS, TOKENS, WIDTH, Tiny, embeddings, guided, wide
 from benchmarks.common.tiny_transformers import ltx_parts
 
 STEPS = 3
@@ -53,40 +53,49 @@ def of_helios(pipe, returned, number):
     return returned[:, :, 3 * number : 3 * number + 3]
 
 
+def anyflow():
+    """One chunk: the whole video at once."""
+    from diffusers import AnyFlowPipeline, AnyFlowTransformer3DModel
+
+    pipe = AnyFlowPipeline(**anyflow_parts(AnyFlowTransformer3DModel))
+    return Tiny(pipe, (16, 3, 4, 8), wide(9), guided)
+
+
 def anyflow_far():
     """Two chunks of three latent frames."""
-    from diffusers import (
-        AnyFlowFARPipeline,
-        AnyFlowFARTransformer3DModel,
-        FlowMapEulerDiscreteScheduler,
-    )
+    from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel
 
-    transformer = AnyFlowFARTransformer3DModel(
-        full_chunk_limit=2,
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=WIDTH,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=1,
-        rope_max_seq_len=32,
-        chunk_partition=(3, 3),
-    )
-    pipe = AnyFlowFARPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        transformer=transformer,
-        vae=wan_vae(),
-        scheduler=FlowMapEulerDiscreteScheduler(shift=5.0),
-    )
+    chunks = dict(full_chunk_limit=2, chunk_partition=(3, 3))
+    pipe = AnyFlowFARPipeline(**anyflow_parts(AnyFlowFARTransformer3DModel, **chunks))
 
     def prompts(wanted):
         return {"prompt_embeds": embeddings(wanted)}
 
     fixed = dict(num_frames=21, height=PIXELS, width=2 * PIXELS)
     return Tiny(pipe, (16, 3, 4, 8), fixed, prompts)
+
+
+def anyflow_parts(transformer, **settings):
+    from diffusers import FlowMapEulerDiscreteScheduler
+
+    return {
+        "tokenizer": None,
+        "text_encoder": None,
+        "transformer": transformer(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=16,
+            out_channels=16,
+            text_dim=WIDTH,
+            freq_dim=16,
+            ffn_dim=32,
+            num_layers=1,
+            rope_max_seq_len=32,
+            **settings,
+        ),
+        "vae": wan_vae(),
+        "scheduler": FlowMapEulerDiscreteScheduler(shift=5.0),
+    }
 
 
 def of_anyflow_far(pipe, returned, number):

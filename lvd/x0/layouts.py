@@ -139,6 +139,7 @@ KNOWN = {
     "WanPipeline": Dense,
     "WanVACEPipeline": Dense,
     # Frames before channels, or in the batch.
+    "AnyFlowPipeline": FramesFirst,
     "CogVideoXFunControlPipeline": FramesFirst,
     "CogVideoXImageToVideoPipeline": FramesFirst,
     "CogVideoXPipeline": FramesFirst,
@@ -176,6 +177,7 @@ KNOWN = {
     "WanAnimatePipeline": Dense,
     "HeliosPipeline": Dense,
     "AnyFlowFARPipeline": FramesFirst,
+    "LTX2DFRTemporalRefinePipeline": TokensBeforeConditions,
     "LTXI2VLongMultiPromptPipeline": TokensOfWindows,
 }
 

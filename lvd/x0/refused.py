@@ -11,16 +11,12 @@ ZERO = (
 )
 # Pipeline class → the reason, which follows "CLASS: ". A class is here or in layouts.KNOWN.
 REFUSED = {
-    "AnyFlowPipeline": "no closed form of x0 is known for its scheduler",
     "EasyAnimateControlPipeline": (
         "in diffusers 0.42.1 every call of it fails: it gives its encode_prompt an argument that "
         "this does not take, and has no decode_latents"
     ),
     "HeliosPyramidPipeline": PYRAMID,
     "Kandinsky6SRPipeline": "it samples the tiles of a video one after the other, not the video",
-    "LTX2DFRTemporalRefinePipeline": (
-        "it samples the parts of a video one after the other, each of another length"
-    ),
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingPipeline": PER_FRAME,
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": PER_FRAME,

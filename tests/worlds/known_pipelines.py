@@ -60,6 +60,8 @@ def x0_by_its_own_means(scheduler, step, given):
         if scheduler.step_index is None:
             scheduler._init_step_index(timestep)
         return scheduler.convert_model_output(out, sample=x)
+    if type(scheduler).__name__ == "FlowMapEulerDiscreteScheduler":
+        return x - scheduler.sigmas[scheduler.step_index or 0].to(x.dtype) * out
     if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
         sigma = scheduler.sigmas[scheduler.step_index or 0]
         return x + (1 - sigma) * out if scheduler.config.invert_sigmas else x - sigma * out
