@@ -43,6 +43,7 @@ SCORES = s.mapping(
         "members": s.maybe(s.mapping(rest=s.list_of(s.text))),
         "operating_point": s.maybe(s.either(s.text, s.number(0, 1))),
         "eval_sha256": s.maybe(s.text),
+        "trained_steps": s.maybe(s.list_of(s.whole(0), 3)),
         "detectors": s.maybe(
             s.mapping(
                 {
