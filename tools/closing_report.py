@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.evaluation.intervals import nothing_seen, rate_text
-from lvd.evaluation.rule_of_scores import Recording, load_recording, rule_for
+from lvd.evaluation.rule_of_scores import Recording, load_recording, need_trained_steps, rule_for
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.file import RULE, load_rule
 from lvd.rules.vote import VoteRule
@@ -60,6 +60,8 @@ def work(args):
     }
     if not recordings:
         raise InputError(f"--home_dir {args.home_dir}: no votes here; bash reproduce.sh makes them")
+    for recording in recordings.values():
+        need_trained_steps(recording)
     videos = next(iter(recordings.values())).videos
     unsafe = int(videos.is_unsafe.sum())
     normal = len(videos.rows) - unsafe

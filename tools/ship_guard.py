@@ -17,7 +17,7 @@ from lvd.data.kinds import KIND_NORMAL, KIND_UNSAFE
 from lvd.detectors.bank import SHARED, load_bank
 from lvd.errors import InputError, shorten
 from lvd.evaluation.intervals import nothing_seen, rate_text
-from lvd.evaluation.rule_of_scores import load_recording, rule_for
+from lvd.evaluation.rule_of_scores import load_recording, need_trained_steps, rule_for
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.file import RULE, load_rule
 from lvd.rules.vote import VoteRule
@@ -102,6 +102,7 @@ def work(args):
             "needed"
         )
     recording = load_recording(args.data_dir)
+    need_trained_steps(recording)
     rule_for(chosen, recording)
     rule = without_folders(load_yaml(args.model_dir / RULE))
     need_no_folder(bank.about, args.model_dir / SHARED)

@@ -22,7 +22,7 @@ from benchmarks.guard.prompt_filter import TextClassifier, WordList
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from lvd.evaluation.rule_of_scores import load_recording, rule_for
+from lvd.evaluation.rule_of_scores import load_recording, need_trained_steps, rule_for
 from lvd.evaluation.vote_report import balanced, last_step, stopping_steps, verdicts
 from lvd.rules.file import load_rule
 from lvd.rules.rule import NEVER
@@ -155,6 +155,7 @@ def rows_of(filters, prompts, results, steps):
 def add_videos(report, part, filters, prompts, results_dir, chosen):
     """The table of one set of videos. chosen: ChosenRule; None: there is none."""
     recording = load_recording(results_dir)
+    need_trained_steps(recording)
     rows = rows_of(filters, prompts, recording.results, recording.steps)
     if chosen:
         rows.append(rule_row(rule_for(chosen, recording), recording))

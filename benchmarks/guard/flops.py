@@ -22,7 +22,12 @@ from benchmarks.guard.flop_counts import CATEGORIES, CLIPS, Costs, count_detecto
 from benchmarks.guard.recorded_costs import recorded_rows
 from lvd.detectors.videomae import SIZES
 from lvd.errors import InputError
-from lvd.evaluation.rule_of_scores import load_recording, rule_for, videos_of_votes
+from lvd.evaluation.rule_of_scores import (
+    load_recording,
+    need_trained_steps,
+    rule_for,
+    videos_of_votes,
+)
 from lvd.evaluation.vote_report import balanced_rows
 from lvd.rules.file import load_rule
 from lvd.rules.vote import VoteRule
@@ -158,6 +163,7 @@ def work(args):
     if args.data_dir:
         need_path("--data_dir", args.data_dir, shared_votes(args.data_dir))
         recording = load_recording(args.data_dir)
+        need_trained_steps(recording)
     rule = chosen and (rule_for(chosen, recording) if recording else chosen.rule)
     pieces, detectors = count_sampler(), count_detectors()
     costs = Costs(pieces, detectors)

@@ -9,7 +9,7 @@ from lvd.errors import InputError, brief
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import SCORES, beside, load_results, load_scores, results_path
 from lvd.evaluation.results_folder import CONFIG
-from lvd.rules.carried import carry
+from lvd.rules.carried import carry, trained_steps_text
 from lvd.rules.evidence import Evidence
 from lvd.rules.file import DetectorsOfRule, other_detectors
 from lvd.utils.files import load_yaml
@@ -120,6 +120,15 @@ def rule_for(chosen, recording):
         return carry(rule, videos.trained_steps)
     except InputError as error:
         raise InputError(f"{chosen.where}: {str(error).removeprefix('--')}") from None
+
+
+def need_trained_steps(recording):
+    """InputError for a recording of other steps, in a report that counts the trained ones."""
+    if trained_steps := recording.videos.trained_steps:
+        raise InputError(
+            f"{recording.path}: votes of {len(trained_steps)} other steps, which trained steps "
+            f"{trained_steps_text(trained_steps)} judged; votes of the trained steps are needed"
+        )
 
 
 def _need_same_detectors(chosen, recording):

@@ -15,8 +15,8 @@
 A rule.yaml beside the detectors decides (lvd.rules), else the paper's vote.
 
 It fails closed: a video that it cannot check is stopped too, and the call returns nothing that has
-no verdict. Detectors and pipeline must sample alike (scheduler, timesteps, latents): `InputError`
-says what differs.
+no verdict. Detectors and pipeline must mean the same by x0 (latents, betas, clipping): `InputError`
+says what differs. The number of steps and the scheduler may be others.
 
 Source: arXiv 2407.12581, the Latent Variable Defense.
 """

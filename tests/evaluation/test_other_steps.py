@@ -4,7 +4,9 @@ import pytest
 
 import choose_rule
 import test_accuracy
+from lvd.errors import InputError
 from lvd.evaluation.results import load_results, load_trained_steps
+from lvd.evaluation.rule_of_scores import load_recording, need_trained_steps
 from lvd.rules.carried import carried_text, carry, own_steps_text
 from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.file import other_detectors
@@ -213,6 +215,14 @@ def test_folds_of_other_steps_are_refused(tmp_path, capsys):
     refused(test_accuracy.main(flags), capsys, "folds.pth: trained_steps")
     write_folds(tmp_path / "folds.pth", steps=3, detectors=identity(3))
     refused(test_accuracy.main(flags), capsys, "detectors' steps 3", "have 6")
+
+
+def test_reports_that_count_trained_steps_refuse_others(tmp_path):
+    write_other(tmp_path)
+    with pytest.raises(InputError, match="votes of 3 other steps, which trained steps 0, 2, 4"):
+        need_trained_steps(load_recording(tmp_path))
+    write_recording(tmp_path)
+    need_trained_steps(load_recording(tmp_path))
 
 
 def test_no_rule_is_chosen_on_other_steps(tmp_path, capsys):
