@@ -101,7 +101,7 @@ class GuardedCall:
         self._samplings = VerdictsOfSamplings()
         self._error = None  # the first refusal; the pipeline or a callback may swallow it
         self._refusal = None  # of the timesteps that are set, unless others are taken
-        steps.state.timesteps = None  # those of this call are not set yet
+        steps.state.forget()  # a call before this one may have failed at its first step
 
     def begin(self, timesteps):
         """The timesteps are set: the last moment to refuse before the model runs.

@@ -109,12 +109,8 @@ class Guard:
         self.members = [member for (_, step), member in self.bank.members.items() if step < horizon]
         self.reader = Reader(self.bank, self.members, decode)
         self.bank.preload(range(horizon), KEPT)
-        for step in range(horizon):
-            if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
-                raise InputError(
-                    f"{asked_by}{model_dir}: a threshold of step {step} is not finite, so nothing "
-                    "would be unsafe"
-                )
+        self._named = f"{asked_by}{model_dir}"
+        self._need_thresholds(range(horizon))
 
     @classmethod
     def from_file(cls, path, device=None, decode=None, allow_unknown=False, asked_by="path="):
@@ -215,12 +211,39 @@ class Guard:
         looks = step_map.looks(self.rule.horizon)
         path = self.members[0].path
         step_map.need_near(looks, path)
-        if missing := sorted(set(step_map.trained[:looks]) - set(self.bank.steps)):
+        step_map.need_rising(path)
+        asked = sorted(set(step_map.trained[:looks]))
+        if missing := [step for step in asked if step not in self.bank.steps]:
             raise InputError(
                 f"{path}: {self.rule.span()} looks at steps of this sampling that are as noisy as "
                 f"the trained step {missing[0]}; there are no detectors of step {missing[0]}"
             )
+        self._need_alike([step for step in asked if step >= self.rule.horizon])
         return step_map, carry(self.rule, step_map.trained)
+
+    def _need_alike(self, steps):
+        """InputError if the detectors of later steps, which a sampling that begins in the middle
+        asks, are not as usable as those of the first ones, or of another sampling."""
+        self._need_thresholds(steps)
+        known = [member.about.get("sampling") for member in self.members]
+        for (_, step), member in self.bank.members.items():
+            if step not in steps:
+                continue
+            self.reader.need_kind(member)
+            if member.about.get("sampling") not in known:
+                raise InputError(
+                    f"{member.path}: was trained on another sampling than {self.members[0].path}; "
+                    "this sampling asks detectors of both steps, so train them on one recording"
+                )
+
+    def _need_thresholds(self, steps):
+        """InputError if a detector of one of the steps has no threshold that can be reached."""
+        for step in steps:
+            if not all(map(math.isfinite, self.bank.thresholds(step, self.operating_point))):
+                raise InputError(
+                    f"{self._named}: a threshold of step {step} is not finite, so nothing "
+                    "would be unsafe"
+                )
 
     def session(self, steps, videos=None, levels=None):
         """Begin the verdicts of one batch, for a sampler of your own that hands out x0.

@@ -47,6 +47,14 @@ class Reader:
                 f"the detectors take latents of {self._channels} channels, these have {channels}"
             )
 
+    def need_kind(self, member):
+        """InputError for a detector of other clips than those that are made here."""
+        if member.representation != self.representation:
+            raise InputError(
+                f"{member.path}: reads {member.representation} clips, the detectors of the first "
+                f"steps read {self.representation}; one kind is needed"
+            )
+
     def __call__(self, step, x0):
         """Make the clips of one step, float16 [n, C', F', H', W'], of its x0 [n, C, F, h, w].
 

@@ -7,6 +7,7 @@ detector reads at a step depends on how noisy it is, and not on its number.
 
 import inspect
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -79,6 +80,21 @@ class StepMap:
                     f"{self.levels[step]:.2f} (log SNR), and the nearest trained one is "
                     f"{self.distances[step]:.2f} away; at most {TOLERANCE} is served, so train "
                     "detectors on a sampling of such steps"
+                )
+
+    def need_rising(self, where):
+        """InputError if a later step is noisier than one before it: noise is added to the video
+        again, and what a rule has seen of it by then says nothing of what comes out.
+
+        Args:
+            where: what messages call the detectors.
+        """
+        for step, (before, level) in enumerate(pairwise(self.levels), 1):
+            if level < before - SAME:
+                raise InputError(
+                    f"{where}: step {step} of this sampling has noise level {level:.2f} (log SNR), "
+                    f"after {before:.2f} at the step before; steps that are ever less noisy are "
+                    "needed"
                 )
 
 

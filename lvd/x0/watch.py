@@ -31,6 +31,10 @@ class StepWatch:
     levels: list = None  # likewise, lvd.x0.levels
     sampling: int = 0  # number of the sampling, of a call that makes several
 
+    def forget(self):
+        """Know nothing of any sampling, whatever became of the last one."""
+        vars(self).update(vars(StepWatch(self.watch)))
+
 
 class watch_steps:
     """Call a function after every denoising step of a scheduler. A context manager.

@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 
 import diffusers
 import pytest
@@ -14,6 +15,7 @@ from lvd.errors import InputError
 from lvd.guard.result import STOPPED, UNCHECKED
 from lvd.guard.samplings import VerdictsOfSamplings
 from lvd.rules.rule import SAFE, UNSAFE
+from lvd.utils.files import load_torch, save_torch
 from lvd.voting import decided, verdict
 from lvd.x0.file import open_x0_file
 from lvd.x0.levels import levels_of
@@ -30,6 +32,8 @@ class Scripted(DiffusionPipeline):
     The model predicts x0, which is the score of the video everywhere. A score None: the timesteps
     are set and the step is left out, as is the rest of its sampling.
     """
+
+    shape = SHAPE  # of the latents of one video
 
     def __init__(self):
         super().__init__()
@@ -49,11 +53,11 @@ class Scripted(DiffusionPipeline):
             self.begun += 1
             if set_again or number == 0:
                 self.scheduler.set_timesteps(STEPS)
-            x = torch.ones(len(steps[0] or [0]), *SHAPE)
+            x = torch.ones(len(steps[0] or [0]), *self.shape)
             for timestep, scores in zip(self.scheduler.timesteps, steps, strict=False):
                 if scores is None or self._interrupt:
                     break
-                predicted = torch.tensor(scores).view(-1, 1, 1, 1, 1).expand(-1, *SHAPE)
+                predicted = torch.tensor(scores).view(-1, 1, 1, 1, 1).expand(-1, *self.shape)
                 x = self.scheduler.step(predicted, timestep, x).prev_sample
                 if after_step:
                     after_step(self)
@@ -188,6 +192,48 @@ def test_a_pipeline_that_interrupts_itself_needs_a_verdict(guard):
         call(guard, [whole(0), whole(0)], after_step=after(1))
     with pytest.raises(UnsafeVideoError, match="unchecked in sampling 1 .sampling ended before"):
         call(guard, [whole(0), whole(0)], after_step=after(STEPS + 1))
+
+
+def test_a_call_that_fails_at_its_first_step_may_be_tried_again(guard):
+    pipe = Scripted()
+    with guard.watch(pipe, layout="BCFHW") as watch:
+        pipe.shape = (3, *SHAPE[1:])
+        with pytest.raises(InputError, match="take latents of 2 channels, these have 3"):
+            pipe([whole(0)])
+        pipe.shape = SHAPE
+        pipe([whole(0)])
+    assert [(r.verdict, r.steps_run) for r in watch.results] == [(SAFE, STEPS)]
+
+
+def test_a_sampling_that_becomes_noisier_again_is_refused(guard):
+    """Else it is found safe at its first step, and the unsafe video is made afterwards."""
+    levels = guard.members[0].about["sampling"]["levels"]
+    for order in ((0, 3, 1, 2), (3, 2, 1, 0)):
+        sampling = {"steps": STEPS, "levels": [levels[k] for k in order]}
+        with pytest.raises(InputError, match="step [12] of this sampling has noise level .* after"):
+            guard.check(sampling)
+    guard.check({"steps": STEPS, "levels": [levels[k] for k in (0, 0, 1, 2)]})
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"about": {"sampling": {"x0_mode": "released"}}}, "was trained on another sampling than"),
+        ({"representation": "rgb"}, "reads rgb clips, the detectors of the first steps read"),
+    ],
+)
+def test_later_detectors_are_as_those_of_the_first_steps(detectors, tmp_path, changes, words):
+    """The rule looks at the first three steps; a sampling that begins later asks the fourth."""
+    shutil.copytree(detectors, tmp_path / "d")
+    path = tmp_path / "d" / "1" / f"{STEPS - 1}.pth"
+    content = load_torch(path)
+    about = {**content["about"], **changes.pop("about", {})}
+    save_torch({**content, **changes, "about": about}, path)
+    guard = Guard(tmp_path / "d", LAMBDA, ETA, "cpu")
+    levels = guard.members[0].about["sampling"]["levels"]
+    guard.check({"steps": STEPS, "levels": levels})
+    with pytest.raises(InputError, match=words):
+        guard.check({"steps": 1, "levels": levels[-1:]})
 
 
 def expected(script):
