@@ -60,10 +60,11 @@ class Sampling(Schema, extra="allow"):
     x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
 
     @model_validator(mode="after")
-    def _levels_of_all_steps(self):
-        steps = self.steps or len(self.timesteps or self.levels or [])
-        if self.levels is not None and len(self.levels) != steps:
-            raise ValueError(f"a level for each of {steps} steps")
+    def _has_a_level_for_each_step(self):
+        if self.levels is not None:
+            counts = {len(self.levels), self.steps, self.timesteps and len(self.timesteps)}
+            if len(counts - {None}) > 1:
+                raise ValueError("as many levels as steps and timesteps are needed")
         return self
 
 

@@ -23,6 +23,7 @@ TOLERANCE = 1.5
 NOISIEST = -10.0
 SAME = 1e-3  # two levels that are nearer are the same, computed in two ways
 MOST_TRAIN_TIMESTEPS = 100_000  # of a scheduler that a file describes
+MOST_TIMESTEPS = 1000  # that are set on it; karras sigmas of 50,000 would take a minute
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def _levels_at(scheduler, timesteps):
     if is_flow and not scheduler.config.get("invert_sigmas"):
         shares = [timestep / scheduler.config.num_train_timesteps for timestep in timesteps]
         return [level_of(1 - share, share) for share in shares]
+    if len(timesteps) > MOST_TIMESTEPS:
+        return None
     scheduler.set_timesteps(len(timesteps))
     own = timesteps_of(scheduler)
     is_own = len(own) == len(timesteps) and all(

@@ -10,7 +10,9 @@ from lvd.errors import InputError
 from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.rules.vote import VoteRule
+from lvd.utils.schema import checked
 from lvd.x0.levels import levels_of
+from lvd.x0.provenance import Sampling
 from lvd.x0.schedulers import describe_scheduler
 from lvd.x0.step_map import TOLERANCE, levels_of_sampling, map_steps
 from tests.worlds.guarded_recordings import STEPS, rigged
@@ -116,6 +118,22 @@ def test_flows_are_as_noisy_as_their_share_of_noise():
 )
 def test_levels_that_cannot_be_told_of_a_file_are_not_guessed(recorded):
     assert levels_of_sampling({"scheduler": recorded, "timesteps": [981, 500, 7]}) is None
+
+
+def test_karras_sigmas_of_very_many_timesteps_are_not_computed():
+    """They would take a minute; no sampling has them."""
+    settings = {"num_train_timesteps": 100_000, "use_karras_sigmas": True}
+    recorded = {"class": "DPMSolverMultistepScheduler", **settings}
+    sampling = {"scheduler": recorded, "timesteps": [float(t) for t in range(20_000, 0, -1)]}
+    assert levels_of_sampling(sampling) is None
+
+
+@pytest.mark.parametrize("wrong", [{"levels": [0.0, 1.0]}, {"steps": 4}, {"timesteps": [1, 0]}])
+def test_a_description_has_a_level_for_each_step(wrong):
+    sampling = {"steps": 3, "timesteps": [2, 1, 0], "levels": [0.0, 1.0, 2.0]}
+    checked(Sampling, sampling, "detectors/1/0.pth")
+    with pytest.raises(InputError, match="as many levels as steps and timesteps are needed"):
+        checked(Sampling, {**sampling, **wrong}, "detectors/1/0.pth")
 
 
 def test_a_rule_over_another_horizon_keeps_all_else():
