@@ -8,6 +8,8 @@ import numbers
 from functools import lru_cache
 from inspect import Parameter, signature
 
+import torch
+
 from lvd.errors import InputError
 
 # How each scheduler writes x_t in terms of x0 and noise, and what its model predicts. A class that
@@ -19,7 +21,7 @@ SCALED = "alpha x0 + alpha' noise, from sigma by step: sqrt(1 + sigma^2) or, for
 EDM = "x0 + sigma noise, x0 = c_skip x_t + c_out output (arXiv 2206.00364, table 1)"
 FLOW = (
     "(1 - sigma) x0 + sigma noise, velocity predicted; invert_sigmas (Mochi): sigma x0 + (1 - "
-    "sigma) noise"
+    "sigma) noise; sigmas above 1 (Cosmos 2): x0 + sigma noise"
 )
 MEAN_FLOW = "(1 - sigma) x0 + sigma noise, mean velocity between this step and the next predicted"
 GRID_FLOW = "(1 - sigma) x0 + sigma noise, velocities of the next sigmas predicted side by side"
@@ -311,11 +313,24 @@ def signal_and_noise(scheduler, position):
     if form == SCALED:
         alpha, sigma = scheduler._sigma_to_alpha_sigma_t(sigma)
         return float(alpha), float(sigma)
-    if form in (SIGMAS, EDM):
+    if form in (SIGMAS, EDM) or (form == FLOW and adds_noise(scheduler.sigmas)):
         return 1.0, float(sigma)
     if own_settings(scheduler).get("invert_sigmas"):
         return float(sigma), 1 - float(sigma)
     return 1 - float(sigma), float(sigma)
+
+
+def adds_noise(sigmas):
+    """Tell of a flow scheduler whether its samples are x0 + sigma noise all the same.
+
+    No share of noise is above 1. Cosmos 2 gives FlowMatchEulerDiscreteScheduler sigmas from 80 to
+    0.002, and scales what its model reads by 1 / (sigma + 1) itself; x0 = x_t - sigma output holds
+    for both.
+
+    Args:
+        sigmas: of all its steps, a tensor or a list.
+    """
+    return float(torch.as_tensor(sigmas).max()) > 1
 
 
 def begins_pndm_step(call, scheduler):

@@ -13,7 +13,14 @@ import torch
 
 from lvd.errors import InputError
 from lvd.x0.levels import level_of, levels_of
-from lvd.x0.schedulers import ALPHAS, FLOW, SCHEDULERS, timesteps_of
+from lvd.x0.schedulers import (
+    ALPHAS,
+    SCHEDULERS,
+    adds_noise,
+    class_name,
+    need_scheduler,
+    timesteps_of,
+)
 
 # How far the level of a step may lie from that of its trained step: its signal-to-noise ratio may
 # be up to 4.5 times as high or as low. Fifty DDIM steps lie 0.1 to 0.3 apart while the sample is
@@ -22,6 +29,13 @@ TOLERANCE = 1.5
 # Below this level less than 1% of the sample is the video's: such steps are all alike.
 NOISIEST = -10.0
 SAME = 1e-3  # two levels that are nearer are the same, computed in two ways
+EXACT = (  # flows whose timesteps are sigma times num_train_timesteps, and are not rounded
+    "FlowMapEulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "LTXEulerAncestralRFScheduler",
+)
 MOST_TRAIN_TIMESTEPS = 100_000  # of a scheduler that a file describes
 MOST_TIMESTEPS = 1000  # that are set on it; karras sigmas of 50,000 would take a minute
 
@@ -171,20 +185,32 @@ def _scheduler_of(recorded):
 
 
 def _levels_at(scheduler, timesteps):
-    """The levels of a scheduler at these timesteps; None if they are not of its own making."""
-    kind = SCHEDULERS[type(scheduler).__name__]
+    """The levels of a scheduler at these timesteps; None if they do not follow from them."""
+    kind = need_scheduler(scheduler)
     if kind == ALPHAS:
         bars = scheduler.alphas_cumprod[torch.tensor(timesteps).long()].tolist()
         return [level_of(bar**0.5, (1 - bar) ** 0.5) for bar in bars]
-    is_flow = kind == FLOW or scheduler.config.get("prediction_type") == "flow_prediction"
-    if is_flow and not scheduler.config.get("invert_sigmas"):
-        shares = [timestep / scheduler.config.num_train_timesteps for timestep in timesteps]
-        return [level_of(1 - share, share) for share in shares]
+    if _takes_own(scheduler, timesteps):
+        return levels_of(scheduler)
+    if class_name(scheduler) not in EXACT:
+        return None  # timesteps that are rounded, or other than sigma
+    sigmas = [timestep / scheduler.config.num_train_timesteps for timestep in timesteps]
+    if scheduler.config.get("invert_sigmas"):
+        return [level_of(sigma, 1 - sigma) for sigma in sigmas]
+    if adds_noise(sigmas):
+        return [level_of(1.0, sigma) for sigma in sigmas]
+    return [level_of(1 - sigma, sigma) for sigma in sigmas]
+
+
+def _takes_own(scheduler, timesteps):
+    """Set the timesteps as many as these are, and tell whether they are these."""
     if len(timesteps) > MOST_TIMESTEPS:
-        return None
-    scheduler.set_timesteps(len(timesteps))
+        return False
+    try:
+        scheduler.set_timesteps(len(timesteps))
+    except Exception:  # it needs to know the size of the video, too
+        return False
     own = timesteps_of(scheduler)
-    is_own = len(own) == len(timesteps) and all(
+    return len(own) == len(timesteps) and all(
         abs(one - other) <= 1e-3 for one, other in zip(own, timesteps, strict=True)
     )
-    return levels_of(scheduler) if is_own else None
