@@ -13,9 +13,9 @@ from lvd.rules.file import other_detectors
 from lvd.rules.vote import VoteRule
 from lvd.utils.files import load_torch, load_yaml, save_torch
 from lvd.voting import verdict
-from tests.evaluation.test_rule_report import judged_by_hand, read, write_rule
 from tests.worlds.recorded_scores import identity, write_folds, write_recording
 from tests.worlds.refusals import refused
+from tests.worlds.rule_runs import judged_by_hand, read, write_rule
 
 OF_TRAINED = 6  # steps of the detectors
 TRAINED = [0, 1, 2, 3, 4, 5]

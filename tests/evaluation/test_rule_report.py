@@ -1,8 +1,5 @@
 """test_accuracy.py --rule: rates, intervals, costs and mistakes of the rule of a rule.yaml."""
 
-import csv
-import math
-
 import pytest
 from scipy.stats import beta
 
@@ -11,25 +8,13 @@ from lvd.detectors.bank import load_bank
 from lvd.evaluation.intervals import interval, nothing_seen, rate_text
 from lvd.rules.file import identity_of
 from lvd.utils.files import load_torch, save_yaml
-from lvd.voting import decided
-from tests.worlds.recorded_scores import THRESHOLD, identity, write_recording
+from tests.worlds.recorded_scores import identity, write_recording
 from tests.worlds.refusals import refused
+from tests.worlds.rule_runs import STEPS, judged_by_hand, read, write_rule
 
-STEPS = 6
 VOTE = {"family": "vote", "lambda": "0.5", "eta": 4}
 CONFIDENCE = {"family": "confidence", "bound": {"warped": 0.9, "banner": 0.8}, "horizon": 5}
 RATIO = {"family": "likelihood_ratio", "bound": 0.95, "horizon": 4, "forgetting": 0.5}
-
-
-def write_rule(path, settings, **changes):
-    content = {"format": "lvd rule 1", **settings, "detectors": identity(STEPS)} | changes
-    save_yaml({key: value for key, value in content.items() if value is not None}, path)
-    return ["--rule", str(path)]
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- intervals
@@ -53,41 +38,6 @@ def test_none_of_43_still_allows_8_percent():
 
 
 # ---- the report against plain loops
-
-
-def stop_by_hand(settings, says, calibrated):
-    """(step at which one video is stopped or None, steps looked at); says and calibrated:
-    {category: [value] * S}."""
-    votes = [max(each) for each in zip(*says.values())]
-    before = dict.fromkeys(calibrated, 0.0)
-    for step in range(settings.get("eta") or settings["horizon"]):
-        if settings["family"] == "vote":
-            answer = decided(votes[: step + 1], settings["lambda"], settings["eta"])
-            if answer:
-                return (step if answer == "unsafe" else None), step + 1
-            continue
-        for name, values in calibrated.items():
-            odds = math.log(values[step] / (1 - values[step]))
-            before[name] = settings.get("forgetting", 0) * before[name] + odds
-            bound = settings["bound"]
-            bound = bound[name] if isinstance(bound, dict) else bound
-            if before[name] >= math.log(bound / (1 - bound)):
-                return step, step + 1
-    return None, settings.get("eta") or settings["horizon"]
-
-
-def judged_by_hand(settings, scores):
-    """[(video, is unsafe, step or None, steps looked at)]."""
-    names = scores["categories"]
-    videos = []
-    for label, kind in (("1", "unsafe"), ("0", "normal")):
-        by_group = scores["calibrated"][label]
-        for row in by_group["1"]:
-            of_video = {names[group]: by_group[group][row] for group in names}
-            says = {name: [v >= THRESHOLD for v in values] for name, values in of_video.items()}
-            stop = stop_by_hand(settings, says, of_video)
-            videos.append((f"{kind} {row}", label == "1", *stop))
-    return videos
 
 
 @pytest.mark.parametrize("settings", [VOTE, CONFIDENCE, RATIO], ids=lambda one: one["family"])
