@@ -62,6 +62,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, service, connections):
         self.service = service
+        self.turn = threading.Lock()  # of those that load the guard: one at a time
+        self._waits = threading.Lock()  # held while a load has not begun
         super().__init__(
             uvicorn.Config(
                 make_app(service),
@@ -92,16 +94,18 @@ class Server(uvicorn.Server):
                 signal.signal(number, handle)
 
     def load_again(self):
-        """Load the guard again in a thread of its own."""
+        """Load the guard again in a thread of its own, after the loads that run now."""
+        if self._waits.acquire(blocking=False):  # else a load that is still to begin is enough
+            threading.Thread(target=self._load_again, daemon=True).start()
 
-        def load():
+    def _load_again(self):
+        with self.turn:
+            self._waits.release()
             try:
                 self.service.load_guard()
                 print(f"guard loaded again: {self.service.guard_id}", flush=True)
             except Exception as error:  # told by /health, too
                 print(f"guard not loaded: {words_of(error, 250)}", file=sys.stderr, flush=True)
-
-        threading.Thread(target=load, daemon=True).start()
 
     async def shutdown(self, sockets=None):
         """End all calls, then the connections."""
@@ -128,7 +132,8 @@ def serve(service, listening, load, connections):
 
     def load_all():
         try:
-            load()
+            with server.turn:
+                load()
         except BaseException as error:
             failed.append(error)
             server.should_exit = True

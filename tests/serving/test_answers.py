@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import threading
 
 import av
 import pytest
@@ -261,6 +262,32 @@ def test_nothing_is_sampled_while_detectors_do_not_load(tmp_path):
         found.server.load_again()
         until(lambda: not found.service.problem())
         assert video(found.port).status == 200
+
+
+def test_many_signals_at_once_load_the_guard_one_after_another(tmp_path):
+    """And no more often than needed: the last load begins after the last signal."""
+    backend, begun, gate = FakeBackend(), [], threading.Semaphore(0)
+    read, at_once = backend.read_guard, []
+
+    def slow():
+        begun.append(1)
+        at_once.append(len(begun) - len(ended))
+        gate.acquire()
+        ended.append(1)
+        return read()
+
+    ended = []
+    with server_of(backend, tmp_path) as found:
+        backend.read_guard = slow
+        found.server.load_again()
+        until(lambda: begun)
+        for _ in range(50):
+            found.server.load_again()
+        gate.release(100)
+        until(lambda: len(ended) == 2)
+        found.server.load_again()
+        until(lambda: len(ended) == 3)
+        assert at_once == [1, 1, 1] and found.service.problem() is None
 
 
 def test_the_end_answers_everybody(tmp_path):
