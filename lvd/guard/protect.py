@@ -11,6 +11,7 @@ makes, are guarded as well.
 
 import contextlib
 import copy
+import inspect
 import types
 from functools import wraps
 
@@ -97,6 +98,9 @@ def _protected_class(kind, protection):
     @wraps(kind.__call__)
     def call(self, *args, **kwargs):
         return protection.call(self, args, kwargs)
+
+    call.__signature__ = inspect.signature(kind.__call__)
+    del call.__wrapped__  # which would be the call without a guard
 
     def copied(self):
         twin = object.__new__(type(self))

@@ -121,14 +121,14 @@ class GuardWatch:
             raise UnsafeVideoError(call.results())
 
     def _watch_calls(self):
-        from diffusers import DiffusionPipeline
+        from diffusers import DiffusionPipeline, ModularPipeline
 
         return watch_method(
             self.pipe,
             "__call__",
             self._guarded,
             on_other=self._need_unrelated,
-            family=DiffusionPipeline,
+            families=(DiffusionPipeline, ModularPipeline),
             alone=True,
         )
 

@@ -27,8 +27,9 @@ class watch_method:
         handler: function of (method, args, kwargs) that returns what the caller gets. method: the
             original, bound.
         on_other: function of (object), called before the method of another object whose class is
-            one of the owner's or of the family; it may raise.
-        family: a class; all that derive from it belong to it, also those that are made later.
+            one of the owner's or of the families; it may raise.
+        families: classes; all that derive from one of them belong to it, also those that are made
+            later.
         alone: whether this has to be the only watch of the method. Such a watch answers for its
             object: on_other of other watches is not called.
 
@@ -37,12 +38,12 @@ class watch_method:
             two watches has to be alone.
     """
 
-    def __init__(self, owner, name, handler, on_other=None, family=None, alone=False):
+    def __init__(self, owner, name, handler, on_other=None, families=(), alone=False):
         self.owner = owner
         self.name = name
         self.on_other = on_other
         self._handler = handler
-        self._family = family
+        self._families = families
         self._alone = alone
         self._running = []
 
@@ -53,11 +54,11 @@ class watch_method:
             others = [watch for watch in _active if watch._watches(self.owner, self.name)]
             if others and (self._alone or others[-1]._alone):
                 raise InputError(f"{kind.__name__}: it is watched already; one watch at a time")
-            for cls in {*kind.__mro__, *_derived(self._family)}:
+            for cls in {*kind.__mro__, *_derived(self._families)}:
                 if self.name in vars(cls):
                     _replace(cls, self.name)
-            if self._family:
-                _follow(self._family, self.name)
+            for family in self._families:
+                _follow(family, self.name)
             if not any((cls, self.name) in _replaced for cls in kind.__mro__):
                 _restore_unwatched()
                 raise InputError(f"{kind.__name__}: has no method {self.name} that can be watched")
@@ -102,9 +103,9 @@ def leave_alone(method):
     return method
 
 
-def _derived(family):
-    """The class and all that derive from it by now; [] for None."""
-    classes = [family] if family else []
+def _derived(families):
+    """The classes and all that derive from them by now."""
+    classes = list(families)
     for cls in classes:  # which grows meanwhile
         classes.extend(cls.__subclasses__())
     return classes

@@ -51,6 +51,7 @@ def test_it_is_a_pipeline_of_the_same_class_and_signature(trained, tiny, pipe):
     assert isinstance(safe, type(pipe)) and type(safe).__name__ == type(pipe).__name__
     assert inspect.signature(safe.__call__) == inspect.signature(pipe.__call__)
     assert inspect.signature(type(safe).__call__) == inspect.signature(type(pipe).__call__)
+    assert not hasattr(safe.__call__, "__wrapped__")  # the call without a guard
     assert safe.components == pipe.components
     plain = pipe(**tiny.inputs([-1], (50,), first=100, steps=STEPS)).frames
     output = safe(**tiny.inputs([-1], (50,), first=100, steps=STEPS))

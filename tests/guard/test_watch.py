@@ -287,6 +287,23 @@ def test_others_are_left_alone(world, tiny):
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
 
 
+def test_a_modular_pipeline_of_the_same_model_is_no_way_around(world, tiny):
+    class Modular(diffusers.ModularPipeline):
+        def __init__(self, unet):
+            self.unet = unet
+
+        def __call__(self):
+            return "made"
+
+    other = Modular(tiny.pipe.unet)
+    with Guard(world.shared, 0.6, 3, "cpu").watch(tiny.pipe):
+        with pytest.raises(InputError, match="Modular: called while"):
+            other()
+        assert Modular(None)() == "made"
+        tiny.pipe(**tiny.inputs([-1], (50,), first=100, steps=STEPS))
+    assert other() == "made"
+
+
 def test_a_scheduler_copied_inside_keeps_no_watch_alive(world, tiny):
     """Nor its pipeline and detectors, however long the copy lives."""
     watch = Guard(world.shared, 0.6, 3, "cpu").watch(tiny.pipe)

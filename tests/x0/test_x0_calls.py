@@ -119,13 +119,13 @@ def test_calls_of_other_threads_are_calls_too():
 def test_what_has_no_such_method_is_refused():
     for owner in (object(), 3, print):
         with pytest.raises(InputError, match="has no method __call__ that can be watched"):
-            watch_method(owner, "__call__", doubled, family=Base).__enter__()
+            watch_method(owner, "__call__", doubled, families=(Base,)).__enter__()
 
 
 def test_a_family_of_classes():
     """Of which some are made while the block runs."""
     others = []
-    with watch_method(Derived(), "__call__", doubled, on_other=others.append, family=Base):
+    with watch_method(Derived(), "__call__", doubled, on_other=others.append, families=(Base,)):
 
         class Later(Base):
             def __call__(self, value):
