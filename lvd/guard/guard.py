@@ -31,7 +31,7 @@ import torch
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError, shorten, words_of
+from lvd.errors import InputError, plural, shorten, words_of
 from lvd.guard.file import load_guard_file
 from lvd.guard.policy import Judge, Policy, read_policy
 from lvd.guard.protect import protect
@@ -258,9 +258,17 @@ class Guard:
 
         Returns:
             A GuardSession.
+
+        Raises:
+            InputError: as of `check`; or there are more or fewer levels than steps.
         """
         step_map, rule = same_steps(steps), self.rule
         if levels is not None:
+            if len(levels) != steps:
+                raise InputError(
+                    f"levels: {len(levels)} noise levels for {plural(steps, 'step')}; as many are "
+                    "needed"
+                )
             step_map, rule = self._carried_to({"steps": steps, "levels": levels})
         return self._session(step_map, rule, videos)
 

@@ -89,7 +89,7 @@ class StepMap:
             where: what messages call the detectors.
         """
         for step in range(steps):
-            if self.distances[step] > TOLERANCE:
+            if not self.distances[step] <= TOLERANCE:  # also where it is NaN
                 raise InputError(
                     f"{where}: step {step} of this sampling has noise level "
                     f"{self.levels[step]:.2f} (log SNR), and the nearest trained one is "
@@ -105,7 +105,7 @@ class StepMap:
             where: what messages call the detectors.
         """
         for step, (before, level) in enumerate(pairwise(self.levels), 1):
-            if level < before - SAME:
+            if not level >= before - SAME:
                 raise InputError(
                     f"{where}: step {step} of this sampling has noise level {level:.2f} (log SNR), "
                     f"after {before:.2f} at the step before; steps that are ever less noisy are "
@@ -141,7 +141,7 @@ def map_steps(trained_levels, levels):
             for step, other in enumerate(trained_levels)
         )
         trained.append(nearest)
-        distances.append(distance if distance > SAME else 0.0)
+        distances.append(0.0 if distance <= SAME else distance)
     return StepMap(trained, distances, list(levels))
 
 

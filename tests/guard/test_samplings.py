@@ -215,6 +215,15 @@ def test_a_sampling_that_becomes_noisier_again_is_refused(guard):
     guard.check({"steps": STEPS, "levels": [levels[k] for k in (0, 0, 1, 2)]})
 
 
+def test_levels_that_are_none_for_a_step_are_refused(guard):
+    levels = guard.members[0].about["sampling"]["levels"]
+    with pytest.raises(InputError, match="3 noise levels for 4 steps; as many are needed"):
+        guard.session(STEPS, levels=levels[:3])
+    for wrong in ([math.nan, *levels[1:]], [*levels[:-1], math.nan]):
+        with pytest.raises(InputError, match="has noise level nan"):
+            guard.session(STEPS, levels=wrong)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
