@@ -60,8 +60,12 @@ class StepMap:
         return StepMap(self.trained[:steps], self.distances[:steps], levels)
 
     def level(self, step):
-        """Return the noise level of a step; None where it is the trained step's own."""
-        return self.levels[step] if self.distances[step] else None
+        """Return the noise level of a step; None where it is the trained step's own.
+
+        It is NOISIEST or above: beyond that, a network that is told the level would be asked far
+        from all that it has learned, about what looks alike.
+        """
+        return max(self.levels[step], NOISIEST) if self.distances[step] else None
 
     def looks(self, horizon):
         """Return how many steps, from the first on, a rule looks at.
