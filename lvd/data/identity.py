@@ -81,12 +81,13 @@ def need_other_videos(normal, unsafe):
 
 
 def _samples(x0):
-    """Yield (row, bytes) of all whole rows: of each one channel of one frame, at the last step.
+    """Yield (row, bytes) of all whole rows: of each one channel of the last frame at the last step.
 
-    Without those of one value, and of values that are not finite: they tell no videos apart.
+    Not of the first frame, which may be an image that several videos begin with. Without those of
+    one value, and of values that are not finite: they tell no videos apart.
     """
     for row in x0.rows:
-        values = x0.tensor[row, -1, 0, 0].to(torch.float32, copy=True).contiguous()
+        values = x0.tensor[row, -1, 0, -1].to(torch.float32, copy=True).contiguous()
         low, high = values.aminmax()
         if low < high and torch.isfinite(high - low):
             yield row, values.numpy().tobytes()

@@ -14,6 +14,7 @@ import build_x0
 import fit_rgb
 import gen_eval_set
 import train_mae
+from lvd.data.identity import need_other_videos
 from lvd.data.sources import FolderClips
 from lvd.errors import InputError
 from lvd.x0.alike import need_alike, recorded_setup
@@ -254,6 +255,16 @@ def test_the_unsafe_recording_is_not_the_normal_one(home, tmp_path, capsys, copy
     save = ["--save_path", tmp_path / "e.pth"]
     refused(gen_eval_set.main([*map(str, flags), *map(str, save)]), capsys, str(normal), said)
     assert not (tmp_path / "e.pth").exists()
+
+
+def test_an_unsafe_and_a_normal_video_may_begin_with_the_same_image(home, tmp_path):
+    """The first frame of image to video is the image, the same at every step."""
+    tensor = open_x0_file(home.unsafe).tensor
+    other = torch.randn(tensor.shape).half()
+    other[:, :, :, 0] = tensor[:, :, :, 0]
+    normal = tmp_path / "pred_x0.pth"
+    torch.save(other, normal)
+    need_other_videos(open_x0_file(normal), open_x0_file(home.unsafe))
 
 
 WORDS = [  # script, words of the command line, what is said
