@@ -47,20 +47,25 @@ def kandinsky5_prompts(wanted):
 def kandinsky5_parts(visual_cond):
     from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5Transformer3DModel
 
+    transformer = Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=WIDTH,
+        in_text_dim2=POOLED,
+        time_dim=16,
+        model_dim=16,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=1,
+        axes_dims=(4, 6, 6),
+        visual_cond=visual_cond,
+    )
+    with torch.no_grad():
+        for weights in transformer.parameters():
+            if not weights.any():  # before training, its gates shut out the prompt
+                weights.normal_(std=0.3)
     return {
-        "transformer": Kandinsky5Transformer3DModel(
-            in_visual_dim=4,
-            out_visual_dim=4,
-            in_text_dim=WIDTH,
-            in_text_dim2=POOLED,
-            time_dim=16,
-            model_dim=16,
-            ff_dim=32,
-            num_text_blocks=1,
-            num_visual_blocks=1,
-            axes_dims=(4, 6, 6),
-            visual_cond=visual_cond,
-        ),
+        "transformer": transformer,
         "vae": hunyuan_vae(),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0),
         **dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")),

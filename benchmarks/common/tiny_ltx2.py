@@ -120,7 +120,7 @@ def ltx2_dfr():
 
 def ltx2_temporal_refine():
     """Twice as many frames, in two tiles of five latent frames: three segments make them equal.
-    The video before it says nothing, as the first noise hides it."""
+    A video's kind is told by the one that is refined, to which half as much noise is added."""
     from diffusers import LTX2DFRTemporalRefinePipeline, LTXEulerAncestralRFScheduler
     from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel
 
@@ -139,17 +139,19 @@ def ltx2_temporal_refine():
     def prompts(wanted):
         given = guided(wanted, mask=True)
         given = {name: value for name, value in given.items() if "negative" not in name}
-        video = torch.stack([own(row, channels, 7, height, width) for _, row in wanted])
-        sound = torch.stack([own(row, 2, 8, 2) for _, row in wanted])
+        both = own(1000, channels, 7, height, width)
+        video = torch.stack([kind * both + 0.1 * own(row, *both.shape) for kind, row in wanted])
+        sound = 0.1 * torch.stack([own(row, 2, 8, 2) for _, row in wanted])
         before = {"latents": video[:, :, :4], "keyframes_latents": video[:, :, 4:]}
         return {**given, **before, "audio_latents": sound}
 
     fixed = {**SIZE, "num_frames": 7, "keyframe_positions": [2, 4, 6], "use_cross_timestep": False}
-    return Tiny(pipe, (channels, 5, height, width), fixed, prompts, steps=sigmas_of)
+    steps = partial(sigmas_of, first=0.5)
+    return Tiny(pipe, (channels, 5, height, width), fixed, prompts, steps=steps)
 
 
-def sigmas_of(number):
-    return {"sigmas": [1 - step / number for step in range(number)]}
+def sigmas_of(number, first=1.0):
+    return {"sigmas": [first * (1 - step / number) for step in range(number)]}
 
 
 def of_temporal_refine(pipe, returned, number):
