@@ -36,9 +36,7 @@ NOT_ALL = ("compile",)  # takes minutes, and needs a compiler
 
 def build_parser():
     parser = Parser(__doc__, "python benchmarks/full_size.py --parts sampler,guard --seconds 240")
-    parser.add_argument(
-        "--parts", help=f"of {','.join(PARTS)} (default: all but compile)"
-    )
+    parser.add_argument("--parts", help=f"of {','.join(PARTS)} (default: all but compile)")
     parser.add_argument(
         "--seconds",
         type=float,

@@ -24,7 +24,7 @@ from benchmarks.guard.held_out_samplings import HeldOutSamplings, Sampling
 from benchmarks.guard.other_steps_figure import draw_figure
 from benchmarks.guard.other_steps_runs import CHOSEN, FOLDS, KINDS, RULES, Detectors
 from lvd.data.split import split_path
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.progress import progress
 from MagicTime.utils.schedulers import SCHEDULERS
@@ -144,7 +144,7 @@ def figures_of(judged, rules):
     for step in EARLY:
         figures[f"auroc {step}"] = judged.auroc(step)
     for share, rule in SHARES.items():
-        figures[f"auroc {share}"] = judged.auroc(judged.looks(RULES[rule]) - 1)
+        figures[f"auroc {share}"] = judged.auroc(judged.carried(RULES[rule]).horizon - 1)
     for name, rule in rules.items():
         figures |= {f"{name} {key}": value for key, value in judged.outcome(rule).items()}
     return figures
@@ -177,11 +177,12 @@ def add_tables(report, kind, found, samplings):
         rows = [
             (each.describe(), rule_row(with_it, each, samplings[0], rule)) for each in samplings
         ]
-        off = [abs(row["difference"]) for _, row in rows[1:]]
-        near = sum(value <= GOAL + 1e-9 for value in off)
+        off = [round(row["difference"], 9) for _, row in rows[1:]]
+        below, above = (sum(sign * value > GOAL for value in off) for sign in (-1, 1))
         note = (
-            f"{len(with_it)} seeds; difference: accuracy less that of {samplings[0].describe()}; "
-            f"within {GOAL} in {near} of {len(off)}"
+            f"{plural(len(with_it), 'seed')}; difference: accuracy less that of "
+            f"{samplings[0].describe()}; of {len(off)} more than {GOAL} below: {below}, above: "
+            f"{above}"
         )
         report.add(f"{rule}, {title}", note, rows)
         for each, (_, row) in zip(samplings, rows, strict=True):
@@ -205,7 +206,7 @@ def rule_row(found, sampling, trained, rule):
         row |= mean_and_sd(key, [seed[sampling][f"{rule} {key}"] for seed in found])
     name = f"{rule} accuracy"
     differences = [seed[sampling][name] - seed[trained][name] for seed in found]
-    return row | mean_and_sd("difference", differences)
+    return row | mean_and_sd("difference", np.round(differences, 9))
 
 
 def main(argv=None):

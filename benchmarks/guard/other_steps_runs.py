@@ -12,11 +12,11 @@ from lvd.evaluation.metrics import auroc
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.rule_report import report_of
 from lvd.evaluation.votes import VoteRun
+from lvd.rules.carried import carry
 from lvd.rules.choice import rule_beside
 from lvd.rules.file import load_rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.files import load_torch, save_torch
-from lvd.x0.step_map import StepMap
 
 FOLDS = 5
 POINT = "validation"  # how embed_model.py reads a detector
@@ -37,31 +37,28 @@ class Judged:
     Attributes:
         videos: RecordedVideos.
         largest: [N, S] largest raw probability over the categories.
-        step_map: StepMap of the sampling's steps.
     """
 
     videos: RecordedVideos
     largest: np.ndarray
-    step_map: StepMap
 
     def auroc(self, step):
         """Return the AUROC of the largest score at a step, of unsafe against normal videos."""
         return float(auroc(self.largest[:, step], self.videos.is_unsafe))
 
-    def looks(self, rule):
-        """Return how many steps of this sampling a rule looks at, as the guard carries it over."""
-        return self.step_map.looks(rule.horizon)
+    def carried(self, rule):
+        """Return a rule of trained steps as the guard carries it over to this sampling."""
+        return carry(rule, self.videos.trained_steps)
 
     def outcome(self, rule):
         """Return {"accuracy", "false positives", "cost", "looks"} of a rule of trained steps."""
-        looks = self.looks(rule)
-        carried = rule if looks == rule.horizon else rule.over(looks)
+        carried = self.carried(rule)
         report = report_of(carried, self.videos)
         return {
             "accuracy": report.right / (report.unsafe + report.normal),
             "false positives": report.false / report.normal,
             "cost": report.cost(),
-            "looks": looks,
+            "looks": carried.horizon,
         }
 
 
@@ -126,14 +123,11 @@ class Detectors:
             for _ in run:
                 pass
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The step map says more than `trained_steps`, which is left out where nothing differs.
-            save_torch({**run.scores(), "trained_steps": run.step_map.trained}, path)
+            save_torch(run.scores(), path)
         scores = load_torch(path)
         groups = sorted(scores["categories"], key=int)
         largest = []
         for label in ("1", "0"):
             by_group = [list(scores["scores"][label][group].values()) for group in groups]
             largest.append(np.array(by_group, np.float64).max(0))
-        trained = scores["trained_steps"]
-        step_map = StepMap(trained, [0.0] * len(trained))
-        return Judged(recorded_videos(scores, path), np.concatenate(largest), step_map)
+        return Judged(recorded_videos(scores, path), np.concatenate(largest))

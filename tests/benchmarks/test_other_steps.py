@@ -19,7 +19,6 @@ from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.evidence import Evidence
 from lvd.utils.files import sha256
 from lvd.x0.file import create_x0_file
-from lvd.x0.step_map import StepMap
 from MagicTime.utils.config import read_config
 from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.magictime_world import write_config
@@ -73,8 +72,9 @@ def test_samplings_of_the_flag():
 def judged(says, scores, trained, unsafe):
     evidence = Evidence(np.array(says, bool)[..., None], np.array(scores)[..., None])
     is_unsafe = np.arange(len(says)) < unsafe
-    videos = RecordedVideos(is_unsafe, [str(k) for k in range(len(says))], evidence, ["a"])
-    return Judged(videos, np.array(scores), StepMap(trained, [0.0] * len(trained)))
+    rows = [str(row) for row in range(len(says))]
+    videos = RecordedVideos(is_unsafe, rows, evidence, ["a"], trained_steps=trained)
+    return Judged(videos, np.array(scores))
 
 
 def test_rules_are_carried_over():
@@ -101,7 +101,7 @@ def test_rules_are_carried_over():
         "looks": 4,
     }
     # a sampling that begins at trained step 4 looks at trained steps 4 to 8
-    assert judged(says, scores, [4, 6, 8, 9, *range(10, 16)], 2).looks(RULES["(0.6, 5)"]) == 3
+    assert judged(says, scores, [4, 6, 8, 9, *range(10, 16)], 2).carried(RULES["(0.6, 5)"]).eta == 3
     assert found.auroc(0) == 1.0
 
 
