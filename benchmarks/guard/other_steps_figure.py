@@ -26,13 +26,14 @@ def draw_figure(rows, path):
     samplings = sorted({row["sampling"] for row in rows}, key=_order)
     panels = {name: title for name, title in PANELS.items() if _of(rows, name)}
     figure, axes = panels_of(len(panels), most_columns=2)
-    figure.set_size_inches(12, 8.4)
+    figure.set_size_inches(12.5, 8.4)
     for axis, (name, title) in zip(axes.flat, panels.items()):
         kinds = [kind for kind in KINDS if _of(rows, name, kind)]
         for number, kind in enumerate(kinds):
             _draw_kind(axis, _of(rows, name, kind), samplings, kind, number - (len(kinds) - 1) / 2)
+        _write_ends(axis, _of(rows, name), samplings)
         labels = [f"{each.scheduler}\n{each.steps}" for each in samplings]
-        axis.set_xticks(range(len(samplings)), labels, fontsize=SIZE)
+        axis.set_xticks(range(len(samplings)), labels, fontsize=SIZE - 1.5)
         axis.tick_params(axis="y", labelsize=SIZE)
         axis.set_title(title, fontsize=SIZE + 1)
         axis.grid(axis="y", alpha=0.3)
@@ -45,26 +46,36 @@ def draw_figure(rows, path):
 
 
 def _draw_kind(axis, rows, samplings, kind, place):
-    """The marks of one kind, and the lowest of them in figures."""
+    """The marks of one kind; shares and AUROC end at 1."""
     colour, mark = STYLES[kind]
     x = [samplings.index(row["sampling"]) + BESIDE * place for row in rows]
     means, deviations = [row["mean"] for row in rows], [row["sd"] for row in rows]
+    above = [min(sd, 1 - mean) for mean, sd in zip(means, deviations, strict=True)]
     axis.errorbar(
-        *(x, means, deviations),
+        *(x, means, [deviations, above]),
         **{"color": colour, "marker": mark, "markersize": 7, "linestyle": "", "capsize": 3},
         label=KINDS[kind][0],
     )
-    lowest = min(range(len(rows)), key=means.__getitem__)
-    axis.annotate(
-        f"{means[lowest]:.3f}",
-        (x[lowest], means[lowest] - deviations[lowest]),
-        xytext=(0, -13),
-        textcoords="offset points",
-        ha="center",
-        color=colour,
-        fontsize=SIZE - 1,
-    )
+
+
+def _write_ends(axis, rows, samplings):
+    """The lowest and the highest mean of a panel in figures."""
+    for row, up in ((min(rows, key=_mean), -1), (max(rows, key=_mean), 1)):
+        axis.annotate(
+            f"{row['mean']:.3f}",
+            (samplings.index(row["sampling"]), row["mean"] + up * row["sd"]),
+            xytext=(0, 8 * up),
+            textcoords="offset points",
+            ha="center",
+            va="top" if up < 0 else "bottom",
+            color=STYLES[row["kind"]][0],
+            fontsize=SIZE,
+        )
     axis.margins(y=0.15)
+
+
+def _mean(row):
+    return row["mean"]
 
 
 def _of(rows, quantity, kind=None):
