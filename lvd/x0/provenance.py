@@ -25,7 +25,7 @@ from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
 from lvd.x0.levels import Level
 from lvd.x0.schedulers import full_scheduler, meaning_of
-from lvd.x0.step_map import levels_of_sampling, map_steps, same_steps
+from lvd.x0.step_map import SAME, levels_of_sampling, map_steps, same_steps
 
 
 def _is_setting(value):
@@ -173,7 +173,11 @@ def map_to_trained(members, now, allow_unknown=False):
     need_same_meaning(members, now, allow_unknown)
     levels = levels_of_sampling(now)
     trained = [levels_of_sampling(before) for _, before in _different(members)]
-    if levels is not None and trained and trained[0] and all(one == trained[0] for one in trained):
+    if (
+        levels is not None
+        and trained
+        and all(one and same_levels(one, trained[0]) for one in trained)
+    ):
         return map_steps(trained[0], levels)
     for member, before in _different(members):
         for key in (key for key in STEPS if key in before and key in now):
@@ -208,6 +212,8 @@ def difference_of(key, before, now):
     """
     if key == "timesteps":
         return None if same_timesteps(before, now) else (key, ends(before), ends(now))
+    if key == "levels":
+        return None if same_levels(before, now) else (key, ends(before), ends(now))
     if key == "scheduler":
         before, now = full_scheduler(before), full_scheduler(now)
     if before == now:
@@ -230,6 +236,13 @@ def same_timesteps(before, now):
         return False
     pairs = zip(before, now, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-3) for a, b in pairs)
+
+
+def same_levels(before, now):
+    """Tell whether two lists of levels are the same, whichever machine has computed them."""
+    if len(before) != len(now):
+        return False
+    return all(abs(a - b) <= SAME for a, b in zip(before, now, strict=True))
 
 
 def ends(timesteps):

@@ -1,6 +1,7 @@
 """Detectors of one sampling judge another: each step by the trained step of the nearest level."""
 
 import math
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
@@ -12,7 +13,7 @@ from lvd.rules.rule import SAFE, UNSAFE
 from lvd.rules.vote import VoteRule
 from lvd.utils.schema import checked
 from lvd.x0.levels import levels_of
-from lvd.x0.provenance import Sampling
+from lvd.x0.provenance import Sampling, difference_of, map_to_trained
 from lvd.x0.schedulers import describe_scheduler
 from lvd.x0.step_map import TOLERANCE, levels_of_sampling, map_steps
 from tests.worlds.guarded_recordings import STEPS, rigged
@@ -136,6 +137,19 @@ def test_a_description_has_a_level_for_each_step(wrong):
     checked(Sampling, sampling, "detectors/1/0.pth")
     with pytest.raises(InputError, match="as many levels as steps and timesteps are needed"):
         checked(Sampling, {**sampling, **wrong}, "detectors/1/0.pth")
+
+
+def test_levels_that_another_machine_has_computed_are_the_same():
+    levels = [-3.0, 0.5, 4.0]
+    near, far = [level + 1e-6 for level in levels], [level + 0.1 for level in levels]
+    assert difference_of("levels", levels, near) is None
+    assert difference_of("levels", levels, far) == ("levels", "[-3, 0.5, 4]", "[-2.9, 0.6, 4.1]")
+    assert difference_of("levels", levels, levels[:2])
+    members = [
+        SimpleNamespace(path="d.pth", about={"sampling": {"steps": 3, "levels": each}})
+        for each in (levels, near)
+    ]
+    assert map_to_trained(members, {"steps": 2, "levels": [0.4, 3.9]}).trained == [1, 2]
 
 
 def test_a_rule_over_another_horizon_keeps_all_else():
