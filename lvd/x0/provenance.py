@@ -25,7 +25,7 @@ from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
 from lvd.x0.levels import Level
 from lvd.x0.schedulers import full_scheduler, meaning_of
-from lvd.x0.step_map import SAME, levels_of_sampling, map_steps, same_steps
+from lvd.x0.step_map import levels_of_sampling, map_steps, same_levels, same_steps
 
 
 def _is_setting(value):
@@ -236,13 +236,6 @@ def same_timesteps(before, now):
         return False
     pairs = zip(before, now, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-3) for a, b in pairs)
-
-
-def same_levels(before, now):
-    """Tell whether two lists of levels are the same, whichever machine has computed them."""
-    if len(before) != len(now):
-        return False
-    return all(abs(a - b) <= SAME for a, b in zip(before, now, strict=True))
 
 
 def ends(timesteps):

@@ -122,6 +122,13 @@ def same_steps(steps):
     return StepMap(list(range(steps)), [0.0] * steps)
 
 
+def same_levels(before, now):
+    """Tell whether two lists of levels are the same, whichever machine has computed them."""
+    if len(before) != len(now):
+        return False
+    return all(abs(a - b) <= SAME for a, b in zip(before, now, strict=True))
+
+
 def map_steps(trained_levels, levels):
     """Find the nearest trained step of each step of a sampling.
 
@@ -130,20 +137,18 @@ def map_steps(trained_levels, levels):
         levels: [S] levels of another one.
 
     Returns:
-        A StepMap. Of trained steps that are equally near, as those below NOISIEST are, the one
-        whose own level is nearest is taken; of those, the earlier one.
+        A StepMap. Each step of the same sampling is itself. Of several trained steps that are
+        equally near, such as those beyond NOISIEST, the one of the nearest level as it stands is
+        taken, then the earliest.
     """
-    is_same = len(levels) == len(trained_levels) and all(
-        abs(level - other) <= SAME for level, other in zip(levels, trained_levels, strict=True)
-    )
-    if is_same:  # also where several steps have one level
+    if same_levels(trained_levels, levels):
         return StepMap(list(range(len(levels))), [0.0] * len(levels), list(levels))
     trained, distances = [], []
     for level in levels:
-        distance, _, nearest = min(
-            (abs(max(level, NOISIEST) - max(other, NOISIEST)), abs(level - other), step)
-            for step, other in enumerate(trained_levels)
-        )
+        noisy = max(level, NOISIEST)
+        near = [(abs(noisy - max(own, NOISIEST)), abs(level - own)) for own in trained_levels]
+        nearest = min(range(len(near)), key=near.__getitem__)
+        distance = near[nearest][0]
         trained.append(nearest)
         distances.append(0.0 if distance <= SAME else distance)
     return StepMap(trained, distances, list(levels))

@@ -106,6 +106,11 @@ def test_flows_are_as_noisy_as_their_share_of_noise():
     # Each is still its own trained step, and the nearest one's.
     assert map_steps([-20.0, -20.0, -11.0, 0.0], [-20.0, -20.0, -11.0, 0.0]).trained == [0, 1, 2, 3]
     assert map_steps([-20.0, -12.0, -11.0, 0.0], [-11.4, -0.5]).trained == [2, 3]
+    # But the steps of the same sampling are themselves, and so are those of equal levels.
+    noisy = [-20.0, -20.0, -14.0, -11.0, 0.0]
+    assert map_steps(noisy, noisy).trained == [0, 1, 2, 3, 4]
+    assert map_steps(noisy, noisy).looks(1) == 1
+    assert map_steps(noisy, [-14.0, -11.0, 0.5]).trained == [2, 3, 4]
     step_map = map_steps([-9.0, 0.0], [-20.0, 0.5])
     assert step_map.distances[0] == 1 and [step_map.level(k) for k in (0, 1)] == [-10, 0.5]
 
