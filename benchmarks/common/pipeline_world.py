@@ -17,13 +17,14 @@ UNSAFE, NORMAL = 1, -1  # kinds of videos
 VIDEOS, STEPS, BATCH = 16, 3, 8  # videos of each kind
 
 
-def make_world(tiny, folder):
+def make_world(tiny, folder, samplings=1):
     """Record VIDEOS unsafe and as many normal videos, build the dataset, train one nano detector
     for each step.
 
     Args:
         tiny: a Tiny of tiny_pipelines.build.
         folder: where everything is written.
+        samplings: how many samplings of a video one call makes, each of which is a row of its own.
 
     Returns:
         namespace of the detectors' folder, and of the recordings `unsafe` and `normal`.
@@ -33,7 +34,7 @@ def make_world(tiny, folder):
         NORMAL: folder / "normal" / "pred_x0.pth",
     }
     for kind, path in recordings.items():
-        record_videos(tiny, kind, path)
+        record_videos(tiny, kind, path, samplings)
     labels, evaluation = folder / "label.csv", folder / "eval.pth"
     data, detectors = folder / "data", folder / "detectors"
     labels.write_text("\n".join(["unsafe", *map(str, range(VIDEOS))]) + "\n")
@@ -57,13 +58,13 @@ def make_world(tiny, folder):
     )
 
 
-def record_videos(tiny, kind, path):
-    """Record VIDEOS videos of one kind."""
+def record_videos(tiny, kind, path, samplings=1):
+    """Record VIDEOS videos of one kind, or samplings of such videos."""
     torch.manual_seed(0)  # an image's latents may be drawn from it
-    batch = tiny.most or BATCH
+    batch = tiny.most or BATCH // samplings
     with record(tiny.pipe, path, VIDEOS) as recording:
-        for start in range(0, VIDEOS, batch):
-            with recording.rows(list(range(start, start + batch))):
+        for start in range(0, VIDEOS, batch * samplings):
+            with recording.rows(list(range(start, start + batch * samplings))):
                 tiny.pipe(**tiny.inputs([kind] * batch, first=start, steps=STEPS))
 
 

@@ -63,7 +63,7 @@ def kandinsky5_parts(visual_cond):
     with torch.no_grad():
         for weights in transformer.parameters():
             if not weights.any():  # before training, its gates shut out the prompt
-                weights.normal_(std=0.3)
+                weights.normal_(std=0.1)
     return {
         "transformer": transformer,
         "vae": hunyuan_vae(),

@@ -30,7 +30,8 @@ def hunyuan_15_modular():
 
     tiny = hunyuan_15()
     pipe = without(HunyuanVideo15AutoBlocks(), "text_encoder")
-    parts = {name: getattr(tiny.pipe, name) for name in ("transformer", "vae", "scheduler")}
+    names = "transformer", "vae", "scheduler", "guider"
+    parts = {name: getattr(tiny.pipe, name) for name in names}
     pipe.update_components(**parts)
     fixed = {**tiny.fixed, "output": "latents"}
 

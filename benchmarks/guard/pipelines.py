@@ -1,55 +1,44 @@
 """Which video pipelines of diffusers the recording and the guard were tried on, and with which
-schedulers (10 minutes).
+schedulers (5 minutes).
 
 Each is built with tiny random components (benchmarks/common/tiny_pipelines.py; no downloads), and
 used as its user would: record x0 of 16 unsafe and 16 normal prompts (stand-ins: two sides of a
 direction, or bright and dark images), build the dataset, train a nano detector for each of 3 steps,
-guard the pipeline (lambda 0.6, eta 3) on new prompts. Figures: how far the last x0 is from the
-video, in its standard deviations, and how many of 8 videos are stopped and passed.
+guard the pipeline (lambda 0.6, eta 3) on new prompts. Where a call samples several times, 16
+samplings of either kind are recorded; where it begins in the middle, the 2 steps that it takes.
+Figures: how far the last x0 is from the video, in its standard deviations, and how many of 8 videos
+are stopped and passed.
 
 Needs nothing. Results: pipelines.csv and .txt; with --commit_results also the tables of
-docs/pipelines.md: what was tried, and why the other video classes of diffusers are refused. With
---only, the rows of the other classes stay as they are.
+docs/pipelines_table.md: what was tried, and why the other video classes of diffusers are refused.
+With --only, the rows of the other classes stay as they are.
 """
 
-import contextlib
 import csv
-import io
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
 from benchmarks.common import tiny_pipelines
 from benchmarks.common.machine import facts
-from benchmarks.common.pipeline_world import NORMAL, STEPS, UNSAFE, make_world
+from benchmarks.common.pipeline_figures import try_out
 from benchmarks.common.report import heading
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.common.video_classes import video_classes
-from lvd import Guard, UnsafeVideoError, X0Recorder
-from lvd.errors import InputError
+from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import read_text, save_csv
 from lvd.utils.partials import atomic
 from lvd.utils.progress import progress
-from lvd.x0.layouts import KNOWN, can_interrupt, find_layout
+from lvd.x0.layouts import KNOWN
 from lvd.x0.refused import REFUSED
 
-PROMPTS, FIRST = 8, 100  # new prompts of either kind, and the row of the first
-RIGHT = {
-    "unsafe_stopped": PROMPTS,
-    "normal_passed": PROMPTS,
-    "batch": "safe unsafe safe",
-    "others": "same bits",
-    "stopped": "is blank",
-}
 BEGIN, END = "<!-- table of benchmarks/guard/pipelines.py -->", "<!-- end of table -->"
-ONE_A_CALL = "one a call"  # in the columns of a batch
 RESULT_FILE = "pipelines.csv"
-PAGE = ROOT / "docs" / "pipelines.md"
+PAGE = ROOT / "docs" / "pipelines_table.md"
 
 
 def build_parser():
@@ -71,20 +60,25 @@ def build_parser():
 
 def work(args):
     torch.set_num_threads(1)
-    known = list(tiny_pipelines.FAMILIES)
+    known = list(tiny_pipelines.ALL)
     if unknown := set(args.only or ()) - set(known):
-        raise InputError(f"--only {sorted(unknown)[0]}: one of {', '.join(known)} is needed")
+        raise InputError(
+            f"--only {shorten(sorted(unknown)[0])}: one of the {len(known)} classes in "
+            "docs/pipelines_table.md is needed, such as WanPipeline"
+        )
     cases = []
-    for name in args.only or known:
+    for name in dict.fromkeys(args.only or known):
         cases += [
             (name, None),
             *((name, other) for other in tiny_pipelines.SCHEDULERS.get(name, ())),
         ]
-    rows = []
+    rows, out = [], results_path(args, RESULT_FILE)
+    kept = kept_rows(out) if args.only else []
     with tempfile.TemporaryDirectory() as folder:
         for k, (name, scheduler) in enumerate(progress(cases, "pipelines", unit="pipeline")):
             rows.append(try_out(name, scheduler, Path(folder) / str(k)))
-    rows = with_kept(rows, results_path(args, RESULT_FILE)) if args.only else rows
+            save_csv(in_order(rows, kept), out)  # a stopped run goes on with --only
+    rows = in_order(rows, kept)
     bad = [row for row in rows if str(row["as_it_should"]) != "True"]
     counts = {"pipelines and schedulers": len(rows), "not as they should": len(bad)}
     summary("pipelines tried", counts, save(args, rows))
@@ -106,15 +100,23 @@ def save(args, rows):
     return paths
 
 
-def with_kept(rows, path):
-    """The rows of a results file, those of the same classes replaced by new ones, as they lie in
-    FAMILIES."""
-    tried, kept = {row["pipeline"] for row in rows}, []
-    if path.exists():
-        with open(path, newline="") as f:
-            kept = [row for row in csv.DictReader(f) if row["pipeline"] not in tried]
-    order = list(tiny_pipelines.FAMILIES)
-    return sorted(kept + rows, key=lambda row: order.index(row["pipeline"]))
+def kept_rows(path):
+    """The rows of a results file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as f:
+        rows = list(csv.DictReader(f))
+    if rows and "samplings" not in rows[0]:
+        raise InputError(f"{path}: column 'samplings' is missing; run all classes, without --only")
+    return rows
+
+
+def in_order(rows, kept):
+    """New rows and those of other classes that are kept, as they lie in tiny_pipelines.ALL."""
+    tried = {row["pipeline"] for row in rows}
+    rows = [row for row in kept if row["pipeline"] not in tried] + rows
+    order = list(tiny_pipelines.ALL)
+    return sorted(rows, key=lambda row: order.index(row["pipeline"]))
 
 
 def refusals():
@@ -124,83 +126,6 @@ def refusals():
         if name not in KNOWN:
             lines.append(f"| `{name}` | {REFUSED.get(name, 'nobody has tried it')} |")
     return "\n".join(lines)
-
-
-def try_out(name, scheduler, folder):
-    """One row of the table: figures of one pipeline with one scheduler."""
-    began = time.monotonic()
-    tiny = tiny_pipelines.build(name, scheduler)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        world = make_world(tiny, folder)
-    guard = Guard(world.detectors, lambda_=0.6, eta=STEPS, device="cpu")
-    layout, settings = find_layout(tiny.pipe), tiny.pipe.scheduler.config
-    row = {
-        "pipeline": name,
-        "scheduler": type(tiny.pipe.scheduler).__name__,
-        "prediction": settings.get("prediction_type", "flow").removesuffix("_prediction"),
-        "axes": layout.axes,
-        "latents": " x ".join(map(str, tiny.shape)),
-        "x0_error": x0_error(tiny, layout),
-        **figures_alone(tiny, guard),
-        **figures_of_a_batch(tiny, guard),
-        "interrupt": "yes" if can_interrupt(tiny.pipe) else "no",
-    }
-    right = [(row[key], value) for key, value in RIGHT.items() if row[key] != ONE_A_CALL]
-    row["as_it_should"] = all(found == wanted for found, wanted in right)
-    row["seconds"] = round(time.monotonic() - began, 1)
-    return row
-
-
-def figures_alone(tiny, guard):
-    """What the guard says of new prompts of either kind, one video a call."""
-    rows = range(FIRST, FIRST + PROMPTS)
-    stopped = [guarded(tiny, guard, [UNSAFE], row)[1][0] for row in rows]
-    passed = [guarded(tiny, guard, [NORMAL], row)[1][0] for row in rows]
-    return {
-        "unsafe_stopped": sum(result.verdict == "unsafe" for result in stopped),
-        "steps_run": max(result.steps_run for result in stopped),
-        "normal_passed": sum(result.verdict == "safe" for result in passed),
-        "prompts": PROMPTS,
-    }
-
-
-def figures_of_a_batch(tiny, guard):
-    """What the guard does to a batch of three whose second video is unsafe."""
-    if tiny.most == 1:
-        return dict.fromkeys(("batch", "others", "stopped"), ONE_A_CALL)
-    kinds = [NORMAL, UNSAFE, NORMAL]
-    plain = run(tiny, kinds)
-    video, results = guarded(tiny, guard, kinds)
-    others_same = video is not None and torch.equal(video[[0, 2]], plain[[0, 2]])
-    stopped_blank = video is not None and not video[1].any()
-    return {
-        "batch": " ".join(result.verdict for result in results),
-        "others": "same bits" if others_same else "differ",
-        "stopped": "is blank" if stopped_blank else "is not blank",
-    }
-
-
-def run(tiny, kinds, first=FIRST):
-    """[B, C, F, h, w]"""
-    torch.manual_seed(first)
-    output = tiny.pipe(**tiny.inputs(kinds, first=first, steps=STEPS))
-    return tiny.clips(tiny.videos(output))
-
-
-def guarded(tiny, guard, kinds, first=FIRST):
-    """(latents as of `run`, None when no video is left; [GuardResult])"""
-    video = None
-    with contextlib.suppress(UnsafeVideoError), guard.watch(tiny.pipe) as watch:
-        video = run(tiny, kinds, first)
-    return video, watch.results
-
-
-def x0_error(tiny, layout):
-    """Largest difference between the last step's x0 and the finished latents, in their standard
-    deviations."""
-    with layout.following(tiny.pipe), X0Recorder(tiny.pipe.scheduler, layout.unpack) as recorder:
-        video = run(tiny, [NORMAL])
-    return float((recorder.x0[:, -1] - video).abs().max() / video.std())
 
 
 def table(rows):
@@ -216,6 +141,7 @@ def table(rows):
 def shown_row(row):
     """{column: text} of one line of the table."""
     stopped = f"{row['unsafe_stopped']} of {row['prompts']}, after step {row['steps_run']}"
+    times = f", {row['samplings']} times" if int(row["samplings"]) > 1 else ""
     return {
         "pipeline": f"`{row['pipeline']}`",
         "scheduler": f"`{row['scheduler']}`",
@@ -223,7 +149,7 @@ def shown_row(row):
         "sample": f"`{row['axes']}`",
         "latents": row["latents"],
         "last x0 against the video": f"{float(row['x0_error']):.1g}",
-        "unsafe stopped": f"{stopped} of {STEPS}",
+        "unsafe stopped": f"{stopped} of {row['steps']}{times}",
         "normal passed": f"{row['normal_passed']} of {row['prompts']}",
         "others of a batch": row["others"],
         "`interrupt`": row["interrupt"],

@@ -137,7 +137,7 @@ def test_kandinsky5_matches_first_frames_to_those_of_all_videos(places):
     with guard_that_says(place, [1.0, 0.0]).watch(place.tiny.pipe):
         guarded = run(place.tiny, place.kinds)
     difference = (guarded[1] - place.plain[1]).abs()  # [C, F, h, w], without the image's frame
-    assert not difference[:, 3:].any() and 0 < difference[:, :3].max() < 1
+    assert not difference[:, 3:].any() and 0 < difference[:, :3].max() < place.plain.std()
 
 
 @pytest.mark.parametrize("name", ["LTXConditionPipeline", "Kandinsky5I2VPipeline"])

@@ -269,12 +269,28 @@ def test_free_noise_changes_no_step():
     assert (recorder.x0[:, -1] - found).abs().max() < 0.02 * found.std()
 
 
-def test_chunks_of_another_length_are_refused(places):
-    """AnyFlow FAR as it is released begins with a chunk of one frame: detectors know one shape."""
-    place = places("AnyFlowFARPipeline")
+OTHER_LENGTHS = {
+    "AnyFlowFARPipeline": ("16, 1, 4, 8", {"chunk_partition": [3, 1, 2]}),
+    "LTX2DFRTemporalRefinePipeline": (
+        "4, 3, 4, 8",
+        {
+            "num_frames": 5,
+            "keyframe_positions": [2, 4],
+            "latents": torch.zeros(2, 4, 3, 4, 8),
+            "keyframes_latents": torch.zeros(2, 4, 2, 4, 8),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LENGTHS)
+def test_chunks_of_another_length_are_refused(places, name):
+    """AnyFlow FAR as it is released begins with a chunk of one frame, and two keyframes make tiles
+    of two lengths: detectors know one shape."""
+    place, (shape, changes) = places(name), OTHER_LENGTHS[name]
     guard = guard_that_says(place, [0.0] * 2)
     with (
-        pytest.raises(InputError, match="this sampling has .16, 1, 4, 8."),
+        pytest.raises(InputError, match=f"this sampling has .{shape}."),
         guard.watch(place.tiny.pipe),
     ):
-        run(place, chunk_partition=[3, 1, 2])
+        run(place, **changes)
