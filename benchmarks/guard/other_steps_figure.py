@@ -1,14 +1,16 @@
-"""The figure of other_steps.py: four panels, a mark for each sampling and kind of detectors."""
+"""The figure of other_steps.py: six panels, a mark for each sampling and kind of detectors."""
 
 from benchmarks.common.figures import panels_of
-from benchmarks.guard.other_steps_runs import CHOSEN, KINDS
+from benchmarks.guard.other_steps_runs import KINDS
 from lvd.utils.plots import save_figure
 
 PANELS = {
     "auroc 10%": "AUROC after 10% of the schedule",
     "(0.6, 5) accuracy": "accuracy of the vote (0.6, 5)",
     "(0.6, 20) accuracy": "accuracy of the vote (0.6, 20)",
-    f"{CHOSEN} accuracy": "accuracy of the chosen rule",
+    "chosen rule accuracy": "accuracy of the chosen rule",
+    "chosen confidence rule accuracy": "accuracy of the chosen confidence rule",
+    "chosen confidence rule cost": "cost of the chosen confidence rule",
 }
 # Colours of Okabe and Ito (2008), which all kinds of sight tell apart; marks differ as well.
 STYLES = {"table": ("#0072B2", "o"), "level": ("#D55E00", "s"), "grid": ("#009E73", "^")}
@@ -26,7 +28,7 @@ def draw_figure(rows, path):
     samplings = sorted({row["sampling"] for row in rows}, key=_order)
     panels = {name: title for name, title in PANELS.items() if _of(rows, name)}
     figure, axes = panels_of(len(panels), most_columns=2)
-    figure.set_size_inches(12.5, 8.4)
+    figure.set_size_inches(12.5, 4.2 * len(axes))
     for axis, (name, title) in zip(axes.flat, panels.items()):
         kinds = [kind for kind in KINDS if _of(rows, name, kind)]
         for number, kind in enumerate(kinds):
@@ -50,7 +52,7 @@ def _draw_kind(axis, rows, samplings, kind, place):
     colour, mark = STYLES[kind]
     x = [samplings.index(row["sampling"]) + BESIDE * place for row in rows]
     means, deviations = [row["mean"] for row in rows], [row["sd"] for row in rows]
-    above = [min(sd, 1 - mean) for mean, sd in zip(means, deviations, strict=True)]
+    above = [min(sd, max(0, 1 - mean)) for mean, sd in zip(means, deviations, strict=True)]
     axis.errorbar(
         *(x, means, [deviations, above]),
         **{"color": colour, "marker": mark, "markersize": 7, "linestyle": "", "capsize": 3},

@@ -13,7 +13,6 @@ from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.rule_report import report_of
 from lvd.evaluation.votes import VoteRun
 from lvd.rules.carried import carry
-from lvd.rules.choice import rule_beside
 from lvd.rules.file import load_rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.files import load_torch, save_torch
@@ -26,7 +25,11 @@ KINDS = {
     "level": ("shared, told the noise level", ("--model", "shared", "--step_input", "level")),
     "grid": ("grid", ("--model", "grid")),
 }
-CHOSEN = "chosen rule"
+# What tables call it → (its file beside the detectors, flags of choose_rule.py)
+CHOSEN = {
+    "chosen rule": ("rule.yaml", ()),
+    "chosen confidence rule": ("confidence.yaml", ("--families", "confidence")),
+}
 RULES = {"(0.6, 5)": VoteRule("0.6", 5), "(0.6, 20)": VoteRule("0.6", 20)}
 
 
@@ -88,20 +91,31 @@ class Detectors:
             flags.append("workers=1")
         run_script("train_mae.py", *flags, OMP_NUM_THREADS="1")
 
-    def choose_rule(self, max_false_positive_rate, max_cost):
-        """Choose a rule by choose_rule.py, unless there is one, or none can be promised."""
-        if rule_beside(self.folder).exists():
-            return
-        limits = ("--max_false_positive_rate", max_false_positive_rate, "--max_cost", max_cost)
-        try:
-            run_script("choose_rule.py", "--model_dir", self.folder, *limits)
-        except InputError as error:
-            print(f"{self.folder}: no rule ({error})")
+    def choose_rules(self, max_false_positive_rate, max_cost):
+        """Choose rules by choose_rule.py: those of CHOSEN that are not there, and can be promised.
 
-    def rule(self):
-        """Return the Rule of the rule.yaml beside them, or None."""
-        path = rule_beside(self.folder)
-        return load_rule(path).bound_to(load_bank(self.folder)).rule if path.exists() else None
+        The scores out of fold are needed.
+        """
+        limits = ("--max_false_positive_rate", max_false_positive_rate, "--max_cost", max_cost)
+        for file, flags in CHOSEN.values():
+            path = self.folder / file
+            if path.exists():
+                continue
+            try:
+                where = ("--model_dir", self.folder, "--save_path", path)
+                run_script("choose_rule.py", *where, *limits, *flags)
+            except InputError as error:
+                print(f"{path}: no rule ({error})")
+
+    def rules(self):
+        """Return {name: Rule} of the rules of CHOSEN that are there."""
+        paths = {name: self.folder / file for name, (file, _) in CHOSEN.items()}
+        bank = load_bank(self.folder) if any(path.exists() for path in paths.values()) else None
+        return {
+            name: load_rule(path).bound_to(bank).rule
+            for name, path in paths.items()
+            if path.exists()
+        }
 
     def judge(self, clips, held_out, path):
         """Return the Judged of a sampling, from the scores in `path`, which is made if missing.

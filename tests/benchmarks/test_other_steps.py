@@ -23,6 +23,7 @@ from MagicTime.utils.config import read_config
 from tests.worlds.benchmark_figures import read_figures
 from tests.worlds.magictime_world import write_config
 
+CHOSEN_RULE = list(CHOSEN)[1]
 TEN = [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]  # trained steps of a sampling of ten
 
 
@@ -113,7 +114,7 @@ def table_of(shift):
     for each, trained in ((Sampling("ddim", 50), list(range(50))), (Sampling("lcm", 10), TEN)):
         scores = draw.random((20, len(trained))) * 0.5 + 0.4 * is_unsafe[:, None]
         found = judged(scores > 0.45, scores, trained, 10)
-        tables[each] = figures_of(found, {**RULES, CHOSEN: ConfidenceRule(0.6, 20)})
+        tables[each] = figures_of(found, {**RULES, CHOSEN_RULE: ConfidenceRule(0.6, 20)})
     return tables
 
 
@@ -131,7 +132,7 @@ def test_tables_and_figure(tmp_path):
     assert row["difference"] == pytest.approx(np.mean(other) - np.mean(trained))
     assert row["difference sd"] == pytest.approx(np.std(np.subtract(other, trained), ddof=1))
     assert row["looks at"] == 4
-    assert f"{CHOSEN}, shared, told the noise level" in figures
+    assert f"{CHOSEN_RULE}, shared, told the noise level" in figures
     draw_figure(rows, tmp_path / "o.png")
     assert (tmp_path / "o.png").read_bytes()[:4] == b"\x89PNG"
 
