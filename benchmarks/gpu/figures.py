@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.common.machine import facts
 from benchmarks.common.report import heading
+from lvd.errors import plural
 from lvd.utils.files import read_text
 from lvd.utils.partials import atomic
 
@@ -66,23 +67,22 @@ def write_text(lines, text):
     """Write the readable text of a file of JSON lines."""
     machine, *cases = map(json.loads, read_text(lines).splitlines())
     blocks = [heading(TITLE, machine["machine"])]
-    part = None
-    for entry in cases:
-        if entry["part"] != part:
-            part = entry["part"]
-            blocks.append(f"\n{part}")
-        blocks.append(f"  {line_of(entry)}")
+    for part in dict.fromkeys(entry["part"] for entry in cases):
+        of_part = [entry for entry in cases if entry["part"] == part]
+        made = [entry for entry in of_part if "skipped" not in entry["figures"]]
+        blocks.append(f"\n{part}")
+        blocks += [f"  {line_of(entry)}" for entry in made]
+        if skipped := len(of_part) - len(made):
+            blocks.append(f"  skipped, no time left: {plural(skipped, 'case')}")
     with atomic(text) as partial:
         partial.write_text("\n".join(blocks) + "\n")
 
 
 def line_of(entry):
-    """One case as a line; an error with its traceback below."""
-    figures = dict(entry["figures"])
-    trace = figures.pop("traceback", "")
+    """One case as a line. The traceback of an error stands in the JSON lines alone."""
+    figures = {name: value for name, value in entry["figures"].items() if name != "traceback"}
     found = "; ".join(f"{name} {_short(value)}" for name, value in figures.items())
-    below = "".join(f"\n      {line}" for line in trace.splitlines())
-    return f"{entry['case']}: {found}  [{entry['seconds']:.1f} s]{below}"
+    return f"{entry['case']}: {found}  [{entry['seconds']:.1f} s]"
 
 
 def _short(value):

@@ -131,8 +131,8 @@ def facts_of(held_out, args):
         "same prompts and seeds in all samplings",
         "seeds": f"of the detectors: {args.seeds}; mean and standard deviation (sd) over them",
         "rules": "carried over as the guard does it: over the same stretch of trained steps",
-        "chosen rules": f"of all families and of one, out of fold ({FOLDS} folds), at most {args.max_false_positive_rate:g} "
-        f"false positives, cost at most {args.max_cost:g}",
+        "chosen rules": f"of all families and of one, out of fold ({FOLDS} folds), at most "
+        f"{args.max_false_positive_rate:g} false positives, cost at most {args.max_cost:g}",
     }
 
 
