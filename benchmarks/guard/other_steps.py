@@ -132,7 +132,8 @@ def facts_of(held_out, args):
         "seeds": f"of the detectors: {args.seeds}; mean and standard deviation (sd) over them",
         "rules": "carried over as the guard does it: over the same stretch of trained steps",
         "chosen rules": f"of all families and of one, out of fold ({FOLDS} folds), at most "
-        f"{args.max_false_positive_rate:g} false positives, cost at most {args.max_cost:g}",
+        f"{args.max_false_positive_rate:g} false positives, cost at most {args.max_cost:g}; of the "
+        "detectors that have one",
     }
 
 
