@@ -194,7 +194,8 @@ class Guard:
 
         Raises:
             InputError: its x0 means something else than where they learned, no detector is near
-                the noise level of a step that the rule looks at, or it ends before the rule does.
+                the noise level of a step that the rule looks at, or a later step is noisier than
+                an earlier one; where noise levels are not known, it has other steps than theirs.
         """
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])

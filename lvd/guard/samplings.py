@@ -10,7 +10,7 @@ class VerdictsOfSamplings:
     """The sessions of the samplings of one call.
 
     A video is stopped as soon as one sampling stops it, and no later one looks at it again. It is
-    safe when the last sampling found it safe, and no earlier one stopped it.
+    safe when every sampling found it safe.
 
     Attributes:
         planned: denoising steps of the sampling that is running.

@@ -41,8 +41,8 @@ class GuardWatch:
 
     The call raises, and returns nothing, when something was not checked, in both modes:
     UnsafeVideoError if a video has no verdict; InputError if no step or not all steps of the
-    pipeline's scheduler were seen, or if the sampling is not the one the detectors were trained
-    for. So does a second call in the block, and a call of another pipeline object of the same
+    pipeline's scheduler were seen, or if the detectors do not know x0 or the noise levels of the
+    sampling. So does a second call in the block, and a call of another pipeline object of the same
     class, scheduler or model that has no watch of its own.
 
     A watch that is made and never entered checks nothing. It warns when it is deleted.
