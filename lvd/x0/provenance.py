@@ -24,7 +24,7 @@ from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
 from lvd.x0.levels import Level
-from lvd.x0.schedulers import full_scheduler, meaning_of
+from lvd.x0.meaning import full_scheduler, meaning_of
 from lvd.x0.step_map import levels_of_sampling, map_steps, same_levels, same_steps
 
 

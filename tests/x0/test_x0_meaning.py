@@ -6,7 +6,8 @@ import json
 import diffusers
 import pytest
 
-from lvd.x0.schedulers import SCHEDULERS, describe_scheduler, meaning_of
+from lvd.x0.meaning import meaning_of
+from lvd.x0.schedulers import SCHEDULERS, describe_scheduler
 from tests.worlds.oracle import BETAS, CASES, make
 
 DDIM = dict(clip_sample=False, prediction_type="v_prediction", **BETAS)
