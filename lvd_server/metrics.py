@@ -22,7 +22,7 @@ class Metrics:
             "lvd_unsafe", "unsafe videos, by category; one may have several", ["category"], **own
         )
         self.flagged = Counter(
-            "lvd_flagged", "videos that passed with a flag, by category", ["category"], **own
+            "lvd_flagged", "videos in which a flagged category was found", ["category"], **own
         )
         self.steps_run = Counter("lvd_steps_run", "denoising steps that were run", **own)
         self.steps_saved = Counter(

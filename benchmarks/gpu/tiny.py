@@ -35,7 +35,7 @@ def part(bench):
     bench.measure("embed_model.py, test_accuracy.py", world.evaluate)
     bench.measure("train_mae.py --model shared", world.train_shared)
     bench.measure("--guard of the trained grid", lambda: world.guarded(world.detectors))
-    if not bench.sizes.is_smoke:  # it knows samplings of 50 steps alone
+    if not bench.sizes.is_smoke:  # a part of the whole run alone
         bench.measure("--guard of the shipped detectors, float32", lambda: world.guarded("float32"))
         bench.measure("--guard of the shipped detectors, float16", lambda: world.guarded("float16"))
 
