@@ -14,7 +14,7 @@ _HOME = {
     "LikelihoodRatioRule": "lvd.rules.confidence",
     "UnsafeVideoError": "lvd.guard.result",
     "VoteRule": "lvd.rules.vote",
-    "X0Recorder": "lvd.x0.watch",
+    "X0Recorder": "lvd.x0.recorder",
     "predicted_x0": "lvd.x0.predicted",
     "record": "lvd.x0.record",
     "watch_steps": "lvd.x0.watch",
