@@ -23,15 +23,11 @@ Source: arXiv 2407.12581, the Latent Variable Defense.
 
 import math
 import os
-from decimal import Decimal
-from fractions import Fraction
-from types import NoneType
-
-import torch
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError, plural, shorten, words_of
+from lvd.errors import InputError, plural, shorten
+from lvd.guard.arguments import check_types, flag_of_rule, usable_device
 from lvd.guard.file import load_guard_file
 from lvd.guard.policy import Judge, Policy, read_policy
 from lvd.guard.protect import protect
@@ -88,15 +84,15 @@ class Guard:
         rule=None,
         categories=None,
     ):
-        _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
+        check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
         is_policy = isinstance(categories, Policy)
         self.policy = categories if is_policy else read_policy(categories)
-        chosen = choose(model_dir, lambda_, eta, rule, _flag_of_rule(asked_by))
+        chosen = choose(model_dir, lambda_, eta, rule, flag_of_rule(asked_by))
         self.allow_unknown = allow_unknown
         if operating_point is None:
             operating_point = chosen.operating_point
         self.operating_point = check_operating_point(operating_point)
-        self.bank = load_bank(model_dir, _usable_device(device), asked_by)
+        self.bank = load_bank(model_dir, usable_device(device), asked_by)
         self.rule = chosen.bound_to(self.bank).rule
         names = [self.bank.categories[group] for group in self.bank.groups]
         self.judge = Judge(self.rule, names, self.policy)
@@ -292,46 +288,3 @@ class Guard:
             self.policy,
             step_map,
         )
-
-
-def _check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by):
-    """InputError for an argument of a Guard that is of another type."""
-    number = (int, float, Fraction, Decimal, str)
-    needed = {
-        asked_by.strip(" ="): (model_dir, (str, os.PathLike), "the folder of the detectors"),
-        "lambda_": (lambda_, (*number, NoneType), "a number in [0, 1]"),
-        "operating_point": (
-            operating_point,
-            (str, float, int, NoneType),
-            "a name or a probability",
-        ),
-        "allow_unknown": (allow_unknown, (bool,), "True or False"),
-    }
-    for name, (value, kinds, what) in needed.items():
-        is_flag = isinstance(value, bool) and bool not in kinds  # True is an int, to Python
-        longest = LONGEST_PATH if os.PathLike in kinds else 100
-        is_long = isinstance(value, str) and len(value) > longest
-        if is_flag or is_long or not isinstance(value, kinds):
-            raise InputError(f"{name}={shorten(value)}: {what} is needed")
-    if decode is not None and not callable(decode):
-        raise InputError(f"decode={shorten(decode)}: a function from latents to pixels is needed")
-
-
-def _flag_of_rule(asked_by):
-    """Return what messages put before a rule: a flag where a flag named the detectors, too."""
-    return "--rule " if asked_by.startswith("--") else "rule="
-
-
-def _usable_device(device):
-    """Return the device that detectors run on; InputError if nothing can be computed there."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(device)
-        torch.ones(1, device=device).add(1).item()
-    except Exception as error:  # torch has one kind of error for each way to be absent
-        raise InputError(
-            f"device={shorten(device)}: cannot be used ({words_of(error)}); one of this "
-            "machine, such as cpu, is needed"
-        ) from error
-    return device
