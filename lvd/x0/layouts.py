@@ -103,7 +103,7 @@ class FramesInBatch(Layout):
         return rearrange(x, "(b f) c h w -> b c f h w", f=self.frames)
 
 
-# Pipeline class → its layout. Each was run: docs/pipelines.md.
+# Pipeline class → its layout. Each was run: docs/pipelines_table.md.
 KNOWN = {
     "AllegroPipeline": Dense,
     "AnimateDiffControlNetPipeline": Dense,
