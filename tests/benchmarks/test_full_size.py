@@ -65,7 +65,8 @@ def test_a_case_that_fails_or_takes_too_long_stops_no_other(bench):
     assert [case["case"] for case in bench.figures.errors] == ["fails"]
     assert bench.figures.broken == ["part, holds not: same bits"]
     text = bench.figures.text.read_text()
-    assert "same bits NO" in text and "      ValueError: no such kernel" in text
+    assert "same bits NO" in text and "fails: error ValueError: no such kernel" in text
+    assert "skipped, no time left: 1 case" in text and "Traceback" not in text
 
 
 def test_a_part_that_fails_ends_alone(bench):
