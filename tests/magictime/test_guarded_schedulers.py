@@ -39,7 +39,7 @@ def expected(home, x0):
     return found
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler_a", "unipc"])
+@pytest.mark.parametrize("name", ["euler_a", "unipc"])
 def test_verdicts_are_those_of_the_nearest_trained_steps(home, tmp_path, name):
     words = [f"scheduler={name}", f"steps={TWICE}"]
     assert sample(home.config, tmp_path / "plain", *words) == 0

@@ -123,7 +123,7 @@ def test_videos_are_those_of_diffusers(exact, together, name):
 def test_a_video_does_not_depend_on_its_batch(exact, together, name):
     """Neither on its place in it, nor on the videos that leave it half way."""
     latents, x0 = together[name]
-    for places, keep in (((2,), {}), ((2, 0), {}), ((1, 0, 2), {1: [0, 2], 2: [1]})):
+    for places, keep in (((2,), {}), ((1, 0, 2), {1: [0, 2], 2: [1]})):
         found, seen = sampled(exact, name, places, keep)
         place = len(found) - 1 if keep else 0
         torch.testing.assert_close(found[place], latents[2], rtol=1e-8, atol=1e-8)
@@ -182,7 +182,7 @@ def written(path, world, name, **kwargs):
     return path
 
 
-@every_other
+@pytest.mark.parametrize("name", ["euler_a", "dpm++", "lcm"])
 def test_a_recording_tells_its_scheduler(world, tmp_path, capsys, name):
     config, out = written(tmp_path / "c.yaml", world, name), tmp_path / "out"
     assert sample(config, out, "--limit", 2) == 0  # and goes on
