@@ -164,15 +164,53 @@ def text_to_video(pipe, **fixed):
     return Tiny(pipe, LATENTS, fixed, partial(guided, mask=True))
 
 
-def ltx2_parts(**changes):
-    from diffusers import (
-        AutoencoderKLLTX2Audio,
-        AutoencoderKLLTX2Video,
-        FlowMatchEulerDiscreteScheduler,
-        LTX2VideoTransformer3DModel,
-    )
-    from diffusers.pipelines.ltx2 import LTX2TextConnectors
+def ltx2_decoders():
+    """What makes pictures and sound of latents: {name: part}."""
+    from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video
     from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+
+    return {
+        "vae": AutoencoderKLLTX2Video(
+            latent_channels=4,
+            block_out_channels=(8,),
+            decoder_block_out_channels=(8,),
+            layers_per_block=(1,),
+            decoder_layers_per_block=(1, 1),
+            spatio_temporal_scaling=(True,),
+            decoder_spatio_temporal_scaling=(True,),
+            decoder_inject_noise=(False, False),
+            downsample_type=("spatiotemporal",),
+            upsample_type=("spatiotemporal",),
+            upsample_residual=(False,),
+            upsample_factor=(1,),
+            patch_size=4,
+            decoder_causal=False,
+            spatial_compression_ratio=8,
+            temporal_compression_ratio=2,
+        ),
+        "audio_vae": AutoencoderKLLTX2Audio(
+            base_channels=4,
+            ch_mult=(1,),
+            num_res_blocks=1,
+            resolution=32,
+            latent_channels=2,
+            mel_bins=8,
+        ),
+        "vocoder": LTX2Vocoder(
+            in_channels=16,
+            hidden_channels=32,
+            upsample_kernel_sizes=[4, 4],
+            upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+            output_sampling_rate=16000,
+        ),
+    }
+
+
+def ltx2_parts(**changes):
+    from diffusers import FlowMatchEulerDiscreteScheduler, LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors
 
     heads = dict(
         video_connector_num_attention_heads=2,
@@ -211,41 +249,7 @@ def ltx2_parts(**changes):
             rope_type="split",
             **heads,
         ),
-        "vae": AutoencoderKLLTX2Video(
-            latent_channels=4,
-            block_out_channels=(8,),
-            decoder_block_out_channels=(8,),
-            layers_per_block=(1,),
-            decoder_layers_per_block=(1, 1),
-            spatio_temporal_scaling=(True,),
-            decoder_spatio_temporal_scaling=(True,),
-            decoder_inject_noise=(False, False),
-            downsample_type=("spatiotemporal",),
-            upsample_type=("spatiotemporal",),
-            upsample_residual=(False,),
-            upsample_factor=(1,),
-            patch_size=4,
-            decoder_causal=False,
-            spatial_compression_ratio=8,
-            temporal_compression_ratio=2,
-        ),
-        "audio_vae": AutoencoderKLLTX2Audio(
-            base_channels=4,
-            ch_mult=(1,),
-            num_res_blocks=1,
-            resolution=32,
-            latent_channels=2,
-            mel_bins=8,
-        ),
-        "vocoder": LTX2Vocoder(
-            in_channels=16,
-            hidden_channels=32,
-            upsample_kernel_sizes=[4, 4],
-            upsample_factors=[2, 2],
-            resnet_kernel_sizes=[3],
-            resnet_dilations=[[1, 3, 5]],
-            output_sampling_rate=16000,
-        ),
+        **ltx2_decoders(),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
         "text_encoder": None,
         "tokenizer": None,

@@ -7,7 +7,7 @@ step that is as noisy (lvd.x0.step_map), and the rule looks at as wide a stretch
 
 from lvd.errors import plural
 from lvd.rules.vote import VoteRule
-from lvd.x0.step_map import StepMap
+from lvd.x0.step_map import looks_of
 
 
 def carry(rule, trained_steps):
@@ -23,7 +23,7 @@ def carry(rule, trained_steps):
     """
     if trained_steps is None:
         return rule
-    looks = StepMap(trained_steps, [0.0] * len(trained_steps)).looks(rule.horizon)
+    looks = looks_of(trained_steps, rule.horizon)
     return rule if looks == rule.horizon else rule.over(looks)
 
 

@@ -95,3 +95,9 @@ def need_axes(x, axes, what="the scheduler's sample"):
         raise InputError(
             f"layout {axes}: {what} has shape {list(x.shape)}, {count} axes are needed"
         )
+
+
+def need_prepared(known, axes):
+    """InputError if `known`, what `begin` reads of the call, is None: it prepared no latents."""
+    if known is None:
+        raise InputError(f"layout {axes}: the pipeline prepared no latents in this call")

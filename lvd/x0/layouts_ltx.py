@@ -8,7 +8,7 @@ the sound of its videos, with a copy of the scheduler.
 from einops import rearrange
 
 from lvd.errors import InputError
-from lvd.x0.layout import Layout, need_axes
+from lvd.x0.layout import Layout, need_axes, need_prepared
 
 
 class Tokens(Layout):
@@ -37,8 +37,7 @@ class Tokens(Layout):
 
     def unpack(self, x):
         need_axes(x, self.axes)
-        if self.grid is None:
-            raise InputError(f"layout {self.axes}: the pipeline prepared no latents in this call")
+        need_prepared(self.grid, self.axes)
         frames, height, width = self.grid
         pt, p = self.patch
         pattern = "b (f h w) (c pt ph pw) -> b c (f pt) (h ph) (w pw)"

@@ -3,7 +3,7 @@
 from einops import rearrange
 
 from lvd.errors import InputError
-from lvd.x0.layout import Layout, need_axes
+from lvd.x0.layout import Layout, need_axes, need_prepared
 
 
 class PixelTokens(Layout):
@@ -18,8 +18,7 @@ class PixelTokens(Layout):
 
     def unpack(self, x):
         need_axes(x, self.axes)
-        if self.grid is None:
-            raise InputError(f"layout {self.axes}: the pipeline prepared no latents in this call")
+        need_prepared(self.grid, self.axes)
         frames, height, width = self.grid
         if x.shape[1] != frames * height * width:
             grid = " x ".join(map(str, self.grid))

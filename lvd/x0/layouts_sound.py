@@ -2,8 +2,7 @@
 
 from einops import rearrange
 
-from lvd.errors import InputError
-from lvd.x0.layout import Layout, need_axes
+from lvd.x0.layout import Layout, need_axes, need_prepared
 
 
 class DenseWithSound(Layout):
@@ -31,8 +30,7 @@ class ChannelsLastWithSound(Layout):
 
     def unpack(self, x):
         need_axes(x, self.axes)
-        if self.frames is None:
-            raise InputError(f"layout {self.axes}: the pipeline prepared no latents in this call")
+        need_prepared(self.frames, self.axes)
         return rearrange(x[:, : self.frames], "b f h w c -> b c f h w")
 
 

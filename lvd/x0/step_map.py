@@ -68,22 +68,8 @@ class StepMap:
         return max(self.levels[step], NOISIEST) if self.distances[step] else None
 
     def looks(self, horizon):
-        """Return how many steps, from the first on, a rule looks at.
-
-        It looks at as wide a stretch of trained steps as its horizon, beginning where the sampling
-        begins.
-
-        Args:
-            horizon: of the rule, in trained steps.
-
-        Returns:
-            A number of steps of this sampling, at least 1.
-        """
-        end = self.trained[0] + horizon
-        for step, trained in enumerate(self.trained):
-            if trained >= end:
-                return step
-        return len(self.trained)
+        """Return how many steps, from the first on, a rule looks at: see `looks_of`."""
+        return looks_of(self.trained, horizon)
 
     def need_near(self, steps, where):
         """InputError if one of the first `steps` steps lies too far from all trained ones.
@@ -115,6 +101,26 @@ class StepMap:
                     f"after {before:.2f} at the step before; steps that are ever less noisy are "
                     "needed"
                 )
+
+
+def looks_of(trained_steps, horizon):
+    """Return how many steps of a sampling, from the first on, a rule looks at.
+
+    It looks at as wide a stretch of trained steps as its horizon, beginning where the sampling
+    begins.
+
+    Args:
+        trained_steps: [S] numbers of the trained steps that judge the steps of the sampling.
+        horizon: of the rule, in trained steps.
+
+    Returns:
+        A number of steps of this sampling, at least 1.
+    """
+    end = trained_steps[0] + horizon
+    for step, trained in enumerate(trained_steps):
+        if trained >= end:
+            return step
+    return len(trained_steps)
 
 
 def same_steps(steps):
