@@ -17,12 +17,13 @@ MAY_IMPORT["guard"] = {"errors", "voting", "utils", "x0", "data", "detectors", "
 
 # Folders and scripts at the root: which of the others each may import.
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
-PARTS = {"lvd", "MagicTime", "lvd_server", "benchmarks", "tests", *SCRIPTS}
+PARTS = {"lvd", "MagicTime", "lvd_server", "lvd_study", "benchmarks", "tests", *SCRIPTS}
 MAY_NOT_IMPORT = {
     "lvd": PARTS - {"lvd"},
     "MagicTime": PARTS - {"lvd", "MagicTime"},
     "lvd_server": PARTS - {"lvd", "MagicTime", "lvd_server"},
-    "benchmarks": {"tests"},
+    "lvd_study": {"tests"},  # the study calls benchmarks
+    "benchmarks": {"tests", "lvd_study"},
     **{script: {"tests", "benchmarks"} for script in SCRIPTS},
 }
 

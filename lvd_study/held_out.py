@@ -1,0 +1,120 @@
+"""Write the prompts of videos that the detectors are asked about, as recordings of their own.
+
+They are the held-out videos of recordings that are there, or the videos of other prompts. The
+folder gets a sampling YAML for the unsafe and one for the normal videos (unsafe.yaml, normal.yaml),
+their label file and an eval.pth that holds all of them out.
+"""
+
+import csv
+import sys
+from argparse import Namespace
+from itertools import zip_longest
+from pathlib import Path
+
+import yaml
+
+from lvd.data.config import read_data_config
+from lvd.data.kinds import KINDS
+from lvd.data.labels import read_labels
+from lvd.data.split import Split, load_split, save_split, split_path
+from lvd.errors import InputError
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.files import read_text, save_yaml, sha256
+from lvd.utils.partials import atomic
+from lvd.x0.file import open_x0_file
+
+RECORDINGS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
+SEED_STEP = 1_000_003  # between the seeds of a prompt and those of the same prompt sampled again
+
+
+def build_parser():
+    parser = Parser(
+        __doc__,
+        "python -m lvd_study.held_out --config build_x0.yaml --eval_dir MagicTime --out DIR",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="recordings, as build_x0.yaml")
+    parser.add_argument(
+        "--eval_dir", type=Path, help="eval.pth or its folder: of the held-out rows"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--again",
+        type=int,
+        default=0,
+        help="other noise: 1, 2, ...; 0: the seeds of the recordings",
+    )
+    for kind in KINDS:
+        parser.add_argument(
+            f"--{kind}_prompts", type=Path, help=f"instead: a file of {kind} prompts, one a line"
+        )
+        parser.add_argument(f"--{kind}_seed", type=int, default=0, help="of their first prompt")
+    parser.add_argument("--labels", type=Path, help="label file of the unsafe prompts")
+    return parser
+
+
+def work(args):
+    settings = read_data_config(args.config, Namespace(), required=("sample_config",))
+    args.out.mkdir(parents=True, exist_ok=True)
+    labels_path = args.out / "label.csv"
+    if args.unsafe_prompts:
+        prompts = {kind: _prompts_of_file(getattr(args, f"{kind}_prompts")) for kind in KINDS}
+        seeds = {
+            kind: [getattr(args, f"{kind}_seed") + row for row in range(len(prompts[kind]))]
+            for kind in KINDS
+        }
+        labels = read_labels(args.labels, rows=len(prompts["unsafe"]))
+        rows = list(range(len(prompts["unsafe"])))
+    else:
+        split = load_split(split_path(args.eval_dir), need_normal=True)
+        prompts, seeds = {}, {}
+        for kind, key in RECORDINGS.items():
+            recording = getattr(settings, key)
+            prompts[kind], seeds[kind] = _of_recording(recording, sorted(getattr(split, kind)))
+        labels, rows = read_labels(settings.label_file_dir), sorted(split.unsafe)
+    _write_labels(labels, rows, labels_path)
+    counts = {kind: list(range(len(prompts[kind]))) for kind in KINDS}
+    save_split(Split(**counts, label_sha256=sha256(labels_path)), args.out / "eval.pth")
+    for kind in KINDS:
+        again = [seed + args.again * SEED_STEP for seed in seeds[kind]]
+        _write_config(settings.sample_config, prompts[kind], again, args.out / f"{kind}.yaml")
+    facts = {kind: f"{len(prompts[kind])} prompts" for kind in KINDS}
+    summary("prompts to sample", facts, [args.out])
+
+
+def _prompts_of_file(path):
+    prompts = [line.strip() for line in read_text(path).splitlines()]
+    return [prompt for prompt in prompts if prompt]
+
+
+def _of_recording(path, rows):
+    """Return (prompts, seeds) of rows of a recording."""
+    info = open_x0_file(path).info
+    for row in rows:
+        if not {"prompt", "seed"} <= info.get(row, {}).keys():
+            raise InputError(f"{path}: row {row} does not tell its prompt and seed")
+    return [info[row]["prompt"] for row in rows], [info[row]["seed"] for row in rows]
+
+
+def _write_labels(labels, rows, path):
+    """The labels of some rows, which are now numbered from 0 in their order."""
+    place = {row: number for number, row in enumerate(rows)}
+    columns = [sorted(place[row] for row in column if row in place) for column in labels.columns]
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(labels.categories)
+        table.writerows(zip_longest(*columns, fillvalue=""))
+
+
+def _write_config(sample_config, prompts, seeds, path):
+    """The sampling YAML of one kind of videos: the model's, with their prompts and seeds."""
+    first, *others = yaml.safe_load(read_text(Path(sample_config)))
+    changes = {"prompt": prompts, "seed": seeds, "seed_per_prompt": False, "file_path": ""}
+    save_yaml([{**first, **changes}, *others], path)
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

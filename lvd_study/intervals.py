@@ -1,0 +1,91 @@
+"""Means over seeds and videos, and 95% intervals of them.
+
+Both the videos and the seeds of the trainings are drawn from many: an interval has to allow for
+both. The detectors of all seeds judge the same videos, so a video counts once, not once a seed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lvd.evaluation.metrics import LEVEL, RESAMPLES
+
+SEED = 2024  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self, digits=3):
+        """Return it as tables show it, such as "0.953 [0.842, 0.994]"."""
+        if not np.isfinite(self.mean):
+            return ""
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def share(*strata, level=LEVEL):
+    """Return the Estimate of a share, such as an accuracy, over seeds and videos.
+
+    The variance of the mean is that of the videos (drawn within each stratum, each with its mean
+    over the seeds) and that of the seeds. The interval is the exact binomial one of as many videos
+    as would have this variance alone, at most those that there are: it is never a point.
+
+    Args:
+        strata: bool [seeds, videos] each: whether it is so. Accuracy has two, the unsafe and the
+            normal videos.
+
+    Returns:
+        Estimate.
+
+    Source: Korn and Graubard, "Confidence intervals for proportions with small expected number of
+    positive counts", 1998; Clopper and Pearson, 1934.
+    """
+    from scipy.stats import beta
+
+    arrays = [np.asarray(stratum, np.float64) for stratum in strata]
+    count = sum(array.shape[1] for array in arrays)
+    if not count:
+        return Estimate(float("nan"), 0.0, 1.0)
+    by_seed = sum(array.sum(1) for array in arrays) / count
+    mean = float(by_seed.mean())
+    videos = sum(_variance(array.mean(0)) * array.shape[1] for array in arrays) / count**2
+    variance = videos + _variance(by_seed) / len(by_seed)
+    effective = count
+    if variance > 0:
+        effective = min(count, mean * (1 - mean) / variance)
+    hits = mean * effective
+    tail = (1 - level) / 2
+    low = 0.0 if hits <= 0 else float(beta.ppf(tail, hits, effective - hits + 1))
+    misses = effective - hits
+    high = 1.0 if misses <= 1e-9 else float(beta.ppf(1 - tail, hits + 1, misses))
+    return Estimate(mean, low, high)
+
+
+def mean_of(values, level=LEVEL, resamples=RESAMPLES):
+    """Return the Estimate of a mean over seeds and videos, by a bootstrap of both.
+
+    Args:
+        values: float [seeds, videos], such as the cost of each unsafe video.
+        level: of the interval.
+        resamples: of the bootstrap.
+
+    Returns:
+        Estimate; its interval is the percentile interval.
+    """
+    values = np.asarray(values, np.float64)
+    seeds, videos = values.shape
+    rng = np.random.default_rng(SEED)
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+    of_videos = rng.multinomial(videos, np.full(videos, 1 / videos), resamples) / videos
+    drawn = np.einsum("rs,sv,rv->r", of_seeds, values, of_videos)
+    low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def _variance(values):
+    return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,140 @@
+"""a. How accurate is it, by (lambda, eta) and by rule?"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from lvd.evaluation.vote_report import LAMBDAS, some_etas
+from lvd_study.intervals import share
+from lvd_study.judged import ETAS, LAMBDA, chosen_over_seeds, votes_over_seeds
+from lvd_study.pages import Section
+from lvd_study.settings import KINDS
+from lvd_study.study import ALL_FAMILIES, CONFIDENCE
+from lvd_study.table import Table
+
+TITLE = "Accuracy by (lambda, eta) and by rule"
+NAMES = {"grid": "250 detectors", "shared": "one shared detector"}
+RULES = {ALL_FAMILIES: "chosen rule", CONFIDENCE: "chosen confidence rule"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the table needs.
+
+    Attributes:
+        votes: {kind: [Votes]}, one a seed.
+        chosen: {(kind, families): [Chosen]} of the kinds that have rules.
+    """
+
+    votes: dict
+    chosen: dict
+
+    @property
+    def tasks(self):
+        """The Tasks of all of it."""
+        made = [*self.votes.values(), *self.chosen.values()]
+        return [one.task for part in made for one in part]
+
+
+def plan(study):
+    """Return what the table needs of a Study."""
+    votes, chosen = {}, {}
+    for kind in KINDS:
+        trained = [study.trained(kind, seed) for seed in study.settings.seeds]
+        votes[kind] = [study.votes(each, study.held_out) for each in trained]
+        if kind in study.settings.rules_for:
+            for families in RULES:
+                chosen[kind, families] = [study.chosen(each, families) for each in trained]
+    return Plan(votes, chosen)
+
+
+def section(study, plan):
+    """Return the Section of a plan whose tasks are done."""
+    recordings = {kind: [one.recording() for one in votes] for kind, votes in plan.votes.items()}
+    by_rule = _by_rule(recordings, plan)
+    grids = [_grid(kind, recordings[kind]) for kind in recordings]
+    videos = recordings["shared"][0].videos
+    unsafe = int(videos.is_unsafe.sum())
+    best = max(by_rule.rows, key=lambda row: row[2].mean)
+    return Section(
+        letter="a",
+        title=TITLE,
+        answer=f"Best of all: {best[0]}, {best[1]}, with an accuracy of {best[2].text()}.",
+        how=f"{unsafe} unsafe and {len(videos.rows) - unsafe} normal held-out videos, which no "
+        "detector was trained on and no rule was chosen on; all of them count. TPR: the share of "
+        "unsafe videos that are stopped; TNR: the share of normal videos that pass. Rules are "
+        "chosen on training videos, by detectors that have not seen them. A video is unsafe when "
+        "at least lambda x eta of the votes of the first eta steps say so.",
+        tables=[by_rule, *grids],
+    )
+
+
+def _by_rule(recordings, plan):
+    """The table of the paper's two points, and of the chosen rules."""
+    rows = []
+    for kind, of_kind in recordings.items():
+        judged = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, of_kind) for eta in _etas(of_kind)}
+        for families, name in RULES.items():
+            chosen = plan.chosen.get((kind, families))
+            if chosen and (over := chosen_over_seeds(chosen, of_kind)):
+                judged[name] = over
+        for name, over in judged.items():
+            rows.append(
+                [
+                    NAMES[kind],
+                    name,
+                    over.accuracy(),
+                    over.recall(),
+                    over.specificity(),
+                    _f1(over),
+                    over.cost(),
+                    over.seeds,
+                ]
+            )
+    return Table(
+        "a_rules",
+        "By rule.",
+        "Cost: the share of the steps that an unsafe video takes, on average; one that is missed "
+        "counts in full.",
+        ["detectors", "rule", "accuracy", "TPR", "TNR", "F1", "cost", "seeds"],
+        rows,
+    )
+
+
+def _etas(recordings):
+    """The paper's numbers of steps, as far as there are so many."""
+    steps = recordings[0].videos.trained_count
+    return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
+
+
+def _f1(over):
+    """The mean F1 over seeds: of the unsafe class."""
+    unsafe = over.stopped[:, over.is_unsafe]
+    found, false = unsafe.sum(1), over.stopped[:, ~over.is_unsafe].sum(1)
+    missed = unsafe.shape[1] - found
+    return float(np.mean(2 * found / (2 * found + false + missed)))
+
+
+def _grid(kind, recordings):
+    """The table of accuracy by lambda and eta."""
+    # bool [seeds, videos, steps]: does any category say unsafe at that step?
+    says = np.array([each.videos.evidence.says.any(2) for each in recordings])
+    is_unsafe = recordings[0].videos.is_unsafe
+    counts = says.cumsum(2)
+    etas = some_etas(says.shape[2])
+    rows = []
+    for lambda_ in LAMBDAS:
+        row = [f"{float(lambda_):g}"]
+        for eta in etas:
+            needed = -(-Fraction(str(lambda_)) * eta // 1)  # rounded up, exactly
+            stopped = counts[:, :, eta - 1] >= needed
+            row.append(share(stopped[:, is_unsafe], ~stopped[:, ~is_unsafe]))
+        rows.append(row)
+    return Table(
+        f"a_grid_{kind}",
+        f"Accuracy by lambda and eta, {NAMES[kind]}.",
+        "",
+        ["lambda", *(f"eta {eta}" for eta in etas)],
+        rows,
+    )

@@ -1,0 +1,206 @@
+"""The study from one command: every table, with means over seeds and 95% intervals.
+
+a accuracy by (lambda, eta) and by rule; b AUROC by category and step; c cost until a video is
+stopped; d other defences on the same videos; e robustness; f transfer between models; g wrong
+labels. What is missing is made by the scripts, several at a time; what is there is not made again,
+so the same command goes on where it was stopped. Recordings and detectors of reproduce.sh are used
+where they are there.
+
+Without --config the study is about the tiny world. Another model: --config my.yaml, a file like
+build_x0.yaml, with --prompts and --normal_prompts unless its recordings are there.
+"""
+
+import shlex
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from lvd.data.config import NEEDED_BY_REPRODUCE, read_data_config
+from lvd.errors import InputError, plural
+from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.config import ROOT
+from lvd.utils.files import save_yaml
+from lvd_study.settings import DEFAULT, read_study
+from lvd_study.tables import TABLES
+
+TINY = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
+FULL = ROOT / "MagicTime" / "outputs" / "TinyFull" / "prompts"
+SAMPLE_CONFIGS = ROOT / "MagicTime" / "sample_configs"
+CONFIG_NAME = "study.yaml"
+# scale → (config of the recordings, settings of the study, folder of the prompts)
+SCALES = {
+    "quick": (ROOT / "build_x0.yaml", DEFAULT, TINY),
+    "full": (SAMPLE_CONFIGS / "build_x0_full.yaml", SAMPLE_CONFIGS / "study_full.yaml", FULL),
+}
+
+
+def build_parser():
+    parser = Parser(__doc__, "python reproduce_tables.py --tables a,c --jobs 2 --gpu_num -1")
+    parser.add_argument("--tables", default="all", help="letters, as in a,c (default: all)")
+    parser.add_argument(
+        "--scale", choices=SCALES, help="of the tiny world: quick or full (default: quick)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="YAML", help="another model: a file like build_x0.yaml"
+    )
+    parser.add_argument("--prompts", type=Path, help="with --config: its unsafe prompts")
+    parser.add_argument("--normal_prompts", type=Path, help="with --config: its normal prompts")
+    parser.add_argument(
+        "--study", type=Path, metavar="YAML", help="settings of the study (default: study.yaml)"
+    )
+    parser.add_argument(
+        "--train_config",
+        type=Path,
+        default=ROOT / "train_mae.yaml",
+        help="settings of the trainings (default: train_mae.yaml)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the pages (default: study/tables beside the recordings)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="tasks at a time (default: 1)")
+    parser.add_argument(
+        "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be run, and run nothing"
+    )
+    return parser
+
+
+def work(args):
+    from lvd_study.facts import facts_of
+    from lvd_study.pages import write_index
+    from lvd_study.runner import Runner
+    from lvd_study.tables import table_module
+    from lvd_study.tasks import Ledger
+
+    letters = _letters(args.tables)
+    if not 1 <= args.jobs <= 256:
+        raise InputError(f"--jobs {args.jobs}: from 1 to 256 are needed")
+    study = _open(args)
+    modules = {letter: table_module(letter) for letter in letters}
+    plans = {letter: module.plan(study) for letter, module in modules.items()}
+    wanted = [task for plan in plans.values() for task in plan.tasks]
+    runner = Runner(Ledger(study.work / "done"), study.work / "logs", args.jobs)
+    if args.dry_run:
+        return _tell_plan(runner, wanted)
+    study.write_configs()
+    _make_prompts(study)
+    runner.run(wanted)
+    out = args.out or study.work / "tables"
+    known = facts_of(study)
+    written = []
+    for letter, module in modules.items():
+        written += module.section(study, plans[letter]).save(out, known)
+    titles = {letter: table_module(letter).TITLE for letter in TABLES}
+    written.append(write_index(out, titles, _command(args), known))
+    save_yaml(_resolved(study), out / CONFIG_NAME)
+    summary("the study", {"tables": ", ".join(letters)}, [*written, out / CONFIG_NAME])
+
+
+def _letters(text):
+    if text == "all":
+        return list(TABLES)
+    letters = [word.strip() for word in text.split(",")]
+    for letter in letters:
+        if letter not in TABLES:
+            raise InputError(f"--tables {text}: some of {','.join(TABLES)} are needed")
+    return [letter for letter in TABLES if letter in letters]
+
+
+def _open(args):
+    """Return the Study of these flags."""
+    from lvd.utils.processes import pick_device
+    from lvd_study.study import Study
+
+    if args.config and args.scale:
+        raise InputError(
+            f"--scale {args.scale}: is for the tiny world, it does not go with --config"
+        )
+    given = [flag for flag in ("prompts", "normal_prompts") if getattr(args, flag)]
+    if given and not args.config:
+        raise InputError(
+            f"--{given[0]}: goes with --config (the label file belongs to the prompts)"
+        )
+    if len(given) == 1:
+        raise InputError(f"--{given[0]}: --prompts and --normal_prompts go together")
+    for flag in given:
+        if not getattr(args, flag).is_file():
+            raise InputError(f"--{flag} {getattr(args, flag)}: no such file")
+    scale = "own" if args.config else args.scale or "quick"
+    config, settings_path, folder = SCALES.get(scale, (args.config, DEFAULT, None))
+    settings = read_study(args.study or settings_path)
+    data = read_data_config(config, Namespace(), required=NEEDED_BY_REPRODUCE)
+    prompts = None
+    if folder:
+        prompts = {kind: folder / f"{kind}.txt" for kind in ("unsafe", "normal")}
+        settings.reworded = settings.reworded or _reworded(folder)
+    elif given:
+        prompts = {"unsafe": args.prompts.resolve(), "normal": args.normal_prompts.resolve()}
+    else:
+        _need_recordings(data)
+    pick_device(args.gpu_num)
+    return Study(
+        settings=settings,
+        config=Path(config).resolve(),
+        data=data,
+        prompts=prompts,
+        work=data.out_dir.parent / "study",
+        train_config=args.train_config.resolve(),
+        gpu_num=args.gpu_num,
+        is_tiny=folder is not None,
+        scale=scale,
+    )
+
+
+def _need_recordings(data):
+    for key in ("pred_x0", "normal_pred_x0"):
+        if not getattr(data, key).exists():
+            raise InputError(
+                f"{key} {getattr(data, key)}: no such file; give --prompts and --normal_prompts, "
+                "and it is sampled"
+            )
+
+
+def _reworded(folder):
+    names = {"unsafe": "reworded.txt", "normal": "reworded_normal.txt"}
+    names["labels"] = "reworded_label.csv"
+    return {key: str(folder / name) for key, name in names.items()}
+
+
+def _make_prompts(study):
+    """Draw the prompts of the full scale, as reproduce.sh does."""
+    if study.scale == "full":
+        from MagicTime.prepare_weights.tiny import make_prompts
+
+        if status := make_prompts.main(["--scale", "full", "--out", str(FULL)]):
+            raise SystemExit(status)
+
+
+def _tell_plan(runner, wanted):
+    """Print the commands that are missing."""
+    missing = runner.missing(wanted)
+    for task in missing:
+        print(f"# {task.name}\n{task.shown()}")
+    print(f"{plural(len(missing), 'task')} missing")
+
+
+def _command(args):
+    """The command line that made the pages, without where they lie."""
+    words = ["python", "reproduce_tables.py"]
+    for flag in ("scale", "config", "study"):
+        if getattr(args, flag):
+            words += [f"--{flag}", str(getattr(args, flag))]
+    return shlex.join(words)
+
+
+def _resolved(study):
+    return {"scale": study.scale, **vars(study.settings)}
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
