@@ -62,6 +62,15 @@ def build_parser():
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
     )
     parser.add_argument(
+        "--grid_gpu_num",
+        type=int,
+        help="device of the grid's trainings: many small detectors may be faster on a CPU of many "
+        "cores (default: --gpu_num)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes of each training of a grid (default: 1)"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="say what would be run, and run nothing"
     )
     return parser
@@ -139,7 +148,11 @@ def _open(args):
         prompts = {"unsafe": args.prompts.resolve(), "normal": args.normal_prompts.resolve()}
     else:
         _need_recordings(data)
+    if not 1 <= args.workers <= 256:
+        raise InputError(f"--workers {args.workers}: from 1 to 256 are needed")
+    grid_gpu_num = args.gpu_num if args.grid_gpu_num is None else args.grid_gpu_num
     pick_device(args.gpu_num)
+    pick_device(grid_gpu_num, "--grid_gpu_num")
     return Study(
         settings=settings,
         config=Path(config).resolve(),
@@ -148,6 +161,8 @@ def _open(args):
         work=data.out_dir.parent / "study",
         train_config=args.train_config.resolve(),
         gpu_num=args.gpu_num,
+        grid_gpu_num=grid_gpu_num,
+        workers=args.workers,
         is_tiny=folder is not None,
         scale=scale,
     )

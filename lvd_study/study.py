@@ -127,6 +127,8 @@ class Study:
         work: folder of everything that the study makes.
         train_config: path of train_mae.yaml.
         gpu_num: CUDA device, -1 for the CPU.
+        grid_gpu_num: the same for the trainings of grids.
+        workers: processes of each of these.
         is_tiny: whether it is about the tiny world.
         scale: "quick" or "full" of the tiny world, or "own".
     """
@@ -138,6 +140,8 @@ class Study:
     work: Path
     train_config: Path
     gpu_num: int
+    grid_gpu_num: int
+    workers: int
     is_tiny: bool
     scale: str
     _configs: dict = field(default_factory=dict)  # path → content of YAMLs to write
@@ -242,9 +246,10 @@ class Study:
             folder = self.home / {"grid": "detectors", "shared": "shared"}[kind]
         command = ("train_mae.py", "--config", self.train_config, *FLAGS_OF_KIND[kind], *data.flags)
         command += ("--eval_dir", data.eval_path, "--save_dir", folder, "--seed", seed)
-        command += ("--gpu_num", self.gpu_num)
         if kind == "grid":
-            command += ("--workers", 1)
+            command += ("--gpu_num", self.grid_gpu_num, "--workers", self.workers)
+        else:
+            command += ("--gpu_num", self.gpu_num)
         task = Task(f"train {name}", command, data.tasks)
         folds = None
         if is_base and kind in self.settings.rules_for:
