@@ -18,7 +18,7 @@ from pathlib import Path
 from lvd.data.config import NEEDED_BY_REPRODUCE, read_data_config
 from lvd.errors import InputError, plural
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.config import ROOT
+from lvd.utils.config import ROOT, parse_overrides
 from lvd.utils.files import save_yaml
 from lvd_study.settings import DEFAULT, read_study
 from lvd_study.tables import TABLES
@@ -27,6 +27,7 @@ TINY = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
 FULL = ROOT / "MagicTime" / "outputs" / "TinyFull" / "prompts"
 SAMPLE_CONFIGS = ROOT / "MagicTime" / "sample_configs"
 CONFIG_NAME = "study.yaml"
+NO_EFFECT_ON_VIDEOS = ("batch_size", "format", "attention", "cpu_offload", "vae_slicing", "compile")
 # scale → (config of the recordings, settings of the study, folder of the prompts)
 SCALES = {
     "quick": (ROOT / "build_x0.yaml", DEFAULT, TINY),
@@ -72,6 +73,12 @@ def build_parser():
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be run, and run nothing"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings of every sampling that change no video, such as batch_size=64 or format=gif",
     )
     return parser
 
@@ -162,10 +169,22 @@ def _open(args):
         train_config=args.train_config.resolve(),
         gpu_num=args.gpu_num,
         grid_gpu_num=grid_gpu_num,
+        sampler_words=_sampler_words(args.overrides),
         workers=args.workers,
         is_tiny=folder is not None,
         scale=scale,
     )
+
+
+def _sampler_words(words):
+    """Return the key=value words for every sampling; InputError for one that changes videos."""
+    for key in parse_overrides(words):
+        if key not in NO_EFFECT_ON_VIDEOS:
+            raise InputError(
+                f"{key}=...: changes the videos, so it belongs into the sampling YAML; here only "
+                f"{', '.join(NO_EFFECT_ON_VIDEOS)} can be given"
+            )
+    return tuple(words)
 
 
 def _need_recordings(data):

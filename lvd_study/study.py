@@ -129,6 +129,7 @@ class Study:
         gpu_num: CUDA device, -1 for the CPU.
         grid_gpu_num: the same for the trainings of grids.
         workers: processes of each of these.
+        sampler_words: "key=value" words for every sampling, which change no video.
         is_tiny: whether it is about the tiny world.
         scale: "quick" or "full" of the tiny world, or "own".
     """
@@ -142,6 +143,7 @@ class Study:
     gpu_num: int
     grid_gpu_num: int
     workers: int
+    sampler_words: tuple
     is_tiny: bool
     scale: str
     _configs: dict = field(default_factory=dict)  # path → content of YAMLs to write
@@ -303,7 +305,9 @@ class Study:
         command += ("--save-path", out, "--gpu_num", self.gpu_num)
         if kind == "normal" and self.is_tiny:
             command += ("--seed", 102024)  # no normal video shares its first noise with an unsafe
-        return Task(" ".join(filter(None, ["sample", kind, model])), (*command, *words))
+        return Task(
+            " ".join(filter(None, ["sample", kind, model])), (*command, *words, *self.sampler_words)
+        )
 
     def _sampled(self, name, prompts, flags, needs, words):
         """The Videos of prompts that lvd_study.held_out writes, sampled under some settings."""
@@ -314,7 +318,7 @@ class Study:
         out = folder / _slug(name)
         for kind in ("unsafe", "normal"):
             sample = (SAMPLER, "--config", folder / f"{kind}.yaml", "--save-path", out / kind)
-            sample += ("--gpu_num", self.gpu_num, *words)
+            sample += ("--gpu_num", self.gpu_num, *words, *self.sampler_words)
             tasks.append(Task(f"sample {kind} {name}", sample, (write,)))
         labels = folder / "label.csv"
         config = self._recordings(out, labels)
