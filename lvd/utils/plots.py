@@ -1,4 +1,4 @@
-"""What every figure shares: no display, the same style everywhere, names as they are written.
+"""What every figure shares: no display, one style and one palette, names as they are written.
 
 A figure is the last and the least part of a result: `drawn` never lets one end a run.
 """
@@ -11,11 +11,66 @@ from functools import cache
 from lvd.errors import words_of
 from lvd.utils.partials import atomic
 
+# Okabe and Ito's colours, which colour-blind people can tell apart, without their yellow: it is
+# hardly seen on white.
+PALETTE = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "black": "#000000",
+    "grey": "#767676",
+}
+SEQUENTIAL = "cividis"  # of heat maps: the same to all eyes, and brighter where it is more
+
+DPI = 150  # at half the size, letters of SMALL points are more than 9 pixels high
+SMALL = 9  # points, of the smallest letters
+SIZES = {"font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "figure.titlesize": 13}
+STYLE = {
+    **SIZES,
+    "legend.fontsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+}
 LONGEST_NAME = 40  # characters of a name in a figure
 DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
 NO_FONT = "Last Resort"  # comes with matplotlib too: it has a box for every letter
 
+_CYCLE = ("blue", "orange", "green", "red", "purple", "sky")
+_STROKES = ("-", "--", ":", "-.")
+_MARKERS = "osD^vPX"
+
 _told = set()  # letters without a font that a line on stderr has named
+
+
+def colour_of(k):
+    """Return the colour of line, bar or category k (0, 1, ...); after the last the first again."""
+    return PALETTE[_CYCLE[k % len(_CYCLE)]]
+
+
+def look_of(k):
+    """Return how to draw line k: {"color", "linestyle", "marker"}.
+
+    The first 6 lines differ by colour and marker. The next 6 have other strokes as well, and so on:
+    no two of 24 lines look alike.
+    """
+    stroke = _STROKES[k // len(_CYCLE) % len(_STROKES)]
+    return {"color": colour_of(k), "linestyle": stroke, "marker": _MARKERS[k % len(_MARKERS)]}
+
+
+def style():
+    """Return a context in which all text, lines and grids of a figure look the same.
+
+    What makes a figure runs inside it. `drawn` brings it along.
+    """
+    return _matplotlib().style.context(["default", STYLE])
 
 
 def subplots(rows=1, columns=1, **settings):
@@ -35,13 +90,80 @@ def subplots(rows=1, columns=1, **settings):
     return figure, figure.subplots(rows, columns, **settings)
 
 
+def legend_beside(axis, **settings):
+    """Put the legend of an axis on its right, over no data; none where nothing has a label."""
+    handles, labels = axis.get_legend_handles_labels()
+    if labels:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+        axis.legend(handles, labels, **{**place, **settings})
+
+
+def legend_below(figure, axis, columns=4):
+    """Put one legend for all axes of a figure below them: that of `axis`, over no data."""
+    handles, labels = axis.get_legend_handles_labels()
+    if labels:
+        columns = min(columns, len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def rate_limits(*values):
+    """Return (bottom, top) of an axis of rates: the range of the values, a tenth at least.
+
+    A margin keeps lines at the ends in sight. Values that are not finite do not count.
+
+    Args:
+        values: arrays or numbers, all of them from 0 to 1.
+    """
+    import numpy as np
+
+    all_values = np.concatenate([np.ravel(np.asarray(part, float)) for part in values])
+    finite = all_values[np.isfinite(all_values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    if high - low < 0.1:
+        low = min(max((low + high) / 2 - 0.05, 0), 0.9)
+        high = low + 0.1
+    margin = 0.04 * (high - low)
+    return float(low - margin), float(high + margin)
+
+
+def heat_map(axis, values, low, high, form="{:.2f}", size=SMALL):
+    """Draw a table as coloured cells, each with its value; a cell without a value stays white.
+
+    Args:
+        axis: to draw on.
+        values: array [rows, columns]. The first row is drawn at the top, as tables are read.
+        low, high: values of the darkest and the brightest colour.
+        form: of the value in a cell; "" writes none.
+        size: of its letters, in points.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    import numpy as np
+
+    image = axis.imshow(values, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high)
+    axis.grid(False)
+    for (row, column), value in np.ndenumerate(np.asarray(values, float)):
+        if form and np.isfinite(value):
+            color = _letters_on(image.cmap(image.norm(value)))
+            where = {"ha": "center", "va": "center"}
+            axis.text(column, row, form.format(value), color=color, fontsize=size, **where)
+    return image
+
+
+def _letters_on(color):
+    """Return the colour of letters on a cell (red, green, blue, opacity): black or white."""
+    red, green, blue, _ = color
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
 def save_figure(figure, path):
     """Write a figure atomically, the same bytes for the same figure."""
     text = _text_of(figure)
     with _matplotlib().rc_context({"font.sans-serif": [DEFAULT_FONT, *_fonts_for(text)]}):
         with atomic(path) as partial, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of letters without a font: told by _fonts_for
-            figure.savefig(partial, dpi=110, metadata={"Software": None})
+            figure.savefig(partial, dpi=DPI, metadata={"Software": None})
 
 
 def drawn(save, content, path, *args):
@@ -57,7 +179,7 @@ def drawn(save, content, path, *args):
         [path], or [] where drawing failed. One line on stderr then says why.
     """
     try:
-        with _matplotlib().style.context("default"):  # whatever matplotlibrc this user has
+        with style():  # whatever matplotlibrc this user has
             save(content, path, *args)
     except Exception as error:  # of any kind: all that is worth something is written already
         why = f"{type(error).__name__}: {words_of(error)}"
