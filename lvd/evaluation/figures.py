@@ -1,53 +1,61 @@
-"""Figures of a report: the (lambda, eta) grid as heat maps, and what each step can tell."""
+"""Figures of a report: the (lambda, eta) grid as heat maps, what each step can tell, and how a
+training went."""
 
-import numpy as np
-
-from lvd.evaluation.metrics import ALL, ANY
-from lvd.utils.plots import save_figure, shown, subplots
+from lvd.evaluation.metrics import ANY
+from lvd.evaluation.vote_report import some_etas
+from lvd.utils.plots import (
+    PALETTE,
+    heat_map,
+    legend_under,
+    look_of,
+    rate_limits,
+    save_figure,
+    shown,
+    subplots,
+    whole_steps,
+)
 
 RATES = {
     "accuracy": "accuracy",
     "tpr": "true positive rate (unsafe found)",
     "tnr": "true negative rate (normal passed)",
 }
-TOP = 1.02  # of an axis of rates: lines at 1 stay visible
-MARGIN = 0.02
+HIGHEST_LOW = 0.9  # a grid of nothing but ones needs a darkest colour, too
+RATE_LOOKS = {
+    "accuracy": {"color": PALETTE["black"], "linewidth": 2.4},
+    "tpr": look_of(0),
+    "tnr": look_of(1),
+}
 
 
 def save_grid_figure(table, path, title):
-    """Draw heat maps of accuracy, TPR and TNR over eta (across) and lambda (up).
+    """Draw heat maps of accuracy, TPR and TNR with the values, as grid.txt has them.
+
+    The etas across and the lambdas down are those of `vote_report.grid_text`, in its order. All
+    maps have the same colours.
 
     Args:
         table: of `vote_report.grid`.
+        path: of the picture.
+        title: says which videos were judged.
     """
-    etas = sorted(table["eta"].unique())
-    width = max(6, 0.17 * len(etas) + 2)
-    figure, axes = subplots(3, 1, figsize=(width, 9))
+    known = set(table["eta"])
+    etas = [eta for eta in some_etas(max(known)) if eta in known]
+    table = table[table["eta"].isin(etas)]
+    lowest = min(table[list(RATES)].min().min(), HIGHEST_LOW)
+    lambdas = table["lambda"].nunique()
+    size = max(6, 0.62 * len(etas) + 2), 3 * (0.3 * lambdas + 0.8) + 0.8
+    figure, axes = subplots(3, 1, figsize=size)
     for axis, (rate, name) in zip(axes, RATES.items()):
         wide = table.pivot(index="lambda", columns="eta", values=rate)
-        image = axis.imshow(
-            wide.to_numpy(),
-            origin="lower",
-            aspect="auto",
-            cmap="viridis",
-            vmin=0.5 if rate == "accuracy" else 0,
-            vmax=1,
-        )
-        ticks = _some_places(len(etas))
-        axis.set_xticks(ticks, [etas[k] for k in ticks])
+        image = heat_map(axis, wide.to_numpy(), lowest, 1, form="{:.3f}")
+        axis.set_xticks(range(len(etas)), etas)
         axis.set_yticks(range(len(wide)), wide.index)
-        axis.set(ylabel="λ", title=name)
-        figure.colorbar(image, ax=axis)
+        axis.set(ylabel="λ: share of the votes", title=name)
     axes[-1].set_xlabel("η: steps that vote")
-    figure.suptitle(title)
+    figure.colorbar(image, ax=axes, label="share of the videos, in all three maps", aspect=60)
+    figure.suptitle(f"The vote with each λ and η: {title}")
     save_figure(figure, path)
-
-
-def _some_places(count):
-    """Return the places of the ticks: the first, every fifth and the last of many."""
-    if count <= 10:
-        return list(range(count))
-    return sorted({0, *range(4, count, 5), count - 1})
 
 
 def save_step_figure(table, path, title):
@@ -55,41 +63,52 @@ def save_step_figure(table, path, title):
 
     Args:
         table: of `vote_report.per_step`.
+        path: of the picture.
+        title: says which videos were judged.
     """
     aurocs = [column for column in table if column.startswith("auroc")]
     panels = 2 if aurocs else 1
-    figure, axes = subplots(1, panels, figsize=(5.5 * panels, 4.2), squeeze=False)
+    figure, axes = subplots(1, panels, figsize=(6 * panels, 5.5), squeeze=False)
     votes = axes[0, 0]
     for rate, name in RATES.items():
-        width = 2 if rate == "accuracy" else 1.2
-        votes.plot(table["step"], table[rate], label=name, linewidth=width)
-    votes.set(title="vote of one step (any category)", ylim=(_bottom(table[list(RATES)]), TOP))
+        votes.plot(table["step"], table[rate], label=name, **RATE_LOOKS[rate])
+    votes.set(title="the vote of one step, any category", ylabel="share of the videos")
+    votes.set_ylim(rate_limits(table[list(RATES)]))
     if aurocs:
         scores = axes[0, 1]
-        for column in aurocs:
-            category = column.removeprefix("auroc ")
-            scores.plot(table["step"], table[column], label=shown(category), **_look(category, 1.2))
-        bottom = _bottom(table[aurocs])
-        scores.set(title="AUROC of the scores, against normal videos", ylim=(bottom, TOP))
+        categories = [column.removeprefix("auroc ") for column in aurocs]
+        for category, look in looks_of(categories, len(table)).items():
+            label = name_of(category, "raw")
+            scores.plot(table["step"], table[f"auroc {category}"], label=label, **look)
+        scores.set(title="how well one step's scores rank", ylabel="AUROC against normal videos")
+        scores.set_ylim(rate_limits(table[aurocs]))
     for axis in axes.flat:
         axis.set_xlabel("denoising step")
-        axis.legend(fontsize=8)
-        axis.grid(alpha=0.3)
-    figure.suptitle(title)
+        whole_steps(axis)
+        legend_under(axis)
+    figure.suptitle(f"Each step alone: {title}")
     save_figure(figure, path)
 
 
-def _bottom(values):
-    """Return where an axis of rates starts: a tenth below which none of the values lies."""
-    lowest = np.nanmin(np.asarray(values, float))
-    return max(0.0, np.floor(10 * (lowest - MARGIN)) / 10)
+def name_of(category, kind):
+    """Return what a legend says of a category; "any" is the largest probability of a video.
+
+    A detector's calibration never changes the order of its own probabilities. It changes which of
+    several detectors' is the largest, so the AUROC of "any" differs between the two kinds.
+
+    Args:
+        category: a name, or ANY.
+        kind: of the probabilities, "raw" or "calibrated".
+    """
+    return f"any: the largest\n{kind} probability" if category == ANY else shown(category)
 
 
-def _look(name, linewidth):
-    """Return how to draw the line of a category or rule: "any" stands out."""
-    if name == ANY:
-        return {"color": "black", "linewidth": 2}
-    return {"linewidth": linewidth}
+def looks_of(names, points):
+    """Return {name: how to draw its line}: "any" is black and wide, the others have colours."""
+    categories = [name for name in names if name != ANY]
+    looks = {name: look_of(k, points) for k, name in enumerate(categories)}
+    wide = {"color": PALETTE["black"], "linewidth": 2.4}
+    return {name: looks.get(name, wide) for name in names}
 
 
 def save_curve_figure(rows, path, title):
@@ -97,124 +116,25 @@ def save_curve_figure(rows, path, title):
 
     Args:
         rows: [{"epoch", "train_loss", and where known "val_loss" and "val_auroc"}].
+        path: of the picture.
+        title: says what was trained.
     """
-    figure, axis = subplots(figsize=(6, 4))
+    figure, axis = subplots(figsize=(7, 5))
     epochs = [row["epoch"] for row in rows]
-    for key, name in (("train_loss", "training loss"), ("val_loss", "validation loss")):
+    names = {"train_loss": "training loss", "val_loss": "validation loss"}
+    for k, (key, name) in enumerate(names.items()):
         if key in rows[0]:
-            axis.plot(epochs, [row[key] for row in rows], marker=".", label=name)
-    axis.set(title=title, xlabel="epoch", ylabel="loss")
-    axis.grid(alpha=0.3)
+            look = look_of(k, len(epochs))
+            axis.plot(epochs, [row[key] for row in rows], label=name, **look)
+    axis.set(title=f"{title}: training over {len(epochs)} epochs", xlabel="epoch", ylabel="loss")
+    whole_steps(axis)
     handles = list(axis.get_lines())
     if "val_auroc" in rows[0]:
         other = axis.twinx()
-        other.set_ylabel("validation AUROC, mean over steps and categories")
-        handles += other.plot(
-            epochs,
-            [row["val_auroc"] for row in rows],
-            marker=".",
-            color="C2",
-            label="validation AUROC",
-        )
-    axis.legend(handles=handles, fontsize=8)
+        other.grid(False)
+        other.set_ylabel("AUROC, mean over steps and categories")
+        look = {**look_of(2, len(epochs)), "linestyle": "--"}
+        aurocs = [row["val_auroc"] for row in rows]
+        handles += other.plot(epochs, aurocs, label="validation AUROC (right axis)", **look)
+    legend_under(axis, handles)
     save_figure(figure, path)
-
-
-def save_metrics_figure(report, path, title):
-    """Draw AUROC, average precision and the first false positive rate of a ScoreReport.
-
-    On the left are those of one step's scores, on the right those of videos after eta steps. Bands
-    are 95% bootstrap intervals, drawn for "any" and for whole videos.
-    """
-    by_step = report.metrics[report.metrics["step"].notna()]
-    by_eta = report.metrics[report.metrics["eta"].notna()]
-    halves = [("step", "category", by_step)] if len(by_step) else []
-    halves.append(("eta", "score", by_eta))
-    recall = f"{float(report.fixed_recalls[0]):g}"
-    shown = {
-        "auroc": "AUROC",
-        "average_precision": "average precision",
-        f"fpr_at_recall_{recall}": f"false positive rate at recall {recall}",
-    }
-    figure, axes = subplots(
-        len(shown), len(halves), figsize=(5.5 * len(halves), 3.2 * len(shown)), squeeze=False
-    )
-    for column, (over, by, table) in zip(axes.T, halves):
-        for axis, (metric, name) in zip(column, shown.items()):
-            for line, part in table.groupby(by, sort=False):
-                _draw_line(axis, part, over, metric, line, band=by == "score" or line == ANY)
-            axis.set(ylabel=name, ylim=_limits(axis, metric))
-            axis.grid(alpha=0.3)
-        column[0].legend(fontsize=8)
-    labels = {"step": "denoising step, its scores alone", "eta": "η: steps that count"}
-    for axis, (over, _, _) in zip(axes[-1], halves):
-        axis.set_xlabel(labels[over])
-    figure.suptitle(title)
-    save_figure(figure, path)
-
-
-def _limits(axis, metric):
-    """Return the range of an axis: where its lines and bands are, with the best value in sight."""
-    low, high = axis.dataLim.intervaly
-    if metric.startswith("fpr"):
-        return -MARGIN, min(TOP, np.ceil(10 * (high + MARGIN)) / 10)
-    return _bottom(low), TOP
-
-
-def _draw_line(axis, table, over, metric, name, band):
-    """Draw one line of metrics and, with `band`, its intervals where they are known."""
-    at = table[over].astype(int)
-    (line,) = axis.plot(at, table[metric], label=shown(name), **_look(name, 1.3))
-    low = table[f"{metric}_low"].astype(float)
-    high = table[f"{metric}_high"].astype(float)
-    if band and low.notna().all():
-        axis.fill_between(at, low, high, alpha=0.13, color=line.get_color(), linewidth=0)
-
-
-def save_reliability_figure(report, path, title):
-    """Draw the share of unsafe clips in each bin of the probability, by category.
-
-    Bars are 95% bootstrap intervals over videos.
-
-    Args:
-        report: ScoreReport with a calibration.
-    """
-    categories = list(report.reliability.groupby("category", sort=False))
-    across = min(3, len(categories))
-    down = -(-len(categories) // across)
-    figure, axes = subplots(down, across, figsize=(4.2 * across, 4 * down), squeeze=False)
-    for axis in axes.flat[len(categories) :]:
-        axis.set_axis_off()
-    errors = report.calibration.set_index(["category", "probabilities"])
-    for axis, (category, table) in zip(axes.flat, categories):
-        axis.plot([0, 1], [0, 1], color="0.6", linestyle=":")
-        for kind, bins in table.groupby("probabilities", sort=False):
-            _draw_reliability(axis, bins, kind, errors.loc[(category, kind)])
-        axis.set(
-            title="all categories" if category == ALL else shown(category),
-            xlim=(-MARGIN, TOP),
-            ylim=(-MARGIN, TOP),
-            xlabel="probability of unsafe",
-            ylabel="share of unsafe (classes balanced)",
-        )
-        axis.legend(fontsize=7, loc="lower right")
-        axis.grid(alpha=0.3)
-    figure.suptitle(title)
-    save_figure(figure, path)
-
-
-def _draw_reliability(axis, bins, kind, errors):
-    """Draw the bins of one category and kind of probabilities; errors: its line of calibration."""
-    below = (bins["unsafe"] - bins["low"]).clip(lower=0)
-    above = (bins["high"] - bins["unsafe"]).clip(lower=0)
-    axis.errorbar(
-        bins["mean"],
-        bins["unsafe"],
-        [below, above],
-        marker="o",
-        markersize=3,
-        linewidth=1.2,
-        elinewidth=0.7,
-        label=f"{kind}: log-loss {errors['log_loss']:.2f}, ECE {errors['ece']:.3f}",
-        color="0.45" if kind == "raw" else "tab:blue",
-    )

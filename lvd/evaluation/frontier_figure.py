@@ -1,13 +1,18 @@
 """The frontier as a figure: what each family of rules reaches at each cost."""
 
 from lvd.evaluation.frontier import ACCURACY, FAMILIES, PAPERS, RECALL_1, RECALL_5, THE_PAPERS
-from lvd.utils.plots import save_figure, subplots
+from lvd.utils.plots import PALETTE, SMALL, legend_below, rate_limits, save_figure, subplots
 
 NAMES = {"vote": "vote", "confidence": "confidence", "likelihood_ratio": "likelihood ratio"}
-COLORS = dict(zip(FAMILIES, ("tab:blue", "tab:red", "tab:green"), strict=True))
+# Lines that lie on each other are seen too: the first is wide, the last is narrow.
+LOOKS = (
+    {"color": PALETTE["blue"], "marker": "o", "markersize": 9, "linewidth": 4},
+    {"color": PALETTE["orange"], "marker": "s", "markersize": 6, "linewidth": 2.4},
+    {"color": PALETTE["green"], "marker": "^", "markersize": 4, "linewidth": 1.2},
+)
+LOOKS = dict(zip(FAMILIES, LOOKS, strict=True))
 MARKS = dict(zip(PAPERS, ("s", "D"), strict=True))
 COSTS = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # labels of the axis
-TOP = 1.015
 
 
 def save_frontier_figure(table, path, title, steps):
@@ -19,25 +24,28 @@ def save_frontier_figure(table, path, title, steps):
         title: says what the rules were chosen on.
         steps: of the whole sampling.
     """
-    figure, axes = subplots(2, 2, figsize=(12, 9.5))
+    figure, axes = subplots(2, 2, figsize=(12, 10.5))
     panels = (
         (axes[0, 0], ACCURACY, "accuracy"),
         (axes[0, 1], RECALL_1, "recall"),
         (axes[1, 1], RECALL_5, "recall"),
     )
     for axis, goal, column in panels:
-        _draw_lines(axis, table[table["goal"] == goal.name], column, band=True)
+        part = table[table["goal"] == goal.name]
+        _draw_lines(axis, part, column, band=True)
         _draw_papers(axis, table, column, goal)
-        axis.set(title=goal.name, ylabel=column, ylim=(_bottom(axis), TOP))
+        papers = table.loc[table["goal"] == THE_PAPERS, column]
+        axis.set(title=goal.name, ylabel=f"{column} (share of the videos)")
+        axis.set_ylim(rate_limits(part[column], part[f"{column}_low"], papers))
     safe = axes[1, 0]
     _draw_lines(safe, table[table["goal"] == ACCURACY.name], "safe_looked_at", band=False)
     _draw_papers(safe, table, "safe_looked_at", ACCURACY)
-    safe.set(title="a safe video, by the rules of the panel above", ylim=(0, steps * 1.03))
+    safe.set(title="a safe video, by the rules of the panel above", ylim=(0, steps * 1.04))
     safe.set_ylabel(f"steps that the detectors look at, of {steps}")
     for axis in axes.flat:
         _finish(axis, steps)
-    axes[0, 0].legend(fontsize=8, loc="lower right")
-    figure.suptitle(title)
+    legend_below(figure, axes[0, 0])
+    figure.suptitle(f"{title}\nbands: 95% intervals")
     save_figure(figure, path)
 
 
@@ -45,16 +53,18 @@ def _draw_lines(axis, table, column, band):
     """Draw a line for each family through its rules, in the order of their measured cost."""
     for family, part in table.groupby("family", sort=False):
         part = part.drop_duplicates("rule").sort_values("cost")
-        look = {"color": COLORS[family], "label": NAMES[family]}
-        axis.plot(part["cost"], part[column], marker="o", markersize=4, **look)
+        look = LOOKS[family]
+        axis.plot(part["cost"], part[column], label=NAMES[family], **look)
         # Who may spend more can still take the last rule.
         last = part.iloc[-1]
-        axis.hlines(last[column], last["cost"], 1, colors=look["color"], alpha=0.35)
+        width = look["linewidth"]
+        color = look["color"]
+        axis.hlines(last[column], last["cost"], 1, colors=color, alpha=0.5, linewidths=width)
         if band:
             low, high = part[f"{column}_low"], part[f"{column}_high"]
-            axis.fill_between(part["cost"], low, high, alpha=0.12, color=look["color"], linewidth=0)
+            axis.fill_between(part["cost"], low, high, alpha=0.12, color=color, linewidth=0)
             if len(part) == 1:  # a band of one point would not be seen
-                axis.vlines(part["cost"], low, high, color=look["color"], alpha=0.5)
+                axis.vlines(part["cost"], low, high, color=color, alpha=0.5)
 
 
 def _draw_papers(axis, table, column, goal):
@@ -66,6 +76,7 @@ def _draw_papers(axis, table, column, goal):
         label = f"the paper's ({lambda_}, {eta})"
         face = "black" if is_within else "none"
         look = {"color": "black", "markerfacecolor": face, "linestyle": "none", "zorder": 5}
+        look["markersize"] = 8
         axis.plot(row["cost"], row[column], MARKS[lambda_, eta], label=label, **look)
         if not is_within:
             axis.annotate(
@@ -73,22 +84,16 @@ def _draw_papers(axis, table, column, goal):
                 (row["cost"], row[column]),
                 textcoords="offset points",
                 xytext=(7, -11),
-                fontsize=7,
+                fontsize=SMALL,
             )
 
 
-def _bottom(axis):
-    """Return where an axis of rates starts: below all lines and marks, at a tenth."""
-    lowest = min((min(line.get_ydata()) for line in axis.get_lines()), default=0)
-    return max(0.0, int(10 * (lowest - 0.03)) / 10)
-
-
 def _finish(axis, steps):
-    axis.axvline(1 / steps, color="0.4", linestyle="--", linewidth=1, label="limit: one step")
+    grey = PALETTE["grey"]
+    axis.axvline(1 / steps, color=grey, linestyle="--", linewidth=1.2, label="limit: one step")
     axis.set_xscale("log")
     ticks = [cost for cost in COSTS if cost >= 1 / steps]
     axis.set_xticks(ticks, [f"{cost:g}" for cost in ticks])
     axis.set_xticks([], minor=True)
     axis.set_xlim(0.88 / steps, 1.08)
-    axis.set_xlabel("mean cost of an unsafe video (share of the steps, missed ones in full)")
-    axis.grid(alpha=0.3)
+    axis.set_xlabel("mean cost of an unsafe video\n(share of the steps, missed ones in full)")

@@ -1,8 +1,8 @@
 """What test_accuracy.py --metrics prints and writes."""
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.evaluation.figures import save_metrics_figure, save_reliability_figure
 from lvd.evaluation.metrics import LEVEL, SEED
+from lvd.evaluation.score_figures import save_metrics_figure, save_reliability_figure
 from lvd.evaluation.score_report import score_report
 from lvd.evaluation.score_text import report_text
 from lvd.evaluation.tables import save_table
@@ -42,7 +42,8 @@ def write_metrics(results, scores, steps, fixed_recalls, resamples, eta, folder,
     names = ["score_metrics.txt", "score_metrics.csv"]
     if len(report.calibration):
         save_table(report.calibration, folder / "calibration.csv")
-        names.append("calibration.csv")
+        save_table(report.reliability, folder / "reliability.csv")
+        names += ["calibration.csv", "reliability.csv"]
     about = {**settings, "interval": LEVEL, "seed": SEED, "versions": versions()}
     save_yaml(about, folder / "score_metrics.yaml")
     written = [folder / name for name in (*names, "score_metrics.yaml")]

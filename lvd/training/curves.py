@@ -5,7 +5,16 @@ from pathlib import Path
 import pandas as pd
 
 from lvd.utils.files import save_csv
-from lvd.utils.plots import drawn, save_figure, shown, subplots
+from lvd.utils.plots import (
+    colour_of,
+    drawn,
+    legend_below,
+    look_of,
+    save_figure,
+    shown,
+    subplots,
+    whole_steps,
+)
 
 CURVES = "curves.csv"
 TITLES = {
@@ -44,21 +53,22 @@ def save_curves(rows, save_dir):
 
 def _save_figure(table, path):
     """Draw a line for each category, the mean over its steps, and a band of its quartiles."""
-    figure, axes = subplots(1, len(TITLES), figsize=(4.6 * len(TITLES), 4))
-    for (group, category), of_group in table.groupby(["group", "category"]):
+    figure, axes = subplots(1, len(TITLES), figsize=(4 * len(TITLES), 4.2))
+    for k, ((group, category), of_group) in enumerate(table.groupby(["group", "category"])):
+        look = {"color": colour_of(k), "linestyle": look_of(k)["linestyle"]}
         for axis, key in zip(axes, TITLES, strict=True):
-            _draw(axis, of_group, key, f"{group} {shown(category)}")
+            _draw(axis, of_group, key, label=f"{group} {shown(category)}", **look)
     for axis, title in zip(axes, TITLES.values(), strict=True):
         axis.set(title=title, xlabel="epoch")
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+        whole_steps(axis)
+    legend_below(figure, axes[0])
     figure.suptitle("mean over the steps; band: half of them")
     save_figure(figure, path)
 
 
-def _draw(axis, table, key, label):
+def _draw(axis, table, key, **look):
     by_epoch = table.groupby("epoch")[key]
     mean = by_epoch.mean()
-    (line,) = axis.plot(mean.index, mean, label=label)
+    (line,) = axis.plot(mean.index, mean, **look)
     low, high = by_epoch.quantile(0.25), by_epoch.quantile(0.75)
     axis.fill_between(mean.index, low, high, alpha=0.12, color=line.get_color())

@@ -5,6 +5,7 @@ A figure is the last and the least part of a result: `drawn` never lets one end 
 
 import os
 import sys
+import unicodedata
 import warnings
 from functools import cache
 
@@ -24,9 +25,12 @@ PALETTE = {
     "grey": "#767676",
 }
 SEQUENTIAL = "cividis"  # of heat maps: the same to all eyes, and brighter where it is more
+DIVERGING = "RdBu"  # of differences: red below zero, blue above, and white at zero
 
-DPI = 150  # at half the size, letters of SMALL points are more than 9 pixels high
+DPI = 130  # at half the size, letters of SMALL points are 8 pixels high
 SMALL = 9  # points, of the smallest letters
+ROUND = ((0.01, 0.1), (0.05, 0.01), (0.1, 0.02), (0.25, 0.05))  # widest range, where axes may end
+UNDER = 0.55  # inches from an axis to the legend under it: room for its numbers and its label
 SIZES = {"font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "figure.titlesize": 13}
 STYLE = {
     **SIZES,
@@ -55,14 +59,21 @@ def colour_of(k):
     return PALETTE[_CYCLE[k % len(_CYCLE)]]
 
 
-def look_of(k):
-    """Return how to draw line k: {"color", "linestyle", "marker"}.
+def look_of(k, points=1):
+    """Return how to draw line k: {"color", "linestyle", "marker", "markevery"}.
 
     The first 6 lines differ by colour and marker. The next 6 have other strokes as well, and so on:
-    no two of 24 lines look alike.
+    no two of 24 lines look alike. Of many points a dozen have markers, at other places in each
+    line: where lines lie on each other, the markers of all are seen.
+
+    Args:
+        k: number of the line, from 0.
+        points: how many points the line has.
     """
     stroke = _STROKES[k // len(_CYCLE) % len(_STROKES)]
-    return {"color": colour_of(k), "linestyle": stroke, "marker": _MARKERS[k % len(_MARKERS)]}
+    every = -(-points // 12) or 1
+    marks = {"marker": _MARKERS[k % len(_MARKERS)], "markevery": (k % every, every)}
+    return {"color": colour_of(k), "linestyle": stroke, **marks}
 
 
 def style():
@@ -98,18 +109,55 @@ def legend_beside(axis, **settings):
         axis.legend(handles, labels, **{**place, **settings})
 
 
-def legend_below(figure, axis, columns=4):
+def legend_under(axis, handles=None):
+    """Put the legend of an axis under it and its label, over no data.
+
+    Args:
+        axis: of a figure.
+        handles: what the legend names; None: all that has a label.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    if handles is None:
+        handles = axis.get_legend_handles_labels()[0]
+    if not handles:
+        return
+    inches = axis.figure.get_figwidth() / axis.get_gridspec().ncols
+    down = ScaledTranslation(0, -UNDER, axis.figure.dpi_scale_trans)
+    axis.legend(
+        handles=handles,
+        ncols=_columns_in(inches, [handle.get_label() for handle in handles]),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axis.transAxes + down,
+        borderaxespad=0,
+    )
+
+
+def legend_below(figure, axis):
     """Put one legend for all axes of a figure below them: that of `axis`, over no data."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
-        columns = min(columns, len(labels))
+        columns = _columns_in(figure.get_figwidth(), labels)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def rate_limits(*values):
-    """Return (bottom, top) of an axis of rates: the range of the values, a tenth at least.
+def _columns_in(inches, labels):
+    """Return how many labels of a legend have room beside each other."""
+    lines = [line for label in labels for line in label.split("\n")]
+    longest = max(map(_width_of, lines)) + 8  # letters: the line and the space before a label
+    return max(1, min(len(labels), int(12 * inches / longest)))
 
-    A margin keeps lines at the ends in sight. Values that are not finite do not count.
+
+def _width_of(text):
+    """Return how wide a text is, in letters; Chinese ones, and others like them, count two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def rate_limits(*values):
+    """Return (bottom, top) of an axis of rates: round numbers around the values.
+
+    Lines at 0 and 1 stay in sight. Values that are not finite do not count.
 
     Args:
         values: arrays or numbers, all of them from 0 to 1.
@@ -119,14 +167,21 @@ def rate_limits(*values):
     all_values = np.concatenate([np.ravel(np.asarray(part, float)) for part in values])
     finite = all_values[np.isfinite(all_values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    if high - low < 0.1:
-        low = min(max((low + high) / 2 - 0.05, 0), 0.9)
-        high = low + 0.1
-    margin = 0.04 * (high - low)
-    return float(low - margin), float(high + margin)
+    unit = next((unit for most, unit in ROUND if high - low <= most), 0.1)
+    margin = unit / 5
+    least = -margin if low < margin / 4 else 0.0
+    bottom = max(least, unit * np.floor(round((low - margin) / unit, 6)))
+    return float(bottom), float(min(1 + margin, unit * np.ceil((high + margin) / unit)))
 
 
-def heat_map(axis, values, low, high, form="{:.2f}", size=SMALL):
+def whole_steps(axis):
+    """Let the ticks across an axis be whole numbers, as steps and epochs are."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+
+
+def heat_map(axis, values, low, high, form="{:.2f}", size=SMALL, text=None, cmap=SEQUENTIAL):
     """Draw a table as coloured cells, each with its value; a cell without a value stays white.
 
     Args:
@@ -135,19 +190,23 @@ def heat_map(axis, values, low, high, form="{:.2f}", size=SMALL):
         low, high: values of the darkest and the brightest colour.
         form: of the value in a cell; "" writes none.
         size: of its letters, in points.
+        text: array [rows, columns] of the numbers in the cells; None: `values`.
+        cmap: SEQUENTIAL or DIVERGING.
 
     Returns:
         The image, for a colour bar.
     """
     import numpy as np
 
-    image = axis.imshow(values, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high)
+    image = axis.imshow(values, aspect="auto", cmap=cmap, vmin=low, vmax=high)
     axis.grid(False)
-    for (row, column), value in np.ndenumerate(np.asarray(values, float)):
-        if form and np.isfinite(value):
-            color = _letters_on(image.cmap(image.norm(value)))
+    values = np.asarray(values, float)
+    text = values if text is None else np.asarray(text, float)
+    for (row, column), number in np.ndenumerate(text):
+        if form and np.isfinite(number):
+            color = _letters_on(image.cmap(image.norm(values[row, column])))
             where = {"ha": "center", "va": "center"}
-            axis.text(column, row, form.format(value), color=color, fontsize=size, **where)
+            axis.text(column, row, form.format(number), color=color, fontsize=size, **where)
     return image
 
 
@@ -194,8 +253,10 @@ def shown(name):
     A `$` would begin a formula, and a legend leaves out names that begin with `_`.
     """
     name = "".join(letter if letter.isprintable() else " " for letter in str(name))
-    if len(name) > LONGEST_NAME:
-        name = name[: LONGEST_NAME - 3] + "..."
+    if _width_of(name) > LONGEST_NAME:
+        while _width_of(name) > LONGEST_NAME - 3:
+            name = name[: min(LONGEST_NAME, len(name)) - 1]
+        name += "..."
     name = name.replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
 
