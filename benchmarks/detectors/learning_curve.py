@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.common.figures import panels_of
+from benchmarks.common.figures import ends_of, panels_of, title_of
 from benchmarks.common.flags import add_eval_dir, add_recordings, add_work
 from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
@@ -25,17 +25,18 @@ from benchmarks.detectors.early_runs import EarlyRuns, Way
 from benchmarks.detectors.few_labels import write_few_labels
 from benchmarks.detectors.pretraining import parse_counts, without_label_file
 from lvd.data.kinds import KIND_NORMAL, KIND_UNSAFE
+from lvd.data.split import load_split
 from lvd.errors import InputError
 from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.evidence import Evidence
 from lvd.rules.rule import NEVER, costs
 from lvd.utils.cli import Parser, parse_numbers, run_command
-from lvd.utils.plots import save_figure
+from lvd.utils.plots import SMALL, drawn, look_of, rate_limits, save_figure
 from lvd.x0.file import open_x0_file
 
 QUANTITIES = {
-    "accuracy": "accuracy, unsafe and normal videos weighing the same",
-    "cost": "share of the steps, missed videos in full",
+    "accuracy": "accuracy (unsafe and normal weigh the same)",
+    "cost": "cost (share of the steps, missed videos in full)",
 }
 LEAST, MOST = 0.5, 1 - 1e-12  # bounds that make sense
 RESULT_FILE = "learning_curve.csv"
@@ -91,7 +92,9 @@ def work(args):
         note = f"held-out videos, mean and standard deviation over seeds {args.seeds}"
         report.add("labels of each category", note, [(str(count), row)])
         rows.append({"labels": count, **row})
-    draw_figure(rows, report.out.with_suffix(".png"))
+    split = load_split(args.eval_dir)
+    title = title_of(len(split.unsafe), len(split.normal), "the shared detector", len(seeds))
+    drawn(draw_figure, rows, report.out.with_suffix(".png"), title)
     report.say_where()
 
 
@@ -141,17 +144,23 @@ def bound_for(normal, rate):
     return float(np.clip(np.nextafter(largest[allowed], 2), LEAST, MOST))
 
 
-def draw_figure(rows, path):
+def draw_figure(rows, path, title):
     """Draw accuracy and cost over the number of labels, with standard deviations over seeds."""
     figure, axes = panels_of(len(QUANTITIES), most_columns=2)
-    for axis, (name, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
+    figure.set_size_inches(11, 4.8)
+    for number, (axis, (name, label)) in enumerate(zip(axes.flat, QUANTITIES.items(), strict=True)):
         means = [row[name] for row in rows]
         deviations = [row[f"{name} sd"] for row in rows]
-        axis.errorbar(range(len(rows)), means, deviations, marker=".", capsize=2)
+        axis.errorbar(range(len(rows)), means, deviations, capsize=4, **look_of(number))
+        for place, (mean, following) in enumerate(zip(means, [*means[1:], 0])):
+            off = (6, -13 if following > mean else 6)  # not where the line goes on
+            beside = {"xytext": off, "textcoords": "offset points", "fontsize": SMALL}
+            axis.annotate(f"{mean:.3f}", (place, mean), **beside)
         axis.set_xticks(range(len(rows)), [row["labels"] for row in rows])
-        axis.set_title(title, fontsize=8)
-        axis.set(xlabel="labelled unsafe videos of each category", ylabel=name)
-        axis.grid(alpha=0.3)
+        axis.set_xlim(-0.3, len(rows) - 0.3)  # room for the last number
+        axis.set_ylim(rate_limits(*ends_of(rows, name)))
+        axis.set(xlabel="labelled unsafe videos of each category", ylabel=label)
+    figure.suptitle(title)
     save_figure(figure, path)
 
 

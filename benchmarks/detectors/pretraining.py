@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.figures import save_label_lines
+from benchmarks.common.figures import save_label_lines, title_of
 from benchmarks.common.flags import add_eval_dir, add_recordings, add_size, add_work, chosen
 from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
@@ -27,6 +27,7 @@ from lvd.data.split import load_split, save_split
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import save_csv
+from lvd.utils.plots import drawn
 
 CASES = {  # name → (model, from a pretrained encoder?)
     "grid": ("grid", False),
@@ -98,7 +99,10 @@ def work(args):
             rows += summary
     out = report.out
     save_csv(rows, out.with_name(f"{out.stem}_by_category.csv"))
-    save_label_lines(rows, out.with_suffix(".png"), f"steps {args.step_num}, {args.size}")
+    split = load_split(args.eval_dir)
+    detectors = f"{args.size} detectors of steps {args.step_num}"
+    title = title_of(len(split.unsafe), len(split.normal), detectors, len(seeds))
+    drawn(save_label_lines, rows, out.with_suffix(".png"), title)
     report.say_where()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.common.figures import title_of
 from benchmarks.common.flags import MAGICTIME, add_gpu, add_work, chosen
 from benchmarks.common.machine import facts
 from benchmarks.common.needs import REPRODUCE, need_path
@@ -26,10 +27,12 @@ from benchmarks.common.seeds import deviation
 from benchmarks.detectors.ablation import LAMBDA, Ablation
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.partials import atomic
-from lvd.utils.plots import save_figure, subplots
+from lvd.utils.plots import DIVERGING, drawn, heat_map, save_figure, shown, subplots
 from lvd.utils.progress import progress
 
 EARLY = 10  # the last of the early steps
+COLUMNS = 8  # steps that the figure shows at most
+PANELS = {"auroc": "AUROC, mean of the categories", "accuracy": "accuracy of the step's vote"}
 FULL = "full"
 VARIANTS = {  # name: what differs from the recipe "scratch"
     FULL: {},
@@ -86,7 +89,10 @@ def work(args):
     text = heading(title, facts()) + "\n".join([*notes(ablation), "", table(ablation, frame), ""])
     with atomic(paths[1]) as partial:
         partial.write_text(text)
-    draw_figure(ablation, frame, paths[2])
+    split = ablation.scored[ablation.todo[0]][0]
+    counts = len(split.unsafe), len(split.normal)
+    title = title_of(*counts, "nano detectors", len(ablation.seeds), "means")
+    drawn(draw_figure, frame, paths[2], title)
     print(text)
     summary("recipes compared", {"trainings": len(ablation)}, paths)
 
@@ -156,28 +162,33 @@ def cell(values, reference):
     return f"{own} ({difference.mean():+.3f} ±{deviation(difference):.3f})"
 
 
-def draw_figure(ablation, frame, path):
-    """AUROC and accuracy by step, a line for each recipe: the mean over the seeds."""
-    figure, axes = subplots(1, 2, figsize=(13, 5.2))
-    from matplotlib import colormaps  # after `subplots`, which imports matplotlib safely
+def draw_figure(frame, path, title):
+    """Draw AUROC and accuracy of each recipe (down) at each step (across), means over the seeds.
 
-    colors = colormaps["tab20"](np.linspace(0, 1, max(2, len(ablation.names))))
-    titles = {
-        "auroc": "AUROC, mean of the categories",
-        "accuracy": "accuracy of one step's vote, balanced",
-    }
-    marker = "." if len(ablation.steps) < 20 else None
-    means = frame.groupby(["recipe", "step"])[list(titles)].mean()
-    for axis, (quantity, title) in zip(axes, titles.items(), strict=True):
-        for place, name in enumerate(ablation.names):
-            line = means.loc[name][quantity]
-            style = {"color": colors[place], "linewidth": 1.1}
-            if place == 0:
-                style = {"color": "black", "linewidth": 2.4}
-            axis.plot(line.index, line.to_numpy(), label=name, marker=marker, **style)
-        axis.set(title=title, xlabel="denoising step")
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=7)
+    Colours say how far a recipe is from the first one, numbers say what it reaches.
+
+    Args:
+        frame: the lines of recipes.csv.
+        path: of the picture.
+        title: says which videos were judged.
+    """
+    names = list(frame["recipe"].unique())
+    steps = sorted(frame["step"].unique())
+    places = np.linspace(0, len(steps) - 1, COLUMNS).round().astype(int)
+    steps = [steps[k] for k in sorted(set(places))]
+    means = frame.groupby(["recipe", "step"])[list(PANELS)].mean()
+    tables = [means[key].unstack().loc[names, steps] for key in PANELS]
+    differences = [table - table.iloc[0] for table in tables]
+    most = max(0.01, *(abs(table.to_numpy()).max() for table in differences))
+    size = (4 + 1.4 * len(steps), 2 + 0.34 * len(names))
+    figure, axes = subplots(1, 2, figsize=size, sharey=True)
+    for axis, table, difference, name in zip(axes, tables, differences, PANELS.values()):
+        image = heat_map(axis, difference, -most, most, form="{:.3f}", text=table, cmap=DIVERGING)
+        axis.set_xticks(range(len(steps)), steps)
+        axis.set(title=name, xlabel="denoising step")
+    axes[0].set_yticks(range(len(names)), [shown(name) for name in names])
+    figure.colorbar(image, ax=axes, label=f"colour: difference from the recipe “{shown(names[0])}”")
+    figure.suptitle(title)
     save_figure(figure, path)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.common.figures import save_lines
+from benchmarks.common.figures import save_lines, title_of
 from benchmarks.common.flags import (
     add_eval_dir,
     add_gpu,
@@ -31,12 +31,13 @@ from benchmarks.common.report import Report
 from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.seeds import by_step
 from benchmarks.detectors.representation_runs import CASES, LAMBDA, Commands
-from lvd.data.split import split_path
+from lvd.data.split import load_split, split_path
 from lvd.errors import InputError
 from lvd.training.recipes import DEFAULT_CONFIG as TRAIN_CONFIG
 from lvd.utils.cli import Parser, parse_numbers, run_command
 from lvd.utils.config import claim_output
 from lvd.utils.files import save_csv, sha256
+from lvd.utils.plots import drawn
 from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 
@@ -110,12 +111,11 @@ def work(args):
         rows += [{"case": case, **row} for row in by_step(tables)]
     by_step_path = report.out.with_name(f"{report.out.stem}_by_step.csv")
     save_csv(rows, by_step_path)
-    save_lines(
-        rows,
-        {case: case for case in cases},
-        by_step_path.with_suffix(".png"),
-        "held-out videos by what the detectors read: mean and standard deviation over the seeds",
-    )
+    split = load_split(eval_path)
+    detectors = f"{args.size} detectors by what they read"
+    title = title_of(len(split.unsafe), len(split.normal), detectors, args.seeds)
+    names = {case: case for case in cases}
+    drawn(save_lines, rows, by_step_path.with_suffix(".png"), names, title)
     report.say_where()
 
 

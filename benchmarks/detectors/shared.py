@@ -17,18 +17,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.common.figures import save_lines
+from benchmarks.common.figures import save_lines, title_of
 from benchmarks.common.flags import add_eval_dir, add_recordings, add_size, add_work, chosen
 from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
 from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
 from benchmarks.common.seeds import by_step, mean_and_sd, parse_seeds
+from lvd.data.split import load_split
 from lvd.detectors.bank import detector_paths, load_bank
 from lvd.evaluation.results import load_results
 from lvd.evaluation.vote_report import balanced, counts, per_step, verdicts
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_json, load_torch, save_csv
+from lvd.utils.plots import drawn
 
 CASES = {"grid": "the grid", "shared": "shared", "pretrained": "shared, pre-trained"}
 POINTS = ((0.6, 3), (0.6, 5), (0.6, 20))  # (lambda, eta)
@@ -88,7 +90,10 @@ def work(args):
         "one step, all categories; milliseconds are the least of several passes",
         [(CASES[case], inference_figures(runs[case][0]["folder"])) for case in timed],
     )
-    save_steps(report.out, runs, f"{args.size}, {len(seeds)} seeds")
+    split = load_split(args.eval_dir)
+    detectors = f"{args.size} detectors"
+    title = title_of(len(split.unsafe), len(split.normal), detectors, len(seeds))
+    save_steps(report.out, runs, title)
     report.say_where()
 
 
@@ -99,7 +104,8 @@ def save_steps(out, runs, title):
         tables = [pd.DataFrame(run["per_step"]) for run in runs[case]]
         rows += [{"case": case, **row} for row in by_step(tables)]
     save_csv(rows, out.with_name(f"{out.stem}_by_step.csv"))
-    save_lines(rows, {case: CASES[case] for case in runs}, out.with_suffix(".png"), title)
+    names = {case: CASES[case] for case in runs}
+    drawn(save_lines, rows, out.with_suffix(".png"), names, title)
 
 
 # ---- training, by the scripts

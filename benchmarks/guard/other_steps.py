@@ -26,6 +26,7 @@ from benchmarks.guard.other_steps_runs import CHOSEN, FOLDS, KINDS, RULES, Detec
 from lvd.data.split import split_path
 from lvd.errors import InputError, plural
 from lvd.utils.cli import Parser, run_command
+from lvd.utils.plots import drawn
 from lvd.utils.progress import progress
 from MagicTime.utils.schedulers import SCHEDULERS
 
@@ -104,7 +105,9 @@ def work(args):
                 }
             )
         rows += add_tables(report, kind, found, samplings)
-    draw_figure(rows, report.out.with_suffix(".png"))
+    split = held_out.split
+    title = f"{len(split.unsafe)} unsafe and {len(split.normal)} normal held-out videos"
+    drawn(draw_figure, rows, report.out.with_suffix(".png"), title)
     report.say_where()
 
 
@@ -163,11 +166,11 @@ def add_tables(report, kind, found, samplings):
     rows = [(each.describe(), means(found, each, quantities)) for each in samplings]
     note = "of the largest score, at a step or at the end of a share of the schedule"
     report.add(f"AUROC, {title}", note, rows)
-    drawn = [
-        {"kind": kind, "sampling": each, "quantity": name, "mean": figures[name], "sd": sd}
+    to_draw = [
+        {"kind": kind, "sampling": each, "quantity": name, "mean": figures[name]}
+        | {"sd": figures[f"{name} sd"], "seeds": len(found)}
         for each, (_, figures) in zip(samplings, rows, strict=True)
         for name in quantities
-        for sd in [figures[f"{name} sd"]]
     ]
     for rule in (*RULES, *CHOSEN):
         with_it = [seed for seed in found if f"{rule} accuracy" in seed[samplings[0]]]
@@ -187,8 +190,9 @@ def add_tables(report, kind, found, samplings):
         for each, (_, row) in zip(samplings, rows, strict=True):
             for key in ("accuracy", "cost"):
                 one = {"kind": kind, "sampling": each, "quantity": f"{rule} {key}"}
-                drawn.append({**one, "mean": row[key], "sd": row[f"{key} sd"]})
-    return drawn
+                one |= {"mean": row[key], "sd": row[f"{key} sd"], "seeds": len(with_it)}
+                to_draw.append(one)
+    return to_draw
 
 
 def means(found, sampling, quantities):

@@ -2,7 +2,8 @@
 
 from benchmarks.common.figures import panels_of
 from benchmarks.guard.other_steps_runs import KINDS
-from lvd.utils.plots import save_figure
+from lvd.errors import plural
+from lvd.utils.plots import PALETTE, SMALL, legend_below, save_figure
 
 PANELS = {
     "auroc 10%": "AUROC after 10% of the schedule",
@@ -10,40 +11,47 @@ PANELS = {
     "(0.6, 20) accuracy": "accuracy of the vote (0.6, 20)",
     "chosen rule accuracy": "accuracy of the chosen rule",
     "chosen confidence rule accuracy": "accuracy of the chosen confidence rule",
-    "chosen confidence rule cost": "cost of the chosen confidence rule",
+    "chosen confidence rule cost": "cost of the chosen confidence rule (share of the steps)",
 }
-# Colours of Okabe and Ito (2008), which all kinds of sight tell apart; marks differ as well.
-STYLES = {"table": ("#0072B2", "o"), "level": ("#D55E00", "s"), "grid": ("#009E73", "^")}
+STYLES = {
+    "table": (PALETTE["blue"], "o"),
+    "level": (PALETTE["red"], "s"),
+    "grid": (PALETTE["green"], "^"),
+}
 BESIDE = 0.22  # how far marks of one sampling stand apart
-SIZE = 11  # of the letters, which are readable at half the size of the figure
 
 
-def draw_figure(rows, path):
+def draw_figure(rows, path, title):
     """Draw means with standard deviations over seeds.
 
     Args:
-        rows: [{"kind", "sampling": Sampling, "quantity", "mean", "sd"}].
+        rows: [{"kind", "sampling": Sampling, "quantity", "mean", "sd", "seeds"}].
+        path: of the picture.
+        title: says which videos were judged.
         path: of the picture.
     """
     samplings = sorted({row["sampling"] for row in rows}, key=_order)
     panels = {name: title for name, title in PANELS.items() if _of(rows, name)}
     figure, axes = panels_of(len(panels), most_columns=2)
     figure.set_size_inches(12.5, 4.2 * len(axes))
-    for axis, (name, title) in zip(axes.flat, panels.items()):
+    for axis, (name, head) in zip(axes.flat, panels.items()):
         kinds = [kind for kind in KINDS if _of(rows, name, kind)]
         for number, kind in enumerate(kinds):
             _draw_kind(axis, _of(rows, name, kind), samplings, kind, number - (len(kinds) - 1) / 2)
         _write_ends(axis, _of(rows, name), samplings)
         labels = [f"{each.scheduler}\n{each.steps}" for each in samplings]
-        axis.set_xticks(range(len(samplings)), labels, fontsize=SIZE - 1.5)
-        axis.tick_params(axis="y", labelsize=SIZE)
-        axis.set_title(title, fontsize=SIZE + 1)
-        axis.grid(axis="y", alpha=0.3)
+        axis.set_xticks(range(len(samplings)), labels, fontsize=SMALL)
+        seeds = max(row["seeds"] for row in _of(rows, name))
+        axis.set_title(f"{head}, {plural(seeds, 'seed')}")
+        axis.grid(False, axis="x")
         trained = next((k for k, each in enumerate(samplings) if _is_trained(each)), None)
         if trained is not None:
             axis.axvspan(trained - 0.5, trained + 0.5, color="0.92", zorder=0)
-    axes.flat[0].legend(fontsize=SIZE, loc="lower right")
-    figure.supxlabel("scheduler and steps; grey: what the detectors were trained on", fontsize=SIZE)
+    legend_below(figure, axes.flat[0])
+    for axis in axes[-1]:
+        axis.set_xlabel("scheduler and steps")
+    shows = "mean and standard deviation; grey: what the detectors were trained on"
+    figure.suptitle(f"{title}\n{shows}")
     save_figure(figure, path)
 
 
@@ -63,15 +71,17 @@ def _draw_kind(axis, rows, samplings, kind, place):
 def _write_ends(axis, rows, samplings):
     """The lowest and the highest mean of a panel in figures."""
     for row, up in ((min(rows, key=_mean), -1), (max(rows, key=_mean), 1)):
+        beside = [each for each in rows if each["sampling"] == row["sampling"]]
+        end = up * max(up * each["mean"] + each["sd"] for each in beside)  # over no interval
         axis.annotate(
             f"{row['mean']:.3f}",
-            (samplings.index(row["sampling"]), row["mean"] + up * row["sd"]),
+            (samplings.index(row["sampling"]), end),
             xytext=(0, 8 * up),
             textcoords="offset points",
             ha="center",
             va="top" if up < 0 else "bottom",
             color=STYLES[row["kind"]][0],
-            fontsize=SIZE,
+            fontsize=SMALL + 1,
         )
     axis.margins(y=0.15)
 
