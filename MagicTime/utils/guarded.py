@@ -8,6 +8,7 @@ video leaves the batch, is never decoded and never written.
 import time
 from dataclasses import replace
 from functools import cached_property
+from math import isfinite
 
 import torch
 
@@ -26,6 +27,8 @@ from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import write_filmstrip
 
 PREVIEW_ROWS = 8  # steps that a preview shows at most
+PREVIEW_LEFT = 128  # pixels beside its frames, for the step and its largest raw score
+PREVIEW_NAME = 12  # letters of a category there
 
 
 class Guarding:
@@ -246,23 +249,40 @@ class GuardedBatch:
         return self._later.told(self.rows.index(row)) if self._later else {}
 
     def preview(self, path, row, caption):
-        """Draw what the guard saw of a video until it was decided, as small frames.
+        """Draw what the guard saw of a video until it was decided, as small frames enlarged.
+
+        Beside the frames are the step and its largest raw score, above them the caption and why.
 
         Args:
             path: PNG to write.
             row: of the video.
             caption: text above the frames.
         """
-        looked = len(self.results[row].votes) or 1
+        result = self.results[row]
+        looked = len(result.votes) or 1
         steps = [step for step, seen in enumerate(self._seen[:looked]) if row in seen]
         last = len(steps) - 1
         shown = {round(i * last / (PREVIEW_ROWS - 1)) for i in range(PREVIEW_ROWS)}
         strips = []
         for step in (steps[k] for k in sorted(shown)):
-            strips.append((f"step {step}", self._frames(self._seen[step][row])))
-        write_filmstrip(path, strips, caption)
+            strips.append((_told(result, step), self._frames(self._seen[step][row])))
+        if result.reason:
+            caption = f"{caption}\n{result.reason}"
+        write_filmstrip(path, strips, caption, left=PREVIEW_LEFT, smooth=True)
 
     def _frames(self, x0):
         """Draw x0 [C, F, h, w] by the rgb matrix: uint8 [F, h, w, 3]."""
         rgb = self.rgb(x0.float().nan_to_num(0.0, 0.0, 0.0))
         return to_bytes((rgb / 2 + 0.5).clamp(0, 1))
+
+
+def _told(result, step):
+    """Return what a preview says of a step: its number, and the largest raw score where known."""
+    known = {name: values[step] for name, values in result.scores.items() if step < len(values)}
+    known = {name: value for name, value in known.items() if isfinite(value)}
+    if not known:
+        return f"step {step}"
+    name = max(known, key=known.get)
+    short = name if len(name) <= PREVIEW_NAME else f"{name[: PREVIEW_NAME - 2]}.."
+    unsafe = "\nvotes unsafe" if result.votes[step : step + 1] == [1] else ""
+    return f"step {step}\n{short} {known[name]:.2f} raw{unsafe}"

@@ -39,32 +39,34 @@ def write_gif(path, frames, fps):
         )
 
 
-def write_filmstrip(path, rows, caption="", side=128, columns=8):
+def write_filmstrip(path, rows, caption="", side=128, columns=8, left=76, smooth=False):
     """Draw clips as rows of frames in one PNG.
 
     Args:
         path: of the PNG.
-        rows: [(label, uint8 [F, H, W, 3])].
+        rows: [(label, uint8 [F, H, W, 3])]; labels and the caption may have several lines.
         caption: text above the rows.
         side: pixels of a frame's longer side.
         columns: the most frames of a row, spread evenly over the clip.
+        left: pixels of the labels.
+        smooth: enlarge small frames without edges between their pixels: of a few pixels shapes
+            are seen that squares would hide.
     """
-    left, top = 76, 18  # pixels of the labels and of the caption
+    top = 18 + 13 * caption.count("\n")  # pixels of the caption
+    method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
     count = min(columns, len(rows[0][1]))
     canvas = Image.new("RGB", (left + count * (side + 2), top + len(rows) * (side + 2)), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((4, 3), caption, fill="black")
     for i, (label, frames) in enumerate(rows):
         y = top + i * (side + 2)
-        draw.text((4, y + side // 2 - 6), label, fill="black")
+        draw.text((4, y + side // 2 - 6 - 7 * label.count("\n")), label, fill="black")
         for j, k in enumerate(np.linspace(0, len(frames) - 1, count).round().astype(int)):
             image = Image.fromarray(frames[k])
             image.thumbnail((side, side))  # keeps the shape; small frames are enlarged below
             scale = side // max(image.size)
             if scale > 1:
-                image = image.resize(
-                    (image.width * scale, image.height * scale), Image.Resampling.NEAREST
-                )
+                image = image.resize((image.width * scale, image.height * scale), method)
             canvas.paste(image, (left + j * (side + 2), y))
     with atomic(path) as partial:
         canvas.save(partial)

@@ -26,7 +26,7 @@ from lvd.x0.file import open_x0_file
 from MagicTime import inference_magictime
 from MagicTime.utils import pipeline
 from MagicTime.utils.config import read_config
-from MagicTime.utils.guarded import Guarding
+from MagicTime.utils.guarded import PREVIEW_LEFT, Guarding
 from MagicTime.utils.prompts import read_source
 from MagicTime.utils.run import Run
 from MagicTime.utils.run_summary import guard_facts
@@ -509,21 +509,24 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
 
 
 def test_previews_show_what_the_guard_saw(home, tmp_path):
-    """Enlarged small frames, one row a step that was looked at: compared to the recorded x0 of an
-    unguarded run."""
+    """Smoothly enlarged small frames, one row a step that was looked at: compared to the recorded
+    x0 of an unguarded run."""
     save_rgb(LatentToRGB(((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0, 0, 0))), tmp_path / "m.json")
     out = tmp_path / "out"
     assert sample(home.config, out, *guard_flags(home), "--guard-preview", tmp_path / "m.json") == 0
     for row, line in facts(out).items():
         image = np.asarray(Image.open(out / "previews" / f"{row:04d}.png"))
-        assert image.shape[0] == 18 + 130 * len(line["votes"])
+        top = image.shape[0] - 130 * len(line["votes"])
+        assert top == (31 if line["reason"] else 18)
         for step in range(len(line["votes"])):
             x0 = home.x0.tensor[row, step, :3, 0]  # the first frame, channels as colours
-            shown = (
-                image[18 + 130 * step :][:128, 76 : 76 + 128].reshape(4, 32, 4, 32, 3).mean((1, 3))
-            )
-            expected = ((x0 / 2 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()
+            shown = image[top + 130 * step :][:128, PREVIEW_LEFT : PREVIEW_LEFT + 128]
+            frame = ((x0.float() / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0)
+            frame = Image.fromarray(frame.byte().numpy())
+            expected = np.asarray(frame.resize((128, 128), Image.Resampling.BICUBIC), int)
             assert abs(shown - expected).max() < 8
+            label = image[top + 130 * step :][:128, :PREVIEW_LEFT]
+            assert (label < 128).any(), "the step and its score are written beside the frames"
     assert facts(out) == facts(home.out)
 
 
