@@ -17,7 +17,13 @@ from lvd.utils.partials import atomic
 from tools import closing_report
 
 SAME = ("grid.csv", "grid.txt", "grid.png", "per_step.csv", "per_step.png", "reliability.png")
-SAME += ("score_metrics.csv", "score_metrics.txt")
+SAME += (
+    "score_metrics.png",
+    "reliability.csv",
+    "calibration.csv",
+    "score_metrics.csv",
+    "score_metrics.txt",
+)
 RULE = ("misses.csv", "frontier.csv", "frontier.txt", "frontier.png", "naming.txt")
 RESULTS = {"grid": "results", "shared": "results_shared"}
 
