@@ -108,7 +108,8 @@ def work(args):
     written = []
     for letter, module in modules.items():
         written += module.section(study, plans[letter]).save(out, known)
-    titles = {letter: table_module(letter).TITLE for letter in TABLES}
+    there = [letter for letter in TABLES if (out / f"{letter}.md").is_file()]
+    titles = {letter: table_module(letter).TITLE for letter in there}
     written.append(write_index(out, titles, _command(args), known))
     save_yaml(_resolved(study), out / CONFIG_NAME)
     summary("the study", {"tables": ", ".join(letters)}, [*written, out / CONFIG_NAME])

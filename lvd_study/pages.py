@@ -84,7 +84,7 @@ def write_index(folder, titles, command, facts):
 
     Args:
         folder: of the pages.
-        titles: {letter: title} of all sections.
+        titles: {letter: title} of the pages.
         command: the command line that made them.
         facts: {name: text}.
 
@@ -93,8 +93,7 @@ def write_index(folder, titles, command, facts):
     """
     lines = ["# The study", "", f"Made by `{command}`.", ""]
     for letter, title in titles.items():
-        if (folder / f"{letter}.md").is_file():
-            lines.append(f"- [{letter}. {title}]({letter}.md)")
+        lines.append(f"- [{letter}. {title}]({letter}.md)")
     lines += ["", facts_text(facts), ""]
     write_text("\n".join(lines), folder / INDEX)
     return folder / INDEX

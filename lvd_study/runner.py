@@ -1,5 +1,6 @@
 """Runs tasks, several at a time, each as a process of its own."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from lvd_study.tasks import NOTHING_TO_CHOOSE, Done, in_order
 
 PATIENCE = 10  # seconds that a process has to end after SIGTERM
 LOOK = 0.05  # seconds between two looks at the processes
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Runner:
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env=variables,
+            preexec_fn=_die_with(os.getpid()),
         )
         return Started(task, process, time.monotonic(), log)
 
@@ -126,6 +129,23 @@ class Runner:
 def _last_line(path):
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"
+
+
+def _die_with(parent):
+    """Return what a new process calls so that it ends when this one is killed (SIGKILL).
+
+    Else it would go on writing while the same command starts it once more. Only Linux has this.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask():
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # killed just now
+            os._exit(1)
+
+    return ask
 
 
 def _stop(running):
