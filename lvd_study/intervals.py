@@ -87,5 +87,29 @@ def mean_of(values, level=LEVEL, resamples=RESAMPLES):
     return Estimate(float(values.mean()), float(low), float(high))
 
 
+def area(unsafe, normal, level=LEVEL, resamples=RESAMPLES):
+    """Return the Estimate of a mean AUROC over seeds and videos, by a bootstrap of both.
+
+    Args:
+        unsafe, normal: float [seeds, videos] each, scores; larger ones mean more likely unsafe.
+        level: of the interval.
+        resamples: of the bootstrap; videos are drawn within each of the two.
+
+    Returns:
+        Estimate; its interval is the percentile interval.
+    """
+    unsafe, normal = np.asarray(unsafe, np.float64), np.asarray(normal, np.float64)
+    ahead, behind = unsafe[:, :, None], normal[:, None, :]
+    in_order = (ahead > behind) + 0.5 * (ahead == behind)  # [seeds, unsafe, normal]
+    rng = np.random.default_rng(SEED)
+    of_seeds, of_unsafe, of_normal = (
+        rng.multinomial(n, np.full(n, 1 / n), resamples) / n for n in in_order.shape
+    )
+    by_seed = [((of_unsafe @ pairs) * of_normal).sum(1) for pairs in in_order]
+    drawn = (of_seeds * np.stack(by_seed, 1)).sum(1)
+    low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
+    return Estimate(float(in_order.mean()), float(low), float(high))
+
+
 def _variance(values):
     return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
