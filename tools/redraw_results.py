@@ -17,7 +17,7 @@ from lvd.evaluation.figures import save_grid_figure, save_step_figure
 from lvd.evaluation.frontier_figure import save_frontier_figure
 from lvd.evaluation.score_figures import save_metrics_figure, save_reliability_figure
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.plots import drawn
+from lvd.utils.plots import style
 from lvd.utils.progress import progress
 
 QUICK = "quick"  # the subfolder of the quick run, whose videos the benchmarks judge too
@@ -233,13 +233,25 @@ def work(args):
     if not todo:
         raise InputError(f"--results {args.results}: no table of a figure here, as grid.csv is one")
     out = args.out or args.results
-    written = []
     for draw, folder, place in progress(todo, "figures", unit="figure"):
         (out / place).parent.mkdir(parents=True, exist_ok=True)
-        written += drawn(draw, folder, out / place)
-    if len(written) < len(todo):
-        raise InputError(f"--results {args.results}: {len(todo) - len(written)} figures not drawn")
-    summary("figures drawn", {"figures": len(written)}, [out])
+        redraw(draw, folder, out / place)
+    summary("figures drawn", {"figures": len(todo)}, [out])
+
+
+def redraw(draw, folder, path):
+    """Draw one figure; tables that it cannot be drawn from are an InputError."""
+    try:
+        with style():
+            draw(folder, path)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # of pandas and matplotlib: of any kind
+        why = f"{type(error).__name__}: {words_of(error, 80)}"
+        raise InputError(
+            f"{folder.path}: {path.name} cannot be drawn from its tables ({why}); those that the "
+            "scripts wrote are needed"
+        ) from error
 
 
 def main(argv=None):

@@ -10,6 +10,7 @@ import warnings
 from functools import cache
 
 from lvd.errors import words_of
+from lvd.utils.fonts import DEFAULT_FONT, fonts_for
 from lvd.utils.partials import atomic
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, without their yellow: it is
@@ -29,6 +30,7 @@ DIVERGING = "RdBu"  # of differences: red below zero, blue above, and white at z
 
 DPI = 130  # at half the size, letters of SMALL points are 8 pixels high
 SMALL = 9  # points, of the smallest letters
+ROW, LINE = 3.2, 0.23  # inches, of a row of axes at least and of a line of a legend
 ROUND = ((0.01, 0.1), (0.05, 0.01), (0.1, 0.02), (0.25, 0.05))  # widest range, where axes may end
 UNDER = 0.55  # inches from an axis to the legend under it: room for its numbers and its label
 SIZES = {"font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "figure.titlesize": 13}
@@ -44,14 +46,10 @@ STYLE = {
     "legend.frameon": False,
 }
 LONGEST_NAME = 40  # characters of a name in a figure
-DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
-NO_FONT = "Last Resort"  # comes with matplotlib too: it has a box for every letter
 
 _CYCLE = ("blue", "orange", "green", "red", "purple", "sky")
 _STROKES = ("-", "--", ":", "-.")
 _MARKERS = "osD^vPX"
-
-_told = set()  # letters without a font that a line on stderr has named
 
 
 def colour_of(k):
@@ -101,12 +99,12 @@ def subplots(rows=1, columns=1, **settings):
     return figure, figure.subplots(rows, columns, **settings)
 
 
-def legend_beside(axis, **settings):
+def legend_beside(axis):
     """Put the legend of an axis on its right, over no data; none where nothing has a label."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-        axis.legend(handles, labels, **{**place, **settings})
+        axis.legend(handles, labels, **place)
 
 
 def legend_under(axis, handles=None):
@@ -123,10 +121,12 @@ def legend_under(axis, handles=None):
     if not handles:
         return
     inches = axis.figure.get_figwidth() / axis.get_gridspec().ncols
+    columns = _columns_in(inches, [handle.get_label() for handle in handles])
+    _make_room(axis, len(handles), columns)
     down = ScaledTranslation(0, -UNDER, axis.figure.dpi_scale_trans)
     axis.legend(
         handles=handles,
-        ncols=_columns_in(inches, [handle.get_label() for handle in handles]),
+        ncols=columns,
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=axis.transAxes + down,
@@ -139,7 +139,15 @@ def legend_below(figure, axis):
     handles, labels = axis.get_legend_handles_labels()
     if labels:
         columns = _columns_in(figure.get_figwidth(), labels)
+        _make_room(axis, len(labels), columns)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _make_room(axis, count, columns):
+    """Make a figure higher if a legend of so many labels would leave its axes no room."""
+    lines = -(-count // columns) + 1  # one label may have two lines
+    needed = ROW * axis.get_gridspec().nrows + LINE * lines
+    axis.figure.set_figheight(max(needed, axis.figure.get_figheight()))
 
 
 def _columns_in(inches, labels):
@@ -219,9 +227,9 @@ def _letters_on(color):
 def save_figure(figure, path):
     """Write a figure atomically, the same bytes for the same figure."""
     text = _text_of(figure)
-    with _matplotlib().rc_context({"font.sans-serif": [DEFAULT_FONT, *_fonts_for(text)]}):
+    with _matplotlib().rc_context({"font.sans-serif": [DEFAULT_FONT, *fonts_for(text)]}):
         with atomic(path) as partial, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of letters without a font: told by _fonts_for
+            warnings.simplefilter("ignore")  # of letters without a font: told by fonts_for
             figure.savefig(partial, dpi=DPI, metadata={"Software": None})
 
 
@@ -282,32 +290,3 @@ def _text_of(figure):
 
     letters = set().union(*(text.get_text() for text in figure.findobj(Text)))
     return "".join(sorted(letters))
-
-
-def _fonts_for(text):
-    """Return the names of fonts that have the letters which the default font lacks.
-
-    One line on stderr names the letters that no font here has, each letter once.
-    """
-    from matplotlib import font_manager
-
-    default = font_manager.findfont(DEFAULT_FONT)
-    missing = {letter for letter in text if not letter.isspace()} - _letters_of(default)
-    chosen = []
-    for entry in font_manager.fontManager.ttflist if missing else []:
-        has = missing & _letters_of(entry.fname) if NO_FONT not in entry.name else set()
-        if has:
-            chosen.append(entry.name)
-            missing -= has
-    if missing - _told:
-        some = "".join(sorted(missing - _told))[:20]
-        print(f"figures: no font here has {some}; they show boxes in its place", file=sys.stderr)
-        _told.update(missing)
-    return chosen
-
-
-@cache
-def _letters_of(font):
-    from matplotlib import font_manager
-
-    return {chr(code) for code in font_manager.get_font(font).get_charmap()}

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from lvd.training.curves import save_curves
-from lvd.utils import plots
+from lvd.utils import fonts
 from lvd.utils.plots import drawn, save_figure, shown, subplots
 from tests.worlds.magictime_world import ROOT
 
@@ -45,13 +45,13 @@ def test_names_are_letters(name, text, tmp_path):
 
 
 def test_letters_without_a_font_are_told_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "_told", set())
+    monkeypatch.setattr(fonts, "_told", set())
     letters = "\U0001f9ff\U000e0041"
     for path in (tmp_path / "1.png", tmp_path / "2.png"):
         legend_of([f"eye {letters[0]}"], path)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) <= 1 and all(letters[0] in line for line in lines)
-    monkeypatch.setattr(plots, "_letters_of", lambda font: set("a"))
+    monkeypatch.setattr(fonts, "_letters_of", lambda font: set("a"))
     legend_of(["abc"], tmp_path / "3.png")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("figures: no font here has ") and "bc" in line
@@ -60,14 +60,14 @@ def test_letters_without_a_font_are_told_once(tmp_path, capsys, monkeypatch):
 def test_a_font_that_has_the_letters_is_taken(monkeypatch):
     from matplotlib import font_manager
 
-    fonts = {entry.name for entry in font_manager.fontManager.ttflist}
-    default = font_manager.findfont(plots.DEFAULT_FONT)
+    known = {entry.name for entry in font_manager.fontManager.ttflist}
+    default = font_manager.findfont(fonts.DEFAULT_FONT)
     monkeypatch.setattr(
-        plots, "_letters_of", lambda font: set("a") if font == default else set("ab")
+        fonts, "_letters_of", lambda font: set("a") if font == default else set("ab")
     )
-    (chosen,) = plots._fonts_for("ab")
-    assert chosen in fonts and plots.NO_FONT not in chosen
-    assert plots._fonts_for("a") == []
+    (chosen,) = fonts.fonts_for("ab")
+    assert chosen in known and fonts.NO_FONT not in chosen
+    assert fonts.fonts_for("a") == []
 
 
 @pytest.mark.parametrize("error", [ValueError("a\nb"), MemoryError(), RuntimeError("x" * 500)])
