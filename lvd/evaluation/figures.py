@@ -54,7 +54,7 @@ def save_grid_figure(table, path, title):
         axis.set(ylabel="λ: share of the votes", title=name)
     axes[-1].set_xlabel("η: steps that vote")
     figure.colorbar(image, ax=axes, label="share of the videos, in all three maps", aspect=60)
-    figure.suptitle(f"The vote with each λ and η: {title}")
+    figure.suptitle(f"The vote with each λ and η\n{title}")
     save_figure(figure, path)
 
 
