@@ -77,7 +77,8 @@ def work(args):
     need_serving()
     # Imported here: with torch and diffusers --help would take seconds.
     from lvd.utils.files import save_yaml
-    from lvd_server.server import address_of, open_socket, serve
+    from lvd.utils.sockets import address_of, open_socket
+    from lvd_server.server import serve
     from lvd_server.service import Service, identity_of
 
     backend = make_backend(args)

@@ -1,26 +1,14 @@
 """Videos of MagicTime's sampler under the guard."""
 
-from contextlib import ExitStack
 from dataclasses import replace
-
-import torch
 
 from lvd.errors import InputError
 from lvd.guard.result import UNCHECKED
-from lvd.guard.twin import locked_tokenizer
-from lvd.utils.processes import settle_threads
 from lvd.x0.levels import levels_of
 from lvd_server.request import WHERE
 from MagicTime.utils import config as cfg
 from MagicTime.utils.guarded import Guarding
-from MagicTime.utils.hardware import kernels
-from MagicTime.utils.model_config import check_resolutions, check_sizes
-from MagicTime.utils.pipeline import decode, sample, to_bytes
-from MagicTime.utils.prompts import words_cut
-from MagicTime.utils.run import load_model
-from MagicTime.utils.safe_guidance import safe_guidance_of
-from MagicTime.utils.sampling_plan import weight_paths
-from MagicTime.utils.weights.base import part_config
+from MagicTime.utils.one_video import OneVideo
 
 # Fields of a request, and the settings of a sampling YAML that they replace.
 SETTINGS = {
@@ -58,15 +46,8 @@ class MagicTimeBackend:
         self.fps = settings.fps
         self._path = guard
         self._device = device
-        self._paths = weight_paths(config)
-        base = self._paths["pretrained_model_path"]
-        self._unet, self._vae = part_config(base, "unet"), part_config(base, "vae")
-        check_resolutions(config, self._unet)
-        self._model = None
-        negative = settings.n_prompt
-        if isinstance(negative, list):
-            negative = negative[0] if negative else ""
-        self.defaults = {"negative_prompt": negative, "seed": None}
+        self._sampler = OneVideo(config, device)
+        self.defaults = {"negative_prompt": self._sampler.negative, "seed": None}
         self.defaults |= {field: getattr(settings, key) for field, key in SETTINGS.items()}
 
     def describe(self):
@@ -80,19 +61,16 @@ class MagicTimeBackend:
             (lvd.Guard, Guarding).
         """
         guarding = Guarding(self._path, None, None, self._device)
-        guarding.check(self.config, self._latent_shape(self.config.settings))
+        guarding.check(self.config, self._sampler.latent_shape(self.config.settings))
         return guarding.guard, guarding
 
     def load(self):
         """Load the weights."""
-        model = load_model(self.config, self._paths, self._device, tell=False)
-        self._model = replace(model, tokenizer=locked_tokenizer(model.tokenizer))
-        self._kernels = ExitStack()  # for as long as the process lives: all threads share them
-        self._kernels.enter_context(kernels(self.config.settings))
+        self._sampler.load()
 
     def prepare(self, guard, guarding):
         """Return what `check` and `make` need of a guard that `read_guard` has made."""
-        guarding.vae = self._model.vae
+        guarding.vae = self._sampler.vae
         return guarding
 
     def check(self, guarding, request):
@@ -102,16 +80,12 @@ class MagicTimeBackend:
             InputError: says what is needed.
         """
         config = self._config_of(request)
+        texts = {key: getattr(request, key) for key in ("prompt", "negative_prompt")}
         try:
-            check_sizes(config, self._unet, self._vae)
+            self._sampler.check(config, texts)
         except InputError as error:
             raise InputError(_in_words_of_requests(str(error))) from None
-        safe_guidance_of(config.settings, WHERE)
-        for key in ("prompt", "negative_prompt"):
-            if words := words_cut(self._model, getattr(request, key)):
-                left_out = words[:80]
-                raise InputError(f"{WHERE}: {key}: longer than the model reads, from: {left_out}")
-        guarding.check(config, self._latent_shape(config.settings))
+        guarding.check(config, self._sampler.latent_shape(config.settings))
 
     def make(self, guarding, request):
         """Sample a video.
@@ -119,46 +93,25 @@ class MagicTimeBackend:
         Returns:
             (uint8 frames [F, H, W, 3], or None; GuardResult).
         """
-        settle_threads()
         config = self._config_of(request)
         settings = config.settings
-        scheduler = config.make_scheduler()
-        model = replace(self._model, scheduler=scheduler)  # each call steps through its own
-        batch = guarding.batch([0], [0], settings.steps, levels_of(scheduler))
-        latents = sample(
-            model,
-            [request.prompt],
-            [request.negative_prompt],
-            [request.seed],
-            settings.L,
-            settings.H,
-            settings.W,
-            settings.steps,
-            settings.guidance_scale,
-            settings.x0_mode,
-            lambda step, timestep, x0, latents: batch.step(step, x0),
-            safe_guidance_of(settings),
+        batch = guarding.batch([0], [0], settings.steps, levels_of(config.make_scheduler()))
+        latents = self._sampler.sample(
+            config, request.prompt, request.negative_prompt, request.seed, batch.step
         )
         result = batch.results[0]
-        if not len(latents) or batch.allowed([0]) != [0]:
+        if latents is None or batch.allowed([0]) != [0]:
             return None, result
-        pixels = decode(model.vae, latents[0], device=self._device)
-        if not (torch.isfinite(latents).all() and torch.isfinite(pixels).all()):
+        frames = self._sampler.frames(latents)
+        if frames is None:
             reason = f"values that are not finite in dtype {settings.dtype}"
             return None, replace(result, verdict=UNCHECKED, reason=reason)
-        return to_bytes(pixels), result
+        return frames, result
 
     def _config_of(self, request):
         """Return the Config of a request."""
         given = {key: getattr(request, field) for field, key in SETTINGS.items()}
-        settings = replace(self.config.settings, **given)
-        return replace(self.config, path=WHERE, settings=settings)
-
-    def _latent_shape(self, settings):
-        """Return (C, F, h, w) of a video."""
-        pixels_per_latent = 2 ** (len(self._vae["block_out_channels"]) - 1)
-        size = settings.H // pixels_per_latent, settings.W // pixels_per_latent
-        return self._unet.get("in_channels", 4), settings.L, *size
+        return self._sampler.config_with(WHERE, **given)
 
 
 def _in_words_of_requests(text):

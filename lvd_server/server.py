@@ -1,52 +1,19 @@
-"""Running the application: socket, signals, loading in the background, an orderly end."""
+"""Running the application: signals, loading in the background, an orderly end."""
 
 import asyncio
 import signal
-import socket
 import sys
 import threading
 from contextlib import contextmanager
 
 import uvicorn
 
-from lvd.errors import InputError, words_of
+from lvd.errors import words_of
 from lvd_server.app import make_app
 
 GRACE = 30  # seconds that running calls have to end after SIGTERM
 LAST_STEP = 10  # more seconds, in which they are stopped at their next denoising step
 IDLE = 100  # connections besides those that are worked on and that wait
-
-
-def open_socket(host, port):
-    """Take the server's address before anything slow is done.
-
-    Returns:
-        A socket that listens.
-
-    Raises:
-        InputError: the address is taken, or none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    except (OSError, UnicodeError) as error:
-        raise InputError(
-            f"--host {host[:80]}: {words_of(error)}; an address of this machine, such as "
-            "127.0.0.1, is needed"
-        ) from None
-    try:
-        return socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        why = error.strerror or words_of(error)
-        raise InputError(
-            f"--host {host} --port {port}: {why.partition(' (')[0]}; a free port of an address of "
-            "this machine is needed"
-        ) from None
-
-
-def address_of(listening):
-    """Return the URL of a socket that listens."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -120,7 +87,7 @@ def serve(service, listening, load, connections):
 
     Args:
         service: lvd_server.service.Service.
-        listening: of `open_socket`.
+        listening: socket of lvd.utils.sockets.open_socket.
         load: function that loads the weights and the guard.
         connections: how many calls may run and wait.
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from lvd.errors import InputError, words_of
 from lvd.guard.result import UNCHECKED, UnsafeVideoError
 from lvd.rules.rule import SAFE
+from lvd.utils.desk import Desk, DeskFull
 from lvd.utils.video import mp4_bytes
 from lvd_server.call import CallStopped, Steps
-from lvd_server.desk import Desk, DeskFull
 from lvd_server.metrics import Metrics
 from lvd_server.outcome import (
     BAD,

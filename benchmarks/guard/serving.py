@@ -69,9 +69,10 @@ def work(args):
 def measure(args, workers, is_guarded, asked):
     """Return the figures of one case: {quantity: number}."""
     from lvd.utils.processes import pick_device
+    from lvd.utils.sockets import open_socket
     from lvd_server.log import AuditLog
     from lvd_server.magictime import MagicTimeBackend, read_sampling
-    from lvd_server.server import Server, open_socket
+    from lvd_server.server import Server
     from lvd_server.service import Service
 
     config = read_sampling(args.config, {})

@@ -13,8 +13,9 @@ import numpy as np
 
 from lvd.errors import InputError
 from lvd.guard.result import GuardResult
+from lvd.utils.sockets import open_socket
 from lvd_server.log import AuditLog
-from lvd_server.server import Server, open_socket
+from lvd_server.server import Server
 from lvd_server.service import Service
 
 PATIENCE = 60  # seconds for what must happen
