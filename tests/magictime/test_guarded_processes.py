@@ -1,8 +1,6 @@
 """The guard in MagicTime's sampler: killed runs, several processes, one file of verdicts."""
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -10,7 +8,7 @@ import torch
 
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.verdicts import Verdicts
-from tests.worlds import launcher, magictime_world
+from tests.worlds import forked
 from tests.worlds.guard_world import SCRIPT, facts, guard_flags, lines_of, make_home
 from tests.worlds.sampler_command import command, sample
 
@@ -23,11 +21,7 @@ def home(world, tmp_path_factory):
 @pytest.mark.slow
 def test_resume_after_a_kill(home, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, *command(home.config, out, *guard_flags(home))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = forked.start(SCRIPT, *command(home.config, out, *guard_flags(home)))
     deadline = time.time() + 60
     while (
         not (out / "verdicts.jsonl").exists() and time.time() < deadline and process.poll() is None
@@ -44,9 +38,10 @@ def test_resume_after_a_kill(home, tmp_path):
 def test_two_processes_say_the_same(home, tmp_path):
     """One thread each, as the run beside them: sums of other numbers of threads differ in the last
     bits."""
-    runs = {"two": launcher.run, "one": launcher.alone}
-    for name, start in runs.items():
-        found = start(SCRIPT, *command(home.config, tmp_path / name, *guard_flags(home)))
+    runs = {"two": 2, "one": 1}
+    for name, count in runs.items():
+        words = command(home.config, tmp_path / name, *guard_flags(home))
+        found = forked.run(SCRIPT, *words, processes=count)
         assert found.returncode == 0, found.stderr
     assert (
         facts(tmp_path / "two") == facts(tmp_path / "one") and len(lines_of(tmp_path / "two")) == 7
@@ -57,16 +52,20 @@ def test_two_processes_say_the_same(home, tmp_path):
     assert videos[0] == videos[1]
 
 
+APPEND_FIFTY = """
+import sys
+from MagicTime.utils.verdicts import Verdicts
+folder, number = sys.argv[1], int(sys.argv[2])
+for k in range(number * 50, number * 50 + 50):
+    line = {"row": k, "verdict": "safe", "stopped": False, "filler": "x" * 9000}
+    Verdicts(folder).append([line])
+"""
+
+
 def test_lines_of_many_processes_stay_whole(tmp_path):
-    script = (
-        "import sys; from MagicTime.utils.verdicts import Verdicts\nfor k in range(50): "
-        "Verdicts(sys.argv[1]).append([{'row': int(sys.argv[2]) * 50 + k, 'verdict': 'safe', "
-        "'stopped': False, 'filler': 'x' * 9000}])"
-    )
-    several = [
-        subprocess.Popen([sys.executable, "-c", script, tmp_path, str(k)], cwd=magictime_world.ROOT)
-        for k in range(3)
-    ]
+    script = tmp_path / "append_fifty.py"
+    script.write_text(APPEND_FIFTY)
+    several = [forked.start(script, tmp_path, number) for number in range(3)]
     assert [process.wait() for process in several] == [0, 0, 0]
     assert (
         sorted(Verdicts(tmp_path).read()) == list(range(150)) and Verdicts(tmp_path).count() == 150

@@ -21,9 +21,9 @@ from MagicTime import inference_magictime
 from MagicTime.utils.config import WEIGHTS, read_config
 from MagicTime.utils.prompts import read_prompts, read_source
 from MagicTime.utils.run import Run
-from tests.worlds import magictime_world
+from tests.worlds import forked, magictime_world
 from tests.worlds.refusals import refused
-from tests.worlds.sampler_command import sample
+from tests.worlds.sampler_command import command, sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 
@@ -109,10 +109,7 @@ def test_resume_after_a_kill(world, tmp_path):
     config = magictime_world.write_config(
         tmp_path / "c.yaml", world[0], steps=12, prompt=[f"prompt {i}" for i in range(12)]
     )
-    command = [sys.executable, SCRIPT, "--config", config, "--gpu_num", "-1", "--save-path"]
-    process = subprocess.Popen(
-        [*command, tmp_path / "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = forked.start(SCRIPT, *command(config, tmp_path / "killed"))
     deadline = time.time() + 120
     while (
         not (tmp_path / "killed" / "videos" / "0002.mp4").exists()

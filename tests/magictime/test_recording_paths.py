@@ -12,7 +12,7 @@ import torch
 from lvd.utils.files import load_yaml
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.config import read_config
-from tests.worlds import launcher
+from tests.worlds import forked
 from tests.worlds.magictime_world import ROOT, write_config
 from tests.worlds.refusals import refused
 from tests.worlds.sampler_command import command, sample
@@ -72,7 +72,7 @@ def test_recordings_lie_where_the_yaml_says(config, tmp_path, usual, capsys):
 @pytest.mark.slow
 def test_processes_fill_the_same_file(config, tmp_path):
     script = ROOT / "MagicTime" / "inference_magictime.py"
-    done = launcher.run(script, *command(config, "out"))
+    done = forked.run(script, *command(config, "out"), processes=2)
     assert done.returncode == 0, done.stderr
     for path in PATHS.values():
         recording = open_x0_file(path)

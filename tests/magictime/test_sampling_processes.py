@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
-from tests.worlds import launcher, magictime_world
+from tests.worlds import forked, launcher, magictime_world
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def by_one(world, tmp_path_factory):
     config = magictime_world.write_config(
         folder / "c.yaml", world[0], prompt=[f"p {i}" for i in range(11)], steps=20
     )
-    done = launcher.alone(SCRIPT, *flags(config, folder / "out"))
+    done = forked.run(SCRIPT, *flags(config, folder / "out"))
     assert done.returncode == 0, done.stderr
     return folder / "out", config
 
@@ -50,7 +49,7 @@ def test_two_processes_make_what_one_makes(by_one, tmp_path):
 def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_one, tmp_path):
     expected, config = by_one
     out = tmp_path / "out"
-    launch = launcher.start(SCRIPT, *flags(config, out))
+    launch = forked.start(SCRIPT, *flags(config, out), processes=2)
     deadline = time.time() + 120
     while (
         len(list((out / "videos").glob("[0-9]*.mp4"))) < 3
@@ -58,7 +57,7 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
         and launch.poll() is None
     ):
         time.sleep(0.01)
-    victim = max(children(launch.pid))
+    victim = launch.pids[1]
     os.kill(victim, signal.SIGKILL)
     _, err = launch.communicate(timeout=120)
     assert launch.returncode != 0, err
@@ -69,7 +68,7 @@ def test_a_killed_process_loses_its_batch_and_the_next_run_fills_the_holes(by_on
         name = mine.name.replace(f"-{os.getpid()}.", f"-{victim}.")
         mine.touch()
     (out / "videos" / name).write_bytes(b"half")  # as if it had been at a video when it was killed
-    done = launcher.alone(SCRIPT, *flags(config, out))
+    done = forked.run(SCRIPT, *flags(config, out))
     assert done.returncode == 0 and f"{11 - len(whole)} new, 11 of 11" in done.stdout
     assert {row: (out / "videos" / f"{row:04d}.mp4").stat().st_mtime_ns for row in whole} == kept
     assert not list(out.rglob("*.partial*"))
@@ -80,12 +79,13 @@ def test_fresh_seeds_are_drawn_once_for_all_processes(world, tmp_path):
     config = magictime_world.write_config(
         tmp_path / "c.yaml", world[0], seed=[-1], seed_per_prompt=False, steps=1
     )
-    assert launcher.run(SCRIPT, *flags(config, tmp_path / "out")).returncode == 0
+    done = forked.run(SCRIPT, *flags(config, tmp_path / "out"), processes=2)
+    assert done.returncode == 0, done.stderr
     x0 = open_x0_file(tmp_path / "out" / "pred_x0.pth")
     assert [x0.info[row]["seed"] for row in (0, 1, 2)] == json.loads(
         (tmp_path / "out" / "seeds.json").read_text()
     )
-    again = launcher.alone(SCRIPT, *flags(config, tmp_path / "again"))
+    again = forked.run(SCRIPT, *flags(config, tmp_path / "again"))
     assert again.returncode == 0 and json.loads(
         (tmp_path / "again" / "seeds.json").read_text()
     ) != [x0.info[row]["seed"] for row in (0, 1, 2)]
@@ -93,14 +93,6 @@ def test_fresh_seeds_are_drawn_once_for_all_processes(world, tmp_path):
 
 def test_a_bad_config_ends_all_processes(tmp_path, world):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=0)
-    done = launcher.run(SCRIPT, *flags(config, tmp_path / "out"))
+    done = forked.run(SCRIPT, *flags(config, tmp_path / "out"), processes=2)
     assert done.returncode != 0 and "error: " in done.stderr and "steps=0" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def children(pid):
-    """Process numbers of the launcher's own processes."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return found
