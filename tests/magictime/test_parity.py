@@ -35,6 +35,10 @@ FILES = {
     "magic_text_encoder_path": "Magic_Weights/magic_text_encoder",
 }
 CASES = ("a_base", "b_motion", "c_dreambooth", "d_adapter_s", "e_adapter_t", "f_all")
+# Fifty steps take eight seconds: the smallest set of files and all of them are sampled so. The sets
+# between differ in the weights alone, which 10 steps and the first of 50 show.
+FIFTY = ("a_base", "f_all")
+RUNS = [*((case, 10) for case in CASES), *((case, 50) for case in FIFTY)]
 EXPECTED_X0 = {"true": "predx0_true", "released": "predx0_upstream"}
 TEXT, UNET_OUT, X_T, X0, VIDEO = 2e-5, 2e-5, 2e-3, 4e-3, 4e-5
 WEIGHT = 1e-6  # merging an adapter is a few float32 roundings of weights below 2
@@ -151,8 +155,7 @@ def guided(unet_out):
 # ---- through the command line
 
 
-@pytest.mark.parametrize("steps", [10, 50])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case, steps", RUNS)
 def test_recorded_x0_and_latents(sampled, case, steps):
     found, wanted = sampled(case, steps), expected(case)
     rows = wanted[f"steps{steps}.step_index"]
@@ -164,7 +167,7 @@ def test_recorded_x0_and_latents(sampled, case, steps):
 
 @pytest.mark.parametrize("case, steps", [*((case, 10) for case in CASES), ("f_all", 50)])
 def test_recorded_x0_of_the_released_code(sampled, case, steps):
-    """x0_mode: released. The other cases' 50 steps, five seconds each, are in the next test."""
+    """x0_mode: released. The other cases' 50 steps are in the next tests."""
     found, wanted = sampled(case, steps, "released"), expected(case)
     rows = wanted[f"steps{steps}.step_index"]
     near(found.x0[rows], wanted[f"steps{steps}.predx0_upstream"], X0)
@@ -173,7 +176,7 @@ def test_recorded_x0_of_the_released_code(sampled, case, steps):
         near(found.x0, wanted["steps50.predx0_upstream_all"], X0)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FIFTY)
 def test_released_x0_of_fifty_steps(sampled, case):
     """Computed by the sampler's own function from the noise and the latents of the run with the
     true x0."""
@@ -189,8 +192,7 @@ def test_released_x0_of_fifty_steps(sampled, case):
     near(torch.cat(x0), wanted["steps50.predx0_upstream"], X0)
 
 
-@pytest.mark.parametrize("steps", [10, 50])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case, steps", RUNS)
 def test_unet_outputs(sampled, case, steps):
     found, wanted = sampled(case, steps).unet_out, expected(case)
     near(found[0], wanted[f"steps{steps}.unet_out_first"], UNET_OUT)
@@ -275,14 +277,29 @@ def test_effective_weights(models, key):
     near(getattr(models(case), part).get_parameter(name).data, wanted, WEIGHT)
 
 
-# ---- the tolerances can fail
-
-
 def first_unet_out(model, timestep):
     """UNet output [2, C, F, h, w] of the original's initial latents at `timestep`."""
     text = encode(model, [NEGATIVE, PROMPT]).repeat_interleave(INPUTS["video_length"], dim=0)
     latents = expected("f_all")["latents"]
     return model.unet(torch.cat([latents, latents]), timestep, encoder_hidden_states=text).sample
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in FIFTY])
+def test_first_of_fifty_steps(models, case):
+    wanted, scheduler = expected(case), ddim()
+    scheduler.set_timesteps(50)
+    first = scheduler.timesteps[0]
+    assert wanted["steps50.timesteps"].tolist() == scheduler.timesteps.tolist()
+    unet_out = first_unet_out(models(case), first)
+    near(unet_out, wanted["steps50.unet_out_first"], UNET_OUT)
+    step = scheduler.step(guided(unet_out), first, wanted["latents"])
+    near(step.pred_original_sample, wanted["steps50.predx0_true"][:1], X0)
+    near(step.prev_sample, wanted["steps50.predx_t"][:1], X_T)
+    released = released_x0(scheduler, guided(unet_out), first, step.prev_sample)
+    near(released, wanted["steps50.predx0_upstream"][:1], X0)
+
+
+# ---- the tolerances can fail
 
 
 def test_right_first_step(models):
