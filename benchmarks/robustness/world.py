@@ -5,7 +5,10 @@ All trials work in one folder, so a command has the same paths in each.
 
 from dataclasses import dataclass
 
+import sklearn.metrics
 import yaml
+from matplotlib.figure import Figure
+from transformers import VideoMAEForVideoClassification
 
 import build_eval_set
 import build_x0
@@ -21,7 +24,8 @@ from lvd.training.checkpoint import Checkpoint
 from MagicTime import inference_magictime
 from MagicTime.utils import guarded, run
 
-IMPORTED = (guarded, run)  # what the sampler imports late: a trial is a fork of this process
+# What the scripts import late: a trial is a fork of this process.
+IMPORTED = (guarded, run, Figure, sklearn.metrics, VideoMAEForVideoClassification)
 STEPS = 3
 SHAPES = ("circle", "square", "triangle", "ring", "cross")
 COLOURS = ("red", "green", "blue", "white")

@@ -175,7 +175,7 @@ def test_sliced_and_tiled_decoding(world):
 
 
 @pytest.mark.slow
-def test_compiled(world, tmp_path, capsys, monkeypatch):
+def test_compiled(tmp_path, capsys, monkeypatch):
     """In float32, as it is used; or, with instructions that somebody forced on torch, cleanly
     refused.
 
@@ -184,8 +184,9 @@ def test_compiled(world, tmp_path, capsys, monkeypatch):
     """
     # kernels of a run with other instructions would be found again, and crash
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    magictime_world.make_world(tmp_path, unet=magictime_world.TWO_LEVELS)
     side = magictime_world.WELL_CONDITIONED
-    config = magictime_world.write_config(tmp_path / "c.yaml", world[0], H=side, W=side)
+    config = magictime_world.write_config(tmp_path / "c.yaml", tmp_path, H=side, W=side)
     assert sample(config, tmp_path / "plain", "--limit", 2) == 0
     status = sample(config, tmp_path / "out", "--compile", "--limit", 2)
     # torch.compile writes code for these instructions
@@ -202,13 +203,15 @@ def test_compiled(world, tmp_path, capsys, monkeypatch):
     torch.testing.assert_close(compiled, plain, rtol=1e-2, atol=1e-2)
 
 
-def test_compile_without_a_compiler(plain, tmp_path):
+def test_compile_without_a_compiler(tmp_path):
+    magictime_world.make_world(tmp_path, unet=magictime_world.ONE_LEVEL)
+    config = magictime_world.write_config(tmp_path / "c.yaml", tmp_path)
     done = subprocess.run(
         [
             sys.executable,
             SCRIPT,
             "--config",
-            plain[0],
+            config,
             "--save-path",
             tmp_path / "out",
             "--gpu_num",

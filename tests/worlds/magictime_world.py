@@ -22,6 +22,20 @@ UNET = dict(
     attention_head_dim=2,
     norm_num_groups=8,
 )
+# UNets that compile in three quarters and in half of the time: with two levels there is still every
+# kind of block and both changes of resolution, with one only the blocks of attention.
+TWO_LEVELS = dict(
+    UNET,
+    block_out_channels=(32, 64),
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+)
+ONE_LEVEL = dict(
+    UNET,
+    block_out_channels=(32,),
+    down_block_types=("CrossAttnDownBlock2D",),
+    up_block_types=("CrossAttnUpBlock2D",),
+)
 VAE = dict(
     in_channels=3,
     out_channels=3,
@@ -57,7 +71,7 @@ def shake(model, generator, scale=0.05):
     return model
 
 
-def make_parts(seed=0):
+def make_parts(seed=0, unet=UNET):
     """Random, seeded arguments of export.export: SimpleNamespace(vae, base, clip, adapters)."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -81,7 +95,7 @@ def make_parts(seed=0):
     )
     vae = shake(AutoencoderKL(**VAE), draw)
     base = SimpleNamespace(
-        unet=shake(UNet2DConditionModel(**UNET), draw),
+        unet=shake(UNet2DConditionModel(**unet), draw),
         text_encoder=shake(CLIPTextModel(text), draw),
     )
     clip = SimpleNamespace(
@@ -138,12 +152,12 @@ def write_tokenizer(folder):
     return folder
 
 
-def make_world(folder, seed=0):
+def make_world(folder, seed=0, unet=UNET):
     """Export a random tiny MagicTime under folder/ckpts; returns its parts."""
     from MagicTime.prepare_weights.tiny.export import export
 
     folder = Path(folder)
-    parts = make_parts(seed)
+    parts = make_parts(seed, unet)
     export(
         folder / "ckpts",
         write_tokenizer(folder / "tokenizer"),
