@@ -1,4 +1,5 @@
-"""A program of somebody who has installed lvd: `record` x0 of a pipeline's videos, or `guard` them.
+"""A program of somebody who has installed lvd: it records x0 of a pipeline's videos, waits for a
+line on stdin while somebody makes detectors, and guards the pipeline with them.
 
 It runs where nothing but the wheel and its requirements are installed.
 """
@@ -81,5 +82,8 @@ def guard(pipe):
 
 
 if __name__ == "__main__":
-    {"record": record, "guard": guard}[sys.argv[1]](tiny_pipeline())
+    record(tiny_pipeline())
+    print("recorded", flush=True)
+    sys.stdin.readline()
+    guard(tiny_pipeline())
     print(lvd.__file__)

@@ -21,15 +21,17 @@ PROGRAM = Path(__file__).with_name("guarded_elsewhere.py")
 
 def run(*command, folder=None):
     """Run a command outside the repository's PYTHONPATH; return what it printed."""
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with elsewhere(*command, folder=folder) as process:
+        said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return said
+
+
+def elsewhere(*command, folder=None):
+    """Start a command outside the repository's PYTHONPATH."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [*map(str, command)]
+    return subprocess.Popen(command, cwd=folder, env={"PATH": "/usr/bin:/bin"}, text=True, **pipes)
 
 
 def pip(*arguments, folder=None):
@@ -110,20 +112,23 @@ def test_what_is_installed_for_the_scripts_holds_every_requirement(requirements)
 def test_the_wheel_guards_a_pipeline_where_only_its_requirements_are(wheel, requirements, tmp_path):
     python, packages = empty_environment(tmp_path / "venv", needed(requirements[""]))
     pip("--python", python, "install", "--no-deps", "--no-index", "--quiet", wheel)
-    for absent in ("pandas", "sklearn", "matplotlib", "av", "psutil", "accelerate", "pytest"):
-        code = f"import importlib.util as u, sys; sys.exit(u.find_spec('{absent}') is not None)"
-        run(python, "-c", code, folder=tmp_path)
+    absent = ["pandas", "sklearn", "matplotlib", "av", "psutil", "accelerate", "pytest"]
+    code = f"import importlib.util as u; print([n for n in {absent} if u.find_spec(n)])"
+    assert run(python, "-c", code, folder=tmp_path) == "[]\n"
     shutil.copy(PROGRAM, tmp_path)
-    run(python, PROGRAM.name, "record", folder=tmp_path)
-    x0 = open_x0_file(tmp_path / "pred_x0.pth")
-    write_detectors(tmp_path / "detectors", x0)
-    unsafe = expected(tmp_path / "detectors", x0)
-    assert 0 < sum(unsafe.values()) < len(unsafe)
-    *verdicts, module = run(python, PROGRAM.name, "guard", folder=tmp_path).splitlines()
+    with elsewhere(python, PROGRAM.name, folder=tmp_path) as program:
+        assert program.stdout.readline() == "recorded\n", program.stderr.read()
+        x0 = open_x0_file(tmp_path / "pred_x0.pth")
+        write_detectors(tmp_path / "detectors", x0)
+        unsafe = expected(tmp_path / "detectors", x0)
+        assert 0 < sum(unsafe.values()) < len(unsafe)
+        said, errors = program.communicate("they are made\n")
+    assert program.returncode == 0, errors
+    *verdicts, module = said.splitlines()
     assert verdicts == [f"{row} {'unsafe' if unsafe[row] else 'safe'}" for row in sorted(unsafe)]
     assert Path(module).is_relative_to(packages)
-    for lazy in ("lvd.detectors.calibration", "lvd.data.rgb", "scipy.special", "lvd.utils.config"):
-        run(python, "-c", f"import {lazy}", folder=tmp_path)
+    lazy = "lvd.detectors.calibration, lvd.data.rgb, scipy.special, lvd.utils.config"
+    run(python, "-c", f"import {lazy}", folder=tmp_path)
 
 
 def test_an_editable_install_finds_the_whole_repository(tmp_path):
