@@ -17,9 +17,9 @@ from lvd.x0.file import open_x0_file
 from MagicTime.utils import prompts
 from MagicTime.utils.config import SamplingSettings
 from MagicTime.utils.prompts import Prompt
-from tests.worlds import magictime_world
+from tests.worlds import forked, magictime_world
 from tests.worlds.refusals import refused
-from tests.worlds.sampler_command import sample
+from tests.worlds.sampler_command import command, sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
 EXAMPLES = magictime_world.ROOT / "MagicTime" / "sample_configs" / "examples"
@@ -280,34 +280,28 @@ def test_bad_sources_are_one_line_and_leave_no_folder(world, tmp_path, capsys):
 
 
 def start(config, out, *flags):
-    """The script with a pipe as its keyboard."""
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--human",
-        "--config",
-        config,
-        "--save-path",
-        out,
-        "--gpu_num",
-        "-1",
-        *flags,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
+    """A session of the script, whose keyboard is a pipe."""
+    return forked.start(SCRIPT, *command(config, out, "--human", *flags))
 
 
 def told(config, out, typed, *flags):
     """(exit status, stdout, stderr) after typing `typed`."""
     process = start(config, out, *flags)
-    shown, errors = process.communicate(typed, timeout=120)
-    return process.returncode, shown.decode(), errors.decode()
+    process.stdin.write(typed)
+    shown, errors = process.communicate()
+    return process.returncode, shown, errors
+
+
+def told_by_an_interpreter(config, out, typed):
+    """As `told`, of a process that is no fork: its interpreter decodes what is typed."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *command(config, out, "--human")],
+        input=typed,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        timeout=120,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 @pytest.mark.slow
@@ -347,7 +341,8 @@ def test_a_session_and_its_continuation(world, tmp_path):
 @pytest.mark.slow
 def test_a_bad_prompt_does_not_end_a_session(world, tmp_path):
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=1)
-    code, shown, errors = told(config, tmp_path / "out", b"a\0b\n\xff\xfe\na wave\nexit\nnever\n")
+    typed = b"a\0b\n\xff\xfe\na wave\nexit\nnever\n"
+    code, shown, errors = told_by_an_interpreter(config, tmp_path / "out", typed)
     assert code == 2 and "1 new" in shown and "Traceback" not in errors
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 3 and "U+0000" in lines[0] and "2 of 3 prompts" in lines[2]
@@ -362,10 +357,13 @@ def test_ctrl_c_ends_a_session_and_leaves_nothing_half_made(world, tmp_path, typ
     config = magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=steps)
     process = start(config, tmp_path / "out")
     process.stdin.write(typed)
-    process.stdin.flush()
-    shown, deadline = b"", time.time() + 100
-    while b"prompt (" not in shown and time.time() < deadline and process.poll() is None:
-        shown += process.stdout.read1()
+    deadline = time.time() + 100
+    while (
+        "prompt (" not in process.out.read_text()
+        and time.time() < deadline
+        and process.poll() is None
+    ):
+        time.sleep(0.01)
     while (
         typed
         and not (tmp_path / "out" / "0000" / "pred_x0.pth").exists()
@@ -374,7 +372,7 @@ def test_ctrl_c_ends_a_session_and_leaves_nothing_half_made(world, tmp_path, typ
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and b"interrupted" in errors and b"Traceback" not in errors
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert not list(tmp_path.glob("out/*"))
 
 

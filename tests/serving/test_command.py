@@ -1,12 +1,9 @@
 """serve.py as a command: what it refuses, how it ends, what is left when it is killed."""
 
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +11,7 @@ import serve
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_yaml
 from lvd_server.log import AuditLog
+from tests.worlds import forked
 from tests.worlds.refusals import refused
 from tests.worlds.served import Asked, lines_of, until
 
@@ -86,18 +84,11 @@ class Served:
     """serve.py as a process of its own, ready."""
 
     def __init__(self, home, folder):
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "serve.py"), *flags(home, folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.told = []
-        while "ready\n" not in self.told:
-            self.told.append(self.process.stdout.readline())
-            assert self.told[-1], self.process.stderr.read()
-        self.port = int(re.search(r"listening on http://127.0.0.1:(\d+)", "".join(self.told))[1])
+        self.process = forked.start(ROOT / "serve.py", *flags(home, folder))
+        until(lambda: self.process.poll() is not None or "ready\n" in self.process.out.read_text())
+        told = self.process.out.read_text()
+        assert "ready\n" in told, self.process.err.read_text()
+        self.port = int(re.search(r"listening on http://127.0.0.1:(\d+)", told)[1])
 
     def end(self, number):
         """Send a signal; returns (exit status, stdout, stderr)."""

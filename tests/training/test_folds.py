@@ -19,7 +19,7 @@ from lvd.rules.file import identity_of
 from lvd.training import fold_scores
 from lvd.training.folds import draw_parts
 from lvd.utils.files import load_torch, save_torch
-from tests.worlds import launcher, scripts
+from tests.worlds import forked, scripts
 from tests.worlds.detector_world import (
     CATEGORIES,
     HELD_NORMAL,
@@ -310,7 +310,7 @@ def test_launched_processes_share_the_detectors(world, tmp_path):
         *("--data_dir", world.data, "--eval_dir", world.eval, "--save_dir", tmp_path, *FLAGS),
         *("--folds", K, "--workers", 1),
     ]
-    done = launcher.run(scripts.train_mae.__file__, *command)
+    done = forked.run(scripts.train_mae.__file__, *command, processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("folds scored") == 1
     whole = (world.root / "grid" / "folds.pth").read_bytes()

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from lvd.training.job import Job
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch
 from lvd.utils.processes import Processes
-from tests.worlds import launcher
+from tests.worlds import forked, launcher
 from tests.worlds.detector_world import STEPS, copy_world, make_world
 
 FAST = ["--size", "nano", "--epoch", "3", "--batch_size", "8", "--gpu_num", "-1", "--workers", "1"]
@@ -40,36 +39,9 @@ def flags(world, save, *more):
     ]
 
 
-def launch(world, save, *more, count=2):
-    """The command in `count` processes, started and not waited for."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        str(count),
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        str(port),
-        str(ROOT / "train_mae.py"),
-        *flags(world, save, *more),
-    ]
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def start(world, save, *more):
+    """The command in two processes, started and not waited for."""
+    return forked.start(ROOT / "train_mae.py", *flags(world, save, *more), processes=2)
 
 
 def finish(process):
@@ -112,7 +84,8 @@ def same_as_alone(world, save):
 
 @pytest.mark.slow
 def test_two_processes_train_the_detectors_of_one(world, tmp_path):
-    status, out, err = finish(launch(world, tmp_path))
+    process = launcher.start(ROOT / "train_mae.py", *flags(world, tmp_path))
+    status, out, err = finish(process)
     assert status == 0, err
     assert out.count("detectors trained") == 1 and "trained now: 6" in out
     assert any(line.startswith("detectors: 6 of 6, ") for line in err)
@@ -140,13 +113,6 @@ def workers_of(pid):
     return found
 
 
-def kill_all(process, save):
-    """Kill the command and whatever it started for `save`, at once."""
-    for pid in running(str(save)):
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
-
-
 def wait_for_the_first(process, save):
     while not found(save) & ALL:
         assert process.poll() is None, finish(process)
@@ -156,12 +122,12 @@ def wait_for_the_first(process, save):
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(world, tmp_path):
     """The same command goes on; no detector is trained twice."""
-    process = launch(world, tmp_path)
+    process = start(world, tmp_path)
     wait_for_the_first(process, tmp_path)
-    kill_all(process, tmp_path)
+    process.kill()
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in found(tmp_path) & ALL}
     assert kept
-    status, out, err = finish(launch(world, tmp_path))
+    status, out, err = finish(start(world, tmp_path))
     assert status == 0, err
     assert f"trained now: {6 - len(kept)}" in out and f"found finished: {len(kept)}" in out
     assert kept == {name: (tmp_path / name).stat().st_mtime_ns for name in kept}
@@ -179,7 +145,8 @@ def test_machines_without_a_common_folder(world, tmp_path):
         f"import os, sys\nfolder = {str(tmp_path)!r} + os.environ['RANK']\n"
         f"os.makedirs(folder)\nos.chdir(folder)\nimport train_mae\nsys.exit(train_mae.main())\n"
     )
-    done = launcher.run(script, *flags(world, "save", "--group_num", "1", "--step_num", "0"))
+    words = flags(world, "save", "--group_num", "1", "--step_num", "0")
+    done = forked.run(script, *words, processes=2)
     assert done.returncode != 0 and "need the same --save_dir" in done.stderr, done.stderr
     assert "StopIteration" not in done.stderr
 
@@ -190,7 +157,7 @@ def test_bad_input_of_one_process_ends_all(world, tmp_path):
     copy = copy_world(world, tmp_path / "copy")
     bad = copy.data / "group2" / str(STEPS - 1) / "13.pt"
     bad.write_bytes(b"not a clip")
-    status, out, err = finish(launch(copy, tmp_path / "save"))
+    status, out, err = finish(start(copy, tmp_path / "save"))
     errors = [line for line in err if "error: " in line]
     assert status != 0 and sum(str(bad) in line for line in errors) == 1, err
     assert all(
@@ -198,7 +165,7 @@ def test_bad_input_of_one_process_ends_all(world, tmp_path):
     ), errors
     assert "detectors trained" not in out and f"2/{STEPS - 1}.pth" not in found(tmp_path / "save")
     # what all would refuse is found by the first
-    status, _, err = finish(launch(copy, world.save, "--lr", "1e-4"))
+    status, _, err = finish(start(copy, world.save, "--lr", "1e-4"))
     assert status != 0 and sum("train.yaml" in line and "lr" in line for line in err) == 1, err
 
 
@@ -229,7 +196,7 @@ def test_saved_detectors_are_evaluated_once(world, tmp_path):
     assert train_mae.main(flags(copy, copy.save, "--no-train")) == 0
     alone = (copy.save / "evaluation.csv").read_text()
     (copy.save / "evaluation.csv").unlink()
-    status, out, err = finish(launch(copy, copy.save, "--no-train"))
+    status, out, err = finish(start(copy, copy.save, "--no-train"))
     assert status == 0, err
     assert out.count("saved detectors on held-out clips") == 1
     assert (copy.save / "evaluation.csv").read_text() == alone

@@ -22,12 +22,17 @@ IMPORTED = ["train_mae", "MagicTime.utils.run", "MagicTime.utils.guarded"]
 LOOK_EVERY = 0.01  # seconds
 
 
-def _be_the_script(script, words, environment, out, err):
+def _be_the_script(script, words, environment, files):
     """Run a script in this fork, as `python script words` does."""
-    for number, path in ((1, out), (2, err)):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, number)
-        os.close(file)
+    # Without a writer any more, a pipe would not open.
+    modes = (os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
+    for number, (path, mode) in enumerate(zip(files, modes, strict=True)):
+        file = os.open(path, mode)
+        if file != number:
+            os.dup2(file, number)
+            os.close(file)
+    os.set_blocking(0, True)
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = open(1, "w", closefd=False)
     sys.stderr = open(2, "w", closefd=False, buffering=1)
     os.environ.clear()
@@ -46,19 +51,28 @@ class Forked:
         script: its path.
         words: its arguments.
         environments: variables that each process has besides those of this one.
+
+    Attributes:
+        pids: of the processes.
+        stdin: the keyboard of the processes, a pipe of bytes.
+        out, err: the files of what they wrote on stdout and stderr up to now.
     """
 
     def __init__(self, script, words, environments):
         self.folder = tempfile.TemporaryDirectory(prefix="forked")
         self.args = [str(script), *map(str, words)]
-        self.out, self.err = (Path(self.folder.name) / name for name in ("out", "err"))
+        keys, self.out, self.err = files = [
+            Path(self.folder.name) / k for k in ("in", "out", "err")
+        ]
+        os.mkfifo(keys)
+        self.stdin = open(os.open(keys, os.O_RDWR), "wb", buffering=0)
         self.out.touch()
         self.err.touch()
         context = _server()
         self.processes = []
         for environment in environments:
             environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-            given = (self.args[0], self.args[1:], environment, str(self.out), str(self.err))
+            given = (self.args[0], self.args[1:], environment, files)
             self.processes.append(context.Process(target=_be_the_script, args=given))
             self.processes[-1].start()
         self.pids = [process.pid for process in self.processes]
@@ -75,7 +89,8 @@ class Forked:
         return next((code for code in codes if code), 0)
 
     def communicate(self, timeout=120):
-        """Wait for all; returns what they wrote on (stdout, stderr)."""
+        """Wait for all, who read no more; returns what they wrote on (stdout, stderr)."""
+        self.stdin.close()
         until = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > until:

@@ -45,14 +45,3 @@ def run(script, *args, processes=2, timeout=300):
     process = start(script, *args, processes=processes)
     out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def alone(script, *args):
-    """The script as one plain process of one thread, finished."""
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, args)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
