@@ -6,9 +6,10 @@ compared with batches of one video on one thread.
 Results: recording_batches.csv and .txt.
 """
 
-import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -18,9 +19,9 @@ from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
-from lvd.utils.config import ROOT
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
+from MagicTime import inference_magictime
 
 RESULT_FILE = "recording_batches.csv"
 # What is compared with batches of one on one thread: (batch size, threads).
@@ -37,19 +38,23 @@ def build_parser():
 
 
 def sampled(folder, batch_size, threads, args):
-    """Sample in a process of its own.
+    """Sample with this many threads.
 
     Returns:
         (x0 [n, S, C, F, h, w], pixels int32 [n, F, H, W, 3] of the mp4 files).
     """
     words = [f"batch_size={batch_size}", f"steps={args.steps}", "x0_dtype=float32"]
     flags = ["--config", "sample_configs/Tiny.yaml", "--limit", args.videos, "--gpu_num", -1]
-    code = (
-        f"import sys, torch; torch.set_num_threads({threads}); "
-        "from MagicTime.inference_magictime import main; sys.exit(main(sys.argv[1:]))"
-    )
-    argv = [sys.executable, "-c", code, *map(str, flags), "--save-path", str(folder), *words]
-    if subprocess.run(argv, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with redirect_stdout(StringIO()):
+            status = inference_magictime.main(
+                [*map(str, flags), "--save-path", str(folder), *words]
+            )
+    finally:
+        torch.set_num_threads(before)
+    if status:
         raise InputError(f"sampling with {' '.join(words)}: failed, see above")
     videos = [read_mp4(folder / "videos" / f"{row:04d}.mp4") for row in range(args.videos)]
     pixels = torch.stack([torch.as_tensor(video).int() for video in videos])

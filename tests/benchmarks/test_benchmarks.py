@@ -41,6 +41,7 @@ def test_recording_batches(tmp_path):
     assert differs == {"x0": 0.5, "pixels": 6, "pixels, mean": 4.0}
 
 
+@pytest.mark.slow
 def test_recording_files(tmp_path):
     out = tmp_path / "files.csv"
     flags = [
