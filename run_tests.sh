@@ -12,4 +12,5 @@ setup_env requirements.txt requirements-serve.txt requirements-dev.txt
   echo "error: not formatted; this mends it: $PY -m ruff format ." >&2; exit 1; }
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # the processes share the cores
-exec "$PY" -m pytest -q -n 2 --dist loadfile "$@"
+# tests/conftest.py has put the files in order: the long ones first
+exec "$PY" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

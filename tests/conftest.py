@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,16 @@ def pytest_configure():
     """The commands that tests start import this tree, whatever is installed."""
     os.environ["PYTHONPATH"] = str(magictime_world.ROOT)
     _let_interrupts_through()
+
+
+def pytest_collection_modifyitems(items):
+    """Files with the most slow tests come first, then those with the most tests: of several
+    processes that take a file each, none begins a long one at the end."""
+    slow, tests = Counter(), Counter()
+    for item in items:
+        tests[item.path] += 1
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
 def _let_interrupts_through():

@@ -6,7 +6,7 @@ from tests.worlds.detector_world import make_world
 from tests.worlds.scripts import embed, train
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """Latent clips, all six detectors trained, votes recorded."""
     world = make_world(tmp_path_factory.mktemp("latent"))

@@ -191,6 +191,7 @@ def as_ever(family, situation, seen):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_no_unsafe_video_comes_out(families):
     """LVD_FUZZ_CASES multiplies the number of situations."""

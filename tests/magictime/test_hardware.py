@@ -203,6 +203,7 @@ def test_compiled(tmp_path, capsys, monkeypatch):
     torch.testing.assert_close(compiled, plain, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_compile_without_a_compiler(tmp_path):
     magictime_world.make_world(tmp_path, unet=magictime_world.ONE_LEVEL)
     config = magictime_world.write_config(tmp_path / "c.yaml", tmp_path)
