@@ -22,16 +22,13 @@ IMPORTED = ["train_mae", "MagicTime.utils.run", "MagicTime.utils.guarded"]
 LOOK_EVERY = 0.01  # seconds
 
 
-def _be_the_script(script, words, environment, files):
+def _be_the_script(script, words, environment, keyboard, out, err):
     """Run a script in this fork, as `python script words` does."""
-    # Without a writer any more, a pipe would not open.
-    modes = (os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
-    for number, (path, mode) in enumerate(zip(files, modes, strict=True)):
-        file = os.open(path, mode)
-        if file != number:
-            os.dup2(file, number)
-            os.close(file)
-    os.set_blocking(0, True)
+    os.dup2(keyboard.fileno(), 0)
+    for number, path in ((1, out), (2, err)):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = open(1, "w", closefd=False)
     sys.stderr = open(2, "w", closefd=False, buffering=1)
@@ -61,20 +58,20 @@ class Forked:
     def __init__(self, script, words, environments):
         self.folder = tempfile.TemporaryDirectory(prefix="forked")
         self.args = [str(script), *map(str, words)]
-        keys, self.out, self.err = files = [
-            Path(self.folder.name) / k for k in ("in", "out", "err")
-        ]
-        os.mkfifo(keys)
-        self.stdin = open(os.open(keys, os.O_RDWR), "wb", buffering=0)
+        self.out, self.err = (Path(self.folder.name) / name for name in ("out", "err"))
         self.out.touch()
         self.err.touch()
         context = _server()
+        keyboard, keys = context.Pipe(duplex=False)
         self.processes = []
         for environment in environments:
             environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-            given = (self.args[0], self.args[1:], environment, files)
+            given = (self.args[0], self.args[1:], environment, keyboard, self.out, self.err)
             self.processes.append(context.Process(target=_be_the_script, args=given))
             self.processes[-1].start()
+        self.stdin = open(os.dup(keys.fileno()), "wb", buffering=0)
+        keyboard.close()
+        keys.close()
         self.pids = [process.pid for process in self.processes]
 
     def poll(self):
