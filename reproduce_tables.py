@@ -20,7 +20,8 @@ from lvd.errors import InputError, plural
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, parse_overrides
 from lvd.utils.files import save_yaml
-from lvd_study.settings import DEFAULT, read_study
+from lvd.utils.processes import pick_device
+from lvd_study.settings import DEFAULT, KINDS, read_study
 from lvd_study.tables import TABLES
 
 TINY = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
@@ -63,6 +64,11 @@ def build_parser():
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
     )
     parser.add_argument(
+        "--gpus",
+        metavar="N,N",
+        help="instead of --gpu_num, with --jobs: CUDA devices that the tasks share",
+    )
+    parser.add_argument(
         "--grid_gpu_num",
         type=int,
         help="device of the grid's trainings: many small detectors may be faster on a CPU of many "
@@ -85,34 +91,42 @@ def build_parser():
 
 def work(args):
     from lvd_study.facts import facts_of
+    from lvd_study.one_at_a_time import one_at_a_time
     from lvd_study.pages import write_index
     from lvd_study.runner import Runner
     from lvd_study.tables import table_module
-    from lvd_study.tasks import Ledger
+    from lvd_study.tasks import Ledger, in_order
 
     letters = _letters(args.tables)
     if not 1 <= args.jobs <= 256:
         raise InputError(f"--jobs {args.jobs}: from 1 to 256 are needed")
+    gpus = _gpus(args)
     study = _open(args)
+    out = args.out or study.work / "tables"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file, a folder is needed")
     modules = {letter: table_module(letter) for letter in letters}
     plans = {letter: module.plan(study) for letter, module in modules.items()}
     wanted = [task for plan in plans.values() for task in plan.tasks]
-    runner = Runner(Ledger(study.work / "done"), study.work / "logs", args.jobs)
+    count = len(in_order(wanted))
+    ledger = Ledger(study.work / "done", study.inputs)
+    runner = Runner(ledger, study.work / "logs", args.jobs, gpus)
     if args.dry_run:
         return _tell_plan(runner, wanted)
-    study.write_configs()
-    _make_prompts(study)
-    runner.run(wanted)
-    out = args.out or study.work / "tables"
-    known = facts_of(study)
-    written = []
-    for letter, module in modules.items():
-        written += module.section(study, plans[letter]).save(out, known)
-    there = [letter for letter in TABLES if (out / f"{letter}.md").is_file()]
-    titles = {letter: table_module(letter).TITLE for letter in there}
-    written.append(write_index(out, titles, _command(args), known))
-    save_yaml(_resolved(study), out / CONFIG_NAME)
-    summary("the study", {"tables": ", ".join(letters)}, [*written, out / CONFIG_NAME])
+    with one_at_a_time(study.work):
+        save_yaml(_resolved(study), out / CONFIG_NAME)  # a folder that nobody may write ends it now
+        study.write_configs()
+        _make_prompts(study)
+        ran = runner.run(wanted)
+        known = facts_of(study)
+        written = []
+        for letter, module in modules.items():
+            written += module.section(study, plans[letter]).save(out, known)
+        there = [letter for letter in TABLES if (out / f"{letter}.md").is_file()]
+        titles = {letter: table_module(letter).TITLE for letter in there}
+        written.append(write_index(out, titles, _command(args), known))
+    facts = {"tables": ", ".join(letters), "tasks": f"{ran} of {count} run now"}
+    summary("the study", facts, [*written, out / CONFIG_NAME])
 
 
 def _letters(text):
@@ -125,9 +139,27 @@ def _letters(text):
     return [letter for letter in TABLES if letter in letters]
 
 
+def _gpus(args):
+    """Return the numbers of --gpus; the first one is also --gpu_num."""
+    if args.gpus is None:
+        return ()
+    words = [word.strip() for word in args.gpus.split(",")]
+    if not all(word.isdecimal() and len(word) < 5 for word in words) or len(set(words)) < len(
+        words
+    ):
+        raise InputError(
+            f"--gpus {args.gpus}: different numbers of CUDA devices are needed, as 0,1"
+        )
+    numbers = [int(word) for word in words]
+    for number in numbers:
+        pick_device(number, "--gpus")
+    args.gpu_num = numbers[0]
+    return tuple(numbers)
+
+
 def _open(args):
     """Return the Study of these flags."""
-    from lvd.utils.processes import pick_device
+    from lvd.training.recipes import read_settings
     from lvd_study.study import Study
 
     if args.config and args.scale:
@@ -144,6 +176,8 @@ def _open(args):
     for flag in given:
         if not getattr(args, flag).is_file():
             raise InputError(f"--{flag} {getattr(args, flag)}: no such file")
+    for kind in KINDS:  # now, and not after hours of sampling
+        read_settings(args.train_config, Namespace(), kind)
     scale = "own" if args.config else args.scale or "quick"
     config, settings_path, folder = SCALES.get(scale, (args.config, DEFAULT, None))
     settings = read_study(args.study or settings_path)
@@ -156,6 +190,10 @@ def _open(args):
         prompts = {"unsafe": args.prompts.resolve(), "normal": args.normal_prompts.resolve()}
     else:
         _need_recordings(data)
+    if not folder:
+        _need_paths(data, config)
+    if prompts:
+        _need_places(data, config)
     if not 1 <= args.workers <= 256:
         raise InputError(f"--workers {args.workers}: from 1 to 256 are needed")
     grid_gpu_num = args.gpu_num if args.grid_gpu_num is None else args.grid_gpu_num
@@ -186,6 +224,27 @@ def _sampler_words(words):
                 f"{', '.join(NO_EFFECT_ON_VIDEOS)} can be given"
             )
     return tuple(words)
+
+
+def _need_paths(data, config):
+    """InputError for a config whose model or labels cannot be given to the scripts."""
+    if isinstance(data.sample_config, list):
+        raise InputError(f"{config}: sample_config: the path of a sampling YAML is needed")
+    for key in ("sample_config", "label_file_dir"):
+        if not getattr(data, key).exists():
+            raise InputError(f"{config}: {key} {getattr(data, key)}: no such file")
+
+
+def _need_places(data, config):
+    """InputError for recordings that the sampler would not write where the config has them."""
+    for key in ("pred_x0", "normal_pred_x0"):
+        if getattr(data, key).name != "pred_x0.pth":
+            raise InputError(
+                f"{config}: {key} {getattr(data, key)}: is to be sampled, so a path that ends in "
+                "pred_x0.pth is needed"
+            )
+    if data.pred_x0.parent == data.normal_pred_x0.parent:
+        raise InputError(f"{config}: pred_x0 and normal_pred_x0: two different folders are needed")
 
 
 def _need_recordings(data):
@@ -223,14 +282,32 @@ def _tell_plan(runner, wanted):
 def _command(args):
     """The command line that made the pages, without where they lie."""
     words = ["python", "reproduce_tables.py"]
-    for flag in ("scale", "config", "study"):
-        if getattr(args, flag):
-            words += [f"--{flag}", str(getattr(args, flag))]
+    for flag in ("scale", "config", "prompts", "normal_prompts", "study"):
+        if value := getattr(args, flag):
+            words += [f"--{flag}", _shown_paths(str(value))]
     return shlex.join(words)
 
 
 def _resolved(study):
-    return {"scale": study.scale, **vars(study.settings)}
+    """Return what the pages were made of, as study.yaml beside them says it."""
+    about = {
+        "scale": study.scale,
+        "config": study.config,
+        "train_config": study.train_config,
+        "prompts": study.prompts,
+        **vars(study.settings),
+    }
+    return _shown_paths(about)
+
+
+def _shown_paths(value):
+    """Return plain values of which paths below the repository are relative to it."""
+    if isinstance(value, dict):
+        return {key: _shown_paths(part) for key, part in value.items()}
+    path = Path(value) if isinstance(value, (str, Path)) else None
+    if path and path.is_absolute():
+        return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return value
 
 
 def main(argv=None):

@@ -11,17 +11,16 @@ from argparse import Namespace
 from itertools import zip_longest
 from pathlib import Path
 
-import yaml
-
 from lvd.data.config import read_data_config
 from lvd.data.kinds import KINDS
 from lvd.data.labels import read_labels
 from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.files import read_text, save_yaml, sha256
+from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
+from MagicTime.utils.prompts import read_prompts
 
 RECORDINGS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
 SEED_STEP = 1_000_003  # between the seeds of a prompt and those of the same prompt sampled again
@@ -56,8 +55,9 @@ def work(args):
     settings = read_data_config(args.config, Namespace(), required=("sample_config",))
     args.out.mkdir(parents=True, exist_ok=True)
     labels_path = args.out / "label.csv"
+    _check_flags(args)
     if args.unsafe_prompts:
-        prompts = {kind: _prompts_of_file(getattr(args, f"{kind}_prompts")) for kind in KINDS}
+        prompts = {kind: read_prompts(getattr(args, f"{kind}_prompts")) for kind in KINDS}
         seeds = {
             kind: [getattr(args, f"{kind}_seed") + row for row in range(len(prompts[kind]))]
             for kind in KINDS
@@ -81,9 +81,16 @@ def work(args):
     summary("prompts to sample", facts, [args.out])
 
 
-def _prompts_of_file(path):
-    prompts = [line.strip() for line in read_text(path).splitlines()]
-    return [prompt for prompt in prompts if prompt]
+def _check_flags(args):
+    """InputError for flags that do not go together."""
+    if args.unsafe_prompts:
+        for flag in ("normal_prompts", "labels"):
+            if not getattr(args, flag):
+                raise InputError(f"--unsafe_prompts: --{flag} is needed, too")
+    elif not args.eval_dir:
+        raise InputError("--eval_dir, or --unsafe_prompts and what goes with it, is needed")
+    if not 0 <= args.again <= 1000:
+        raise InputError(f"--again {args.again}: from 0 to 1000 is needed")
 
 
 def _of_recording(path, rows):
@@ -106,9 +113,21 @@ def _write_labels(labels, rows, path):
 
 
 def _write_config(sample_config, prompts, seeds, path):
-    """The sampling YAML of one kind of videos: the model's, with their prompts and seeds."""
-    first, *others = yaml.safe_load(read_text(Path(sample_config)))
+    """The sampling YAML of one kind of videos: the model's, with their prompts and seeds.
+
+    The recording lies beside the videos, wherever the model's YAML has its own.
+    """
+    blocks = load_yaml(sample_config)
+    if not isinstance(blocks, list) or not blocks or not isinstance(blocks[0], dict):
+        raise InputError(f"{sample_config}: no sampling YAML: a list of two blocks is needed")
+    first, *others = blocks
     changes = {"prompt": prompts, "seed": seeds, "seed_per_prompt": False, "file_path": ""}
+    changes |= {"save_predx_0": True, "save_predx_t": False, "save_guidance": False}
+    if isinstance(first.get("n_prompt"), list) and len(first["n_prompt"]) > 1:
+        raise InputError(
+            f"{sample_config}: n_prompt: {len(first['n_prompt'])} of them, one for all prompts is "
+            "needed"
+        )
     save_yaml([{**first, **changes}, *others], path)
 
 

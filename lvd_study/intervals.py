@@ -11,6 +11,7 @@ import numpy as np
 from lvd.evaluation.metrics import LEVEL, RESAMPLES
 
 SEED = 2024  # of the bootstrap
+TINY = 1e-9  # of a video: what sums of decimals leave of none
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def share(*strata, level=LEVEL):
 
     The variance of the mean is that of the videos (drawn within each stratum, each with its mean
     over the seeds) and that of the seeds. The interval is the exact binomial one of as many videos
-    as would have this variance alone, at most those that there are: it is never a point.
+    as would have this variance alone, at most those that there are: it is never a point. Few seeds
+    tell their variance badly, so where most of the variance is theirs the number is smaller still.
+    With one seed it is the interval of Clopper and Pearson, where there is one stratum.
 
     Args:
         strata: bool [seeds, videos] each: whether it is so. Accuracy has two, the unsafe and the
@@ -43,7 +46,8 @@ def share(*strata, level=LEVEL):
         Estimate.
 
     Source: Korn and Graubard, "Confidence intervals for proportions with small expected number of
-    positive counts", 1998; Clopper and Pearson, 1934.
+    positive counts", 1998; Satterthwaite, 1946, for the degrees of freedom of the sum of two
+    variances; Clopper and Pearson, 1934.
     """
     from scipy.stats import beta
 
@@ -53,17 +57,28 @@ def share(*strata, level=LEVEL):
         return Estimate(float("nan"), 0.0, 1.0)
     by_seed = sum(array.sum(1) for array in arrays) / count
     mean = float(by_seed.mean())
-    videos = sum(_variance(array.mean(0)) * array.shape[1] for array in arrays) / count**2
-    variance = videos + _variance(by_seed) / len(by_seed)
-    effective = count
-    if variance > 0:
-        effective = min(count, mean * (1 - mean) / variance)
-    hits = mean * effective
+    effective = min(count, _effective(arrays, by_seed, mean, count, level))
+    hits, misses = mean * effective, (1 - mean) * effective
     tail = (1 - level) / 2
-    low = 0.0 if hits <= 0 else float(beta.ppf(tail, hits, effective - hits + 1))
-    misses = effective - hits
-    high = 1.0 if misses <= 1e-9 else float(beta.ppf(1 - tail, hits + 1, misses))
+    low = 0.0 if hits <= TINY else float(beta.ppf(tail, hits, misses + 1))
+    high = 1.0 if misses <= TINY else float(beta.ppf(1 - tail, hits + 1, misses))
     return Estimate(mean, low, high)
+
+
+def _effective(arrays, by_seed, mean, count, level):
+    """Return of how many independent videos a share would have the variance that it has."""
+    from scipy.stats import t
+
+    videos = sum(np.var(array.mean(0)) * array.shape[1] for array in arrays) / count**2
+    seeds = _variance(by_seed) / len(by_seed)
+    variance = videos + seeds
+    if variance <= 0 or count < 2:
+        return count
+    freedom = variance**2 / (
+        videos**2 / (count - 1) + seeds**2 / max(1, len(by_seed) - 1)
+    )  # of the variance: how well it is known
+    tail = (1 - level) / 2
+    return mean * (1 - mean) / variance * (t.isf(tail, count - 1) / t.isf(tail, freedom)) ** 2
 
 
 def mean_of(values, level=LEVEL, resamples=RESAMPLES):

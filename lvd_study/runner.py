@@ -10,23 +10,24 @@ from dataclasses import dataclass
 
 from lvd.errors import InputError
 from lvd.utils.config import ROOT
-from lvd.utils.files import read_text
 from lvd.utils.progress import progress
 from lvd_study.tasks import NOTHING_TO_CHOOSE, Done, in_order
 
 PATIENCE = 10  # seconds that a process has to end after SIGTERM
+LOG_END = 4096  # bytes of a log that are read
 LOOK = 0.05  # seconds between two looks at the processes
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
 @dataclass
 class Started:
-    """A task that runs: its process, since when, and the file of what it says."""
+    """A task that runs: its process, since when, the file of what it says, and its GPU."""
 
     task: object
     process: object
     began: float
     log: object
+    gpu: int | None = None
 
 
 class Runner:
@@ -36,16 +37,27 @@ class Runner:
         ledger: Ledger.
         logs: folder for what the tasks say, a file each.
         jobs: how many run at a time.
+        gpus: numbers of CUDA devices: each task that has a device gets the one that the fewest
+            running tasks have. (): the device that its command names.
     """
 
-    def __init__(self, ledger, logs, jobs=1):
+    def __init__(self, ledger, logs, jobs=1, gpus=()):
         self.ledger = ledger
         self.logs = logs
         self.jobs = jobs
+        self.gpus = gpus
 
     def missing(self, wanted):
-        """Return the Tasks of `wanted`, and of what they need, that are not done, in order."""
-        return [task for task in in_order(wanted) if self.ledger.find(task) is None]
+        """Return the Tasks of `wanted`, and of what they need, that are not done, in order.
+
+        What needs a task that is not done is done again after it, too.
+        """
+        missing = {}
+        for task in in_order(wanted):
+            is_late = any(each.name in missing for each in task.needs)
+            if self.ledger.find(task) is None or is_late:
+                missing[task.name] = task
+        return list(missing.values())
 
     def run(self, wanted):
         """Run what is missing.
@@ -53,15 +65,19 @@ class Runner:
         Args:
             wanted: Tasks.
 
+        Returns:
+            How many were missing.
+
         Raises:
             InputError: a task has failed; its last line says why, and its log has the rest.
         """
         waiting = self.missing(wanted)
+        count = len(waiting)
         if not waiting:
-            return
+            return 0
         self.logs.mkdir(parents=True, exist_ok=True)
         running = []
-        bar = progress(None, "study", unit="task", total=len(waiting))
+        bar = progress(None, "study", unit="task", total=count)
         try:
             with bar:
                 while waiting or running:
@@ -71,6 +87,7 @@ class Runner:
                     bar.update(self._take_ended(running))
         finally:
             _stop(running)
+        return count
 
     def _start_more(self, waiting, running):
         """Start tasks whose needs are done, as many as may run at a time."""
@@ -79,25 +96,33 @@ class Runner:
             if len(running) >= self.jobs:
                 return
             if open_names.isdisjoint(each.name for each in task.needs):
-                running.append(self._start(task))
+                running.append(self._start(task, self._free_gpu(task, running)))
                 waiting.remove(task)
 
-    def _start(self, task):
-        path = self.logs / f"{task.slug}.log"
-        log = open(path, "wb")
+    def _free_gpu(self, task, running):
+        """The GPU that the fewest tasks have; None where the task names its device itself."""
+        if not self.gpus or not names_gpu(task.words()):
+            return None
+        taken = [each.gpu for each in running]
+        return min(self.gpus, key=taken.count)
+
+    def _start(self, task, gpu=None):
+        if task.may_refuse and task.makes:  # what an earlier command chose is no answer to this one
+            task.makes.unlink(missing_ok=True)
+        log = open(self.logs / f"{task.slug}.log", "wb")
         threads = max(1, len(os.sched_getaffinity(0)) // self.jobs)
         variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONUNBUFFERED": "1"}
         before = os.environ.get("PYTHONPATH")
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
         process = subprocess.Popen(
-            [sys.executable, *task.words()],
+            [sys.executable, *on_gpu(task.words(), gpu)],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env=variables,
             preexec_fn=_die_with(os.getpid()),
         )
-        return Started(task, process, time.monotonic(), log)
+        return Started(task, process, time.monotonic(), log, gpu)
 
     def _take_ended(self, running):
         """Note the tasks that have ended, and return how many; wait a little where none has."""
@@ -118,16 +143,34 @@ class Runner:
             self.ledger.note(task, Done(seconds))
             return
         path = self.logs / f"{task.slug}.log"
-        said = _last_line(path)
-        if status == NOTHING_TO_CHOOSE and task.may_refuse:
-            self.ledger.note(task, Done(seconds, said.removeprefix("error: ")))
+        said = _last_line(path).removeprefix("error: ")
+        is_answer = not task.refuses_with or said.startswith(task.refuses_with)
+        if status == NOTHING_TO_CHOOSE and task.may_refuse and is_answer:
+            self.ledger.note(task, Done(seconds, said))
             return
         why = f"ended by {signal.Signals(-status).name}" if status < 0 else said
         raise InputError(f"{task.name}: {why} (all it said: {path})")
 
 
+def names_gpu(words):
+    """Tell whether a command runs on a GPU that it names."""
+    return any(flag == "--gpu_num" and gpu != "-1" for flag, gpu in zip(words, words[1:]))
+
+
+def on_gpu(words, gpu):
+    """Return a command with another CUDA device in its --gpu_num; None: as it is."""
+    if gpu is None:
+        return words
+    before = [None, *words]
+    return [str(gpu) if flag == "--gpu_num" else word for flag, word in zip(before, words)]
+
+
 def _last_line(path):
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    """Return the last line of a log, which says why a script failed, in 200 letters at most."""
+    with open(path, "rb") as log:
+        log.seek(-min(LOG_END, path.stat().st_size), os.SEEK_END)
+        text = log.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"
 
 

@@ -1,11 +1,11 @@
 """study.yaml: which seeds, samplings, weights and wrong labels the study looks at."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lvd.errors import InputError, shorten
-from lvd.utils.config import ROOT, merged
+from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
 from MagicTime.utils.config import WEIGHTS
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
@@ -26,7 +26,6 @@ class StudySettings:
             more of each.
         folds: parts for the scores out of fold.
         max_false_positive_rate, max_cost: of the chosen rules; None: as choose_rule.py has them.
-        recall: what table g asks of a rule.
         other_seeds: how often the held-out prompts are sampled again from other noise.
         guidance_scales: of held-out prompts that are sampled again.
         samplings: "scheduler:steps" of held-out prompts that are sampled again.
@@ -65,7 +64,9 @@ def read_study(path):
     Raises:
         InputError: an unknown key, or a value that makes no sense.
     """
-    settings = merged(StudySettings, [(path, load_yaml(path))])
+    content = load_yaml(path)
+    check_keys(content, [each.name for each in fields(StudySettings)], (), path)
+    settings = merged(StudySettings, [(path, content)])
     _check_numbers(settings, path)
     _check_names(settings, path)
     _check_weights(settings.weights, path)
@@ -93,23 +94,33 @@ def _check_numbers(settings, where):
         "guidance_scales": (settings.guidance_scales, 0, 1000),
         "wrong_labels": (settings.wrong_labels, 0.001, 0.9),
     }
+    for key in ("max_false_positive_rate", "max_cost"):
+        if getattr(settings, key) is not None:
+            ranges[key] = ([getattr(settings, key)], 0.001, 1)
     for key, (values, low, high) in ranges.items():
         for value in values:
             if not low <= value <= high:
                 raise InputError(f"{where}: {key}: {value}: from {low} to {high} is needed")
-        if len(set(values)) < len(values):
-            raise InputError(f"{where}: {key}: {shorten(values)}: each value once is needed")
+        _need_different(values, key, where)
     if not 1 <= len(settings.seeds) <= MOST_SEEDS:
         raise InputError(f"{where}: seeds: from 1 to {MOST_SEEDS} of them are needed")
+
+
+def _need_different(values, key, where):
+    if len(set(values)) < len(values):
+        raise InputError(f"{where}: {key}: {shorten(values)}: each value once is needed")
 
 
 def _check_names(settings, where):
     known = {"rules_for": KINDS, "safe_guidance": tuple(SAFE_GUIDANCE)}
     for key, names in known.items():
-        for value in getattr(settings, key):
+        values = getattr(settings, key)
+        for value in values:
             if value not in names:
                 wanted = ", ".join(names)
                 raise InputError(f"{where}: {key}: {shorten(value)}: some of {wanted} are needed")
+        _need_different(values, key, where)
+    _need_different(settings.samplings, "samplings", where)
     for text in settings.samplings:
         sampling_of(text, where)
     if settings.safe_guidance and not settings.safety_concept.strip():
@@ -129,6 +140,11 @@ def _check_weights(weights, where):
                 raise InputError(
                     f"{where}: weights: {name}: {shorten(key)}: one of {', '.join(WEIGHTS)} is "
                     "needed"
+                )
+            if not isinstance(changes[key], str):
+                raise InputError(
+                    f"{where}: weights: {name}: {key}: {shorten(changes[key])}: a path is needed, "
+                    'or "" for none'
                 )
 
 

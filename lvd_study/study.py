@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from lvd.evaluation.results import FOLDS, RESULTS
 from lvd.evaluation.rule_of_scores import load_recording, rule_for
 from lvd.rules.file import load_rule
 from lvd.utils.files import save_yaml
 from lvd_study.tasks import Task
 
+PRED_X0 = "pred_x0.pth"
 SAMPLER = "MagicTime/inference_magictime.py"
 ALL_FAMILIES, CONFIDENCE = "chosen", "confidence"
+NOTHING_PROMISED = ("--max_cost", "--max_false_positive_rate")  # how choose_rule.py's answer begins
 FLAGS_OF_KIND = {"grid": ("--model", "grid"), "shared": ("--model", "shared")}
 
 
@@ -158,6 +161,13 @@ class Study:
         """The first seed: its detectors are those of reproduce.sh, where these are there."""
         return self.settings.seeds[0]
 
+    @property
+    def inputs(self):
+        """The files from outside that commands name: other content makes other results."""
+        named = [self.config, self.train_config, self.data.sample_config, self.data.label_file_dir]
+        named += [*(self.prompts or {}).values(), *(self.settings.reworded or {}).values()]
+        return [path for path in named if path is not None]
+
     # Recordings
 
     @cached_property
@@ -167,7 +177,7 @@ class Study:
             () if self.prompts is None else tuple(map(self._sample_base, ("unsafe", "normal")))
         )
         hold_out = ("gen_eval_set.py", "--config", self.config, "--save_path", self.eval_path)
-        return (*sampled, Task("hold out", hold_out, sampled))
+        return (*sampled, Task("hold out", hold_out, sampled, makes=self.eval_path))
 
     @property
     def eval_path(self):
@@ -252,11 +262,11 @@ class Study:
             command += ("--gpu_num", self.grid_gpu_num, "--workers", self.workers)
         else:
             command += ("--gpu_num", self.gpu_num)
-        task = Task(f"train {name}", command, data.tasks)
+        task = Task(f"train {name}", command, data.tasks, makes=folder)
         folds = None
         if is_base and kind in self.settings.rules_for:
             flags = ("--folds", self.settings.folds)
-            folds = Task(f"folds {name}", (*command, *flags), (task,))
+            folds = Task(f"folds {name}", (*command, *flags), (task,), makes=folder / FOLDS)
         return Trained(name, kind, seed, folder, task, folds)
 
     def votes(self, trained, videos):
@@ -269,7 +279,8 @@ class Study:
         if not videos.are_trained_on or trained.name != f"{trained.kind} {trained.seed}":
             command += ("--allow_other_eval",)  # other videos of the same split, or other labels
         needs = (trained.task, *videos.tasks)
-        return Votes(folder, Task(f"votes {trained.name} on {videos.name}", command, needs))
+        name = f"votes {trained.name} on {videos.name}"
+        return Votes(folder, Task(name, command, needs, makes=folder / RESULTS))
 
     def chosen(self, trained, families=ALL_FAMILIES):
         """Return the Chosen rule of detectors; None where none is chosen for their kind.
@@ -288,7 +299,7 @@ class Study:
         if families == CONFIDENCE:
             command += ("--families", CONFIDENCE)
         name = f"rule {families} {trained.name}"
-        return Chosen(path, Task(name, command, (trained.folds,), may_refuse=True))
+        return Chosen(path, Task(name, command, (trained.folds,), True, NOTHING_PROMISED, path))
 
     # What is written before anything runs
 
@@ -305,21 +316,22 @@ class Study:
         command += ("--save-path", out, "--gpu_num", self.gpu_num)
         if kind == "normal" and self.is_tiny:
             command += ("--seed", 102024)  # no normal video shares its first noise with an unsafe
-        return Task(
-            " ".join(filter(None, ["sample", kind, model])), (*command, *words, *self.sampler_words)
-        )
+        name = " ".join(filter(None, ["sample", kind, model]))
+        command += (*words, *self.sampler_words)
+        return Task(name, command, makes=out / PRED_X0 if folder else recording)
 
     def _sampled(self, name, prompts, flags, needs, words):
         """The Videos of prompts that lvd_study.held_out writes, sampled under some settings."""
         folder = self.work / "sampled" / _slug(prompts)
         command = ("-m", "lvd_study.held_out", "--config", self.config, "--out", folder, *flags)
-        write = Task(f"write {prompts}", command, needs)
+        write = Task(f"write {prompts}", command, needs, makes=folder / "eval.pth")
         tasks = [write]
         out = folder / _slug(name)
         for kind in ("unsafe", "normal"):
             sample = (SAMPLER, "--config", folder / f"{kind}.yaml", "--save-path", out / kind)
             sample += ("--gpu_num", self.gpu_num, *words, *self.sampler_words)
-            tasks.append(Task(f"sample {kind} {name}", sample, (write,)))
+            made = out / kind / PRED_X0
+            tasks.append(Task(f"sample {kind} {name}", sample, (write,), makes=made))
         labels = folder / "label.csv"
         config = self._recordings(out, labels)
         return Videos(name, config, folder / "eval.pth", labels, tuple(tasks))
@@ -329,8 +341,8 @@ class Study:
         path = folder / "recordings.yaml"
         self._configs[path] = {
             "sample_config": str(self.data.sample_config),
-            "pred_x0": str(folder / "unsafe" / "pred_x0.pth"),
-            "normal_pred_x0": str(folder / "normal" / "pred_x0.pth"),
+            "pred_x0": str(folder / "unsafe" / PRED_X0),
+            "normal_pred_x0": str(folder / "normal" / PRED_X0),
             "label_file_dir": str(labels),
             "representation": self.data.representation,
         }

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.config import ROOT
-from lvd.utils.files import load_json, save_json
+from lvd.utils.files import load_json, save_json, sha256
+from lvd.utils.schema import Schema, checked
 
 NOTHING_TO_CHOOSE = 2  # exit status of choose_rule.py where no rule can be promised
+NO_EFFECT = {"--gpu_num": "-1", "--workers": "1"}  # flags → what a task's identity has for them
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,18 @@ class Task:
         command: words: a script from the repository's root, or -m and a module, then the flags.
         needs: Tasks that have to be done before.
         may_refuse: exit status 2 is an answer, too: "refused" of the Done then says why.
+        refuses_with: beginnings of the lines that are such an answer; () for any line. With another
+            line the task has failed.
+        makes: path of what it makes, at the end; None: not known. Where it is gone, the task is
+            done again.
     """
 
     name: str
     command: tuple
     needs: tuple = ()
     may_refuse: bool = False
+    refuses_with: tuple = ()
+    makes: Path | None = None
 
     def words(self):
         """Return the command as texts, to be run in the repository's root.
@@ -61,28 +69,50 @@ class Done:
     refused: str = ""
 
 
+class Note(Schema):
+    """The file of a task that has ended. `inputs` came later than the rest."""
+
+    name: str
+    command: str
+    seconds: float
+    refused: str
+    identity: str
+    inputs: dict[str, str] = {}
+
+
 class Ledger:
     """Notes which tasks are done, one small file each, so that a stopped study goes on.
 
-    A task counts as done while its command, and those of all that it needs, are what they were.
+    A task counts as done while its command, those of all that it needs, and the content of the
+    files from outside that they name are what they were, and what it has made is there.
 
     Args:
         folder: of the files.
+        inputs: paths of the files from outside: settings, prompts, labels.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, inputs=()):
         self.folder = folder
+        self._inputs = {_relative(Path(path)): path for path in inputs}
         self._known = {}  # slug → identity: two tasks of one name would be one file
+        self._sha256 = {}
 
     def find(self, task):
-        """Return the Done of a task, or None."""
+        """Return the Done of a task, or None. A damaged note counts as none."""
+        identity = self.identity(task)
         path = self._path(task)
         if not path.exists():
             return None
-        entry = load_json(path)
-        if not isinstance(entry, dict) or entry.get("identity") != self.identity(task):
+        try:
+            entry = checked(Note, load_json(path), path)
+        except InputError:
             return None
-        return Done(float(entry.get("seconds", 0)), str(entry.get("refused", "")))
+        if entry["identity"] != identity or entry.get("inputs", {}) != self._inputs_of(task, entry):
+            return None
+        refused = entry["refused"]
+        if not refused and task.makes and not task.makes.exists():
+            return None
+        return Done(entry["seconds"], refused)
 
     def note(self, task, done):
         """Note that a task is done."""
@@ -92,6 +122,7 @@ class Ledger:
             "seconds": round(done.seconds, 2),
             "refused": done.refused,
             "identity": self.identity(task),
+            "inputs": self._inputs_of(task),
         }
         save_json(entry, self._path(task))
 
@@ -99,15 +130,37 @@ class Ledger:
         """Return a hash of the command, and of those of all that it needs."""
         if task.slug not in self._known:
             needs = [self.identity(each) for each in task.needs]
-            text = json.dumps([task.words(), needs])
+            text = json.dumps([without_devices(task.words()), needs])
             self._known[task.slug] = hashlib.sha256(text.encode()).hexdigest(), task
         identity, same = self._known[task.slug]
         if same != task:
             raise InputError(f"two different tasks are called {task.name}")
         return identity
 
+    def _inputs_of(self, task, entry=None):
+        """Return {path: sha256} of the files from outside that a task's command names.
+
+        entry: a note; one of an older version knows of none.
+        """
+        if entry is not None and "inputs" not in entry:
+            return {}
+        named = [word for word in task.words() if word in self._inputs]
+        return {word: self._hash(word) for word in named}
+
+    def _hash(self, word):
+        if word not in self._sha256:
+            path = Path(self._inputs[word])
+            self._sha256[word] = sha256(path) if path.is_file() else ""
+        return self._sha256[word]
+
     def _path(self, task):
         return self.folder / f"{task.slug}.json"
+
+
+def without_devices(words):
+    """Return a command whose flags of devices and processes have no say: they change no result."""
+    before = [None, *words]
+    return [NO_EFFECT.get(flag, word) for flag, word in zip(before, words)]
 
 
 def _relative(word):
@@ -121,11 +174,16 @@ def in_order(wanted):
 
     Args:
         wanted: Tasks.
+
+    Raises:
+        InputError: two different tasks have one name.
     """
     ordered = {}
 
     def add(task):
         if task.name in ordered:
+            if task != ordered[task.name]:
+                raise InputError(f"two different tasks are called {task.name}")
             return
         for each in task.needs:
             add(each)

@@ -126,7 +126,7 @@ class StudyWorld:
 class InProcess(Runner):
     """A Runner that runs each task's script in this process, as soon as it is started."""
 
-    def _start(self, task):
+    def _start(self, task, gpu=None):
         path = self.logs / f"{task.slug}.log"
         with open(path, "w") as log, redirect_stdout(log), redirect_stderr(log), chdir(ROOT):
             status = main_of(task)
