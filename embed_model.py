@@ -129,7 +129,7 @@ def work(args):
     need_same_labels(eval_path, split, source)
     if unsafe and args.recordings is None:
         split = _with_normal(split, source, eval_path, args)
-    members = _members(args.label_file_dir, source, split)
+    labels = _labels(args.label_file_dir, source, split)
     run = VoteRun(
         args.model_dir,
         source,
@@ -139,6 +139,7 @@ def work(args):
         device,
         args.allow_other_eval,
     )
+    members = _members(labels, split, run.bank) if labels else {}
     results = ResultsFolder(args.save_dir, _config(args, run))
     files_sha256 = run.files_sha256()
     if results.claimed:
@@ -221,26 +222,36 @@ def _tell(title, run, votes, written):
     summary(title, facts, written)
 
 
-def _members(path, source, split):
-    """Return {group: [held-out rows of that category]}.
-
-    They come from the label file that the split was drawn from; {} when it is not at hand.
-    """
+def _labels(path, source, split):
+    """Return the Labels that the split was drawn from; None when they are not at hand."""
     if path is None:
         path = _default_label_file(source)
         if path is None or not path.is_file() or sha256(path) != split.label_sha256:
-            return {}
-        labels = read_labels(path)
-    else:
-        labels = read_labels(path)
-        if split.label_sha256 and sha256(labels.path) != split.label_sha256:
-            raise InputError(
-                f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
-            )
-    members = {}
-    for group, column in enumerate(map(set, labels.columns), 1):
-        members[str(group)] = [str(row) for row in split.unsafe if row in column]
-    return members
+            return None
+        return read_labels(path)
+    labels = read_labels(path)
+    if split.label_sha256 and sha256(labels.path) != split.label_sha256:
+        raise InputError(
+            f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
+        )
+    return labels
+
+
+def _members(labels, split, bank):
+    """Return {group of the detectors: [held-out rows of that category]}.
+
+    Detectors that know some of the labels' categories alone, whose numbers are others then, get
+    theirs by name.
+    """
+    numbers = range(1, len(labels.categories) + 1)
+    columns = dict(zip(numbers, map(set, labels.columns), strict=True))
+    if set(bank.categories.values()) < set(labels.categories):
+        by_name = dict(zip(labels.categories, columns.values(), strict=True))
+        columns = {group: by_name[name] for group, name in bank.categories.items()}
+    return {
+        str(group): [str(row) for row in split.unsafe if row in column]
+        for group, column in columns.items()
+    }
 
 
 def _default_label_file(source):
