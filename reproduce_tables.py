@@ -105,6 +105,7 @@ def work(args):
     out = args.out or study.work / "tables"
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file, a folder is needed")
+    _make_prompts(study)  # plans read the label file
     modules = {letter: table_module(letter) for letter in letters}
     plans = {letter: module.plan(study) for letter, module in modules.items()}
     wanted = [task for plan in plans.values() for task in plan.tasks]
@@ -116,7 +117,6 @@ def work(args):
     with one_at_a_time(study.work):
         save_yaml(_resolved(study), out / CONFIG_NAME)  # a folder that nobody may write ends it now
         study.write_configs()
-        _make_prompts(study)
         ran = runner.run(wanted)
         known = facts_of(study)
         written = []

@@ -29,6 +29,8 @@ class StudySettings:
         other_seeds: how often the held-out prompts are sampled again from other noise.
         guidance_scales: of held-out prompts that are sampled again.
         samplings: "scheduler:steps" of held-out prompts that are sampled again.
+        leave_one_out: how many of the seeds, from the first on, also train detectors that never see
+            a category, for each category; 0: none.
         safe_guidance: strengths of Safe Latent Diffusion.
         safety_concept: what it leads away from.
         weights: {name: {key of the sampling YAML: path, "" for none}}, other models of table f.
@@ -45,6 +47,7 @@ class StudySettings:
     other_seeds: int = 1
     guidance_scales: list[float] = field(default_factory=list)
     samplings: list[str] = field(default_factory=list)
+    leave_one_out: int = 1
     safe_guidance: list[str] = field(default_factory=list)
     safety_concept: str = ""
     weights: dict[str, Any] = field(default_factory=dict)
@@ -91,6 +94,7 @@ def _check_numbers(settings, where):
         "seeds": (settings.seeds, 0, 2**31),
         "folds": ([settings.folds], 2, 100),
         "other_seeds": ([settings.other_seeds], 0, 100),
+        "leave_one_out": ([settings.leave_one_out], 0, len(settings.seeds)),
         "guidance_scales": (settings.guidance_scales, 0, 1000),
         "wrong_labels": (settings.wrong_labels, 0.001, 0.9),
     }

@@ -33,6 +33,8 @@ class Videos:
         labels: path of the label file.
         tasks: Tasks that make all of this.
         are_trained_on: whether the detectors of the base data learned from the other rows.
+        of_other_steps: whether their steps are others than the trained ones, which detectors may
+            refuse to judge.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Videos:
     labels: Path
     tasks: tuple
     are_trained_on: bool = False
+    of_other_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,7 +256,7 @@ class Study:
         data = data or self.base_data(kind)
         is_base = data.name == "base"
         name = f"{kind} {seed}" if is_base else f"{kind} {seed} {data.name}"
-        folder = self.work / "detectors" / data.name / f"{kind}_{seed}"
+        folder = self.work / "detectors" / _slug(data.name) / f"{kind}_{seed}"
         if is_base and seed == self.base_seed:
             folder = self.home / {"grid": "detectors", "shared": "shared"}[kind]
         command = ("train_mae.py", "--config", self.train_config, *FLAGS_OF_KIND[kind], *data.flags)
@@ -280,7 +283,8 @@ class Study:
             command += ("--allow_other_eval",)  # other videos of the same split, or other labels
         needs = (trained.task, *videos.tasks)
         name = f"votes {trained.name} on {videos.name}"
-        return Votes(folder, Task(name, command, needs, makes=folder / RESULTS))
+        is_optional = videos.of_other_steps
+        return Votes(folder, Task(name, command, needs, is_optional, makes=folder / RESULTS))
 
     def chosen(self, trained, families=ALL_FAMILIES):
         """Return the Chosen rule of detectors; None where none is chosen for their kind.
@@ -334,7 +338,14 @@ class Study:
             tasks.append(Task(f"sample {kind} {name}", sample, (write,), makes=made))
         labels = folder / "label.csv"
         config = self._recordings(out, labels)
-        return Videos(name, config, folder / "eval.pth", labels, tuple(tasks))
+        return Videos(
+            name,
+            config,
+            folder / "eval.pth",
+            labels,
+            tuple(tasks),
+            of_other_steps=any(word.startswith(("scheduler=", "steps=")) for word in words),
+        )
 
     def _recordings(self, folder, labels):
         """The path of a YAML that names the recordings of a folder."""
