@@ -78,7 +78,7 @@ def work(args):
     path = args.out / LABELS
     write_labels(columns, path)
     save_split(replace(split, label_sha256=sha256(path)), args.out / NAME)
-    _write_recordings(settings, path, args.out / RECORDINGS)
+    write_recordings(settings, path, args.out / RECORDINGS)
     summary("other labels", _facts(columns, split), [args.out])
 
 
@@ -130,8 +130,14 @@ def _need_rest(category, rows, split, path):
         )
 
 
-def _write_recordings(settings, labels, path):
-    """Write a YAML such as build_x0.yaml of the same recordings with other labels."""
+def write_recordings(settings, labels, path):
+    """Write a YAML such as build_x0.yaml with other labels.
+
+    Args:
+        settings: DataConfig of the recordings.
+        labels: path of the label file.
+        path: of the YAML.
+    """
     content = {key: getattr(settings, key) for key in KEPT}
     content["label_file_dir"] = labels.resolve()
     if settings.representation != "rgb":
