@@ -78,10 +78,7 @@ def recorded_videos(scores, where="scores.pth"):
     if scores.get("says"):
         says = _array(scores["says"], groups, rows, where).astype(bool)
     elif scores.get("thresholds"):
-        thresholds = np.array([scores["thresholds"][group] for group in groups])  # [G, S]
-        if thresholds.shape != (len(groups), raw.shape[1]):
-            raise InputError(f"{where}: thresholds: one for each step and category is needed")
-        says = raw >= thresholds.T
+        says = raw >= thresholds_of(scores, raw.shape[1], where)
     else:
         raise InputError(f"{where}: thresholds are missing; run embed_model.py again")
     trained_steps, of_trained = trained_steps_of(scores, raw.shape[1])
@@ -101,6 +98,19 @@ def recorded_videos(scores, where="scores.pth"):
         trained_steps=trained_steps,
         of_trained=of_trained,
     )
+
+
+def thresholds_of(scores, steps, where):
+    """Return the thresholds of a scores.pth, float64 [S, G].
+
+    Raises:
+        InputError: there is not one for each step and category.
+    """
+    groups = sorted(scores["scores"][LABEL_UNSAFE], key=int)
+    thresholds = [scores["thresholds"].get(group, ()) for group in groups]
+    if any(len(by_step) != steps for by_step in thresholds):
+        raise InputError(f"{where}: thresholds: one for each step and category is needed")
+    return np.array(thresholds, np.float64).T
 
 
 def _array(by_label, groups, rows, where):
