@@ -6,7 +6,8 @@ balanced to the smaller one, as in the paper. With --rule another rule judges, a
 the report says what the rule costs and which videos it gets wrong. With --table the whole grid of
 lambda and eta is written too, as text, CSV and figures; with --metrics what does not depend on a
 threshold (AUROC, average precision) or fixes the share of unsafe videos found; with --frontier how
-accurate the best rule of each family is at each cost.
+accurate the best rule of each family is at each cost; with --report a page to look at: each video,
+its x0, its scores and where rules decide, with sliders for the rules.
 """
 
 import sys
@@ -80,6 +81,23 @@ def build_parser():
             "(train_mae.py --folds), else on the very videos that judge them"
         ),
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help=(
+            "also a page that a browser opens from the disk, without a network (default: "
+            "report.html in --save_dir)"
+        ),
+    )
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="YAML",
+        help="for --report: a build_x0.yaml, to show prompts, clips and x0 of its recordings",
+    )
     parser.add_argument("--recall", help="shares of unsafe videos found, for --metrics (0.9,0.95)")
     parser.add_argument(
         "--resamples",
@@ -136,8 +154,14 @@ def work(args):
         asked = recalls(args.recall), args.resamples, rule.horizon
         about = {**settings, "recall": args.recall, "resamples": args.resamples}
         written += write_metrics(results, scores, steps, *asked, folder, about)
+    frontier = None
     if args.frontier is not None:
-        written += _write_frontier(args, folder, settings)
+        frontier = _frontier(args)
+        written += _write_frontier(args, frontier, folder, settings)
+    if args.report is not None:
+        shown, path = _write_report(args, stated, rule, frontier, folder)
+        facts |= shown
+        written.append(path)
     votes = {"votes": f"{_sizes(results)} videos, {steps} steps"}
     summary("accuracy on held-out videos", votes | facts, written)
 
@@ -197,6 +221,8 @@ def _rule_report(args):
 
 def _settle(args):
     """Refuse flags that would change nothing, then put the defaults where none is given."""
+    from lvd.evaluation.page.write import need_page_path
+
     for flag, given in (("--lambda", args.lambda_), ("--eta", args.eta)):
         if args.unsafe_diffusion and given is not None:
             raise InputError(
@@ -219,11 +245,15 @@ def _settle(args):
             f"--resamples {args.resamples}: belongs to --rule, --frontier and --metrics; give one "
             "of them"
         )
-    if args.save_dir is not None and not (resampled or args.table):
+    if args.save_dir is not None and not (resampled or args.table or args.report is True):
         raise InputError(
-            f"--save_dir {args.save_dir}: for the files of --rule, --frontier, --table or "
-            "--metrics; give one of them"
+            f"--save_dir {args.save_dir}: for the files of --rule, --frontier, --table, --metrics "
+            "or --report; give one of them"
         )
+    if args.recordings is not None and args.report is None:
+        raise InputError(f"--recordings {args.recordings}: belongs to --report, which is not given")
+    if args.report not in (None, True):
+        need_page_path(args.report, "--report")
     args.lambda_ = "0.6" if args.lambda_ is None else args.lambda_
     args.recall = "0.9,0.95" if args.recall is None else args.recall
     args.resamples = 1000 if args.resamples is None else args.resamples
@@ -298,16 +328,40 @@ def _write_naming(scores, rule, settings, folder):
     return [folder / "naming.txt", folder / "naming.csv"]
 
 
-def _write_frontier(args, folder, settings):
-    """Print and write how accurate the best rule of each family is at each cost; return paths."""
+def _frontier(args):
+    """Find how accurate the best rule of each family is at each cost; return FrontierFiles."""
     from lvd.evaluation.frontier_files import FrontierFiles
     from lvd.evaluation.rule_of_scores import load_recording
 
     folds = None if args.frontier is True else args.frontier
-    files = FrontierFiles(load_recording(args.data_dir), folds, args.resamples)
+    return FrontierFiles(load_recording(args.data_dir), folds, args.resamples)
+
+
+def _write_frontier(args, files, folder, settings):
+    """Print and write FrontierFiles; return their paths."""
+    folds = None if args.frontier is True else args.frontier
     print("\n" + files.text())
     about = {**settings, "folds": str(folds) if folds else None, "resamples": args.resamples}
     return files.save(folder, {**about, "versions": versions()})
+
+
+def _write_report(args, stated, rule, frontier, folder):
+    """Write the page; return (facts for the summary, its path)."""
+    from lvd.evaluation.page.numbers import chosen_rule, shown_detectors
+    from lvd.evaluation.page.recordings import PageRecordings
+    from lvd.evaluation.page.write import NAME, write_page
+    from lvd.evaluation.rule_of_scores import load_recording
+
+    recording = load_recording(args.data_dir)
+    recordings = PageRecordings(args.recordings, recording) if args.recordings else None
+    rules, start = [], ("0.6", 5)
+    if args.rule is not None:
+        rules = [chosen_rule(stated, rule, recording.videos.trained_steps)]
+    elif not args.unsafe_diffusion:
+        start = (args.lambda_, stated.eta)
+    shown = shown_detectors("these detectors", recording, rules, frontier)
+    path = folder / NAME if args.report is True else args.report
+    return write_page(path, [shown], recordings, start), path
 
 
 def _sizes(results):

@@ -87,6 +87,7 @@ INPUTS = (
 )
 FINE = {
     **dict.fromkeys(INPUTS, never),
+    "report": never,  # a page's name ends in .html
     **dict.fromkeys(("save_dir", "save_path", "out_dir"), some),
     "seed": whole(-1),
     "gpu_num": whole(-(10**30), 10**30),  # without a GPU all numbers mean the CPU
