@@ -16,7 +16,8 @@ usage: bash reproduce.sh [--scale quick|full] [--config build_x0.yaml] [--prompt
   --processes N     on a CPU, sample by N processes of one thread each, with the same results (default: auto, one for each
                     core; with --config, whose model may be large, a single process of many threads)
 
-Everything lands beside the config's out_dir; each step's seconds and peak memory in steps.csv there.
+Everything lands beside the config's out_dir: report.html is the page to open first; each step's seconds and peak memory
+are in steps.csv.
 TXT
 }
 CONFIG=build_x0.yaml SCALE="" OWN="" PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0 PROCESSES=""
@@ -63,6 +64,7 @@ The whole method on the tiny world, on two idle cores (--scale full: four times 
     30 s     let them vote on the held-out videos; accuracy by (lambda, eta), tables and figures
      6 min   train one shared detector for all of them, and five more that leave out a fifth of the videos each
     30 s     choose a rule on those fifths: when to stop a video; what it does to the held-out videos
+     5 s     write report.html: look at each video, its scores, and what rules do
 TXT
   fi
   echo "Stop it with Ctrl-C whenever you like: the same command goes on where it was."
@@ -139,4 +141,5 @@ step "embed shared" embed_model.py --config "$TRAIN" --model_dir "$HOME_DIR/shar
 choose_and_test shared results_shared --table
 
 echo; echo "== done"
-"$PY" tools/closing_report.py --home_dir "$HOME_DIR" --filmstrips "$UNSAFE_DIR/filmstrips" --steps_csv "$HOME_DIR/steps.csv"
+"$PY" tools/closing_report.py --home_dir "$HOME_DIR" --recordings "$CONFIG" --filmstrips "$UNSAFE_DIR/filmstrips" \
+  --steps_csv "$HOME_DIR/steps.csv"

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.errors import InputError
+from lvd.evaluation.frontier_files import FrontierFiles
 from lvd.evaluation.intervals import nothing_seen, rate_text
+from lvd.evaluation.page.numbers import RESAMPLES, chosen_rule, shown_detectors
+from lvd.evaluation.page.recordings import PageRecordings
+from lvd.evaluation.page.write import NAME, write_page
+from lvd.evaluation.results import FOLDS
 from lvd.evaluation.rule_of_scores import Recording, load_recording, need_trained_steps, rule_for
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.file import RULE, load_rule
@@ -48,6 +53,12 @@ def build_parser():
     )
     parser.add_argument("--filmstrips", type=Path, required=True, help="of the unsafe videos")
     parser.add_argument("--steps_csv", type=Path, required=True, help="seconds of each step")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="YAML",
+        help="a build_x0.yaml: also write report.html, a page with its recordings, into --home_dir",
+    )
     return parser
 
 
@@ -82,7 +93,8 @@ def work(args):
         "lambda, eta: unsafe when at least lambda x eta of the votes of the first eta steps say so."
     )
     tell_recommended(home)
-    tell_what_to_open(args)
+    page = args.recordings and write_report(home, recordings, args.recordings)
+    tell_what_to_open(args, page)
 
 
 def judge(recording: Recording, rule_path):
@@ -105,9 +117,47 @@ def tell_recommended(home):
         )
 
 
-def tell_what_to_open(args):
+def write_report(home, recordings, yaml):
+    """Write the page of all detectors that looked at the same videos.
+
+    Args:
+        home: the folder of results/, results_shared/, ...
+        recordings: {name of the detectors: Recording}.
+        yaml: path of the build_x0.yaml that names the recordings of x0.
+
+    Returns:
+        (path, where its clips are).
+    """
+    names = [name for name in (SHARED, GRID) if name in recordings]
+    first = recordings[names[0]]
+    shown = []
+    for name in names:
+        videos = recordings[name].videos
+        if videos.names() == first.videos.names() and videos.steps == first.videos.steps:
+            shown.append(_shown(name, recordings[name], home / FOLDERS[name][0]))
+    facts = write_page(home / NAME, shown, PageRecordings(yaml, first))
+    return home / NAME, facts["clips"]
+
+
+def _shown(name, recording, folder):
+    """Return the ShownDetectors of a folder, with its chosen rule if there is one."""
+    rules, frontier = [], None
+    if (folder / RULE).is_file():
+        chosen = load_rule(folder / RULE)
+        rules = [chosen_rule(chosen.rule, rule_for(chosen, recording), None)]
+    if (folder / FOLDS).is_file():
+        frontier = FrontierFiles(recording, folder / FOLDS, RESAMPLES)
+    return shown_detectors(name, recording, rules, frontier)
+
+
+def tell_what_to_open(args, page):
     results = args.home_dir / FOLDERS[GRID][1]
-    print("Open these three:")
+    if page:
+        path, clips = page
+        print(f"Open this first: {shown(path)}")
+        print("  every video, its scores, where rules decide, sliders for the rules")
+        print(f"  clips: {clips}")
+    print("Then these three:" if page else "Open these three:")
     print(f"  {shown(first_picture(args.filmstrips))}: what the detectors see, step by step")
     print(f"  {shown(results / 'grid.png')}: accuracy for every lambda and eta")
     print(f"  {shown(results / 'per_step.png')}: how early a single step's vote is right")

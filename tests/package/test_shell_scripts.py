@@ -1,6 +1,7 @@
 """The shell scripts at the root, and the report that ends reproduce.sh."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from lvd.rules.file import ChosenRule, save_rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.config import ROOT
+from tests.worlds.report_pages import content_of, write_recordings, write_votes
 from tools import closing_report, collect_results
 
 
@@ -82,14 +84,15 @@ UNSAFE = [[1] * 50, [0, 1] * 25, [0, 0] + [1] * 48, [0] * 50]
 NORMAL = [[0] * 50] * 3 + [[1] * 50]
 
 
-def closing_lines(home, capsys):
+def closing_lines(home, capsys, *more):
     """The lines of the closing report on the results in `home`, split at blanks."""
     flags = {
         "--home_dir": home,
         "--filmstrips": home / "filmstrips",
         "--steps_csv": home / "steps.csv",
     }
-    assert closing_report.main([str(word) for pair in flags.items() for word in pair]) == 0
+    pairs = [*flags.items(), *more]
+    assert closing_report.main([str(word) for pair in pairs for word in pair]) == 0
     return capsys.readouterr().out.splitlines()
 
 
@@ -131,6 +134,22 @@ def test_the_closing_report_recommends_the_rule_beside_the_shared_detector(tmp_p
     recommended = next(place for place, line in enumerate(lines) if "Recommended" in line)
     assert "lambda 0.3, eta 3" in lines[recommended]
     assert f"--guard {tmp_path / 'shared'}" in lines[recommended + 1]
+
+
+def test_the_closing_report_writes_a_page_of_all_detectors(tmp_path, capsys):
+    """Those of the shared detector come first; its rule is on the page, and the page is named."""
+    recordings = write_recordings(tmp_path, clips=False)
+    write_votes(tmp_path)
+    shutil.copytree(tmp_path / "results", tmp_path / "results_shared")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "rule.yaml").rename(tmp_path / "shared" / "rule.yaml")
+    lines = closing_lines(tmp_path, capsys, ("--recordings", recordings))
+    (place,) = [k for k, line in enumerate(lines) if line.startswith("Open this first: ")]
+    assert lines[place].endswith(str(tmp_path / "report.html"))
+    assert "21 are not there" in lines[place + 2] and lines[place + 3] == "Then these three:"
+    shared, grid = content_of(tmp_path / "report.html")["detectors"]
+    assert (shared["name"], grid["name"]) == (closing_report.SHARED, closing_report.GRID)
+    assert shared["rules"][-1]["name"] == "the chosen rule" and len(grid["rules"]) == 1
 
 
 def test_results_are_collected(tmp_path, capsys):
