@@ -5,6 +5,7 @@ its arguments, environment, folder, output, exit status, and the signals that en
 with one thread.
 """
 
+import atexit
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -72,6 +73,7 @@ class Forked:
         self.stdin = open(os.dup(keys.fileno()), "wb", buffering=0)
         keyboard.close()
         keys.close()
+        atexit.register(self.kill)  # of a test that has failed, too
         self.pids = [process.pid for process in self.processes]
 
     def poll(self):
