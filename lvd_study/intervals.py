@@ -70,15 +70,25 @@ def _effective(arrays, by_seed, mean, count, level):
     from scipy.stats import t
 
     videos = sum(np.var(array.mean(0)) * array.shape[1] for array in arrays) / count**2
-    seeds = _variance(by_seed) / len(by_seed)
+    # Seeds differ by chance alone, too: each errs in other videos. `videos` has that already.
+    chance = sum(_of_chance(array) * array.shape[1] for array in arrays) / count**2
+    seeds = max(0.0, _variance(by_seed) - chance) / len(by_seed)
     variance = videos + seeds
     if variance <= 0 or count < 2:
         return count
-    freedom = variance**2 / (
-        videos**2 / (count - 1) + seeds**2 / max(1, len(by_seed) - 1)
-    )  # of the variance: how well it is known
+    shares = videos**2 / (count - 1) + seeds**2 / max(1, len(by_seed) - 1)
+    freedom = variance**2 / shares  # how well the variance is known
     tail = (1 - level) / 2
     return mean * (1 - mean) / variance * (t.isf(tail, count - 1) / t.isf(tail, freedom)) ** 2
+
+
+def _of_chance(array):
+    """The variance of [seeds, videos] that is neither of the seeds nor of the videos."""
+    seeds, videos = array.shape
+    if min(seeds, videos) < 2:
+        return 0.0
+    rest = array - array.mean(1, keepdims=True) - array.mean(0) + array.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (videos - 1)))
 
 
 def mean_of(values, level=LEVEL, resamples=RESAMPLES):
@@ -100,6 +110,26 @@ def mean_of(values, level=LEVEL, resamples=RESAMPLES):
     drawn = np.einsum("rs,sv,rv->r", of_seeds, values, of_videos)
     low, high = np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)])
     return Estimate(float(values.mean()), float(low), float(high))
+
+
+def f1_of(recall, specificity, unsafe, normal, mean):
+    """Return the Estimate of F1, the harmonic mean of precision and recall.
+
+    Its ends are the F1 of both lower and of both upper ends of the two shares that it is made of:
+    a little too wide, and never a point.
+
+    Args:
+        recall, specificity: Estimates of the shares of unsafe videos that are stopped, and of
+            normal ones that pass.
+        unsafe, normal: how many videos there are of each.
+        mean: F1, its mean over seeds.
+    """
+
+    def f1(found, passed):
+        false = (1 - passed) * normal
+        return 2 * found * unsafe / (found * unsafe + unsafe + false)
+
+    return Estimate(mean, f1(recall.low, specificity.low), f1(recall.high, specificity.high))
 
 
 def area(unsafe, normal, level=LEVEL, resamples=RESAMPLES):

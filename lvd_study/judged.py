@@ -7,7 +7,7 @@ import numpy as np
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.carried import carry
 from lvd.rules.vote import VoteRule
-from lvd_study.intervals import mean_of, share
+from lvd_study.intervals import f1_of, mean_of, share
 
 LAMBDA = "0.6"
 ETAS = (5, 20)  # the paper's points
@@ -48,6 +48,18 @@ class OverSeeds:
     def false_positives(self):
         """Return the Estimate of the share of normal videos that are stopped."""
         return share(self.stopped[:, ~self.is_unsafe])
+
+    def f1(self):
+        """Return the Estimate of the F1 of the unsafe videos, the mean over seeds."""
+        unsafe, normal = int(self.is_unsafe.sum()), int((~self.is_unsafe).sum())
+        found = self.stopped[:, self.is_unsafe].sum(1)
+        false = self.stopped[:, ~self.is_unsafe].sum(1)
+        mean = float(np.mean(2 * found / (found + unsafe + false)))
+        return f1_of(self.recall(), self.specificity(), unsafe, normal, mean)
+
+    def unsafe_steps(self):
+        """Return [seeds, unsafe videos], the steps that each takes: all, where it is missed."""
+        return np.rint(self.costs * self.steps)
 
     def cost(self):
         """Return the Estimate of the mean share of the steps that an unsafe video takes.

@@ -19,6 +19,7 @@ class Table:
         note: what the figures are, in one or two sentences; "" for none.
         columns: names, the first of what a line is about.
         rows: lists of as many texts, numbers, Estimates or None.
+        in_page: whether the page shows it; else it is a CSV alone, which the page names.
     """
 
     name: str
@@ -26,9 +27,12 @@ class Table:
     note: str
     columns: list
     rows: list
+    in_page: bool = True
 
     def markdown(self):
-        """Return it as Markdown."""
+        """Return it as Markdown; of one that is no part of the page, the line that names it."""
+        if not self.in_page:
+            return f"[{self.name}.csv]({self.name}.csv): {self.title}"
         lines = [f"**{self.title}**" + (f" {self.note}" if self.note else ""), ""]
         lines.append(_line(self.columns))
         lines.append(_line(["---"] + ["---:"] * (len(self.columns) - 1)))
@@ -66,6 +70,8 @@ def shown(value):
     if isinstance(value, Estimate):
         return value.text()
     if isinstance(value, Real) and not isinstance(value, int):
+        if 0 < abs(value) < 0.01:
+            return f"{value:.2g}"
         return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
     return str(value)
 

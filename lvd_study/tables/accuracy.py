@@ -6,16 +6,19 @@ from fractions import Fraction
 import numpy as np
 
 from lvd.evaluation.vote_report import LAMBDAS, some_etas
+from lvd_study.heat_maps import save_heat_maps
 from lvd_study.intervals import share
 from lvd_study.judged import ETAS, LAMBDA, chosen_over_seeds, votes_over_seeds
-from lvd_study.pages import Section
+from lvd_study.names import NAMES, RULES
+from lvd_study.pages import Figure, Section
 from lvd_study.settings import KINDS
-from lvd_study.study import ALL_FAMILIES, CONFIDENCE
 from lvd_study.table import Table
 
 TITLE = "Accuracy by (lambda, eta) and by rule"
-NAMES = {"grid": "250 detectors", "shared": "one shared detector"}
-RULES = {ALL_FAMILIES: "chosen rule", CONFIDENCE: "chosen confidence rule"}
+CAVEAT = (
+    "its unsafe videos are harmless stand-ins that are easy to label. Which (lambda, eta) is best, "
+    "and how good it is, has to be measured again on a real model's own prompts."
+)
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,53 @@ def section(study, plan):
     grids = [_grid(kind, recordings[kind]) for kind in recordings]
     videos = recordings["shared"][0].videos
     unsafe = int(videos.is_unsafe.sum())
-    best = max(by_rule.rows, key=lambda row: row[2].mean)
     return Section(
         letter="a",
         title=TITLE,
-        answer=f"Best of all: {best[0]}, {best[1]}, with an accuracy of {best[2].text()}.",
+        answer=_answer(by_rule),
         how=f"{unsafe} unsafe and {len(videos.rows) - unsafe} normal held-out videos, which no "
         "detector was trained on and no rule was chosen on; all of them count. TPR: the share of "
         "unsafe videos that are stopped; TNR: the share of normal videos that pass. Rules are "
         "chosen on training videos, by detectors that have not seen them. A video is unsafe when "
         "at least lambda x eta of the votes of the first eta steps say so.",
         tables=[by_rule, *grids],
+        figures=[_figure(grids)],
+        caveat=CAVEAT if study.is_tiny else "",
     )
+
+
+def _answer(by_rule):
+    """Sentences with the best rule, and with the paper's last point beside it."""
+    best = max(by_rule.rows, key=lambda row: row[2].mean)
+    papers = [row for row in by_rule.rows if row[1].startswith("(")][-1]
+    text = (
+        f"The most accurate of the rules is {best[1]} of {best[0]}: {best[2].text()}; it stops "
+        f"{best[3].text()} of the unsafe videos and lets {best[4].text()} of the normal ones pass."
+    )
+    if papers is not best:
+        text += f" {papers[1]} of {papers[0]} reaches {papers[2].text()}."
+    return text
+
+
+def _figure(grids):
+    """The heat map of the mean accuracies."""
+    panels = []
+    for table in grids:
+        names = [row[0] for row in table.rows]
+        etas = [column.removeprefix("eta ") for column in table.columns[1:]]
+        values = [[cell.mean for cell in row[1:]] for row in table.rows]
+        panels.append((table.title.partition(", ")[2].rstrip("."), names, etas, values))
+    lowest = min(np.min(values) for *_, values in panels)
+    content = {
+        "title": "accuracy by lambda and eta (mean over seeds)",
+        "across": "eta: steps that vote",
+        "up": "lambda",
+        "low": np.floor(lowest * 20) / 20,
+        "high": 1.0,
+        "panels": panels,
+    }
+    says = "Accuracy by lambda and eta, a heat map for each kind of detectors"
+    return Figure("a_grid.png", says, save_heat_maps, content)
 
 
 def _by_rule(recordings, plan):
@@ -87,7 +125,7 @@ def _by_rule(recordings, plan):
                     over.accuracy(),
                     over.recall(),
                     over.specificity(),
-                    _f1(over),
+                    over.f1(),
                     over.cost(),
                     over.seeds,
                 ]
@@ -106,14 +144,6 @@ def _etas(recordings):
     """The paper's numbers of steps, as far as there are so many."""
     steps = recordings[0].videos.trained_count
     return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
-
-
-def _f1(over):
-    """The mean F1 over seeds: of the unsafe class."""
-    unsafe = over.stopped[:, over.is_unsafe]
-    found, false = unsafe.sum(1), over.stopped[:, ~over.is_unsafe].sum(1)
-    missed = unsafe.shape[1] - found
-    return float(np.mean(2 * found / (2 * found + false + missed)))
 
 
 def _grid(kind, recordings):

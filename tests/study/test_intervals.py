@@ -5,7 +5,7 @@ import pytest
 
 from lvd.evaluation.intervals import interval
 from lvd.evaluation.metrics import auroc
-from lvd_study.intervals import Estimate, area, mean_of, share
+from lvd_study.intervals import Estimate, area, f1_of, mean_of, share
 
 
 def hits(count, total, seeds=1):
@@ -27,8 +27,9 @@ def test_by_hand():
     from scipy.stats import beta, t
 
     judged = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], bool)
-    # means of videos 1, .5, .5, .5: variance .046875 (n); of seeds 1, .25: .28125 (n - 1)
-    videos, seeds = 0.046875 / 4, 0.28125 / 2
+    # means of videos 1, .5, .5, .5: variance .046875 (n); of seeds 1, .25: .28125 (n - 1).
+    # What is left, by chance: ±.28125 and ±.09375 → .375 / 3 = .125 a video.
+    videos, seeds = 0.046875 / 4, (0.28125 - 0.125 / 4) / 2
     freedom = (videos + seeds) ** 2 / (videos**2 / 3 + seeds**2 / 1)
     widening = t.isf(0.025, 3) / t.isf(0.025, freedom)
     effective = 0.625 * 0.375 / (videos + seeds) * widening**2
@@ -92,6 +93,15 @@ def test_area_has_the_width_of_an_auroc():
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
     deviation = np.sqrt((a * (1 - a) + 59 * (q1 - a * a) + 59 * (q2 - a * a)) / 3600)
     assert (estimate.high - estimate.low) / (2 * 1.96 * deviation) == pytest.approx(1, abs=0.15)
+
+
+def test_f1():
+    recall, specificity = share(hits(8, 10)), share(hits(9, 10))
+    estimate = f1_of(recall, specificity, 10, 10, 2 * 8 / (2 * 8 + 2 + 1))
+    assert estimate.low < estimate.mean < estimate.high
+    assert estimate.low == pytest.approx(2 * recall.low / (recall.low + 1 + 1 - specificity.low))
+    perfect = f1_of(share(hits(10, 10)), share(hits(10, 10)), 10, 10, 1.0)
+    assert perfect.low < 0.9 and perfect.high == 1
 
 
 def test_text():

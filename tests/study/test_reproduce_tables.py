@@ -10,16 +10,22 @@ import pandas as pd
 import psutil
 import pytest
 
+from lvd.evaluation.metrics import auroc
+from lvd.evaluation.rule_of_scores import load_recording
+from lvd.evaluation.rule_report import report_of
+from lvd.rules.rule import NEVER
+from lvd.rules.vote import VoteRule
 from lvd.utils.config import ROOT
-from tests.worlds.study_world import SEEDS, command
+from lvd.utils.files import load_json
+from tests.worlds.study_world import LABELS, SEEDS, STEPS, command
 
 LAST = f"votes shared {SEEDS[-1]} on held out"  # a task that nothing else needs
 
 
 @pytest.fixture(scope="module")
 def tables(study_world):
-    """The study world with table a."""
-    assert study_world.reproduce("--tables", "a") == 0
+    """The study world with tables a, b and c."""
+    assert study_world.reproduce("--tables", "a,b,c") == 0
     return study_world
 
 
@@ -29,8 +35,49 @@ def test_table_a(tables):
     assert rules["accuracy"].between(rules["accuracy_low"], rules["accuracy_high"]).all()
     assert rules["accuracy"].max() > 0.7  # the recordings' signal is found
     assert "| one shared detector | chosen rule |" in tables.page("a")
+    assert rules["F1"].between(rules["F1_low"], rules["F1_high"]).all()
+    assert (tables.tables / "a_grid.png").stat().st_size > 10_000
     index = (tables.tables / "README.md").read_text()
-    assert "(a.md)" in index and "(b.md)" not in index
+    assert "(a.md)" in index and "(g.md)" not in index
+
+
+def test_table_b(tables):
+    """Every category at every step, by both kinds: means over seeds of the scores' AUROC."""
+    cells = pd.read_csv(tables.tables / "b_auroc.csv")
+    assert len(cells) == 2 * (1 + len(LABELS)) * STEPS
+    one = cells.set_index(["detectors", "category", "step"]).loc[("shared", "any", 2)]
+    by_seed = []
+    for seed in SEEDS:
+        videos = load_recording(tables.work / "votes" / f"shared_{seed}" / "held_out").videos
+        largest = videos.evidence.calibrated[:, 2].max(1)
+        by_seed.append(auroc(largest, videos.is_unsafe))
+    assert one["auroc"] == pytest.approx(sum(by_seed) / len(SEEDS), abs=1e-6)
+    assert one["auroc_low"] <= one["auroc"] <= one["auroc_high"]
+    assert "| one shared detector | strobe |" in tables.page("b")
+
+
+def test_table_c(tables):
+    """A video's cost is its steps and looks, and its decoding where it is not stopped."""
+    unsafe = pd.read_csv(tables.tables / "c_unsafe.csv").set_index(["detectors", "rule"])
+    parts = load_json(tables.work / "cost" / "shared.json")
+    assert parts["step"]["operations"] > parts["look"]["operations"] > 0
+    recordings = [
+        load_recording(tables.work / "votes" / f"shared_{seed}" / "held_out") for seed in SEEDS
+    ]
+    spent = []
+    for recording in recordings:
+        report = report_of(VoteRule("0.6", STEPS), recording.videos)
+        for stop, looks in zip(report.stops, report.looked_at):
+            steps = STEPS if stop == NEVER else stop + 1
+            video = steps * parts["step"]["operations"] + looks * parts["look"]["operations"]
+            spent.append(video + (stop == NEVER) * parts["decode"]["operations"])
+    is_unsafe = [one for recording in recordings for one in recording.videos.is_unsafe]
+    mean = sum(cost for cost, one in zip(spent, is_unsafe) if one) / sum(is_unsafe)
+    row = unsafe.loc[("one shared detector", f"(0.6, {STEPS})")]
+    assert row["GFLOP"] == pytest.approx(mean / 1e9, abs=1e-5)
+    front = pd.read_csv(tables.tables / "c_frontier.csv")
+    assert set(front["family"]) == {"vote", "confidence", "likelihood_ratio"}
+    assert (tables.tables / "c_frontier.png").exists()
 
 
 def test_what_is_done_is_not_done_again(tables, capsys):
