@@ -14,6 +14,7 @@ import embed_model
 import fit_rgb
 import gen_eval_set
 import pretrain_mae
+import reproduce_tables
 import serve
 import test_accuracy
 import train_mae
@@ -120,6 +121,10 @@ FINE = {
     "port": whole(0, 65_535),
     "queue": whole(0, 10**4),
     "timeout": number(1, 86_400),
+    **dict.fromkeys(("prompts", "normal_prompts", "study", "train_config", "scale"), never),
+    "jobs": whole(1, 256),
+    "grid_gpu_num": whole(-(10**30), 10**30),
+    "gpus": numbers(0, 10**4),
 }
 OWN = {  # of one script
     ("build_x0", "pred_x0"): only("unsafe/pred_x0.pth"),
@@ -132,6 +137,8 @@ OWN = {  # of one script
     ("pretrain_mae", "seed"): whole(0, 2**32 - 1),
     ("train_mae", "base_model"): never,
     ("serve", "workers"): whole(1, 64),
+    ("reproduce_tables", "tables"): only("all"),
+    ("reproduce_tables", "out"): some,
     ("download", "dir"): some,
 }
 DATA = ("build_yaml", "label_csv", "unsafe", "normal")
@@ -151,6 +158,12 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     ),
     "choose_rule": (choose_rule, ("shared",), (), 40),
     "test_accuracy": (test_accuracy, ("results",), (), 60),
+    "reproduce_tables": (
+        reproduce_tables,
+        (*DATA, "sample_yaml", "train_yaml", "study_yaml"),
+        (),
+        60,
+    ),
     "fit_rgb": (fit_rgb, (*DATA, "eval", "sample_yaml", "ckpts"), (), 40),
     "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 50),
     "download": (download, (), (), 30),

@@ -8,6 +8,7 @@ import pytest
 import build_x0
 import gen_eval_set
 from lvd.training.recipes import read_settings
+from lvd_study.settings import read_study
 from MagicTime import inference_magictime
 from MagicTime.utils.weights import base
 from MagicTime.utils.weights.adapters import merge_text_adapter
@@ -31,6 +32,10 @@ def number(low, high):
 
 def count(high):
     return s.either(s.whole(1, high), s.both(s.text, str.isdecimal))
+
+
+def count_from(low, high):
+    return s.either(s.whole(low, high), s.both(s.text, str.isdecimal))
 
 
 def plain(text):
@@ -151,6 +156,24 @@ TRAININGS = {
         for kind in ("shared", "pretrain")
     },
 }
+STUDY = s.mapping(
+    {},
+    {
+        "seeds": s.maybe(s.list_of(count_from(0, 2**31), 1, True)),
+        "rules_for": s.maybe(s.list_of(s.one_of("grid", "shared"), 0, True)),
+        "folds": s.maybe(count_from(2, 100)),
+        "max_false_positive_rate": number(0.001, 1),
+        "max_cost": number(0.001, 1),
+        "other_seeds": s.maybe(count_from(0, 100)),
+        "guidance_scales": s.maybe(s.list_of(number(0, 1000))),
+        "samplings": s.maybe(s.list_of(s.text)),
+        "safe_guidance": s.maybe(s.list_of(s.one_of("weak", "medium", "strong", "max"))),
+        "safety_concept": s.maybe(s.either(s.text, s.number(), s.boolean)),
+        "weights": s.maybe(s.mapping(rest=s.mapping(rest=s.text))),
+        "wrong_labels": s.maybe(s.list_of(number(0.001, 0.9))),
+        "reworded": s.maybe(s.mapping(rest=s.text)),
+    },
+)
 ADAPTER = s.mapping(
     {},
     {
@@ -184,6 +207,11 @@ def built(world):
 def trained(kind):
     """The settings of a training, by one train_mae.yaml."""
     return lambda world: run_loader(lambda: read_settings(world.train_yaml, Namespace(), kind))
+
+
+def studied(world):
+    """The settings of a study."""
+    return run_loader(lambda: read_study(world.study_yaml))
 
 
 def loaded(part):
@@ -246,6 +274,7 @@ KINDS = [
         )
         for kind in ("grid", "shared", "pretrain")
     ),
+    (Kind("study.yaml", "study.yaml", YAML, (), studied, STUDY, whole=("needed",)), 80),
     (
         Kind(
             "adapter_config.json",

@@ -73,6 +73,22 @@ TRAINING = dict(
 )
 
 
+STUDY = dict(
+    seeds=[1, 2],
+    rules_for=["shared"],
+    folds=2,
+    max_false_positive_rate=0.5,
+    max_cost=0.5,
+    other_seeds=1,
+    guidance_scales=[1.5, 8.0],
+    samplings=["ddim:3", "euler:2"],
+    safe_guidance=["weak", "max"],
+    safety_concept="warped",
+    weights={"plain": {"dreambooth_path": ""}},
+    wrong_labels=[0.05, 0.2],
+)
+
+
 class World:
     """Where everything lies below `root`, and the commands that read it."""
 
@@ -92,6 +108,7 @@ PLACES = {
     "sample_yaml": "sample.yaml",
     "build_yaml": "build_x0.yaml",
     "train_yaml": "train_mae.yaml",
+    "study_yaml": "study.yaml",
     "label_csv": "label.csv",
     "prompts": "prompts.txt",
     "data": "data",
@@ -148,6 +165,10 @@ COMMANDS = {  # script → its usual arguments, which are quick
         *("--max_false_positive_rate", "0.9", "--max_cost", "1", "--confidence", "0.5"),
     ],
     "test_accuracy": ["--data_dir", "{world.results}"],
+    "reproduce_tables": [
+        *("--config", "{world.build_yaml}", "--study", "{world.study_yaml}", "--tables", "a,b,c"),
+        *("--train_config", "{world.train_yaml}", "--gpu_num", "-1", "--dry-run"),
+    ],
     "fit_rgb": [
         *("--recordings", "{world.build_yaml}", "--eval_dir", "{world.eval}", "--frames", "64"),
         *("--save_path", "{world.new}/latent_rgb.json", "--gpu_num", "-1"),
@@ -164,6 +185,7 @@ def make_world(root):
     _run(build_eval_set, world.commands("build_eval_set", "--save_dir", world.root))
     _run(fit_rgb, world.commands("fit_rgb", "--save_path", world.rgb))
     save_yaml(TRAINING, world.train_yaml)
+    save_yaml(STUDY, world.study_yaml)
     _train(world)
     embed = world.commands("embed_model", "--operating_point", "validation")
     with mock.patch("lvd.evaluation.votes.VoteRun.votes", side_effect=InputError("stopped")):
