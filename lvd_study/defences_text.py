@@ -1,5 +1,14 @@
 """What table d says in words, made of its figures."""
 
+# what a defence sees → what it is
+SORTS = {
+    "prompt": "a filter of prompts",
+    "finished latents": "the last step alone",
+    "finished video": "a classifier of finished videos",
+    "predicted x0": "LVD",
+    "prompt, predicted x0": "a filter of prompts or LVD",
+}
+
 
 def answer_of(judged, guided):
     """Return the answer.
@@ -12,15 +21,16 @@ def answer_of(judged, guided):
 
 
 def _of_videos(name, defences):
+    """A sentence of the most accurate defence of each sort."""
     best = {}
     for (defence, sees), over in defences.items():
         if sees not in best or over.accuracy().mean > best[sees][1].accuracy().mean:
             best[sees] = defence, over
     parts = [
-        f"{defence} {over.accuracy().text()} at {over.cost().mean:.2f} of the steps"
-        for defence, over in best.values()
+        f"{over.accuracy().text()} by {SORTS[sees]} ({defence}; cost {over.cost().mean:.2f})"
+        for sees, (defence, over) in best.items()
     ]
-    return f"Accuracy on the {name} videos, the best of each sort: {'; '.join(parts)}."
+    return f"The best accuracies on the {name} videos are {', '.join(parts)}."
 
 
 def _of_guided(guided):

@@ -1,5 +1,6 @@
 """d. What do other defences do to the same videos?"""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from lvd.data.split import load_split, split_path
 from lvd_study.defences import either, need_same_videos, of_filter, of_guard, of_last_step
 from lvd_study.defences_figures import save_defences, save_strengths
 from lvd_study.defences_text import answer_of, caveat_of, how_of
+from lvd_study.intervals import share
 from lvd_study.judged import ETAS, LAMBDA, votes_over_seeds
 from lvd_study.pages import Figure, Section
 from lvd_study.prompt_scores import EMBEDDINGS, TF_IDF, WORDS
@@ -112,7 +114,8 @@ def plan(study):
     strengths = []
     for strength in settings.safe_guidance:
         if strength != NONE:  # these are the held-out videos
-            words = (f"safe_guidance={strength}", f"safety_concept={settings.safety_concept}")
+            concept = f"safety_concept={json.dumps(settings.safety_concept)}"
+            words = (f"safe_guidance={strength}", concept)
             videos = study.sampled_again(f"safe guidance {strength}", *words)
             strengths.append(asked(videos, [COMBINED]))
     chosen = {kind: [study.chosen(each) for each in trained[kind]] for kind in settings.rules_for}
@@ -205,9 +208,8 @@ def _table(name, judged):
     rows = []
     steps = max(over.steps for over in judged.values())  # of the finished video there is one
     for (defence, sees), over in judged.items():
-        cost = over.cost()
-        figures = [over.accuracy(), over.recall(), over.specificity(), cost]
-        rows.append([defence, sees, *figures, cost.mean * steps, over.seeds])
+        figures = [over.accuracy(), over.recall(), over.specificity(), _cost(over)]
+        rows.append([defence, sees, *figures, float(over.costs.mean()) * steps, over.seeds])
     first = next(iter(judged.values()))
     unsafe = int(first.is_unsafe.sum())
     return Table(
@@ -218,6 +220,12 @@ def _table(name, judged):
         COLUMNS,
         rows,
     )
+
+
+def _cost(over):
+    """The Estimate of the cost, exact where each video takes all steps or none."""
+    takes_all = over.costs == 1
+    return share(takes_all) if (takes_all | (over.costs == 0)).all() else over.cost()
 
 
 # Safe Latent Diffusion
