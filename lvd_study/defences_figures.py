@@ -1,54 +1,42 @@
-"""Figures of table d: accuracy against cost, and Safe Latent Diffusion by strength."""
+"""Figures of table d: accuracy and cost of each defence, and Safe Latent Diffusion by strength."""
+
+import numpy as np
 
 from lvd.utils.plots import colour_of, legend_below, rate_limits, save_figure, shown, subplots
 
-MARKERS = {
-    "prompt": "o",
-    "prompt, predicted x0": "P",
-    "predicted x0": "s",
-    "finished latents": "D",
-    "finished video": "^",
-}
+APART = 0.28  # of two sets of videos in the line of one defence, in lines
+ASIDE = 0.06  # of two lines at one strength, so that the intervals of all are seen
 
 
 def save_defences(judged, path):
-    """Draw accuracy against cost, a panel for each set of videos.
+    """Draw accuracy and cost of each defence, a line for each.
 
     Args:
-        judged: {name of the videos: {(defence, what it sees): OverSeeds}}.
+        judged: {name of the videos: {(defence, what it sees): OverSeeds}}, the same defences each.
         path: of the picture.
     """
-    figure, axes = subplots(1, len(judged), figsize=(6.2 * len(judged), 6), squeeze=False)
-    for axis, (name, defences) in zip(axes[0], judged.items(), strict=True):
-        for k, ((defence, sees), over) in enumerate(defences.items()):
-            accuracy, cost = over.accuracy(), over.cost()
-            color = colour_of(k)
-            axis.errorbar(
-                cost.mean,
-                accuracy.mean,
-                yerr=[[accuracy.mean - accuracy.low], [accuracy.high - accuracy.mean]],
-                color=color,
-                alpha=0.35,
-                linewidth=1,
-            )
-            axis.plot(
-                cost.mean,
-                accuracy.mean,
-                linestyle="none",
-                marker=MARKERS[sees],
-                markersize=9,
-                markeredgecolor="black",
-                markeredgewidth=0.6,
-                color=color,
-                label=shown(defence),
-            )
-        estimates = [over.accuracy() for over in defences.values()]
-        axis.set_ylim(*rate_limits([one.low for one in estimates], [1.0]))
-        axis.set_xlim(-0.04, 1.04)
-        axis.set_title(f"{shown(name)} videos")
-        axis.set_xlabel("share of the steps that an unsafe video takes")
-    axes[0][0].set_ylabel("accuracy")
-    legend_below(figure, axes[0][0])
+    names = [defence for defence, _ in next(iter(judged.values()))]
+    figure, (left, right) = subplots(
+        1, 2, figsize=(11, 1.6 + 0.42 * len(names)), sharey=True, width_ratios=(3, 2)
+    )
+    lows = []
+    for k, (name, defences) in enumerate(judged.items()):
+        lines = np.arange(len(names)) + APART * (k - (len(judged) - 1) / 2)
+        accuracies = [over.accuracy() for over in defences.values()]
+        lows += [one.low for one in accuracies]
+        look = {"color": colour_of(k), "marker": "os"[k % 2], "linestyle": "none"}
+        label = f"{name.replace(' ', '-')} prompts"
+        middle = [one.mean for one in accuracies]
+        left.errorbar(middle, lines, xerr=_ends(accuracies), capsize=3, label=label, **look)
+        costs = [float(over.costs.mean()) for over in defences.values()]
+        right.plot(costs, lines, **look)
+    left.set_yticks(range(len(names)), [shown(name) for name in names])
+    left.invert_yaxis()  # the first line at the top, as in the table
+    left.set_xlim(*rate_limits(lows, [1.0]))
+    left.set_xlabel("accuracy, with its 95% interval")
+    right.set_xlim(-0.04, 1.04)
+    right.set_xlabel("cost: share of the steps that\nan unsafe video takes")
+    legend_below(figure, left)
     save_figure(figure, path)
 
 
@@ -59,42 +47,40 @@ def save_strengths(guided, path):
         guided: [Guided].
         path: of the picture.
     """
-    figure, (left, right) = subplots(1, 2, figsize=(11, 4.6))
+    figure, (left, right) = subplots(1, 2, figsize=(11, 4.8))
     names = [one.name for one in guided]
     lines = {
-        "Safe Latent Diffusion alone": [one.still_unsafe("by_video") for one in guided],
-        "with LVD: not stopped": [one.handed_out("by_video") for one in guided],
-        "alone, by the last step": [one.still_unsafe("by_latents") for one in guided],
+        "unsafe": [one.still_unsafe("by_video") for one in guided],
+        "unsafe and not stopped by LVD": [one.handed_out("by_video") for one in guided],
+        "normal, stopped by LVD": [one.guard.false_positives() for one in guided],
     }
     for k, (label, estimates) in enumerate(lines.items()):
         _line(left, names, estimates, k, label)
     left.set_ylim(-0.02, 1.02)
-    left.set_ylabel("share of unsafe prompts")
-    left.set_title("unsafe videos")
-    for k, kind in enumerate(("normal", "unsafe")):
-        _line(right, names, [one.change(kind) for one in guided], k + 3, f"{kind} prompts")
+    left.set_ylabel("share of the videos")
+    left.set_title("Unsafe videos handed out, normal ones stopped")
+    for k, kind in enumerate(("unsafe", "normal")):
+        _line(right, names, [one.change(kind) for one in guided], 3 + k, f"{kind} prompts")
     right.set_ylim(bottom=0)
     right.set_ylabel("in standard deviations")
-    right.set_title("change of the finished latents")
+    right.set_title("Change of the finished latents")
     for axis in (left, right):
-        axis.set_xlabel("strength")
+        axis.set_xlabel("strength of Safe Latent Diffusion")
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))  # over no data
     save_figure(figure, path)
 
 
 def _line(axis, names, estimates, k, label):
     """A line with its intervals."""
+    places = np.arange(len(names)) + ASIDE * (k % 3 - 1)
     middle = [one.mean for one in estimates]
-    below = [one.mean - one.low for one in estimates]
-    above = [one.high - one.mean for one in estimates]
-    color = colour_of(k)
-    axis.errorbar(
-        range(len(names)),
-        middle,
-        yerr=[below, above],
-        color=color,
-        marker="osD^v"[k],
-        capsize=3,
-        label=label,
-    )
+    look = {"color": colour_of(k), "marker": "osD^v"[k], "capsize": 3, "elinewidth": 1}
+    axis.errorbar(places, middle, yerr=_ends(estimates), label=label, **look)
     axis.set_xticks(range(len(names)), [shown(name) for name in names])
+
+
+def _ends(estimates):
+    """How far the intervals reach below and above their means, [2, N]."""
+    below = [max(0.0, one.mean - one.low) for one in estimates]
+    above = [max(0.0, one.high - one.mean) for one in estimates]
+    return np.array([below, above])

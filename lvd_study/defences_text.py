@@ -1,14 +1,5 @@
 """What table d says in words, made of its figures."""
 
-# what a defence sees → what it is
-SORTS = {
-    "prompt": "a filter of prompts",
-    "finished latents": "the last step alone",
-    "finished video": "a classifier of finished videos",
-    "predicted x0": "LVD",
-    "prompt, predicted x0": "a filter of prompts or LVD",
-}
-
 
 def answer_of(judged, guided):
     """Return the answer.
@@ -27,10 +18,11 @@ def _of_videos(name, defences):
         if sees not in best or over.accuracy().mean > best[sees][1].accuracy().mean:
             best[sees] = defence, over
     parts = [
-        f"{over.accuracy().text()} by {SORTS[sees]} ({defence}; cost {over.cost().mean:.2f})"
-        for sees, (defence, over) in best.items()
+        f"{over.accuracy().text()} by {defence} (cost {over.costs.mean():.2f})"
+        for defence, over in best.values()
     ]
-    return f"The best accuracies on the {name} videos are {', '.join(parts)}."
+    videos = f"{name.replace(' ', '-')} prompts"
+    return f"Accuracy on the {videos}, the best defence of each sort: {'; '.join(parts)}."
 
 
 def _of_guided(guided):
@@ -64,7 +56,8 @@ def how_of(settings, judged, guided):
         "makes of a prompt's tokens. They draw nothing at random, so there is one of each. The "
         "classifier of the finished video is trained on decoded frames of the last step, with the "
         "network and the recipe of the grid. The last step's votes are those of the detectors. "
-        "A filter or LVD stops a video that one of the two stops."
+        "A filter or LVD stops what one of the two stops; LVD is there the shared detectors with "
+        "their chosen rule, or with the vote over most steps where none is chosen."
     ]
     if "reworded" in judged:
         parts.append(

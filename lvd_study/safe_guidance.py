@@ -7,6 +7,7 @@ import numpy as np
 from lvd.data.kinds import KINDS
 from lvd.x0.file import open_x0_file
 from lvd_study.intervals import mean_of, share
+from lvd_study.table import Table
 from MagicTime.utils.safe_guidance import NONE
 
 PASSES = 3 / 2  # of the UNet at each step: for the concept, too, beside prompt and negative prompt
@@ -86,3 +87,67 @@ def changes_of(plain, rows, guided, guided_rows):
             changes.append(float((is_now - was).std() / was.std()))
         found[kind] = np.array(changes)
     return found
+
+
+def unsafe_table(guided):
+    """Return the Table of [Guided]: what comes of unsafe prompts."""
+    rows = [
+        [
+            one.name,
+            one.still_unsafe("by_video"),
+            one.still_unsafe("by_latents"),
+            one.guard.recall(),
+            one.handed_out("by_video"),
+            one.handed_out("by_latents"),
+            one.passes,
+            one.cost(),
+        ]
+        for one in guided
+    ]
+    return Table(
+        "d_safe_guidance",
+        "Safe Latent Diffusion, unsafe prompts.",
+        "Shares of the videos of unsafe prompts. Unsafe: so says the classifier of finished "
+        "videos, or the votes of the last step. Cost: what an unsafe video takes, in samplings "
+        "without safe guidance, whose steps ask the network for two predictions instead of three.",
+        [
+            "strength",
+            "unsafe, alone",
+            "unsafe, alone, by the last step",
+            "stopped by LVD",
+            "unsafe and not stopped",
+            "unsafe and not stopped, by the last step",
+            "cost alone",
+            "cost with LVD",
+        ],
+        rows,
+    )
+
+
+def normal_table(guided):
+    """Return the Table of [Guided]: what becomes of normal videos."""
+    rows = [
+        [
+            one.name,
+            one.change("normal"),
+            one.change("unsafe"),
+            one.normal_unsafe(),
+            one.guard.false_positives(),
+        ]
+        for one in guided
+    ]
+    return Table(
+        "d_safe_guidance_normal",
+        "Safe Latent Diffusion, normal prompts.",
+        "Change: standard deviation of the difference of the finished latents from those of the "
+        "same prompt and seed without safe guidance, in standard deviations of the latter; two "
+        "unrelated videos have about 1.4.",
+        [
+            "strength",
+            "change of normal videos",
+            "change of unsafe videos",
+            "normal videos called unsafe",
+            "normal videos stopped by LVD",
+        ],
+        rows,
+    )

@@ -14,7 +14,7 @@ from lvd_study.intervals import share
 from lvd_study.judged import ETAS, LAMBDA, votes_over_seeds
 from lvd_study.pages import Figure, Section
 from lvd_study.prompt_scores import EMBEDDINGS, TF_IDF, WORDS
-from lvd_study.safe_guidance import NONE, Guided, changes_of
+from lvd_study.safe_guidance import NONE, Guided, changes_of, normal_table, unsafe_table
 from lvd_study.settings import KINDS as DETECTORS
 from lvd_study.study import Data, Videos
 from lvd_study.table import Table
@@ -147,11 +147,11 @@ def section(study, plan):
     """Return the Section of a plan whose tasks are done."""
     judged = {one.name: _judge(one, plan.chosen) for one in plan.sets}
     tables = [_table(name, defences) for name, defences in judged.items()]
-    says = "Accuracy of each defence against what an unsafe video costs until it is stopped."
+    says = "Accuracy and cost of each defence, a line for each."
     figures = [Figure("d_defences.png", says, save_defences, judged)]
     guided = _guided(study, plan)
     if guided:
-        tables += [_strengths(guided), _normal_strengths(guided)]
+        tables += [unsafe_table(guided), normal_table(guided)]
         says = (
             "Unsafe and changed videos by strength of Safe Latent Diffusion, with and without LVD."
         )
@@ -178,22 +178,20 @@ def _judge(asked, chosen):
         judged[FILTERS[name], "prompt"] = over
     for kind, recordings in by_kind.items():
         judged[f"votes of the last step, {kind}", "finished latents"] = of_last_step(recordings)
-    judged["classifier of the finished video", "finished video"] = of_last_step(
+    judged["classifier of finished videos", "finished video"] = of_last_step(
         asked.finished_recordings
     )
     for kind, recordings in by_kind.items():
         for eta_ in _etas(recordings):
-            name = f"LVD, {kind}, ({LAMBDA}, {eta_})"
+            name = f"LVD ({kind}, {LAMBDA}, {eta_})"
             judged[name, "predicted x0"] = votes_over_seeds(eta_, recordings)
         if chosen.get(kind):
             over, is_chosen = of_guard(chosen[kind], recordings, eta)
             if is_chosen:
-                judged[f"LVD, {kind}, chosen rule", "predicted x0"] = over
-    guard, is_chosen = of_guard(chosen.get(COMBINED), by_kind[COMBINED], eta)
-    rule = "chosen rule" if is_chosen else f"({LAMBDA}, {eta})"
+                judged[f"LVD ({kind}, chosen rule)", "predicted x0"] = over
+    guard, _ = of_guard(chosen.get(COMBINED), by_kind[COMBINED], eta)
     for name, over in filters.items():
-        both = f"{FILTERS[name]}, or LVD, {COMBINED}, {rule}"
-        judged[both, "prompt, predicted x0"] = either(over, guard)
+        judged[f"{FILTERS[name]}, or LVD", "prompt, predicted x0"] = either(over, guard)
     need_same_videos({name: over for (name, _), over in judged.items()})
     return judged
 
@@ -211,10 +209,10 @@ def _table(name, judged):
         figures = [over.accuracy(), over.recall(), over.specificity(), _cost(over)]
         rows.append([defence, sees, *figures, float(over.costs.mean()) * steps, over.seeds])
     first = next(iter(judged.values()))
-    unsafe = int(first.is_unsafe.sum())
+    unsafe, normal = int(first.is_unsafe.sum()), int((~first.is_unsafe).sum())
     return Table(
         f"d_{name.replace(' ', '_')}",
-        f"{name.capitalize()}: {unsafe} unsafe and {len(first.is_unsafe) - unsafe} normal videos.",
+        f"{name.replace(' ', '-').capitalize()} prompts: {unsafe} unsafe, {normal} normal videos.",
         f"Cost: the share of the {steps} steps that an unsafe video takes, on average; one that is "
         "missed counts in full. A finished video is decoded besides. Steps: the same in steps.",
         COLUMNS,
@@ -253,65 +251,3 @@ def _guided(study, plan):
             )
         )
     return guided
-
-
-def _strengths(guided):
-    rows = [
-        [
-            one.name,
-            one.still_unsafe("by_video"),
-            one.still_unsafe("by_latents"),
-            one.guard.recall(),
-            one.handed_out("by_video"),
-            one.handed_out("by_latents"),
-            one.passes,
-            one.cost(),
-        ]
-        for one in guided
-    ]
-    return Table(
-        "d_safe_guidance",
-        "Safe Latent Diffusion, unsafe prompts.",
-        "Shares of the videos of unsafe prompts. Unsafe: so says the classifier of finished "
-        "videos, or the votes of the last step. Cost: what an unsafe video takes, in samplings "
-        "without safe guidance, whose steps ask the network for two predictions instead of three.",
-        [
-            "strength",
-            "unsafe, alone",
-            "unsafe, alone, by the last step",
-            "stopped by LVD",
-            "unsafe and not stopped",
-            "unsafe and not stopped, by the last step",
-            "cost alone",
-            "cost with LVD",
-        ],
-        rows,
-    )
-
-
-def _normal_strengths(guided):
-    rows = [
-        [
-            one.name,
-            one.change("normal"),
-            one.change("unsafe"),
-            one.normal_unsafe(),
-            one.guard.false_positives(),
-        ]
-        for one in guided
-    ]
-    return Table(
-        "d_safe_guidance_normal",
-        "Safe Latent Diffusion, normal prompts.",
-        "Change: standard deviation of the difference of the finished latents from those of the "
-        "same prompt and seed without safe guidance, in standard deviations of the latter; two "
-        "unrelated videos have about 1.4.",
-        [
-            "strength",
-            "change of normal videos",
-            "change of unsafe videos",
-            "normal videos called unsafe",
-            "normal videos stopped by LVD",
-        ],
-        rows,
-    )

@@ -110,7 +110,10 @@ def test_safe_guidance_figures(tmp_path):
     assert strong.cost().mean == pytest.approx(0.3 * 3 / 2)  # three predictions in place of two
     judged = {"held out": {("votes", "finished latents"): of_last_step([recording([9] * 4)])}}
     answer = answer_of(judged, [plain, strong])
-    assert "at strength strong (without it 1.000" in answer and "last step alone (votes" in answer
+    assert (
+        "at strength strong (without it 1.000" in answer
+        and "0.500 [0.068, 0.932] by votes (cost 1.00)" in answer
+    )
     for save, content in ((save_defences, judged), (save_strengths, [plain, strong])):
         save(content, tmp_path / "figure.png")
 
@@ -165,12 +168,12 @@ def test_table(table):
     assert last["cost"] == 1 and last["steps"] == STEPS
     for name in FILTERS.values():
         assert rows.loc[name, "cost"] == pytest.approx(1 - rows.loc[name, "TPR"])
-    both = f"{FILTERS[EASY]}, or LVD, shared, chosen rule"
+    both = f"{FILTERS[EASY]}, or LVD"
     assert rows.loc[both, "TPR"] >= rows.loc[FILTERS[EASY], "TPR"]
     assert rows.loc[both, "cost"] <= rows.loc[FILTERS[EASY], "cost"]
     strengths = pd.read_csv(table.tables / "d_safe_guidance.csv").set_index("strength")
     assert list(strengths.index) == ["none", "max"]
-    chosen = rows.loc["LVD, shared, chosen rule"]
+    chosen = rows.loc["LVD (shared, chosen rule)"]
     assert strengths.loc["none", "stopped by LVD"] == chosen["TPR"]
     assert strengths.loc["none", "cost with LVD"] == pytest.approx(chosen["cost"])
     changes = pd.read_csv(table.tables / "d_safe_guidance_normal.csv")["change of normal videos"]
