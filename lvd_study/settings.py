@@ -13,6 +13,7 @@ from MagicTime.utils.schedulers import SCHEDULERS
 
 DEFAULT = ROOT / "study.yaml"
 KINDS = ("grid", "shared")
+BASE = "base"  # the model as its sampling YAML has it
 MOST_SEEDS = 100
 
 
@@ -34,6 +35,8 @@ class StudySettings:
         safe_guidance: strengths of Safe Latent Diffusion.
         safety_concept: what it leads away from.
         weights: {name: {key of the sampling YAML: path, "" for none}}, other models of table f.
+        transfer_seeds: how many of the seeds the detectors of these models are trained with; None:
+            all of them.
         wrong_labels: shares of labels that are made wrong.
         reworded: paths of prompts that say the same in other words: unsafe, normal, labels. None:
             the tiny world's, where the study is about it, else none.
@@ -51,6 +54,7 @@ class StudySettings:
     safe_guidance: list[str] = field(default_factory=list)
     safety_concept: str = ""
     weights: dict[str, Any] = field(default_factory=dict)
+    transfer_seeds: int | None = None
     wrong_labels: list[float] = field(default_factory=list)
     reworded: dict[str, str] | None = None
 
@@ -101,6 +105,8 @@ def _check_numbers(settings, where):
     for key in ("max_false_positive_rate", "max_cost"):
         if getattr(settings, key) is not None:
             ranges[key] = ([getattr(settings, key)], 0.001, 1)
+    if settings.transfer_seeds is not None:
+        ranges["transfer_seeds"] = ([settings.transfer_seeds], 1, MOST_SEEDS)
     for key, (values, low, high) in ranges.items():
         for value in values:
             if not low <= value <= high:
@@ -133,9 +139,10 @@ def _check_names(settings, where):
 
 def _check_weights(weights, where):
     for name, changes in weights.items():
-        if not str(name).replace("_", "").isalnum():
+        if not str(name).replace("_", "").isalnum() or name == BASE:
             raise InputError(
-                f"{where}: weights: {shorten(name)}: a name of letters, digits and _ is needed"
+                f"{where}: weights: {shorten(name)}: a name of letters, digits and _ is needed, "
+                f"and not {BASE}"
             )
         if not isinstance(changes, dict) or not changes:
             raise InputError(f"{where}: weights: {name}: paths by key of the sampling YAML needed")

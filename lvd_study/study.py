@@ -12,7 +12,7 @@ from pathlib import Path
 from lvd.evaluation.results import FOLDS, RESULTS
 from lvd.evaluation.rule_of_scores import load_recording, rule_for
 from lvd.rules.file import load_rule
-from lvd.utils.files import save_yaml
+from lvd.utils.files import load_yaml, save_yaml
 from lvd_study.tasks import Task
 
 PRED_X0 = "pred_x0.pth"
@@ -228,6 +228,10 @@ class Study:
         tasks = [self._sample_base(kind, folder, name, words) for kind in ("unsafe", "normal")]
         tasks.append(self.base_tasks[-1])  # the same rows are held out
         config = self._recordings(folder, self.data.label_file_dir)
+        if self.data.representation == "video":  # the model's own VAE decodes them
+            first, *others = load_yaml(self.data.sample_config)
+            self._configs[folder / "sampling.yaml"] = [{**first, **changes}, *others]
+            self._configs[config]["sample_config"] = str(folder / "sampling.yaml")
         flags = ("--recordings", config)
         data = Data(name, flags, self.eval_path, tuple(tasks))
         return data, Videos(name, config, self.eval_path, self.data.label_file_dir, tuple(tasks))
