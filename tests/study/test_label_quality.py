@@ -2,7 +2,10 @@
 
 import csv
 from argparse import Namespace
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,8 +15,11 @@ from lvd.data.split import load_split
 from lvd.utils.files import load_torch
 from lvd.x0.file import open_x0_file
 from lvd_study import wrong_labels
+from lvd_study.settings import StudySettings
+from lvd_study.tables import label_quality
 from tests.worlds.recording_world import LABELS, RecordedWorld, write_labels
 from tests.worlds.refusals import refused
+from tests.worlds.study_world import SEEDS
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +159,35 @@ def test_one_category_has_no_wrong_one(recorded, tmp_path, capsys):
 def test_a_folder_of_other_labels_is_refused(recorded, tmp_path, capsys):
     assert make(recorded, tmp_path, "category", 0.5) == 0
     assert refused(make(recorded, tmp_path, "category", 0.4), capsys, "share=0.5", "0.4")
+
+
+def right(folder):
+    """Share of the held-out videos that (0.6, 4) judges as what they are."""
+    results = load_torch(folder / "results.pth")
+    stopped = {label: [sum(votes) >= 3 for votes in results[label].values()] for label in "10"}
+    return np.mean([*stopped["1"], *(not each for each in stopped["0"])])
+
+
+def test_table_g(study_world):
+    assert study_world.reproduce("--tables", "g") == 0
+    rules = pd.read_csv(study_world.tables / "g_rules.csv")
+    votes = study_world.work / "votes"
+    with_right = [right(votes / f"shared_{seed}" / "held_out") for seed in SEEDS]
+    for kind in ("category", "class"):
+        wrong = [right(votes / f"shared_{seed}_wrong_{kind}_0.2" / "held_out") for seed in SEEDS]
+        of_kind = rules[rules["labels"] == label_quality.NAMES[kind]]
+        chosen = of_kind[of_kind["rule"] == "(0.6, 4)"]
+        assert chosen["accuracy"].item() == pytest.approx(np.mean(wrong))
+        change = np.mean(wrong) - np.mean(with_right)
+        assert chosen["difference"].item() == pytest.approx(change)
+        assert chosen["wrong"].item() == "20%" and chosen["seeds"].item() == len(SEEDS)
+    assert "With 20% wrong (wrong category)" in study_world.page("g")
+    assert (study_world.tables / "g_label_quality.png").is_file()
+    assert not list(study_world.work.glob("wrong_labels/*/recordings*/"))
+
+
+def test_without_shares_the_table_says_so():
+    study = SimpleNamespace(settings=StudySettings())
+    plan = label_quality.plan(study)
+    assert not plan.tasks
+    assert "no shares of wrong labels" in label_quality.section(study, plan).answer
