@@ -23,6 +23,7 @@ Source: arXiv 2407.12581, the Latent Variable Defense.
 
 import math
 import os
+from copy import copy
 
 from lvd.detectors.bank import load_bank
 from lvd.detectors.calibration import check_operating_point
@@ -93,7 +94,13 @@ class Guard:
             operating_point = chosen.operating_point
         self.operating_point = check_operating_point(operating_point)
         self.bank = load_bank(model_dir, usable_device(device), asked_by)
-        self.rule = chosen.bound_to(self.bank).rule
+        self._decode = decode
+        self._named = f"{asked_by}{model_dir}"
+        self._follow(chosen.bound_to(self.bank))
+
+    def _follow(self, chosen):
+        """Let a ChosenRule decide; InputError unless the detectors can serve it."""
+        self.rule = chosen.rule
         names = [self.bank.categories[group] for group in self.bank.groups]
         self.judge = Judge(self.rule, names, self.policy)
         horizon = self.rule.horizon
@@ -103,10 +110,22 @@ class Guard:
                 f"steps; there are no detectors of step {missing[0]}"
             )
         self.members = [member for (_, step), member in self.bank.members.items() if step < horizon]
-        self.reader = Reader(self.bank, self.members, decode)
+        self.reader = Reader(self.bank, self.members, self._decode)
         self.bank.preload(range(horizon), KEPT)
-        self._named = f"{asked_by}{model_dir}"
         self._need_thresholds(range(horizon))
+
+    def with_rule(self, rule):
+        """Return a Guard of the same detectors and policy under another rule; nothing is reloaded.
+
+        Args:
+            rule: a VoteRule, ConfidenceRule or LikelihoodRatioRule.
+
+        Raises:
+            InputError: as of a Guard.
+        """
+        other = copy(self)
+        other._follow(choose("", rule=rule).bound_to(self.bank))
+        return other
 
     @classmethod
     def from_file(cls, path, device=None, decode=None, allow_unknown=False, asked_by="path="):

@@ -13,6 +13,7 @@ import numpy as np
 from lvd.detectors.names import named
 from lvd.errors import InputError, shorten
 from lvd.guard.answers import is_probability
+from lvd.guard.trace import Trace
 from lvd.rules.evidence import Evidence
 from lvd.rules.rule import OPEN, SAFE, UNSAFE
 from lvd.utils.schema import Finite, Name, Schema, checked
@@ -177,6 +178,20 @@ class Judge:
         if self._rule is None:
             return "no category stops videos"
         return self._rule.reason(evidence.by(self._stopping))
+
+    def trace(self, scores, says, calibrated, thresholds):
+        """Return the Trace of one video (lvd.guard.trace).
+
+        Args:
+            scores, says, calibrated: [n][G] of its n steps so far; scores may have one step more,
+                at which a detector failed.
+            thresholds: [S][G] of the raw scores, for all the steps that the rule looks at.
+        """
+        rule, columns = self._rule, self._stopping
+        if rule is None or not hasattr(rule, "bounds"):
+            return Trace.of_scores(self.names, columns, scores[: len(says)], thresholds)
+        numbers = rule.numbers(self.evidence(says, calibrated).by(columns))[0]
+        return Trace.of_rule([self.names[column] for column in columns], numbers, rule)
 
     def accused(self, evidence):
         """Return the names of the categories that make one video unsafe, the surest first."""

@@ -129,6 +129,18 @@ class GuardSession:
         """Return a GuardResult for each video. A video that is undecided now is unchecked."""
         return [self._result(video) for video in self._videos or []]
 
+    def trace(self, number):
+        """Return what the rule has seen of a video so far, for a plot.
+
+        Args:
+            number: of the video, from 0.
+
+        Returns:
+            lvd.guard.trace.Trace.
+        """
+        video = self._videos[number]
+        return self._judge.trace(video.scores, video.says, video.calibrated, self._thresholds)
+
     def withhold(self, reason):
         """Call every video unchecked that is not unsafe: nothing of the batch is handed out.
 

@@ -13,6 +13,7 @@ from lvd.errors import InputError
 from lvd.evaluation.results import load_results
 from lvd.evaluation.vote_report import balanced, counts, verdicts
 from lvd.guard.session import UNCHECKED
+from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.rule import SAFE, UNSAFE
 from lvd.rules.vote import VoteRule
 from lvd.voting import decided, verdict
@@ -284,3 +285,47 @@ def test_videos_that_are_named_wrongly(world, indices):
     with pytest.raises(InputError, match="indices=.*different numbers of the 2 videos"):
         session.observe(1, torch.zeros(2, *SHAPE), indices)
     assert all(len(result.votes) == 1 for result in session.results())
+
+
+def test_a_trace_of_a_vote_has_raw_scores_and_their_thresholds(world, tmp_path):
+    detectors, _ = doubtful(world, "shared", tmp_path)
+    guard = Guard(detectors, 0.5, 3, "cpu")
+    x0 = world.x0[LABEL_UNSAFE][:2].float()
+    session = guard.session(STEPS, 2)
+    for step in range(STEPS):
+        session.observe(step, x0[:, step])
+        for number, result in enumerate(session.results()):
+            trace = session.trace(number)
+            assert trace.is_vote and trace.categories == list(result.scores)
+            assert trace.numbers.T.tolist() == list(result.scores.values())
+            votes = (trace.numbers >= trace.bounds[: len(trace.numbers)]).any(1)
+            assert votes.astype(int).tolist() == result.votes
+            assert trace.bounds.shape == (3, len(CATEGORIES))
+
+
+def test_a_trace_of_a_bound_has_calibrated_probabilities_of_categories_that_stop(world):
+    *stopping, flagged = CATEGORIES
+    bounds = {name: 0.5 + 0.1 * k for k, name in enumerate(CATEGORIES)}
+    policy = {flagged: {"action": "flag"}}
+    rule = ConfidenceRule(bounds, STEPS)
+    session = Guard(world.shared, rule=rule, device="cpu", categories=policy).session(STEPS, 1)
+    assert session.trace(0).numbers.shape == (0, len(stopping))
+    session.observe(0, world.x0[LABEL_UNSAFE][:1, 0].float())
+    trace = session.trace(0)
+    assert trace.categories == stopping and not trace.is_vote
+    assert trace.bounds.tolist() == [[bounds[name] for name in stopping]] * STEPS
+    assert trace.numbers.shape == (1, len(stopping))
+
+
+def test_a_guard_under_another_rule_is_as_one_made_with_it(world):
+    base = Guard(world.shared, device="cpu")
+    x0 = world.x0[LABEL_UNSAFE][:3].float()
+    results = []
+    for guard in (base.with_rule(VoteRule(0.3, 4)), Guard(world.shared, 0.3, 4, "cpu")):
+        session = guard.session(STEPS, len(x0))
+        for step in range(STEPS):
+            session.observe(step, x0[:, step])
+        results.append([(r.verdict, r.step, r.votes, r.reason) for r in session.results()])
+    assert results[0] == results[1] and base.eta != 4
+    with pytest.raises(InputError, match="a vote of eta 99"):
+        base.with_rule(VoteRule(0.3, 99))
