@@ -18,7 +18,7 @@ import reproduce_tables
 import serve
 import test_accuracy
 import train_mae
-from MagicTime import inference_magictime
+from MagicTime import app, inference_magictime
 from MagicTime.prepare_weights import download
 from MagicTime.prepare_weights.hub import NotReached
 from tests.fuzz.oracle import TIMES, Faults, fault, run_script
@@ -139,6 +139,8 @@ OWN = {  # of one script
     ("serve", "workers"): whole(1, 64),
     ("reproduce_tables", "tables"): only("all"),
     ("reproduce_tables", "out"): some,
+    ("app", "queue"): whole(0, 1000),
+    ("app", "guard_preview"): never,
     ("download", "dir"): some,
 }
 DATA = ("build_yaml", "label_csv", "unsafe", "normal")
@@ -166,6 +168,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     ),
     "fit_rgb": (fit_rgb, (*DATA, "eval", "sample_yaml", "ckpts"), (), 40),
     "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 50),
+    "app": (app, ("sample_yaml", "ckpts", "shared"), ("--dry-run",), 30),
     "download": (download, (), (), 30),
 }
 

@@ -135,6 +135,10 @@ COMMANDS = {  # script → its usual arguments, which are quick
         *("--config", "{world.sample_yaml}", "--guard", "{world.guard_yaml}", "--gpu_num", "-1"),
         *("--port", "0", "--save-path", "{world.new}"),
     ],
+    "app": [
+        *("--config", "{world.sample_yaml}", "--guard", "{world.shared}", "--gpu_num", "-1"),
+        *("--port", "0"),
+    ],
     "build_x0": ["--config", "{world.build_yaml}", "--gpu_num", "-1"],
     "gen_eval_set": ["--config", "{world.build_yaml}", "--save_path", "{world.new}/eval.pth"],
     "build_eval_set": [
