@@ -133,7 +133,7 @@ def test_tables_and_figure(tmp_path):
     assert row["difference sd"] == pytest.approx(np.std(np.subtract(other, trained), ddof=1))
     assert row["looks at"] == 4
     assert f"{CHOSEN_RULE}, shared, told the noise level" in figures
-    draw_figure(rows, tmp_path / "o.png")
+    draw_figure(rows, tmp_path / "o.png", "of two kinds of videos")
     assert (tmp_path / "o.png").read_bytes()[:4] == b"\x89PNG"
 
 
