@@ -347,7 +347,7 @@ def _write_frontier(args, files, folder, settings):
 
 def _write_report(args, stated, rule, frontier, folder):
     """Write the page; return (facts for the summary, its path)."""
-    from lvd.evaluation.page.numbers import chosen_rule, shown_detectors
+    from lvd.evaluation.page.numbers import ShownRule, chosen_rule, shown_detectors
     from lvd.evaluation.page.recordings import PageRecordings
     from lvd.evaluation.page.write import NAME, write_page
     from lvd.evaluation.rule_of_scores import load_recording
@@ -359,6 +359,8 @@ def _write_report(args, stated, rule, frontier, folder):
         rules = [chosen_rule(stated, rule, recording.videos.trained_steps)]
     elif not args.unsafe_diffusion:
         start = (args.lambda_, stated.eta)
+        if (100 * exact(args.lambda_)).denominator > 1:  # between two places of the slider
+            rules = [ShownRule("the vote asked for", rule, stated.describe())]
     shown = shown_detectors("these detectors", recording, rules, frontier)
     path = folder / NAME if args.report is True else args.report
     return write_page(path, [shown], recordings, start), path

@@ -85,9 +85,11 @@ def test_clips_of_a_large_page_are_linked(world, tmp_path, monkeypatch, capsys):
 
 def test_nothing_is_shown_that_is_not_there(world, tmp_path, capsys):
     """No recordings: no prompts, clips or x0. Recordings without clips: x0 alone."""
-    assert report(world.results, tmp_path / "a.html") == 0
+    assert report(world.results, tmp_path / "a.html", "--lambda", "2/3", "--eta", "3") == 0
     assert "clips and x0: none; --recordings" in capsys.readouterr().out
     content = content_of(tmp_path / "a.html")
+    # A lambda between two places of the slider is a rule of its own.
+    assert content["detectors"][0]["rules"][-1]["words"] == "lambda 2/3, eta 3"
     assert content["x0"] is None and "prompt" not in content["videos"][0]
     recordings = write_recordings(tmp_path, clips=False, shape=(5, 2, 4, 4))
     assert report(world.results, tmp_path / "b.html", "--recordings", recordings) == 0
