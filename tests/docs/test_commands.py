@@ -177,7 +177,7 @@ def quick_commands():
             if started := script_of(command):
                 needs_more = {"--human", "prompts.txt"} & set(command)
                 dry = "--dry-run" in parser_of(started[0])._option_string_actions
-                if dry and not needs_more:
+                if dry and not needs_more and started[0] != "MagicTime/app.py":  # it writes nothing
                     quick[shlex.join(command)] = started
     return quick
 

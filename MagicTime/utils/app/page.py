@@ -133,9 +133,11 @@ def _wire(watcher, fields, buttons, outputs):
     start.click(None, js=f"() => {{ {INTO_VIEW} }}")
     cancelled = words.banner(words.CALM, "Cancelled.", "Nothing of the video is kept.")
     empty = words.Stage.nothing("Cancelled.")
-    texts = f"() => [{_as_js(cancelled)}, {_as_js(empty)}]"
-    ended = stop.click(None, cancels=events)
-    ended.then(None, js=texts, outputs=list(outputs[:2]))
+    # Updates that are on their way arrive first.
+    later = "await new Promise(done => setTimeout(done, 500))"
+    texts = f"async () => {{ {later}; return [{_as_js(cancelled)}, {_as_js(empty)}]; }}"
+    stop.click(None, cancels=events)
+    stop.click(None, js=texts, outputs=list(outputs[:2]))
 
 
 def _or_same(value):
