@@ -73,6 +73,9 @@ def read_study(path):
     """
     content = load_yaml(path)
     check_keys(content, [each.name for each in fields(StudySettings)], (), path)
+    concept = content.get("safety_concept")
+    if concept is not None and not isinstance(concept, str):
+        raise InputError(f"{path}: safety_concept: {shorten(concept)}: a text is needed")
     settings = merged(StudySettings, [(path, content)])
     _check_numbers(settings, path)
     _check_names(settings, path)

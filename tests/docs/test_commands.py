@@ -175,7 +175,7 @@ def quick_commands():
     for page in PAGES:
         for command in commands(page):
             if started := script_of(command):
-                needs_more = {"--human", "prompts.txt"} & set(command)
+                needs_more = {"--human", "prompts.txt", "my_build_x0.yaml"} & set(command)
                 dry = "--dry-run" in parser_of(started[0])._option_string_actions
                 if dry and not needs_more and started[0] != "MagicTime/app.py":  # it writes nothing
                     quick[shlex.join(command)] = started
@@ -186,7 +186,8 @@ def quick_commands():
 def test_quick_commands_run_dry(command, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     script, arguments = quick_commands()[command]
-    elsewhere = "--dir" if "download" in script else "--save-path"
+    elsewhere = {"download.py": "--dir", "reproduce_tables.py": "--out"}
+    elsewhere = elsewhere.get(script.rpartition("/")[2], "--save-path")
     dry = [word for word in arguments if word not in ("--check", "--dry-run")]
     dry += [elsewhere, str(tmp_path), "--dry-run"]
     assert module_of(script).main(dry) == 0

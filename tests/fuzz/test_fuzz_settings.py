@@ -168,7 +168,7 @@ STUDY = s.mapping(
         "guidance_scales": s.maybe(s.list_of(number(0, 1000))),
         "samplings": s.maybe(s.list_of(s.text)),
         "safe_guidance": s.maybe(s.list_of(s.one_of("weak", "medium", "strong", "max"))),
-        "safety_concept": s.maybe(s.either(s.text, s.number(), s.boolean)),
+        "safety_concept": TEXT,
         "weights": s.maybe(s.mapping(rest=s.mapping(rest=s.text))),
         "wrong_labels": s.maybe(s.list_of(number(0.001, 0.9))),
         "reworded": s.maybe(s.mapping(rest=s.text)),
