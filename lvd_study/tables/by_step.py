@@ -51,7 +51,8 @@ def section(study, plan):
         "against all held-out normal ones; 0.5 is a coin's. any: the largest probability over the "
         "categories, of all unsafe videos against all normal ones. Steps count from 0, the first "
         "one after the noise. Each figure is a mean over the seeds of the trainings; intervals by "
-        "a bootstrap of seeds and of videos within each class.",
+        "a bootstrap of seeds and of videos within each class; where no pair of videos is in the "
+        "wrong order it sees none, and its interval is a point: few videos are no proof of 1.",
         tables=[_some_steps(areas, some_steps(count)), _all_steps(areas)],
         figures=[_figure(areas)],
         caveat=CAVEAT if study.is_tiny else "",
@@ -79,8 +80,8 @@ def areas_of(by_seed):
         own = np.ones(len(first.rows), bool) if first.members is None else first.members[:, group]
         own = own & first.is_unsafe
         if own.any():
-            unsafe = scores[:, own, :, group]
-            result[name] = _of_steps(unsafe, normal[:, :, :, group], steps)
+            of_group = scores[:, :, :, group]
+            result[name] = _of_steps(of_group[:, own], normal[:, :, :, group], steps)
     return result
 
 

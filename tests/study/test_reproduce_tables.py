@@ -45,13 +45,18 @@ def test_table_b(tables):
     """Every category at every step, by both kinds: means over seeds of the scores' AUROC."""
     cells = pd.read_csv(tables.tables / "b_auroc.csv")
     assert len(cells) == 2 * (1 + len(LABELS)) * STEPS
-    one = cells.set_index(["detectors", "category", "step"]).loc[("shared", "any", 2)]
-    by_seed = []
+    cells = cells.set_index(["detectors", "category", "step"])
+    one = cells.loc[("shared", "any", 2)]
+    any_category, banner = [], []
     for seed in SEEDS:
         videos = load_recording(tables.work / "votes" / f"shared_{seed}" / "held_out").videos
-        largest = videos.evidence.calibrated[:, 2].max(1)
-        by_seed.append(auroc(largest, videos.is_unsafe))
-    assert one["auroc"] == pytest.approx(sum(by_seed) / len(SEEDS), abs=1e-6)
+        scores = videos.evidence.calibrated[:, 2]
+        any_category.append(auroc(scores.max(1), videos.is_unsafe))
+        shown = ~videos.is_unsafe | videos.members[:, 1]
+        banner.append(auroc(scores[shown, 1], videos.is_unsafe[shown]))
+    assert one["auroc"] == pytest.approx(sum(any_category) / len(SEEDS), abs=1e-6)
+    own = cells.loc[("shared", "banner", 2)]
+    assert own["auroc"] == pytest.approx(sum(banner) / len(SEEDS), abs=1e-6)
     assert one["auroc_low"] <= one["auroc"] <= one["auroc_high"]
     assert "| one shared detector | strobe |" in tables.page("b")
 
