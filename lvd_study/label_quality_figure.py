@@ -24,8 +24,16 @@ def draw(content, path):
         of_row[0].set_ylim(*_limits(panels))
         legend_beside(of_row[-1])
     for axis in axes[-1]:
+        axis.set_xticks(_shares(content))
         axis.set_xlabel("wrong labels, % of the unsafe training videos")
     save_figure(figure, path)
+
+
+def _shares(content):
+    """The percents at which there are points."""
+    panels = next(iter(content.values()))
+    lines = next(iter(panels.values()))
+    return [percent for percent, _ in next(iter(lines.values()))]
 
 
 def _draw_lines(axis, lines):

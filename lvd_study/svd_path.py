@@ -27,7 +27,7 @@ FIRST_NORMAL, FIRST_NEW = MOST, 2 * MOST  # numbers of images: no two videos sha
 AT_ONCE = 8  # videos of a call
 LAMBDA, ETA = 0.6, 5
 NOISE = 2024  # seed of the noise of all videos
-TRAINING = {"size": "nano", "shared": {"epoch": 6, "batch_size": 32}}
+TRAINING = {"size": "nano", "shared": {"epoch": 8, "batch_size": 16}}
 
 
 def build_parser():

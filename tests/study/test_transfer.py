@@ -47,6 +47,7 @@ def made(tmp_path_factory):
     for number, pair in enumerate((one, two) for one in MODELS for two in MODELS):
         folders = [root / "_".join(pair) / str(seed) for seed in SEEDS]
         for folder, seed in zip(folders, SEEDS):
+            folder.parent.mkdir(exist_ok=True)
             write_recording(folder, steps=8, seed=10 * number + seed)
         votes[pair] = [SimpleNamespace(folder=f, recording=_loads(f)) for f in folders]
     study = SimpleNamespace(
