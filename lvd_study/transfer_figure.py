@@ -23,4 +23,6 @@ def draw(content, path):
             axis.set_ylabel("trained on")
         if place >= 2:
             axis.set_xlabel("asked about")
+    for axis in list(axes.flat)[len(content["panels"]) :]:
+        axis.set_visible(False)
     save_figure(figure, path)

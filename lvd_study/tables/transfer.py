@@ -170,6 +170,8 @@ def _answer(pairs, models):
         return _accuracy(pairs, pair[1], pair[1], early).mean - _accuracy(pairs, *pair, early).mean
 
     trained_on, asked_about = worst = max(others, key=loss)
+    if loss(worst) <= 0:
+        return [*sentences, "None does worse on another model than that model's own."]
     sentences.append(
         f"Most is lost from {shown(trained_on)} to {shown(asked_about)}: an accuracy of "
         f"{_accuracy(pairs, *worst, early).text()} at ({LAMBDA}, {early}), where detectors of the "
