@@ -137,7 +137,7 @@ COMMANDS = {  # script → its usual arguments, which are quick
     ],
     "app": [
         *("--config", "{world.sample_yaml}", "--guard", "{world.shared}", "--gpu_num", "-1"),
-        *("--port", "0"),
+        *("--port", "0", "--eta", str(STEPS)),
     ],
     "build_x0": ["--config", "{world.build_yaml}", "--gpu_num", "-1"],
     "gen_eval_set": ["--config", "{world.build_yaml}", "--save_path", "{world.new}/eval.pth"],
