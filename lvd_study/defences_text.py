@@ -18,7 +18,7 @@ def _of_videos(name, defences):
         if sees not in best or over.accuracy().mean > best[sees][1].accuracy().mean:
             best[sees] = defence, over
     parts = [
-        f"{over.accuracy().text()} by {defence} (cost {over.costs.mean():.2f})"
+        f"{defence} {over.accuracy().text()} (cost {over.costs.mean():.2f})"
         for defence, over in best.values()
     ]
     videos = f"{name.replace(' ', '-')} prompts"

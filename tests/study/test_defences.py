@@ -108,11 +108,12 @@ def test_safe_guidance_figures(tmp_path):
     assert strong.normal_unsafe().mean == 0.5 and strong.change("normal").mean == 1
     assert plain.cost().mean == pytest.approx(0.3)
     assert strong.cost().mean == pytest.approx(0.3 * 3 / 2)  # three predictions in place of two
-    judged = {"held out": {("votes", "finished latents"): of_last_step([recording([9] * 4)])}}
+    votes = {("votes", "finished latents"): of_last_step([recording([9] * 4)])}
+    judged = {"held out": votes, "reworded": votes}
     answer = answer_of(judged, [plain, strong])
     assert (
         "at strength strong (without it 1.000" in answer
-        and "0.500 [0.068, 0.932] by votes (cost 1.00)" in answer
+        and "votes 0.500 [0.068, 0.932] (cost 1.00)" in answer
     )
     for save, content in ((save_defences, judged), (save_strengths, [plain, strong])):
         save(content, tmp_path / "figure.png")
