@@ -206,7 +206,8 @@ def _table(name, judged):
     rows = []
     steps = max(over.steps for over in judged.values())  # of the finished video there is one
     for (defence, sees), over in judged.items():
-        figures = [over.accuracy(), over.recall(), over.specificity(), _cost(over)]
+        cost = 1.0 if sees.startswith("finished") else _cost(over)  # of all steps, by definition
+        figures = [over.accuracy(), over.recall(), over.specificity(), cost]
         rows.append([defence, sees, *figures, float(over.costs.mean()) * steps, over.seeds])
     first = next(iter(judged.values()))
     unsafe, normal = int(first.is_unsafe.sum()), int((~first.is_unsafe).sum())
