@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from lvd.errors import InputError
+from lvd.errors import InputError, plural
 from lvd.utils.config import ROOT
 from lvd.utils.progress import progress
 from lvd_study.tasks import NOTHING_TO_CHOOSE, Done, in_order
@@ -46,6 +46,7 @@ class Runner:
         self.logs = logs
         self.jobs = jobs
         self.gpus = gpus
+        self.failed = {}  # name of a task → why it failed
 
     def missing(self, wanted):
         """Return the Tasks of `wanted`, and of what they need, that are not done, in order.
@@ -60,7 +61,7 @@ class Runner:
         return list(missing.values())
 
     def run(self, wanted):
-        """Run what is missing.
+        """Run what is missing. Where a task fails, all that does not need it is done all the same.
 
         Args:
             wanted: Tasks.
@@ -76,7 +77,7 @@ class Runner:
         if not waiting:
             return 0
         self.logs.mkdir(parents=True, exist_ok=True)
-        running = []
+        running, self.failed = [], {}
         bar = progress(None, "study", unit="task", total=count)
         try:
             with bar:
@@ -85,9 +86,31 @@ class Runner:
                     names = ", ".join(each.task.name for each in running)
                     bar.set_postfix_str(names)
                     bar.update(self._take_ended(running))
+                    bar.update(self._drop_hopeless(waiting))
         finally:
             _stop(running)
+        self._need_none_failed()
         return count
+
+    def _need_none_failed(self):
+        """InputError for the first task that failed, with how many more did."""
+        if not self.failed:
+            return
+        name, why = next(iter(self.failed.items()))
+        more = len(self.failed) - 1
+        others = f"; {plural(more, 'other task')} failed, too" if more else ""
+        raise InputError(f"{name}: {why}{others}")
+
+    def _drop_hopeless(self, waiting):
+        """Take out the tasks that need one which has failed; return how many."""
+        hopeless = dict.fromkeys(self.failed)
+        for task in waiting:  # in order: what a task needs stands before it
+            if any(each.name in hopeless for each in task.needs):
+                hopeless[task.name] = None
+        kept = [task for task in waiting if task.name not in hopeless]
+        dropped = len(waiting) - len(kept)
+        waiting[:] = kept
+        return dropped
 
     def _start_more(self, waiting, running):
         """Start tasks whose needs are done, as many as may run at a time."""
@@ -136,7 +159,7 @@ class Runner:
         return len(ended)
 
     def _settle(self, ended):
-        """Note one that has ended; InputError where it failed."""
+        """Note one that has ended, or why it failed."""
         task, status = ended.task, ended.process.returncode
         seconds = time.monotonic() - ended.began
         if status == 0:
@@ -149,7 +172,7 @@ class Runner:
             self.ledger.note(task, Done(seconds, said))
             return
         why = f"ended by {signal.Signals(-status).name}" if status < 0 else said
-        raise InputError(f"{task.name}: {why} (all it said: {path})")
+        self.failed[task.name] = f"{why} (all it said: {path})"
 
 
 def names_gpu(words):

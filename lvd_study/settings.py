@@ -110,13 +110,13 @@ def _check_numbers(settings, where):
             ranges[key] = ([getattr(settings, key)], 0.001, 1)
     if settings.transfer_seeds is not None:
         ranges["transfer_seeds"] = ([settings.transfer_seeds], 1, MOST_SEEDS)
+    if not 1 <= len(settings.seeds) <= MOST_SEEDS:
+        raise InputError(f"{where}: seeds: from 1 to {MOST_SEEDS} of them are needed")
     for key, (values, low, high) in ranges.items():
         for value in values:
             if not low <= value <= high:
                 raise InputError(f"{where}: {key}: {value}: from {low} to {high} is needed")
         _need_different(values, key, where)
-    if not 1 <= len(settings.seeds) <= MOST_SEEDS:
-        raise InputError(f"{where}: seeds: from 1 to {MOST_SEEDS} of them are needed")
 
 
 def _need_different(values, key, where):

@@ -6,7 +6,7 @@
 
 import os
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,10 +128,21 @@ class InProcess(Runner):
 
     def _start(self, task, gpu=None):
         path = self.logs / f"{task.slug}.log"
-        with open(path, "w") as log, redirect_stdout(log), redirect_stderr(log), chdir(ROOT):
+        with open(path, "w") as log, redirect_stdout(log), redirect_stderr(log), in_folder(ROOT):
             status = main_of(task)
         ended = SimpleNamespace(poll=lambda: status, returncode=status)
         return Started(task, ended, 0.0, open(os.devnull))
+
+
+@contextmanager
+def in_folder(folder):
+    """Make a folder the current one for a while (contextlib.chdir needs Python 3.11)."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def main_of(task):
