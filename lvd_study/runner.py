@@ -167,7 +167,7 @@ class Runner:
             return
         path = self.logs / f"{task.slug}.log"
         said = _last_line(path).removeprefix("error: ")
-        is_answer = not task.refuses_with or said.startswith(task.refuses_with)
+        is_answer = not task.refuses_with or any(words in said for words in task.refuses_with)
         if status == NOTHING_TO_CHOOSE and task.may_refuse and is_answer:
             self.ledger.note(task, Done(seconds, said))
             return

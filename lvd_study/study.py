@@ -19,6 +19,8 @@ PRED_X0 = "pred_x0.pth"
 SAMPLER = "MagicTime/inference_magictime.py"
 ALL_FAMILIES, CONFIDENCE = "chosen", "confidence"
 NOTHING_PROMISED = ("--max_cost", "--max_false_positive_rate")  # how choose_rule.py's answer begins
+# What embed_model.py says of steps that the detectors do not serve.
+NOT_SERVED = ("of this sampling has noise level", ", this sampling has ")
 FLAGS_OF_KIND = {"grid": ("--model", "grid"), "shared": ("--model", "shared")}
 
 
@@ -287,8 +289,9 @@ class Study:
             command += ("--allow_other_eval",)  # other videos of the same split, or other labels
         needs = (trained.task, *videos.tasks)
         name = f"votes {trained.name} on {videos.name}"
-        is_optional = videos.of_other_steps
-        return Votes(folder, Task(name, command, needs, is_optional, makes=folder / RESULTS))
+        is_optional, refusals = videos.of_other_steps, NOT_SERVED
+        task = Task(name, command, needs, is_optional, refusals, folder / RESULTS)
+        return Votes(folder, task)
 
     def chosen(self, trained, families=ALL_FAMILIES):
         """Return the Chosen rule of detectors; None where none is chosen for their kind.

@@ -24,8 +24,8 @@ class Task:
         command: words: a script from the repository's root, or -m and a module, then the flags.
         needs: Tasks that have to be done before.
         may_refuse: exit status 2 is an answer, too: "refused" of the Done then says why.
-        refuses_with: beginnings of the lines that are such an answer; () for any line. With another
-            line the task has failed.
+        refuses_with: words of the lines that are such an answer; () for any line. With another line
+            the task has failed.
         makes: path of what it makes, at the end; None: not known. Where it is gone, the task is
             done again.
     """
