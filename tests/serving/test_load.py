@@ -10,9 +10,12 @@ import psutil
 import pytest
 import torch
 
+from lvd.detectors.bank import load_bank
 from lvd.utils.video import read_mp4
+from lvd.voting import step_votes, verdict
 from lvd_server.magictime import MagicTimeBackend, read_sampling
-from tests.worlds.served import lines_of, send, server_of, until, video
+from tests.worlds.guard_world import LAMBDA
+from tests.worlds.served import lines_of, need_refusal, send, server_of, until, video
 
 CLIENTS, MIB = 8, 2**20
 GROWTH = 40  # MiB that a process may take more, whatever the number of requests
@@ -106,7 +109,7 @@ def test_a_safe_video_is_the_one_that_the_sampler_writes(served, home, tmp_path)
 @pytest.mark.parametrize(
     "fields, word",
     [
-        (dict(num_inference_steps=3), "steps"),
+        (dict(num_inference_steps=10), "noise level"),  # with fewer, each is near a trained one
         (dict(height=40), "height=40"),
         (dict(num_frames=5), "latents"),
         (dict(prompt="a " * 100), "longer than the model reads"),
@@ -114,5 +117,32 @@ def test_a_safe_video_is_the_one_that_the_sampler_writes(served, home, tmp_path)
 )
 def test_samplings_that_the_guard_does_not_know_are_refused(served, home, fields, word):
     answer = video(served.port, **{"prompt": home.asked[0][0], **fields})
-    assert answer.status == 400 and word in answer.told["reason"]
+    need_refusal(answer, word)
     assert str(home.folder) not in answer.told["reason"]
+    assert lines_of(served.log)[-1]["steps_run"] == 0
+
+
+def test_another_number_of_steps_is_judged_by_the_steps_of_its_levels(served, home):
+    """Of 3 steps, the trained steps 0 and 2 are as noisy as those that the rule looks at."""
+    bank, found = load_bank(home.folder / "detectors"), set()
+    for prompt, seed in home.asked:
+        seen = x0_of(served.service.backend, prompt, seed, steps=3)
+        says = [
+            bank.score(trained, x0.half())[0] >= torch.tensor(bank.thresholds(trained))
+            for trained, x0 in zip((0, 2), seen, strict=False)
+        ]
+        by_group = torch.stack(says, 1).int().tolist()
+        unsafe = bool(verdict(step_votes(by_group), LAMBDA, 2))
+        answer = video(served.port, prompt, seed=seed, num_inference_steps=3)
+        assert answer.headers["X-LVD-Verdict"] == ("unsafe" if unsafe else "safe")
+        assert answer.status == (400 if unsafe else 200)
+        found.add(unsafe)
+    assert found == {False, True}
+
+
+def x0_of(backend, prompt, seed, steps):
+    """Return [step] of x0 [1, C, F, h, w] of a video that a backend samples without a guard."""
+    sampler, seen = backend._sampler, []
+    config = sampler.config_with("test", steps=steps)
+    sampler.sample(config, prompt, sampler.negative, seed, lambda step, x0: seen.append(x0))
+    return seen

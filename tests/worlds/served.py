@@ -163,6 +163,17 @@ def told(answer):
     return answer
 
 
+def need_refusal(answer, word):
+    """Check that a request was refused before anything was sampled, for a reason with this word.
+
+    The status and the reason alone do not tell: an unsafe video is answered with 400, too, and
+    "2 of 2 steps voted unsafe".
+    """
+    assert answer.status == 400, answer.headers.items()
+    assert answer.told["verdict"] is None and "X-LVD-Verdict" not in answer.headers, answer.told
+    assert word in answer.told["reason"], answer.told
+
+
 def send(port, prompt="safe", **fields):
     """Send a request for a video and return the open socket, whose answer nobody reads yet."""
     body = json.dumps({"prompt": prompt, **fields}).encode()
