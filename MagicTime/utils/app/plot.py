@@ -3,9 +3,8 @@
 import numpy as np
 
 from lvd.rules.confidence import odds_of
+from lvd.utils.plots import colour_of
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; readable on light and dark.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, GRID = "#808080", "rgba(128, 128, 128, 0.25)"
 TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 LEAST = 0.0003  # probabilities are drawn from this distance to 0 and 1
@@ -26,7 +25,7 @@ def draw(trace, steps):
 
     figure = Figure()
     for column, name in enumerate(trace.categories if trace else []):
-        colour = COLOURS[column % len(COLOURS)]
+        colour = colour_of(column)
         _add_line(figure, trace.numbers[:, column], name, colour)
         _add_bound(figure, trace.bounds[:, column], name, colour)
     what = "score" if trace and trace.is_vote else "probability of unsafe"
