@@ -68,10 +68,8 @@ def recorded_videos(scores, where="scores.pth"):
     """
     known = members_of(scores)
     names = category_names(scores)
-    groups = sorted(names, key=int)
-    labels = [label for label in (LABEL_UNSAFE, LABEL_NORMAL) if scores["scores"].get(label)]
-    rows = [(label, row) for label in labels for row in scores["scores"][label][groups[0]]]
-    raw = _array(scores["scores"], groups, rows, where)
+    groups, rows = _places(scores)
+    raw = raw_scores(scores, where)
     calibrated = None
     if scores.get("calibrated"):
         calibrated = _array(scores["calibrated"], groups, rows, where)
@@ -100,6 +98,17 @@ def recorded_videos(scores, where="scores.pth"):
     )
 
 
+def raw_scores(scores, where="scores.pth"):
+    """Return the raw probabilities of a scores.pth, float64 [N, S, G].
+
+    Videos and categories are in the order of its `recorded_videos`.
+
+    Raises:
+        InputError: there are not as many values for each video.
+    """
+    return _array(scores["scores"], *_places(scores), where)
+
+
 def thresholds_of(scores, steps, where):
     """Return the thresholds of a scores.pth, float64 [S, G].
 
@@ -111,6 +120,14 @@ def thresholds_of(scores, steps, where):
     if any(len(by_step) != steps for by_step in thresholds):
         raise InputError(f"{where}: thresholds: one for each step and category is needed")
     return np.array(thresholds, np.float64).T
+
+
+def _places(scores):
+    """([group], [(label, row)]) in the order of arrays: the unsafe videos first."""
+    groups = sorted(category_names(scores), key=int)
+    by_label = scores["scores"]
+    labels = [label for label in (LABEL_UNSAFE, LABEL_NORMAL) if by_label.get(label)]
+    return groups, [(label, row) for label in labels for row in by_label[label][groups[0]]]
 
 
 def _array(by_label, groups, rows, where):

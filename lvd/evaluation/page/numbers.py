@@ -10,7 +10,7 @@ from lvd.data.kinds import LABEL_UNSAFE
 from lvd.evaluation.frontier import ACCURACY, FAMILIES, PAPERS
 from lvd.evaluation.frontier_files import FrontierFiles
 from lvd.evaluation.metrics import LEVEL
-from lvd.evaluation.recorded import thresholds_of
+from lvd.evaluation.recorded import raw_scores, thresholds_of
 from lvd.evaluation.vote_report import balanced_rows
 from lvd.rules.carried import carried_text, carry, own_steps_text
 from lvd.rules.confidence import odds_of
@@ -95,7 +95,7 @@ def numbers_of(shown):
     calibrated = videos.evidence.calibrated
     scores, kind = calibrated, "calibrated"
     if scores is None and shown.recording.scores:
-        scores, kind = _raw(shown.recording, videos), "raw"
+        scores, kind = raw_scores(shown.recording.scores), "raw"
     thresholds = _thresholds(shown.recording, videos, calibrated)
     rules = [*papers(videos), *shown.rules]
     return {
@@ -226,18 +226,6 @@ def _looks(videos):
     return [looks_of(videos.trained_steps, eta) for eta in etas]
 
 
-def _raw(recording, videos):
-    """The raw probabilities, float64 [N, S, G], in the order of the videos."""
-    groups = sorted(recording.scores["scores"][LABEL_UNSAFE], key=int)
-    by_label = recording.scores["scores"]
-    keys = [
-        ("1" if is_unsafe else "0", row)
-        for is_unsafe, row in zip(videos.is_unsafe, videos.rows, strict=True)
-    ]
-    values = [[by_label[label][group][row] for group in groups] for label, row in keys]
-    return np.moveaxis(np.array(values, np.float64), 1, 2)
-
-
 def _thresholds(recording, videos, calibrated):
     """Where a detector says unsafe, on the scale of the scores: [S][G]; None: not known.
 
@@ -250,7 +238,7 @@ def _thresholds(recording, videos, calibrated):
     raw = thresholds_of(scores, videos.steps, "scores.pth")
     if calibrated is None:
         return raw.round(6).tolist()
-    odds, mapped = odds_of(_raw(recording, videos)), odds_of(calibrated)
+    odds, mapped = odds_of(raw_scores(scores)), odds_of(calibrated)
     slope_of = odds - odds.mean(0)
     spread = (slope_of**2).sum(0)
     slope = (slope_of * (mapped - mapped.mean(0))).sum(0) / np.where(spread > 0, spread, 1)
