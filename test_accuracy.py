@@ -17,8 +17,6 @@ from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
-from lvd.utils.files import save_yaml
-from lvd.utils.partials import atomic
 from lvd.voting import check_eta, exact
 
 
@@ -115,6 +113,7 @@ def work(args):
     from lvd.evaluation.metrics import recalls
     from lvd.evaluation.results import load_results, load_scores, load_trained_steps, votes_sha256
     from lvd.evaluation.score_files import write_metrics
+    from lvd.evaluation.table_files import write_table
     from lvd.rules.carried import carried_text, carry
 
     _settle(args)
@@ -148,7 +147,8 @@ def work(args):
         about = {**settings, "resamples": args.resamples, "versions": versions()}
         written += files.save(folder, about)
     if args.table:
-        written += _write_table(args.data_dir, results, videos, rule, folder, settings)
+        scores = load_scores(args.data_dir, results, steps)
+        written += write_table(scores, videos, rule, folder, settings)
     if args.metrics:
         scores = load_scores(args.data_dir, results, steps)
         asked = recalls(args.recall), args.resamples, rule.horizon
@@ -268,66 +268,6 @@ def _print_lambdas(table):
         )
 
 
-def _write_table(data_dir, results, videos, rule, folder, settings):
-    """Print and write the grid, the per-step table and the settings; return the paths."""
-    from lvd.evaluation import vote_report as report
-    from lvd.evaluation.figures import save_grid_figure, save_step_figure
-    from lvd.evaluation.results import load_scores
-    from lvd.evaluation.tables import save_table
-    from lvd.rules.carried import own_steps_text
-    from lvd.rules.vote import VoteRule
-    from lvd.utils.plots import drawn
-
-    steps = len(videos[0][1])
-    etas = list(range(1, steps + 1))
-    grid = report.grid(videos, etas)
-    scores = load_scores(data_dir, results, steps)
-    per_step = report.per_step(videos, steps, scores)
-    shown = report.some_etas(steps)
-    parts = [report.grid_text(grid, name, shown) for name in ("accuracy", "tpr", "tnr")]
-    asked_for = (rule.lambda_, rule.eta) if isinstance(rule, VoteRule) else (None, None)
-    notes = report.grid_notes(videos, grid, *asked_for)
-    if own_steps := own_steps_text(settings.get("trained_steps")):
-        notes = f"{own_steps}\n{notes}"
-    text = "\n\n".join([*parts, notes])
-    print(text)
-    title = f"{len(videos) // 2} unsafe and {len(videos) // 2} normal held-out videos"
-    _write_text(text, folder / "grid.txt")
-    save_table(grid, folder / "grid.csv")
-    save_table(per_step, folder / "per_step.csv")
-    about = {
-        **settings,
-        "balance_seed": report.BALANCE_SEED,
-        "lambdas": list(report.LAMBDAS),
-        "etas": etas,
-        "versions": versions(),
-    }
-    save_yaml(about, folder / "table.yaml")
-    names = ("grid.txt", "grid.csv", "per_step.csv", "table.yaml")
-    return [
-        *(folder / name for name in names),
-        *drawn(save_grid_figure, grid, folder / "grid.png", title),
-        *drawn(save_step_figure, per_step, folder / "per_step.png", title),
-        *_write_naming(scores, rule, settings, folder),
-    ]
-
-
-def _write_naming(scores, rule, settings, folder):
-    """Print and write how the unsafe videos are named that the rule finds; return the paths."""
-    from lvd.evaluation.naming import naming_tables
-    from lvd.evaluation.tables import save_table
-
-    if not scores or settings.get("unsafe_diffusion"):
-        return []
-    naming = naming_tables(scores, rule)
-    if naming is None:
-        return []
-    print("\n" + naming.text)
-    _write_text(naming.text, folder / "naming.txt")
-    save_table(naming.table, folder / "naming.csv")
-    return [folder / "naming.txt", folder / "naming.csv"]
-
-
 def _frontier(args):
     """Find how accurate the best rule of each family is at each cost; return FrontierFiles."""
     from lvd.evaluation.frontier_files import FrontierFiles
@@ -368,11 +308,6 @@ def _write_report(args, stated, rule, frontier, folder):
 
 def _sizes(results):
     return f"{len(results[LABEL_UNSAFE])} unsafe and {len(results[LABEL_NORMAL])} normal"
-
-
-def _write_text(text, path):
-    with atomic(path) as partial:
-        partial.write_text(text + "\n")
 
 
 def main(argv=None):
