@@ -5,10 +5,8 @@ folder gets a sampling YAML for the unsafe and one for the normal videos (unsafe
 their label file and an eval.pth that holds all of them out.
 """
 
-import csv
 import sys
 from argparse import Namespace
-from itertools import zip_longest
 from pathlib import Path
 
 from lvd.data.config import read_data_config
@@ -18,8 +16,8 @@ from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import load_yaml, save_yaml, sha256
-from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
+from lvd_study.other_labels import write_labels
 from MagicTime.utils.prompts import read_prompts
 
 RECORDINGS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
@@ -105,11 +103,11 @@ def _of_recording(path, rows):
 def _write_labels(labels, rows, path):
     """The labels of some rows, which are now numbered from 0 in their order."""
     place = {row: number for number, row in enumerate(rows)}
-    columns = [sorted(place[row] for row in column if row in place) for column in labels.columns]
-    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(labels.categories)
-        table.writerows(zip_longest(*columns, fillvalue=""))
+    columns = {
+        category: sorted(place[row] for row in column if row in place)
+        for category, column in zip(labels.categories, labels.columns, strict=True)
+    }
+    write_labels(columns, path)
 
 
 def _write_config(sample_config, prompts, seeds, path):
