@@ -27,6 +27,7 @@ from lvd_study.tables import TABLES
 TINY = ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts"
 FULL = ROOT / "MagicTime" / "outputs" / "TinyFull" / "prompts"
 SAMPLE_CONFIGS = ROOT / "MagicTime" / "sample_configs"
+TRAIN_CONFIG = ROOT / "train_mae.yaml"
 CONFIG_NAME = "study.yaml"
 NO_EFFECT_ON_VIDEOS = ("batch_size", "format", "attention", "cpu_offload", "vae_slicing", "compile")
 # scale → (config of the recordings, settings of the study, folder of the prompts)
@@ -53,7 +54,7 @@ def build_parser():
     parser.add_argument(
         "--train_config",
         type=Path,
-        default=ROOT / "train_mae.yaml",
+        default=TRAIN_CONFIG,
         help="settings of the trainings (default: train_mae.yaml)",
     )
     parser.add_argument(
@@ -282,7 +283,10 @@ def _tell_plan(runner, wanted):
 def _command(args):
     """The command line that made the pages, without where they lie."""
     words = ["python", "reproduce_tables.py"]
-    for flag in ("scale", "config", "prompts", "normal_prompts", "study"):
+    flags = ["scale", "config", "prompts", "normal_prompts", "study"]
+    if args.train_config != TRAIN_CONFIG:
+        flags.append("train_config")
+    for flag in flags:
         if value := getattr(args, flag):
             words += [f"--{flag}", _shown_paths(str(value))]
     return shlex.join(words)
