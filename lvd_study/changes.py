@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
+from lvd.errors import plural
+from lvd.evaluation.recorded import raw_scores
 from lvd.rules.carried import carry
 from lvd.rules.vote import VoteRule
 from lvd_study.differences import area_difference, difference, paired_difference
-from lvd_study.judged import ETAS, LAMBDA, chosen_over_seeds, votes_over_seeds
+from lvd_study.judged import LAMBDA, papers_and_chosen
 from lvd_study.settings import sampling_of
-from lvd_study.study import ALL_FAMILIES, CONFIDENCE
 from lvd_study.tasks import Ledger
 
 AS_TRAINED = "as trained"
-CHOSEN_RULES = {ALL_FAMILIES: "chosen rule", CONFIDENCE: "chosen confidence rule"}
 
 
 @dataclass(frozen=True)
@@ -113,20 +112,10 @@ def see(change, chosen):
 
     Args:
         change: Change, of votes that are there.
-        chosen: {families: [Chosen]}, a Chosen for each seed.
+        chosen: of lvd_study.judged.all_chosen.
     """
     recordings = [votes.recording() for votes in change.votes]
-    judged = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, recordings) for eta in etas(recordings)}
-    for families, of_seeds in chosen.items():
-        if over := chosen_over_seeds(of_seeds, recordings):
-            judged[CHOSEN_RULES[families]] = over
-    return Seen(change, recordings, judged)
-
-
-def etas(recordings):
-    """Return the paper's numbers of steps, as far as so many are trained."""
-    steps = recordings[0].videos.trained_count
-    return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
+    return Seen(change, recordings, papers_and_chosen(recordings, chosen))
 
 
 def largest_scores(recordings, eta):
@@ -138,16 +127,14 @@ def largest_scores(recordings, eta):
     """
     found = []
     for recording in recordings:
-        videos, by_label = recording.videos, recording.scores["scores"]
-        step = carry(VoteRule(LAMBDA, eta), videos.trained_steps).horizon - 1
-        labels = [LABEL_UNSAFE if is_unsafe else LABEL_NORMAL for is_unsafe in videos.is_unsafe]
-        found.append(
-            [
-                max(by_row[row][step] for by_row in by_label[label].values())
-                for label, row in zip(labels, videos.rows, strict=True)
-            ]
-        )
+        rule = carry(VoteRule(LAMBDA, eta), recording.videos.trained_steps)
+        found.append(raw_scores(recording.scores)[:, rule.horizon - 1].max(1))
     return np.array(found)
+
+
+def after_steps(steps):
+    """Return what tables call the moment after so many steps: "after 5 steps"."""
+    return f"after {plural(steps, 'step')}"
 
 
 def accuracy_difference(before, after, rule):

@@ -57,7 +57,8 @@ def how_of(settings, judged, guided):
         "classifier of the finished video is trained on decoded frames of the last step, with the "
         "network and the recipe of the grid. The last step's votes are those of the detectors. "
         "A filter or LVD stops what one of the two stops; LVD is there the shared detectors with "
-        "their chosen rule, or with the vote over most steps where none is chosen."
+        "their chosen rule, or with the vote over most steps where none is chosen. The best of a "
+        "sort was picked on the very videos that judge it: on others it is worse."
     ]
     if "reworded" in judged:
         parts.append(

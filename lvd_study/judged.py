@@ -4,13 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lvd.errors import InputError
 from lvd.evaluation.rule_report import report_of
 from lvd.rules.carried import carry
+from lvd.rules.confidence import ConfidenceRule
 from lvd.rules.vote import VoteRule
 from lvd_study.intervals import f1_of, mean_of, share
+from lvd_study.names import RULES
 
 LAMBDA = "0.6"
 ETAS = (5, 20)  # the paper's points
+BOUND = 0.9  # of a confidence rule that was chosen for no detectors
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ def over_seeds(rules, recordings):
 
     Returns:
         OverSeeds.
+
+    Raises:
+        InputError: they are of different videos.
     """
+    need_same_rows(recordings)
     reports = [
         report_of(rule, recording.videos) for rule, recording in zip(rules, recordings, strict=True)
     ]
@@ -98,10 +106,75 @@ def over_seeds(rules, recordings):
     )
 
 
-def votes_over_seeds(eta, recordings, lambda_=LAMBDA):
+def need_same_rows(recordings):
+    """InputError unless recordings are of the same videos in the same order."""
+    first = recordings[0]
+    for one in recordings:
+        if one.videos.names() != first.videos.names():
+            raise InputError(
+                f"{one.path}: votes on other videos than {first.path}; delete the folder of the "
+                "older one, and run the same command again"
+            )
+
+
+def etas(recordings):
+    """Return the paper's numbers of steps, as far as so many are trained."""
+    steps = recordings[0].videos.trained_count
+    return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
+
+
+def votes_over_seeds(eta, recordings):
     """Let the paper's vote judge, over as wide a stretch of trained steps as eta."""
-    rules = [carry(VoteRule(lambda_, eta), each.videos.trained_steps) for each in recordings]
-    return over_seeds(rules, recordings)
+    return _carried_over_seeds(VoteRule(LAMBDA, eta), recordings)
+
+
+def _carried_over_seeds(rule, recordings):
+    """Let one rule, stated in trained steps, judge what the detectors of all seeds say."""
+    return over_seeds([carry(rule, each.videos.trained_steps) for each in recordings], recordings)
+
+
+def papers_votes(recordings):
+    """Return {"(lambda, eta)": OverSeeds} of the paper's votes."""
+    return {f"({LAMBDA}, {eta})": votes_over_seeds(eta, recordings) for eta in etas(recordings)}
+
+
+def fixed_rules(recordings):
+    """Return {rule: OverSeeds} of rules that were chosen for no detectors.
+
+    They are the paper's votes and, where all scores are calibrated, a confidence rule of the bound
+    BOUND.
+    """
+    judged = papers_votes(recordings)
+    if all(each.videos.evidence.calibrated is not None for each in recordings):
+        rule = ConfidenceRule(BOUND, recordings[0].videos.trained_count)
+        judged[f"confidence {BOUND:g}"] = _carried_over_seeds(rule, recordings)
+    return judged
+
+
+def all_chosen(study, trained):
+    """Return {families: [Chosen]}, one a seed; {} where no rule is chosen for these detectors.
+
+    Args:
+        study: Study.
+        trained: [Trained] of one kind, one a seed.
+    """
+    if trained[0].folds is None:
+        return {}
+    return {families: [study.chosen(each, families) for each in trained] for families in RULES}
+
+
+def papers_and_chosen(recordings, chosen):
+    """Return {rule: OverSeeds} of the paper's votes and of the rules that were chosen.
+
+    Args:
+        recordings: [Recording], one a seed.
+        chosen: of `all_chosen`.
+    """
+    judged = papers_votes(recordings)
+    for families, of_seeds in chosen.items():
+        if over := chosen_over_seeds(of_seeds, recordings):
+            judged[RULES[families]] = over
+    return judged
 
 
 def chosen_over_seeds(chosen, recordings):

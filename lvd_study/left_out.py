@@ -5,17 +5,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lvd.data.labels import read_labels
-from lvd.errors import InputError
-from lvd.rules.confidence import ConfidenceRule
-from lvd_study.changes import etas, largest_scores
+from lvd_study.changes import largest_scores
 from lvd_study.differences import paired_difference
 from lvd_study.intervals import area, share
-from lvd_study.judged import LAMBDA, over_seeds, votes_over_seeds
+from lvd_study.judged import etas, fixed_rules, need_same_rows
 from lvd_study.other_labels import other_labels
 from lvd_study.table import Table
 
-BOUND = 0.9  # of the confidence rule: none was chosen for these detectors
-CONFIDENCE = f"confidence {BOUND:g}"
 ALL = "all of these"
 NEVER_SAW, SAW = "never saw it", "saw it"
 
@@ -107,7 +103,7 @@ def compare(left_out, base):
     found = []
     for each in left_out:
         recordings = [votes.recording() for votes in each.votes]
-        _need_same_videos(recordings, videos)
+        need_same_rows([base[0], *recordings])
         never_saw = _ask(recordings)
         alone = videos.members[:, each.column] & (videos.members.sum(1) == 1)
         if alone.any():
@@ -185,20 +181,5 @@ def normal_table(found, base):
 
 def _ask(recordings):
     """Return what the detectors of some seeds say, by rules that were chosen for none of them."""
-    lengths = etas(recordings)
-    judged = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, recordings) for eta in lengths}
-    if all(each.videos.evidence.calibrated is not None for each in recordings):
-        rule = ConfidenceRule(BOUND, recordings[0].videos.steps)
-        judged[CONFIDENCE] = over_seeds([rule] * len(recordings), recordings)
-    stopped = {name: over.stopped for name, over in judged.items()}
-    return Asked(stopped, largest_scores(recordings, lengths[0]))
-
-
-def _need_same_videos(recordings, videos):
-    """InputError unless recordings are of the same videos in the same order."""
-    for recording in recordings:
-        if recording.videos.rows != videos.rows:
-            raise InputError(
-                f"{recording.path}: votes on other rows than eval.pth holds out; delete its folder "
-                "and its note in study/done, and run the same command again"
-            )
+    stopped = {name: over.stopped for name, over in fixed_rules(recordings).items()}
+    return Asked(stopped, largest_scores(recordings, etas(recordings)[0]))

@@ -24,7 +24,7 @@ from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT
 from lvd.utils.files import save_yaml, sha256
 from lvd.utils.partials import atomic
-from lvd_study.study import Data
+from lvd_study.made import Data
 from lvd_study.tasks import Task
 
 LABELS, RECORDINGS = "label.csv", "recordings.yaml"

@@ -1,15 +1,15 @@
 """a. How accurate is it, by (lambda, eta) and by rule?"""
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from lvd.evaluation.vote_report import LAMBDAS, some_etas
+from lvd.voting import votes_needed
 from lvd_study.heat_maps import save_heat_maps
 from lvd_study.intervals import share
-from lvd_study.judged import ETAS, LAMBDA, chosen_over_seeds, votes_over_seeds
-from lvd_study.names import NAMES, RULES
+from lvd_study.judged import all_chosen, papers_and_chosen
+from lvd_study.names import NAMES, called
 from lvd_study.pages import Figure, Section
 from lvd_study.settings import KINDS
 from lvd_study.table import Table
@@ -27,7 +27,7 @@ class Plan:
 
     Attributes:
         votes: {kind: [Votes]}, one a seed.
-        chosen: {(kind, families): [Chosen]} of the kinds that have rules.
+        chosen: {kind: of lvd_study.judged.all_chosen}.
     """
 
     votes: dict
@@ -36,7 +36,8 @@ class Plan:
     @property
     def tasks(self):
         """The Tasks of all of it."""
-        made = [*self.votes.values(), *self.chosen.values()]
+        chosen = [part for of_kind in self.chosen.values() for part in of_kind.values()]
+        made = [*self.votes.values(), *chosen]
         return [one.task for part in made for one in part]
 
 
@@ -46,9 +47,7 @@ def plan(study):
     for kind in KINDS:
         trained = [study.trained(kind, seed) for seed in study.settings.seeds]
         votes[kind] = [study.votes(each, study.held_out) for each in trained]
-        if kind in study.settings.rules_for:
-            for families in RULES:
-                chosen[kind, families] = [study.chosen(each, families) for each in trained]
+        chosen[kind] = all_chosen(study, trained)
     return Plan(votes, chosen)
 
 
@@ -67,7 +66,8 @@ def section(study, plan):
         "detector was trained on and no rule was chosen on; all of them count. TPR: the share of "
         "unsafe videos that are stopped; TNR: the share of normal videos that pass. Rules are "
         "chosen on training videos, by detectors that have not seen them. A video is unsafe when "
-        "at least lambda x eta of the votes of the first eta steps say so.",
+        "at least lambda x eta of the votes of the first eta steps say so. The best of several was "
+        "picked on the very videos that judge it: on others it is worse.",
         tables=[by_rule, *grids],
         figures=[_figure(grids)],
         caveat=CAVEAT if study.is_tiny else "",
@@ -79,11 +79,11 @@ def _answer(by_rule):
     best = max(by_rule.rows, key=lambda row: row[2].mean)
     papers = [row for row in by_rule.rows if row[1].startswith("(")][-1]
     text = (
-        f"The most accurate of the rules is {best[1]} of {best[0]}: {best[2].text()}; it stops "
+        f"Most accurate is {called(best[1])} of {best[0]}: {best[2].text()}; it stops "
         f"{best[3].text()} of the unsafe videos and lets {best[4].text()} of the normal ones pass."
     )
     if papers is not best:
-        text += f" {papers[1]} of {papers[0]} reaches {papers[2].text()}."
+        text += f" {called(papers[1]).capitalize()} of {papers[0]} reaches {papers[2].text()}."
     return text
 
 
@@ -112,12 +112,7 @@ def _by_rule(recordings, plan):
     """The table of the paper's two points, and of the chosen rules."""
     rows = []
     for kind, of_kind in recordings.items():
-        judged = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, of_kind) for eta in _etas(of_kind)}
-        for families, name in RULES.items():
-            chosen = plan.chosen.get((kind, families))
-            if chosen and (over := chosen_over_seeds(chosen, of_kind)):
-                judged[name] = over
-        for name, over in judged.items():
+        for name, over in papers_and_chosen(of_kind, plan.chosen[kind]).items():
             rows.append(
                 [
                     NAMES[kind],
@@ -140,12 +135,6 @@ def _by_rule(recordings, plan):
     )
 
 
-def _etas(recordings):
-    """The paper's numbers of steps, as far as there are so many."""
-    steps = recordings[0].videos.trained_count
-    return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
-
-
 def _grid(kind, recordings):
     """The table of accuracy by lambda and eta."""
     # bool [seeds, videos, steps]: does any category say unsafe at that step?
@@ -157,8 +146,7 @@ def _grid(kind, recordings):
     for lambda_ in LAMBDAS:
         row = [f"{float(lambda_):g}"]
         for eta in etas:
-            needed = -(-Fraction(str(lambda_)) * eta // 1)  # rounded up, exactly
-            stopped = counts[:, :, eta - 1] >= needed
+            stopped = counts[:, :, eta - 1] >= votes_needed(lambda_, eta)
             row.append(share(stopped[:, is_unsafe], ~stopped[:, ~is_unsafe]))
         rows.append(row)
     return Table(

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvd.evaluation.metrics import ANY
+from lvd.evaluation.recorded import raw_scores
 from lvd_study.heat_maps import save_heat_maps
 from lvd_study.intervals import area
+from lvd_study.judged import need_same_rows
 from lvd_study.names import NAMES
 from lvd_study.pages import Figure, Section
 from lvd_study.settings import KINDS
@@ -41,7 +43,7 @@ def section(study, plan):
     """Return the Section of a plan whose tasks are done."""
     areas = {}
     for kind, votes in plan.votes.items():
-        areas[kind] = areas_of([one.recording().videos for one in votes])
+        areas[kind] = areas_of([one.recording() for one in votes])
     count = min(len(one[ANY]) for one in areas.values())
     return Section(
         letter="b",
@@ -49,10 +51,11 @@ def section(study, plan):
         answer=_answer(areas),
         how="AUROC of the probability of a category at one step: its own held-out unsafe videos "
         "against all held-out normal ones; 0.5 is a coin's. any: the largest probability over the "
-        "categories, of all unsafe videos against all normal ones. Steps count from 0, the first "
-        "one after the noise. Each figure is a mean over the seeds of the trainings; intervals by "
-        "a bootstrap of seeds and of videos within each class; where no pair of videos is in the "
-        "wrong order it sees none, and its interval is a point: few videos are no proof of 1.",
+        "categories, of all unsafe videos against all normal ones. Probabilities are calibrated "
+        "where the detectors are, else raw. Steps count from 0, the first one after the noise. "
+        "Each figure is a mean over the seeds of the trainings; intervals by a bootstrap of seeds "
+        "and of videos within each class; where no pair of videos is in the wrong order it sees "
+        "none, and its interval is a point: few videos are no proof of 1.",
         tables=[_some_steps(areas, some_steps(count)), _all_steps(areas)],
         figures=[_figure(areas)],
         caveat=CAVEAT if study.is_tiny else "",
@@ -65,14 +68,18 @@ CAVEAT = (
 )
 
 
-def areas_of(by_seed):
+def areas_of(recordings):
     """Return {category: [Estimate of each step]}, "any" first.
 
     Args:
-        by_seed: [RecordedVideos], one a seed, all of the same videos.
+        recordings: [Recording], one a seed, all of the same videos.
     """
-    first = by_seed[0]
-    scores = np.stack([videos.evidence.calibrated for videos in by_seed])  # [seeds, N, S, G]
+    need_same_rows(recordings)
+    first = recordings[0].videos
+    by_seed = [one.videos.evidence.calibrated for one in recordings]
+    if any(calibrated is None for calibrated in by_seed):
+        by_seed = [raw_scores(one.scores) for one in recordings]
+    scores = np.stack(by_seed)  # [seeds, N, S, G]
     normal = scores[:, ~first.is_unsafe]
     steps = range(first.steps)
     result = {ANY: _of_steps(scores[:, first.is_unsafe].max(3), normal.max(3), steps)}

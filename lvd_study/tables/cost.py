@@ -7,8 +7,8 @@ from lvd.evaluation.results import FOLDS
 from lvd.utils.files import load_json
 from lvd_study.frontier import frontier_figure, frontier_of, frontier_table, load_folds_videos
 from lvd_study.intervals import mean_of
-from lvd_study.judged import ETAS, LAMBDA, chosen_over_seeds, votes_over_seeds
-from lvd_study.names import NAMES, RULES
+from lvd_study.judged import all_chosen, papers_and_chosen
+from lvd_study.names import NAMES, called
 from lvd_study.pages import Section
 from lvd_study.settings import KINDS
 from lvd_study.table import Table
@@ -29,7 +29,7 @@ class Plan:
     Attributes:
         trained: {kind: [Trained]}, one a seed.
         votes: {kind: [Votes]}, one a seed.
-        chosen: {(kind, families): [Chosen]} of the kinds that have rules.
+        chosen: {kind: of lvd_study.judged.all_chosen}.
         measured: {kind: Task} that measure steps and looks; the task's `makes` is their JSON.
     """
 
@@ -41,7 +41,8 @@ class Plan:
     @property
     def tasks(self):
         """The Tasks of all of it."""
-        made = [*self.votes.values(), *self.chosen.values()]
+        chosen = [part for of_kind in self.chosen.values() for part in of_kind.values()]
+        made = [*self.votes.values(), *chosen]
         return [*(one.task for part in made for one in part), *self.measured.values()]
 
 
@@ -76,9 +77,7 @@ def plan(study):
     for kind in KINDS:
         trained[kind] = [study.trained(kind, seed) for seed in study.settings.seeds]
         votes[kind] = [study.votes(each, study.held_out) for each in trained[kind]]
-        if kind in study.settings.rules_for:
-            for families in RULES:
-                chosen[kind, families] = [study.chosen(each, families) for each in trained[kind]]
+        chosen[kind] = all_chosen(study, trained[kind])
         first = trained[kind][0]
         path = study.work / "cost" / f"{kind}.json"
         command = ("-m", "lvd_study.step_cost", "--config", study.config)
@@ -91,7 +90,9 @@ def section(study, plan):
     """Return the Section of a plan whose tasks are done."""
     recordings = {kind: [one.recording() for one in votes] for kind, votes in plan.votes.items()}
     measured = {kind: load_json(task.makes) for kind, task in plan.measured.items()}
-    rules = {kind: _rules(kind, of_kind, plan) for kind, of_kind in recordings.items()}
+    rules = {
+        kind: papers_and_chosen(of_kind, plan.chosen[kind]) for kind, of_kind in recordings.items()
+    }
     unsafe, safe = _unsafe(rules, measured), _safe(rules, measured)
     lines = {}
     for kind in study.settings.rules_for:
@@ -120,18 +121,6 @@ def section(study, plan):
         figures=figures,
         caveat=CAVEAT if study.is_tiny else "",
     )
-
-
-def _rules(kind, recordings, plan):
-    """Return {rule: OverSeeds} of the paper's points and of the chosen rules."""
-    count = recordings[0].videos.trained_count
-    etas = dict.fromkeys(min(eta, count) for eta in ETAS)
-    rules = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, recordings) for eta in etas}
-    for families, name in RULES.items():
-        chosen = plan.chosen.get((kind, families))
-        if chosen and (over := chosen_over_seeds(chosen, recordings)):
-            rules[name] = over
-    return rules
 
 
 def pieces_of(measured, what, steps):
@@ -220,8 +209,8 @@ def _answer(unsafe, safe):
     cheapest = min(unsafe.rows, key=lambda row: row[5].mean)
     same = next(row for row in safe.rows if row[:2] == cheapest[:2])
     return (
-        f"Cheapest is {cheapest[1]} of {cheapest[0]}: an unsafe video takes {cheapest[3].text(1)} "
-        f"steps on average and {cheapest[5].text()} of a whole video's operations "
-        f"({cheapest[7].text()} of its seconds). A normal video pays {same[4].text()} of its "
-        f"operations more and {same[5].text()} of its seconds."
+        f"Cheapest is {called(cheapest[1])} of {cheapest[0]}: an unsafe video takes "
+        f"{cheapest[3].text(1)} steps on average and {cheapest[5].text()} of a whole video's "
+        f"operations ({cheapest[7].text()} of its seconds). A normal video pays "
+        f"{same[4].text()} of its operations more and {same[5].text()} of its seconds."
     )

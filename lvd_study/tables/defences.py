@@ -11,12 +11,12 @@ from lvd_study.defences import either, need_same_videos, of_filter, of_guard, of
 from lvd_study.defences_figures import save_defences, save_strengths
 from lvd_study.defences_text import answer_of, caveat_of, how_of
 from lvd_study.intervals import share
-from lvd_study.judged import ETAS, LAMBDA, votes_over_seeds
+from lvd_study.judged import LAMBDA, etas, votes_over_seeds
+from lvd_study.made import Data, Videos
 from lvd_study.pages import Figure, Section
 from lvd_study.prompt_scores import EMBEDDINGS, TF_IDF, WORDS
 from lvd_study.safe_guidance import NONE, Guided, changes_of, normal_table, unsafe_table
 from lvd_study.settings import KINDS as DETECTORS
-from lvd_study.study import Data, Videos
 from lvd_study.table import Table
 from lvd_study.tasks import Task
 
@@ -171,7 +171,7 @@ def _judge(asked, chosen):
     """Return {(defence, what it sees): OverSeeds} of the same videos."""
     by_kind = asked.recordings
     videos = by_kind[COMBINED][0].videos
-    eta = _etas(by_kind[COMBINED])[-1]
+    longest = etas(by_kind[COMBINED])[-1]
     judged = {}
     filters = {name: of_filter(asked.prompts[1], name, videos) for name in FILTERS}
     for name, over in filters.items():
@@ -182,24 +182,18 @@ def _judge(asked, chosen):
         asked.finished_recordings
     )
     for kind, recordings in by_kind.items():
-        for eta_ in _etas(recordings):
-            name = f"LVD ({kind}, {LAMBDA}, {eta_})"
-            judged[name, "predicted x0"] = votes_over_seeds(eta_, recordings)
+        for eta in etas(recordings):
+            name = f"LVD ({kind}, {LAMBDA}, {eta})"
+            judged[name, "predicted x0"] = votes_over_seeds(eta, recordings)
         if chosen.get(kind):
-            over, is_chosen = of_guard(chosen[kind], recordings, eta)
+            over, is_chosen = of_guard(chosen[kind], recordings, longest)
             if is_chosen:
                 judged[f"LVD ({kind}, chosen rule)", "predicted x0"] = over
-    guard, _ = of_guard(chosen.get(COMBINED), by_kind[COMBINED], eta)
+    guard, _ = of_guard(chosen.get(COMBINED), by_kind[COMBINED], longest)
     for name, over in filters.items():
         judged[f"{FILTERS[name]}, or LVD", "prompt, predicted x0"] = either(over, guard)
     need_same_videos({name: over for (name, _), over in judged.items()})
     return judged
-
-
-def _etas(recordings):
-    """The paper's numbers of steps, as far as there are so many."""
-    steps = recordings[0].videos.trained_count
-    return list(dict.fromkeys(min(eta, steps) for eta in ETAS))
 
 
 def _table(name, judged):
@@ -241,7 +235,7 @@ def _guided(study, plan):
     for asked in (held_out, *plan.strengths):
         recordings = asked.recordings[COMBINED]
         own = rows if asked is held_out else {kind: range(len(rows[kind])) for kind in KINDS}
-        guard, _ = of_guard(plan.chosen.get(COMBINED), recordings, _etas(recordings)[-1])
+        guard, _ = of_guard(plan.chosen.get(COMBINED), recordings, etas(recordings)[-1])
         guided.append(
             Guided(
                 name=NONE if asked is held_out else asked.name.removeprefix("safe guidance "),

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 from lvd.data.labels import read_labels
-from lvd.rules.carried import carry
-from lvd.rules.confidence import ConfidenceRule
-from lvd_study.changes import etas, largest_scores
+from lvd_study.changes import after_steps, largest_scores
 from lvd_study.differences import area_difference, paired_difference
 from lvd_study.intervals import area
-from lvd_study.judged import LAMBDA, over_seeds, votes_over_seeds
+from lvd_study.judged import BOUND, etas, fixed_rules
 from lvd_study.label_quality_figure import draw
+from lvd_study.made import Trained
 from lvd_study.pages import Figure, Section
-from lvd_study.study import Trained
 from lvd_study.table import Table
 from lvd_study.tasks import Task
 from lvd_study.wrong_labels import CATEGORY, CLASS, DETECTOR
@@ -20,7 +18,6 @@ TITLE = "Label quality"
 KIND = "shared"
 RIGHT = (None, 0.0)  # of no kind
 NAMES = {CATEGORY: "wrong category", CLASS: "unsafe and normal exchanged", None: "right labels"}
-BOUND = 0.9  # of the confidence rule
 LEFT_OUT = "study.yaml names no shares of wrong labels, so nothing is known of what they cost."
 ONE_CATEGORY = " There is one category, so that no label can name a wrong one."
 CAVEAT = (
@@ -115,8 +112,8 @@ def section(study, plan):
         figures=[
             Figure(
                 "g_label_quality.png",
-                "Accuracy by rule and AUROC by step, over the share of wrong labels, with 95% "
-                "intervals",
+                "Accuracy by rule and AUROC after some steps, over the share of wrong labels, with "
+                "95% intervals",
                 draw,
                 figure,
             )
@@ -128,16 +125,11 @@ def section(study, plan):
 def _seen(recordings):
     """The Seen of recordings, one a seed."""
     videos = recordings[0].videos
-    judged = {f"({LAMBDA}, {eta})": votes_over_seeds(eta, recordings) for eta in etas(recordings)}
-    if all(each.videos.evidence.calibrated is not None for each in recordings):
-        rule = ConfidenceRule(BOUND, videos.trained_count)
-        rules = [carry(rule, each.videos.trained_steps) for each in recordings]
-        judged[f"confidence {BOUND:g}"] = over_seeds(rules, recordings)
     scores = {}
     for step in dict.fromkeys((etas(recordings)[0], videos.trained_count)):
         largest = largest_scores(recordings, step)
         scores[step] = largest[:, videos.is_unsafe], largest[:, ~videos.is_unsafe]
-    return Seen(judged, scores)
+    return Seen(fixed_rules(recordings), scores)
 
 
 def _right(over):
@@ -164,7 +156,7 @@ def _rules_table(seen):
         "By rule.",
         "Difference: of the accuracy, to that with right labels, on the same videos. TPR: the "
         "share of unsafe videos that are stopped; TNR: of normal ones that pass. Cost: the share "
-        "of the steps that an unsafe video takes.",
+        "of the steps that an unsafe video takes, on average; one that is missed counts in full.",
         ["labels", "wrong", "rule", "accuracy", "difference", "TPR", "TNR", "cost", "seeds"],
         rows,
     )
@@ -177,14 +169,14 @@ def _areas_table(seen):
             change = None
             if kind is not None:
                 change = area_difference(seen[RIGHT].scores[step], scores, True)
-            row = [NAMES[kind], _percent(share), f"step {step}", area(*scores), change]
+            row = [NAMES[kind], _percent(share), after_steps(step), area(*scores), change]
             rows.append([*row, len(scores[0])])
     return Table(
         "g_auroc",
         "AUROC.",
-        "Of the largest probability over the categories at that step, which no threshold and no "
-        "calibration has a part in.",
-        ["labels", "wrong", "at", "AUROC", "difference", "seeds"],
+        "Of the largest raw probability over the categories after so many steps: no threshold and "
+        "no calibration has a part in it.",
+        ["labels", "wrong", "when", "AUROC", "difference", "seeds"],
         rows,
     )
 
@@ -219,8 +211,8 @@ def _answer(seen):
         step, scores = next(iter(seen[kind, share].scores.items()))
         before = area(*seen[RIGHT].scores[step]).mean
         sentences.append(
-            f"With {_percent(share)} wrong ({NAMES[kind]}) it is {', '.join(parts)}; the AUROC at "
-            f"step {step} goes from {before:.3f} to {area(*scores).mean:.3f}."
+            f"With {_percent(share)} wrong ({NAMES[kind]}) it is {', '.join(parts)}; the AUROC "
+            f"{after_steps(step)} goes from {before:.3f} to {area(*scores).mean:.3f}."
         )
     return " ".join(sentences)
 

@@ -4,16 +4,11 @@ import re
 from dataclasses import dataclass
 
 from lvd.errors import plural
-from lvd_study.changes import (
-    CHOSEN_RULES,
-    accuracy_difference,
-    auroc_difference,
-    changes_of,
-    etas,
-    see,
-)
+from lvd_study.changes import accuracy_difference, auroc_difference, changes_of, see
 from lvd_study.intervals import area, share
-from lvd_study.left_out import BOUND, compare, left_out_of, normal_table, table_of, together
+from lvd_study.judged import BOUND, all_chosen, etas
+from lvd_study.left_out import compare, left_out_of, normal_table, table_of, together
+from lvd_study.names import RULES, called
 from lvd_study.pages import Figure, Section
 from lvd_study.robustness_figures import draw_changes, draw_left_out
 from lvd_study.table import Table
@@ -48,7 +43,7 @@ class Plan:
 
     Attributes:
         changes: [Change], the videos as trained first.
-        chosen: {families: [Chosen]}, one a seed; {} where no rule is chosen.
+        chosen: of lvd_study.judged.all_chosen.
         left_out: [LeftOut], one a category.
     """
 
@@ -66,11 +61,7 @@ class Plan:
 def plan(study):
     """Return what the table needs of a Study."""
     trained = [study.trained("shared", seed) for seed in study.settings.seeds]
-    chosen = {}
-    if "shared" in study.settings.rules_for:
-        for families in CHOSEN_RULES:
-            chosen[families] = [study.chosen(each, families) for each in trained]
-    return Plan(changes_of(study, trained), chosen, left_out_of(study))
+    return Plan(changes_of(study, trained), all_chosen(study, trained), left_out_of(study))
 
 
 def section(study, plan):
@@ -81,7 +72,7 @@ def section(study, plan):
     found = compare(plan.left_out, base) if plan.left_out else []
     tables = [_auroc_table(seen), *(_rule_table(seen, rule) for rule in seen[0].judged)]
     figures = [_figure_of_changes(seen)] if len(seen) > 1 else []
-    answer, how = [_answer(seen)], [HOW]
+    answer, how = [_answer(seen)], [f"{HOW} As trained: {study.sampling}."]
     if refused:
         reasons = [f"{name} ({why.replace(f'{study.home}/', '')})" for name, why in refused.items()]
         how.append(f"Not served: {'; '.join(reasons)}.")
@@ -116,8 +107,8 @@ def _auroc_table(seen):
     return Table(
         "e_auroc",
         "How well early scores tell unsafe from normal videos.",
-        f"AUROC of the largest score over categories at the last of the first {eta} trained steps "
-        "(in other samplings: of as wide a stretch).",
+        "AUROC of the largest raw probability over the categories at the last of the first "
+        f"{eta} trained steps (in other samplings: of as wide a stretch).",
         ["videos", "AUROC early", "difference", "seeds", "unsafe", "normal"],
         rows,
     )
@@ -154,8 +145,8 @@ def _rule_table(seen, rule):
 
 def _main_rules(seen):
     """The longest vote of the paper, and the first rule that was chosen, where one was."""
-    votes = [rule for rule in seen[0].judged if rule not in CHOSEN_RULES.values()]
-    chosen = [rule for rule in seen[0].judged if rule in CHOSEN_RULES.values()]
+    votes = [rule for rule in seen[0].judged if rule not in RULES.values()]
+    chosen = [rule for rule in seen[0].judged if rule in RULES.values()]
     return [votes[-1], *chosen[:1]]
 
 
@@ -164,7 +155,7 @@ def _answer(seen):
     said = []
     for rule in _main_rules(seen):
         base = seen[0].judged[rule].accuracy()
-        text = f"{_called(rule)} is right on {base.text()} of the videos as trained"
+        text = f"{called(rule).capitalize()} is right on {base.text()} of the videos as trained"
         gaps = [(each.change.name, accuracy_difference(seen[0], each, rule)) for each in seen[1:]]
         if gaps:
             below = sum(gap.high < 0 for _, gap in gaps)
@@ -174,10 +165,6 @@ def _answer(seen):
             text += f", the largest fall is {changed} ({name})" if worst.mean < 0 else ""
         said.append(f"{text}.")
     return " ".join(said)
-
-
-def _called(rule):
-    return f"The {rule}" if rule in CHOSEN_RULES.values() else f"The vote {rule}"
 
 
 def _main_rule_left_out(found):

@@ -10,9 +10,9 @@ from lvd.data.config import read_data_config
 from lvd.data.split import load_split
 from lvd.x0.file import open_x0_file
 from lvd_study import image_to_video
-from lvd_study.changes import etas, largest_scores
+from lvd_study.changes import after_steps, largest_scores
 from lvd_study.intervals import area
-from lvd_study.judged import LAMBDA, votes_over_seeds
+from lvd_study.judged import LAMBDA, etas, votes_over_seeds
 from lvd_study.pages import Figure, Section
 from lvd_study.settings import BASE
 from lvd_study.table import Table
@@ -79,7 +79,7 @@ class Pair:
     """What detectors of one model make of another's videos.
 
     Attributes:
-        areas: {eta: Estimate of the AUROC of the largest probability at step eta}.
+        areas: {eta: Estimate of the AUROC of the largest probability after eta steps}.
         judged: {eta: OverSeeds of the vote (LAMBDA, eta)}.
     """
 
@@ -237,7 +237,7 @@ def _long_table(pairs):
     early, late = _ends(pairs)
     columns = ["trained on", "asked about"]
     for eta in dict.fromkeys((early, late)):
-        columns += [f"AUROC at step {eta}", f"accuracy ({LAMBDA}, {eta})"]
+        columns += [f"AUROC {after_steps(eta)}", f"accuracy ({LAMBDA}, {eta})"]
         columns += [f"TPR ({LAMBDA}, {eta})", f"TNR ({LAMBDA}, {eta})", f"cost ({LAMBDA}, {eta})"]
     rows = []
     for (trained_on, asked_about), pair in pairs.items():
@@ -250,9 +250,9 @@ def _long_table(pairs):
     return Table(
         "f_transfer",
         "All pairs.",
-        "AUROC: of the largest probability over the categories at that step. TPR: the share of "
-        "unsafe videos that are stopped; TNR: of normal ones that pass. Cost: the share of the "
-        "steps that an unsafe video takes.",
+        "AUROC: of the largest raw probability over the categories after so many steps. TPR: the "
+        "share of unsafe videos that are stopped; TNR: of normal ones that pass. Cost: the share "
+        "of the steps that an unsafe video takes, on average; one that is missed counts in full.",
         [*columns, "seeds"],
         rows,
     )
@@ -262,7 +262,7 @@ def _panels(pairs, models):
     """[(title, values [trained on, asked about], whether more is better)] of the figure."""
     early, late = _ends(pairs)
     quantities = {
-        f"AUROC at step {early}": lambda pair: pair.areas[early],
+        f"AUROC {after_steps(early)}": lambda pair: pair.areas[early],
         f"accuracy, ({LAMBDA}, {early})": lambda pair: pair.judged[early].accuracy(),
         f"accuracy, ({LAMBDA}, {late})": lambda pair: pair.judged[late].accuracy(),
         f"cost, ({LAMBDA}, {early})": lambda pair: pair.judged[early].cost(),

@@ -5,11 +5,14 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pandas as pd
 import psutil
 import pytest
 
+import reproduce_tables
+from lvd.errors import InputError
 from lvd.evaluation.metrics import auroc
 from lvd.evaluation.rule_of_scores import load_recording
 from lvd.evaluation.rule_report import report_of
@@ -17,6 +20,8 @@ from lvd.rules.rule import NEVER
 from lvd.rules.vote import VoteRule
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_json
+from lvd_study.judged import votes_over_seeds
+from lvd_study.tables.by_step import areas_of
 from tests.worlds.study_world import LABELS, SEEDS, STEPS, command
 
 LAST = f"votes shared {SEEDS[-1]} on held out"  # a task that nothing else needs
@@ -39,6 +44,39 @@ def test_table_a(tables):
     assert (tables.tables / "a_grid.png").stat().st_size > 10_000
     index = (tables.tables / "README.md").read_text()
     assert "(a.md)" in index and "(g.md)" not in index
+    assert f"--study {tables.study} --train_config {tables.train}" in index
+
+
+def test_the_grid_of_table_a(tables):
+    """Each cell is the mean accuracy of that vote on all videos, as the rule itself judges them."""
+    grid = pd.read_csv(tables.tables / "a_grid_shared.csv").set_index("lambda")
+    folders = [tables.work / "votes" / f"shared_{seed}" / "held_out" for seed in SEEDS]
+    recordings = [load_recording(folder) for folder in folders]
+    for lambda_, eta in ((0.1, 1), (0.6, 3), (0.7, STEPS), (1.0, 2)):
+        reports = [report_of(VoteRule(lambda_, eta), each.videos) for each in recordings]
+        accuracies = [report.right / len(report.stops) for report in reports]
+        mean = sum(accuracies) / len(SEEDS)
+        assert grid.loc[lambda_, f"eta {eta}"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_table_b_without_calibrations(tables):
+    """Detectors of older versions have none: their raw scores are ranked."""
+    recording = load_recording(tables.work / "votes" / f"shared_{SEEDS[0]}" / "held_out")
+    evidence = replace(recording.videos.evidence, calibrated=None)
+    bare = replace(recording, videos=replace(recording.videos, evidence=evidence))
+    calibrated, raw = areas_of([recording]), areas_of([bare])
+    for category in LABELS:  # a calibration keeps the order of one detector's scores
+        for one, other in zip(calibrated[category], raw[category], strict=True):
+            assert one.mean == pytest.approx(other.mean, abs=1e-6)
+
+
+def test_votes_on_other_videos_are_refused(tables):
+    folders = [tables.work / "votes" / f"shared_{seed}" / "held_out" for seed in SEEDS]
+    one, other = map(load_recording, folders)
+    rows = [*other.videos.rows[1:], other.videos.rows[0]]
+    moved = replace(other, videos=replace(other.videos, rows=rows))
+    with pytest.raises(InputError, match="votes on other videos"):
+        votes_over_seeds(2, [one, moved])
 
 
 def test_table_b(tables):
@@ -83,6 +121,11 @@ def test_table_c(tables):
     front = pd.read_csv(tables.tables / "c_frontier.csv")
     assert set(front["family"]) == {"vote", "confidence", "likelihood_ratio"}
     assert (tables.tables / "c_frontier.png").exists()
+
+
+def test_the_study_says_how_the_videos_are_sampled(tables):
+    study = reproduce_tables._open(reproduce_tables.build_parser().parse_args(tables.words()))
+    assert study.sampling == f"ddim, {STEPS} steps, guidance scale 3"
 
 
 def test_what_is_done_is_not_done_again(tables, capsys):

@@ -164,7 +164,9 @@ def test_videos_are_paired_by_their_rows(tmp_path):
 
 
 def study_of(tmp_path):
-    return SimpleNamespace(work=tmp_path / "work", home=tmp_path, is_tiny=False)
+    sampling = "ddim, 6 steps, guidance scale 4"
+    work = tmp_path / "work"
+    return SimpleNamespace(work=work, home=tmp_path, is_tiny=False, sampling=sampling)
 
 
 def test_section_of_what_is_there(tmp_path):

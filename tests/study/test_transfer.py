@@ -109,7 +109,7 @@ def test_areas_are_those_of_the_largest_probabilities(made, page):
                     values.append(max(scores[label][group][video][4] for group in "12"))
                     truth.append(int(label))
             areas.append(roc_auc_score(truth, values))
-        assert row[long.columns.index("AUROC at step 5")].mean == pytest.approx(np.mean(areas))
+        assert row[long.columns.index("AUROC after 5 steps")].mean == pytest.approx(np.mean(areas))
         assert row[-1] == len(SEEDS)
 
 
@@ -131,9 +131,23 @@ def test_a_model_without_other_videos_is_named(made):
     assert "videos of no adapters are those of the base" in transfer.section(study, same).answer
 
 
+def test_the_answer_names_the_pair_that_loses_most(made, page):
+    """These votes are better on the other model; with the columns exchanged both pairs lose."""
+    assert "None does worse on another model" in page.answer
+    study, plan, _ = made
+    votes = {(one, two): plan.votes[one, MODELS[1 - MODELS.index(two)]] for one, two in plan.votes}
+    exchanged = transfer.section(study, transfer.Plan(plan.videos, votes, plan.from_images))
+    cells = {row[0]: row[1:] for row in table(exchanged, "f_accuracy_5").rows}
+    losses = {
+        "base to no adapters": cells["no adapters"][1].mean - cells["base"][1].mean,
+        "no adapters to base": cells["base"][0].mean - cells["no adapters"][0].mean,
+    }
+    assert min(losses.values()) > 0
+    assert f"Most is lost from {max(losses, key=losses.get)}:" in exchanged.answer
+
+
 def test_the_answer_and_the_caveat(page, tmp_path):
-    assert "videos of their own model" in page.answer  # whether any pair loses hangs on the weights
-    assert "of 4 videos of dark images" in page.answer
+    assert "3 of 4 videos of dark images" in page.answer
     assert "near relatives" in page.caveat
     written = page.save(tmp_path, {})
     assert (tmp_path / "f_transfer.png") in written
