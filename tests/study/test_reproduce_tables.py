@@ -118,6 +118,8 @@ def test_table_c(tables):
     mean = sum(cost for cost, one in zip(spent, is_unsafe) if one) / sum(is_unsafe)
     row = unsafe.loc[("one shared detector", f"(0.6, {STEPS})")]
     assert row["GFLOP"] == pytest.approx(mean / 1e9, abs=1e-5)
+    whole = unsafe["seconds"] / unsafe["of a whole video's seconds"]  # one model, whoever looks
+    assert whole.max() == pytest.approx(whole.min(), rel=0.02)  # six decimals
     front = pd.read_csv(tables.tables / "c_frontier.csv")
     assert set(front["family"]) == {"vote", "confidence", "likelihood_ratio"}
     assert (tables.tables / "c_frontier.png").exists()
