@@ -43,9 +43,20 @@ def has_controls(text):
     return any(unicodedata.category(one) == "Cc" for one in text if one != "\t")
 
 
+def has_halves(text):
+    """Whether a text holds halves of surrogate pairs, which no file of UTF-8 text can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _printable(text):
     if has_controls(text):
         raise ValueError("a text without control characters is needed")
+    if has_halves(text):
+        raise ValueError("a text without halves of surrogate pairs is needed")
     return text
 
 

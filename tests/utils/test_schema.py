@@ -101,3 +101,9 @@ def test_shortening_does_not_unfold_what_is_nested():
     assert len(shorten({"a": bomb})) <= 80
     assert shorten(-(10**5000)) == "a number of about 5001 digits"
     assert "\n" not in shorten("a\nb" * 99) and "\n" not in shorten(torch.zeros(99, 99))
+
+
+def test_a_name_can_be_written_to_a_file():
+    """Pickles hold halves of surrogate pairs, which tables and pages cannot."""
+    with pytest.raises(InputError, match="inner.name: .*without halves of surrogate pairs"):
+        checked(Outer, {**GOOD, "inner": {"name": "a\ud800"}}, "a file")
