@@ -69,6 +69,26 @@ def test_the_page_holds_what_it_was_made_of(world, tmp_path, capsys):
     assert np.allclose(detectors["thresholds"], 0.7, atol=1e-6)
 
 
+def test_no_clip_is_another_file(world, tmp_path, capsys):
+    """What only bears a clip's name is not put into the page: the page is there to be shown."""
+    recordings = write_recordings(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text("a password")
+    clips = tmp_path / "unsafe" / "videos"
+    (clips / "0000.mp4").unlink()
+    (clips / "0000.mp4").symlink_to(secret)
+    (clips / "0010.mp4").write_bytes(b"")
+    (clips / "0020.mp4").rename(clips / "elsewhere.mp4")
+    (clips / "0020.mp4").symlink_to(clips / "elsewhere.mp4")
+    (clips / "0030.mp4").unlink()
+    (clips / "0030.gif").write_bytes(b"GIF89a and so on")
+    page = tmp_path / "page.html"
+    assert report(world.results, page, "--recordings", recordings) == 0
+    assert "clips: 19 in the page, 2 are not there, or no clips" in capsys.readouterr().out
+    begins = [str(video.get("clip"))[:10] for video in content_of(page)["videos"][:5]]
+    assert begins == ["None", "None", "data:video", "data:image", "data:video"]
+
+
 def test_clips_of_a_large_page_are_linked(world, tmp_path, monkeypatch, capsys):
     """Near the page they are linked where they are; far from it they are copied beside it."""
     monkeypatch.setattr(write, "LIMIT", 10_000)

@@ -14,6 +14,7 @@ from lvd.utils.schema import Name, Schema, checked
 from lvd.x0.file import open_x0_file
 
 CLIP_KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
+BEGIN, GIFS = 8, (b"GIF87a", b"GIF89a")  # bytes that tell what a file is
 KEYS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
 
 
@@ -61,12 +62,15 @@ class PageRecordings:
         return self._info(kind, name).get("prompt")
 
     def clip(self, kind, name):
-        """Return the path of a finished clip; None where there is none."""
+        """Return the path of a finished clip; None where there is none.
+
+        Another file under a clip's name is none: whoever gets the page would get its content.
+        """
         row = self.rows[kind][name]
         stem = self._info(kind, name).get("video") or f"{row:04d}"
         folder = self.files[kind].path.parent / "videos"
         paths = (folder / f"{stem}{suffix}" for suffix in CLIP_KINDS)
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if _is_clip(path)), None)
 
     def x0(self, kind, name):
         """Return the recorded x0 of a video, mapped and not read: [S, C, F, h, w]."""
@@ -74,6 +78,15 @@ class PageRecordings:
 
     def _info(self, kind, name):
         return self.files[kind].info.get(self.rows[kind][name], {})
+
+
+def _is_clip(path):
+    """Tell whether a file begins as an mp4 or a GIF does."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        begin = file.read(BEGIN)
+    return begin[4:] == b"ftyp" if path.suffix == ".mp4" else begin[:6] in GIFS
 
 
 def _need_same(files, recording, where):

@@ -116,7 +116,9 @@ def _add_clips(videos, keys, recordings, path, other_bytes):
         if clip:
             name = f"{key[0]}_{recordings.rows[key[0]][key[1]]:04d}"
             video["clip"] = links.link(clip, name) if is_linked else inlined(clip)
-    missing = f", {len(paths) - len(there)} are not there" if len(there) < len(paths) else ""
+    missing = (
+        f", {len(paths) - len(there)} are not there, or no clips" if len(there) < len(paths) else ""
+    )
     if not is_linked:
         return {"clips": f"{len(there)} in the page{missing}"}
     kept = f"{links.copied} of them copied to {links.folder}" if links.copied else "where they are"
