@@ -12,7 +12,6 @@ from lvd.rules.vote import VoteRule
 from lvd_study.differences import area_difference, difference, paired_difference
 from lvd_study.judged import LAMBDA, papers_and_chosen
 from lvd_study.settings import sampling_of
-from lvd_study.tasks import Ledger
 
 AS_TRAINED = "as trained"
 
@@ -33,7 +32,7 @@ class Change:
 
     def refused(self, study):
         """Return why the detectors do not serve this sampling; "" where they do."""
-        ledger = Ledger(study.work / "done")
+        ledger = study.ledger()
         found = [ledger.find(votes.task) for votes in self.votes]
         return next((done.refused for done in found if done and done.refused), "")
 

@@ -13,7 +13,7 @@ from lvd.errors import plural
 from lvd.evaluation.results import FOLDS, RESULTS
 from lvd.utils.files import load_yaml, save_yaml
 from lvd_study.made import Chosen, Data, Trained, Videos, Votes
-from lvd_study.tasks import Task
+from lvd_study.tasks import Ledger, Task
 from MagicTime.utils.config import read_config
 
 PRED_X0 = "pred_x0.pth"
@@ -81,6 +81,17 @@ class Study:
         settings = read_config(self.data.sample_config).settings
         steps, scale = plural(settings.steps, "step"), settings.guidance_scale
         return f"{settings.scheduler}, {steps}, guidance scale {scale:g}"
+
+    @property
+    def given_recordings(self):
+        """The recordings from outside; none where the study samples them."""
+        if self.prompts is not None:
+            return []
+        return [self.data.pred_x0, self.data.normal_pred_x0]
+
+    def ledger(self):
+        """Return the Ledger of what is done; it reads the files from outside anew."""
+        return Ledger(self.work / "done", self.inputs, self.given_recordings, self.config)
 
     # Recordings
 

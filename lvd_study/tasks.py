@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.config import ROOT
-from lvd.utils.files import load_json, save_json, sha256
+from lvd.utils.files import fingerprint, load_json, save_json, sha256
 from lvd.utils.schema import Schema, checked
 
 NOTHING_TO_CHOOSE = 2  # exit status of choose_rule.py where no rule can be promised
@@ -89,11 +89,15 @@ class Ledger:
     Args:
         folder: of the files.
         inputs: paths of the files from outside: settings, prompts, labels.
+        recordings: paths of recordings from outside.
+        config: path of the YAML that names them: what reads it depends on them.
     """
 
-    def __init__(self, folder, inputs=()):
+    def __init__(self, folder, inputs=(), recordings=(), config=None):
         self.folder = folder
         self._inputs = {_relative(Path(path)): path for path in inputs}
+        self._recordings = {_relative(Path(path)): path for path in recordings}
+        self._config = config and _relative(Path(config))
         self._known = {}  # slug → identity: two tasks of one name would be one file
         self._sha256 = {}
 
@@ -145,12 +149,16 @@ class Ledger:
         if entry is not None and "inputs" not in entry:
             return {}
         named = [word for word in task.words() if word in self._inputs]
+        if self._config in named:
+            named += self._recordings
         return {word: self._hash(word) for word in named}
 
     def _hash(self, word):
         if word not in self._sha256:
-            path = Path(self._inputs[word])
-            self._sha256[word] = sha256(path) if path.is_file() else ""
+            is_large = word in self._recordings  # gigabytes
+            path = Path(self._recordings[word] if is_large else self._inputs[word])
+            digest = fingerprint if is_large else sha256
+            self._sha256[word] = digest(path) if path.is_file() else ""
         return self._sha256[word]
 
     def _path(self, task):

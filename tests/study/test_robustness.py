@@ -1,5 +1,6 @@
 """Table e: what changes, and a category never trained on."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -166,7 +167,9 @@ def test_videos_are_paired_by_their_rows(tmp_path):
 def study_of(tmp_path):
     sampling = "ddim, 6 steps, guidance scale 4"
     work = tmp_path / "work"
-    return SimpleNamespace(work=work, home=tmp_path, is_tiny=False, sampling=sampling)
+    study = SimpleNamespace(work=work, home=tmp_path, is_tiny=False, sampling=sampling)
+    study.ledger = partial(Ledger, work / "done")
+    return study
 
 
 def test_section_of_what_is_there(tmp_path):
@@ -176,7 +179,7 @@ def test_section_of_what_is_there(tmp_path):
         name: [votes_of(tmp_path / f"{name}{seed}", seed=seed) for seed in (6, 7)]
         for name in ("trained", "words", "bad")
     }
-    Ledger(study.work / "done").note(votes["bad"][0].task, Done(1.0, f"{tmp_path}/x: too far away"))
+    study.ledger().note(votes["bad"][0].task, Done(1.0, f"{tmp_path}/x: too far away"))
     made = [
         Change("as trained", votes["trained"]),
         Change("other words", votes["words"], is_paired=False),
@@ -239,6 +242,15 @@ def open_study(world, tmp_path, **settings):
     )
 
 
+def test_a_refusal_is_read_as_it_was_noted(study_world, tmp_path):
+    """The note of a real command has the content of train.yaml, which the command names."""
+    study = open_study(study_world, tmp_path, samplings=["ddim:3"], leave_one_out=0)
+    change = robustness.plan(study).changes[-1]
+    assert change.name.startswith("ddim") and change.refused(study) == ""
+    study.ledger().note(change.votes[0].task, Done(1.0, "has noise level 999"))
+    assert change.refused(study) == "has noise level 999"
+
+
 def test_plan_of_empty_settings(study_world, tmp_path):
     plan = robustness.plan(open_study(study_world, tmp_path, leave_one_out=0))
     assert [change.name for change in plan.changes] == ["as trained"]
@@ -257,7 +269,7 @@ def test_detectors_that_never_saw_a_category(study_world, tmp_path):
     study = open_study(study_world, tmp_path, leave_one_out=1)
     without = left_out.left_out_of(study)[1]
     study.write_configs()
-    InProcess(Ledger(study.work / "done"), study.work / "logs").run([without.votes[0].task])
+    InProcess(study.ledger(), study.work / "logs").run([without.votes[0].task])
     videos = without.votes[0].recording().videos
     assert without.category == "banner" and videos.categories == ["warped", "strobe"]
     for name, members in zip(videos.categories, videos.members.T, strict=True):

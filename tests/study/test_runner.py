@@ -141,6 +141,23 @@ def test_notes_of_other_commands_files_and_devices(tmp_path):
     assert ledger().find(task)
 
 
+def test_notes_of_other_recordings(tmp_path):
+    """Recordings from outside are no words of a command: the YAML that names them is."""
+    config, recording = tmp_path / "build_x0.yaml", tmp_path / "pred_x0.pth"
+    config.write_text("")
+    recording.write_bytes(b"1")
+
+    def ledger():
+        return Ledger(tmp_path / "done", [config], [recording], config)
+
+    task, other = Task("votes", ("--config", config)), Task("other", ("--seed", 1))
+    for each in (task, other):
+        ledger().note(each, Done(1.0))
+    assert ledger().find(task) and ledger().find(other)
+    recording.write_bytes(b"2")
+    assert not ledger().find(task) and ledger().find(other)
+
+
 @pytest.mark.parametrize("names", [("a b", "a b"), ("a b", "a_b")])
 def test_two_tasks_of_one_name(runner, names):
     tasks = [Task(name, ("-c", f"print({place})")) for place, name in enumerate(names)]
