@@ -19,7 +19,7 @@ from lvd.data.config import NEEDED_BY_REPRODUCE, read_data_config
 from lvd.errors import InputError, plural
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, parse_overrides
-from lvd.utils.files import save_yaml
+from lvd.utils.files import fingerprint, save_yaml, sha256
 from lvd.utils.processes import pick_device
 from lvd_study.settings import DEFAULT, KINDS, read_study
 from lvd_study.tables import TABLES
@@ -92,11 +92,11 @@ def build_parser():
 
 def work(args):
     from lvd_study.facts import facts_of
+    from lvd_study.made_of import MadeOf
     from lvd_study.one_at_a_time import one_at_a_time
-    from lvd_study.pages import write_index
     from lvd_study.runner import Runner
     from lvd_study.tables import table_module
-    from lvd_study.tasks import Ledger, in_order
+    from lvd_study.tasks import in_order
 
     letters = _letters(args.tables)
     if not 1 <= args.jobs <= 256:
@@ -111,23 +111,41 @@ def work(args):
     plans = {letter: module.plan(study) for letter, module in modules.items()}
     wanted = [task for plan in plans.values() for task in plan.tasks]
     count = len(in_order(wanted))
-    ledger = Ledger(study.work / "done", study.inputs)
-    runner = Runner(ledger, study.work / "logs", args.jobs, gpus)
+    runner = Runner(study.ledger(), study.work / "logs", args.jobs, gpus)
     if args.dry_run:
         return _tell_plan(runner, wanted)
     with one_at_a_time(study.work):
         save_yaml(_resolved(study), out / CONFIG_NAME)  # a folder that nobody may write ends it now
+        made = MadeOf(out, _made_of(study))
+        if _there(out):  # of an earlier run, and study.yaml is of this one
+            _write_index(out, made, args, facts_of(study))
         study.write_configs()
         ran = runner.run(wanted)
         known = facts_of(study)
         written = []
         for letter, module in modules.items():
+            made.forget(letter)
             written += module.section(study, plans[letter]).save(out, known)
-        there = [letter for letter in TABLES if (out / f"{letter}.md").is_file()]
-        titles = {letter: table_module(letter).TITLE for letter in there}
-        written.append(write_index(out, titles, _command(args), known))
+            made.note(letter)
+        written.append(_write_index(out, made, args, known))
     facts = {"tables": ", ".join(letters), "tasks": f"{ran} of {count} run now"}
+    if others := made.others(_there(out)):
+        facts["of other settings"] = f"{', '.join(others)}: README.md says what differs"
     summary("the study", facts, [*written, out / CONFIG_NAME])
+
+
+def _there(out):
+    """Return the letters of the pages that are there."""
+    return [letter for letter in TABLES if (out / f"{letter}.md").is_file()]
+
+
+def _write_index(out, made, args, facts):
+    """Write the index of all pages that are there; return its path."""
+    from lvd_study.pages import write_index
+    from lvd_study.tables import table_module
+
+    titles = {letter: table_module(letter).TITLE for letter in _there(out)}
+    return write_index(out, titles, _command(args), facts, made.others(titles))
 
 
 def _letters(text):
@@ -302,6 +320,17 @@ def _resolved(study):
         **vars(study.settings),
     }
     return _shown_paths(about)
+
+
+def _made_of(study):
+    """Return what a page is made of: the settings, and the content of the files that they name."""
+    about = _resolved(study)
+    for path in map(Path, study.inputs):
+        key = f"content of {_shown_paths(path)}"
+        about[key] = sha256(path) if path.is_file() else ""
+    for path in study.given_recordings:
+        about[f"content of {_shown_paths(path)}"] = fingerprint(path)
+    return about
 
 
 def _shown_paths(value):

@@ -6,6 +6,10 @@ from lvd.utils.partials import atomic
 from lvd.utils.plots import drawn
 
 INDEX = "README.md"
+OTHERS = (
+    "Do not compare these with the pages above, and read of them without study.yaml, which is that "
+    "of the last run. `--tables {}` makes them again under its settings. What differs:"
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Section:
         return [path, *written]
 
 
-def write_index(folder, titles, command, facts):
+def write_index(folder, titles, command, facts, others=None):
     """Write the README.md that leads to the pages that are there.
 
     Args:
@@ -87,14 +91,19 @@ def write_index(folder, titles, command, facts):
         titles: {letter: title} of the pages.
         command: the command line that made them.
         facts: {name: text}.
+        others: {letter: what differs} of the pages that were made under other settings.
 
     Returns:
         Its path.
     """
+    others = others or {}
     lines = ["# The study", "", f"Made by `{command}`.", ""]
-    for letter, title in titles.items():
-        lines.append(f"- [{letter}. {title}]({letter}.md)")
-    lines += ["", facts_text(facts), ""]
+    links = {letter: f"- [{letter}. {title}]({letter}.md)" for letter, title in titles.items()}
+    lines += [link for letter, link in links.items() if letter not in others]
+    if old := [letter for letter in links if letter in others]:
+        lines += ["", "## Made under other settings", "", OTHERS.format(",".join(old)), ""]
+        lines += [f"{links[letter]}: {others[letter]}" for letter in old]
+    lines += ["", "Of the last run; each page ends with its own:", "", facts_text(facts), ""]
     write_text("\n".join(lines), folder / INDEX)
     return folder / INDEX
 

@@ -135,6 +135,24 @@ def test_what_is_done_is_not_done_again(tables, capsys):
     assert capsys.readouterr().out == "0 tasks missing\n"
 
 
+def test_pages_of_other_settings_are_named(tables, tmp_path, capsys):
+    """Another study.yaml for one table: the index does not take the others for its own."""
+    other = tables.write_study(tmp_path / "study.yaml", seeds=[SEEDS[0]], leave_one_out=0)
+    index = tables.tables / "README.md"
+    try:
+        assert tables.reproduce("--tables", "a", study=other) == 0
+        assert "of other settings: b, c" in capsys.readouterr().out
+        now, _, before = index.read_text().partition("## Made under other settings")
+        assert "(a.md)" in now and "(b.md)" not in now
+        assert "(b.md): seeds, leave_one_out\n" in before and "`--tables b,c`" in before
+        (tables.tables / "pages.json").write_text("{")  # damaged: nothing is known of b and c
+        assert tables.reproduce("--tables", "a", study=other) == 0
+        assert "(c.md): not known\n" in index.read_text()
+    finally:
+        assert tables.reproduce("--tables", "a,b,c") == 0
+    assert "other settings" not in index.read_text() + capsys.readouterr().out.split("tasks:")[-1]
+
+
 def pages_of(world):
     """The pages and tables, without the load and the date at their ends."""
     files = [*world.tables.glob("a*.csv"), world.tables / "a.md"]
