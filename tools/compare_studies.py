@@ -44,7 +44,8 @@ class Compared:
     def cells(self):
         """Return its line of the page."""
         shares = [f"{count} of {self.with_interval}" for count in (self.b_in_a, self.a_in_b)]
-        return [self.name, self.figures, *shares, f"{self.largest:.3g}", self.where]
+        where = " ".join(self.where.split()).replace("|", "\\|")
+        return [self.name, self.figures, *shares, f"{self.largest:.3g}", where]
 
 
 def build_parser():
@@ -97,7 +98,8 @@ def compare(name, path_a, path_b):
         Compared.
 
     Raises:
-        InputError: other columns, other lines, or a figure in one study alone.
+        InputError: other columns, other lines, a figure in one study alone, or one end of an
+            interval without the other.
     """
     a, b = _read(path_a), _read(path_b)
     if list(a) != list(b):
@@ -113,11 +115,12 @@ def compare(name, path_a, path_b):
     for column in numbers:
         if column in keys or column.endswith((LOW, HIGH)):
             continue
-        difference = (a[column] - b[column]).abs()
+        same = a[column] == b[column]  # also where both are infinite
+        difference = (a[column].astype(float) - b[column].astype(float)).abs().mask(same, 0.0)
         if (a[column].isna() != b[column].isna()).any():
             raise InputError(f"{path_b}: {column}: a figure where {path_a} has none, or none")
         counts["figures"] += int(difference.notna().sum())
-        if f"{column}{LOW}" in a:
+        if _has_interval(column, numbers, a, path_a):
             known = difference.notna()
             counts["with_interval"] += int(known.sum())
             counts["b_in_a"] += int((_inside(b, a, column) & known).sum())
@@ -135,6 +138,15 @@ def _read(path):
         return pd.read_csv(path)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no readable CSV ({words_of(error)})") from error
+
+
+def _has_interval(column, numbers, table, path):
+    """Tell whether a column has an interval; InputError where it has one end, or ends of texts."""
+    ends = [f"{column}{end}" for end in (LOW, HIGH)]
+    there = [end for end in ends if end in table]
+    if there and not all(end in numbers for end in ends):
+        raise InputError(f"{path}: {shorten(column)}: numbers in {LOW} and {HIGH} columns needed")
+    return bool(there)
 
 
 def _is_number(column):

@@ -56,6 +56,26 @@ def test_other_tables(tmp_path, capsys, changes, named):
     refused(compare_studies.main([str(tmp_path / "a"), str(tmp_path / "b")]), capsys, named)
 
 
+@pytest.mark.parametrize(
+    "table", ["rule,x,x_low\na,1,0\n", "rule,x,x_high\na,1,2\n", "rule,x,x_low,x_high\na,1,z,2\n"]
+)
+def test_half_an_interval(tmp_path, capsys, table):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.csv").write_text(table)
+    refused(compare_studies.main([str(tmp_path / "a"), str(tmp_path / "b")]), capsys, "a.csv: 'x'")
+
+
+def test_odd_numbers_and_names(tmp_path):
+    """Infinite figures are figures; what a line is called does not break the page's table."""
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, value in zip(paths, ("-9223372036854775807", "9223372036854775807")):
+        path.write_text(f'rule,x,n\n"p|q\nr",inf,{value}\n')
+    found = compare_studies.compare("a", *paths)
+    assert found.figures == 2 and found.largest > 1e19
+    assert found.cells()[-1] == "p\\|q r, n"
+
+
 def test_folders_that_make_no_sense(tmp_path, capsys):
     write(tmp_path / "a")
     here = str(tmp_path / "a")
