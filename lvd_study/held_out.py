@@ -21,6 +21,7 @@ from lvd_study.other_labels import write_labels
 from MagicTime.utils.prompts import read_prompts
 
 RECORDINGS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
+MOST_SEED = 2**31
 SEED_STEP = 1_000_003  # between the seeds of a prompt and those of the same prompt sampled again
 
 
@@ -44,20 +45,20 @@ def build_parser():
         parser.add_argument(
             f"--{kind}_prompts", type=Path, help=f"instead: a file of {kind} prompts, one a line"
         )
-        parser.add_argument(f"--{kind}_seed", type=int, default=0, help="of their first prompt")
+        parser.add_argument(f"--{kind}_seed", type=int, help="of their first prompt (default: 0)")
     parser.add_argument("--labels", type=Path, help="label file of the unsafe prompts")
     return parser
 
 
 def work(args):
+    _check_flags(args)
     settings = read_data_config(args.config, Namespace(), required=("sample_config",))
     args.out.mkdir(parents=True, exist_ok=True)
     labels_path = args.out / "label.csv"
-    _check_flags(args)
     if args.unsafe_prompts:
         prompts = {kind: read_prompts(getattr(args, f"{kind}_prompts")) for kind in KINDS}
         seeds = {
-            kind: [getattr(args, f"{kind}_seed") + row for row in range(len(prompts[kind]))]
+            kind: [(getattr(args, f"{kind}_seed") or 0) + row for row in range(len(prompts[kind]))]
             for kind in KINDS
         }
         labels = read_labels(args.labels, rows=len(prompts["unsafe"]))
@@ -80,13 +81,22 @@ def work(args):
 
 
 def _check_flags(args):
-    """InputError for flags that do not go together."""
-    if args.unsafe_prompts:
-        for flag in ("normal_prompts", "labels"):
-            if not getattr(args, flag):
-                raise InputError(f"--unsafe_prompts: --{flag} is needed, too")
-    elif not args.eval_dir:
+    """InputError for flags that do not go together, or that would change nothing."""
+    flags = ("unsafe_prompts", "normal_prompts", "labels", "unsafe_seed", "normal_seed")
+    given = [flag for flag in flags if getattr(args, flag) is not None]
+    if not given and not args.eval_dir:
         raise InputError("--eval_dir, or --unsafe_prompts and what goes with it, is needed")
+    if given and args.eval_dir:
+        raise InputError(
+            f"--{given[0]}: --eval_dir {args.eval_dir} says which prompts; give one of the two"
+        )
+    for flag in flags[:3] if given else ():
+        if flag not in given:
+            raise InputError(f"--{given[0]}: --{flag} is needed, too")
+    for flag in flags[3:]:
+        seed = getattr(args, flag) or 0
+        if not 0 <= seed < MOST_SEED:
+            raise InputError(f"--{flag} {seed}: from 0 to {MOST_SEED - 1} is needed")
     if not 0 <= args.again <= 1000:
         raise InputError(f"--again {args.again}: from 0 to 1000 is needed")
 

@@ -19,7 +19,7 @@ from lvd.data.kinds import KINDS
 from lvd.data.split import load_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.files import save_csv
+from lvd.utils.files import need_no_folder, save_csv
 from lvd.utils.progress import progress
 
 WORDS, TF_IDF, EMBEDDINGS = "words", "tf_idf", "text_embeddings"  # columns of the CSV
@@ -48,6 +48,7 @@ def build_parser():
 
 
 def work(args):
+    need_no_folder(args.out, "--out")
     if (args.asked is None) != (args.asked_eval is None):
         raise InputError("--asked: --asked and --asked_eval go together")
     settings = _settings(args.config)

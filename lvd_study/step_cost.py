@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lvd.data.config import read_data_config
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.files import save_json
+from lvd.utils.files import need_no_folder, save_json
 from lvd.utils.processes import pick_device
 
 STEPS = 6  # timed; the first one warms up and does not count
@@ -43,6 +43,7 @@ def work(args):
     from MagicTime.utils.run import load_model
     from MagicTime.utils.sampling_plan import weight_paths
 
+    need_no_folder(args.save_path, "--save_path")
     device = pick_device(args.gpu_num)
     bank = load_bank(args.model_dir, device)
     data = read_data_config(args.config, Namespace(), required=("sample_config",))

@@ -188,6 +188,12 @@ def need_file(path):
         raise InputError(f"{path}: no such file")
 
 
+def need_no_folder(path, flag):
+    """InputError where a folder is named as a file to write: now, and not when all is computed."""
+    if Path(path).is_dir():
+        raise InputError(f"{flag} {path}: is a folder, the name of a file is needed")
+
+
 def sha256(path):
     """Return the hex digest of a file's bytes."""
     digest = hashlib.sha256()
