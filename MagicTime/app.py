@@ -83,6 +83,7 @@ def work(args):
     from lvd.utils.config import parse_overrides
     from lvd.utils.processes import pick_device
     from lvd.utils.sockets import address_of, open_socket
+    from MagicTime.utils.app.door import is_this_machine
     from MagicTime.utils.app.server import quiet_gradio
     from MagicTime.utils.config import read_config
     from MagicTime.utils.one_video import OneVideo
@@ -99,6 +100,8 @@ def work(args):
         "guard": f"{named}: {guarding.describe()}" + (", always on" if args.require_guard else ""),
         "videos": f"one at a time, {args.queue} more may wait",
     }
+    if not is_this_machine(args.host):
+        facts["risk"] = f"who reaches {args.host} can sample, there is no login (docs/app.md)"
     listening = open_socket(args.host, args.port)
     if args.dry_run:
         listening.close()

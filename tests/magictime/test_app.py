@@ -251,6 +251,13 @@ def test_the_guard_can_be_required(served, monkeypatch):
     assert "guard: this page samples under the guard alone" in heard.banner
 
 
+@pytest.mark.parametrize("host, is_risk", [("0.0.0.0", True), ("localhost", False)])
+def test_a_page_for_everybody_is_named_a_risk(capsys, host, is_risk):
+    flags = ["--dry-run", "--port", "0", "--gpu_num", "-1", "--host", host]
+    assert app.main(flags) == 0
+    assert ("there is no login" in capsys.readouterr().out) == is_risk
+
+
 def test_a_dry_run_says_what_would_be_served(capsys):
     assert app.main(["--dry-run", "--port", "0", "--gpu_num", "-1", "--require_guard"]) == 0
     said = capsys.readouterr().out
