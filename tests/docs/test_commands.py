@@ -29,7 +29,7 @@ WRITTEN = """
     folds.pth folds.yaml MagicTime/detectors/* rule.yaml choose_rule.csv guidance.pth
     rule_report.txt rule_report.csv misses.csv frontier.txt frontier.csv frontier.png
     names.pth names_metrics.csv names_curve.csv names.yaml naming.txt naming.csv
-    serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/*
+    serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/* pages.json
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
