@@ -8,6 +8,7 @@ from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
 from MagicTime.utils.config import WEIGHTS
+from MagicTime.utils.prompts import clean
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
 from MagicTime.utils.schedulers import SCHEDULERS
 
@@ -15,6 +16,7 @@ DEFAULT = ROOT / "study.yaml"
 KINDS = ("grid", "shared")
 BASE = "base"  # the model as its sampling YAML has it
 MOST_SEEDS = 100
+FRACTIONS = ("guidance_scales", "wrong_labels")
 
 
 @dataclass
@@ -98,7 +100,7 @@ def sampling_of(text, where):
 
 def _check_numbers(settings, where):
     ranges = {
-        "seeds": (settings.seeds, 0, 2**31),
+        "seeds": (settings.seeds, 0, 2**31 - 1),
         "folds": ([settings.folds], 2, 100),
         "other_seeds": ([settings.other_seeds], 0, 100),
         "leave_one_out": ([settings.leave_one_out], 0, len(settings.seeds)),
@@ -109,14 +111,17 @@ def _check_numbers(settings, where):
         if getattr(settings, key) is not None:
             ranges[key] = ([getattr(settings, key)], 0.001, 1)
     if settings.transfer_seeds is not None:
-        ranges["transfer_seeds"] = ([settings.transfer_seeds], 1, MOST_SEEDS)
+        ranges["transfer_seeds"] = ([settings.transfer_seeds], 1, len(settings.seeds))
     if not 1 <= len(settings.seeds) <= MOST_SEEDS:
         raise InputError(f"{where}: seeds: from 1 to {MOST_SEEDS} of them are needed")
     for key, (values, low, high) in ranges.items():
         for value in values:
             if not low <= value <= high:
                 raise InputError(f"{where}: {key}: {value}: from {low} to {high} is needed")
-        _need_different(values, key, where)
+        # Tasks and folders have six digits of them.
+        _need_different(
+            [f"{value:g}" if key in FRACTIONS else value for value in values], key, where
+        )
 
 
 def _need_different(values, key, where):
@@ -133,10 +138,11 @@ def _check_names(settings, where):
                 wanted = ", ".join(names)
                 raise InputError(f"{where}: {key}: {shorten(value)}: some of {wanted} are needed")
         _need_different(values, key, where)
-    _need_different(settings.samplings, "samplings", where)
-    for text in settings.samplings:
-        sampling_of(text, where)
-    if settings.safe_guidance and not settings.safety_concept.strip():
+    samplings = [sampling_of(text, where) for text in settings.samplings]
+    _need_different([f"{name}:{steps}" for name, steps in samplings], "samplings", where)
+    if settings.safety_concept.strip():
+        clean(settings.safety_concept, f"{where}: safety_concept")
+    elif settings.safe_guidance:
         raise InputError(f"{where}: safety_concept: words are needed for safe_guidance")
 
 
