@@ -158,7 +158,7 @@ def test_the_figure_is_drawn(tables):
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[0] > 800 and pixels.shape[1] > 1000
     colors = {tuple(color) for color in pixels.reshape(-1, 3)[::7].tolist()}
-    lines = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (0, 0, 0))  # families, the paper's
+    lines = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (0, 0, 0))  # families, the paper's
     assert all(color in colors for color in lines)
 
 

@@ -178,7 +178,7 @@ def test_table_over_recorded_scores(world, tmp_path):
         (["--metrics", "--recall", "1e-9999999"], ["--recall 1e-9999999"]),
         (["--metrics", "--recall", "0.9,0.9000000001"], ["--recall 0.9,0.9000000001", "different"]),
         (["--metrics", "--resamples", "9" * 20], ["--resamples 999", "100 to 100000"]),
-        (["--save_dir", "there"], ["--save_dir there", "--table or --metrics"]),
+        (["--save_dir", "there"], ["--save_dir there", "--table", "--metrics or --report"]),
         (["--unsafe_diffusion", "--eta", "2"], ["--eta 2", "--unsafe_diffusion"]),
         (["--unsafe_diffusion", "--lambda", "0.6"], ["--lambda 0.6", "--unsafe_diffusion"]),
     ],

@@ -95,7 +95,7 @@ BAD_BODIES = {
     "a key twice": (b'{"prompt": "safe", "prompt": "unsafe"}', 422, "prompt"),
     "no prompt": (b"{}", 422, "prompt"),
     "a blank prompt": (b'{"prompt": " "}', 422, "blank"),
-    "half a character": (b'{"prompt": "\\ud800"}', 422, "Unicode"),
+    "half a character": (b'{"prompt": "\\ud800"}', 422, "surrogate"),
     "a control character": (b'{"prompt": "a\\u001b[31m"}', 422, "control"),
     "a long prompt": (b'{"prompt": "%s"}' % (b"a" * (LONGEST_PROMPT + 1)), 422, "2000"),
     "an unknown key": (b'{"prompt": "safe", "steps": 4}', 422, "steps"),

@@ -30,6 +30,7 @@ LAST = f"votes shared {SEEDS[-1]} on held out"  # a task that nothing else needs
 @pytest.fixture(scope="module")
 def tables(study_world):
     """The study world with tables a, b and c."""
+    shutil.rmtree(study_world.tables, ignore_errors=True)  # pages of other tests, other settings
     assert study_world.reproduce("--tables", "a,b,c") == 0
     return study_world
 

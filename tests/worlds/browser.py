@@ -28,7 +28,7 @@ def browser_path():
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     """A running headless Chromium (playwright's Browser)."""
     path = browser_path()
