@@ -56,6 +56,12 @@ def build_parser():
         action="store_true",
         help="the baseline: the vote of the last step alone",
     )
+    _add_outputs(parser)
+    return parser
+
+
+def _add_outputs(parser):
+    """Add the flags of what else is written, and where."""
     parser.add_argument(
         "--table", action="store_true", help="also the whole (lambda, eta) grid and every step"
     )
@@ -105,7 +111,6 @@ def build_parser():
     parser.add_argument(
         "--save_dir", type=Path, help="where these files go (default: beside results.pth)"
     )
-    return parser
 
 
 def work(args):
