@@ -49,7 +49,9 @@ class Compared:
 
 
 def build_parser():
-    parser = Parser(__doc__, "python tools/compare_studies.py docs/study/quick MagicTime/study/tables")
+    parser = Parser(
+        __doc__, "python tools/compare_studies.py docs/study/quick MagicTime/study/tables"
+    )
     parser.add_argument("a", type=Path, metavar="A", help="folder of pages")
     parser.add_argument("b", type=Path, metavar="B", help="folder of pages of another run")
     parser.add_argument(
