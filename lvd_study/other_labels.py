@@ -51,16 +51,21 @@ def other_labels(study, name, *flags):
     return Data(name, recordings, folder / NAME, (*study.base_tasks, task))
 
 
+def add_recordings(parser):
+    """Add the flags of the recordings and of the rows that are held out."""
+    parser.add_argument("--config", type=Path, required=True, help="recordings, as build_x0.yaml")
+    parser.add_argument(
+        "--eval_dir", type=Path, required=True, help="eval.pth or its folder: of the held-out rows"
+    )
+
+
 def build_parser():
     parser = Parser(
         __doc__,
         "python -m lvd_study.other_labels --config build_x0.yaml --eval_dir MagicTime --without 2 "
         "--out DIR",
     )
-    parser.add_argument("--config", type=Path, required=True, help="recordings, as build_x0.yaml")
-    parser.add_argument(
-        "--eval_dir", type=Path, required=True, help="eval.pth or its folder: of the held-out rows"
-    )
+    add_recordings(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--without", type=int, metavar="K", help="leave category K out, from 1")

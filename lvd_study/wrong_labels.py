@@ -28,7 +28,14 @@ from lvd.utils.files import sha256
 from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
 from lvd_study.exchanged import delete_exchanged, write_exchanged
-from lvd_study.other_labels import LABELS, NEEDED, RECORDINGS, write_labels, write_recordings
+from lvd_study.other_labels import (
+    LABELS,
+    NEEDED,
+    RECORDINGS,
+    add_recordings,
+    write_labels,
+    write_recordings,
+)
 
 CATEGORY, CLASS = "category", "class"
 UNSAFE, NORMAL, OTHER = range(3)  # what is drawn of a row
@@ -41,10 +48,7 @@ def build_parser():
         "python -m lvd_study.wrong_labels --config build_x0.yaml --eval_dir MagicTime --share 0.1 "
         "--kind category --seed 2024 --out DIR",
     )
-    parser.add_argument("--config", type=Path, required=True, help="recordings, as build_x0.yaml")
-    parser.add_argument(
-        "--eval_dir", type=Path, required=True, help="eval.pth or its folder: of the held-out rows"
-    )
+    add_recordings(parser)
     parser.add_argument(
         "--share", type=float, required=True, help="of the unsafe training videos, above 0 below 1"
     )
