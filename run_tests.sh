@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 . tools/setup_env.sh
-setup_env requirements.txt requirements-serve.txt requirements-app.txt requirements-dev.txt
+setup_env requirements.txt requirements-serve.txt requirements-app.txt requirements-data.txt requirements-dev.txt
 
 "$PY" -m ruff check --quiet . || {
   echo "error: ruff found the lines above; this mends what it can: $PY -m ruff check --fix ." >&2; exit 1; }

@@ -17,12 +17,24 @@ MAY_IMPORT["guard"] = {"errors", "voting", "utils", "x0", "data", "detectors", "
 
 # Folders and scripts at the root: which of the others each may import.
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
-PARTS = {"lvd", "MagicTime", "lvd_server", "lvd_study", "benchmarks", "tests", *SCRIPTS}
+PARTS = {
+    "lvd",
+    "MagicTime",
+    "lvd_server",
+    "lvd_study",
+    "lvd_labels",
+    "lvd_plan",
+    "benchmarks",
+    "tests",
+    *SCRIPTS,
+}
 MAY_NOT_IMPORT = {
     "lvd": PARTS - {"lvd"},
     "MagicTime": PARTS - {"lvd", "MagicTime"},
     "lvd_server": PARTS - {"lvd", "MagicTime", "lvd_server"},
     "lvd_study": {"tests"},  # the study calls benchmarks
+    "lvd_labels": PARTS - {"lvd", "MagicTime", "lvd_labels"},
+    "lvd_plan": PARTS - {"lvd", "MagicTime", "lvd_plan"},
     "benchmarks": {"tests", "lvd_study"},
     **{script: {"tests", "benchmarks"} for script in SCRIPTS},
 }
