@@ -2,10 +2,10 @@
 
 Weights are random: times, memory and whether things hold do not hang on them. Also the tiny world's
 scripts and the tiny pipelines, on the GPU, against the CPU. Parts, in this order: sampler, guard,
-looks (what the guard adds to a step), training, tiny, pipelines; --parts compile measures
-torch.compile. Results are written after every case; a case that fails is told with its traceback
-and the next one goes on (exit status 1 at the end). --smoke runs the same code at tiny size on a
-CPU.
+looks (what the guard adds to a step), training, tiny, pipelines; --parts compile,placed measures
+torch.compile, and the guard where parts wait on the CPU or are compiled. Results are written after
+every case; a case that fails is told with its traceback and the next one goes on (exit status 1 at
+the end). --smoke runs the same code at tiny size on a CPU.
 
 Needs a GPU of 40 GB for all of it. Results: full_size.jsonl and, made of it, full_size.txt.
 """
@@ -30,13 +30,16 @@ PARTS = {  # name: (module, share of the time)
     "tiny": ("tiny", 0.18),
     "pipelines": ("pipelines", 0.24),
     "compile": ("compiled", 0.25),
+    "placed": ("placed", 0.5),
 }
-NOT_ALL = ("compile",)  # takes minutes, and needs a compiler
+NOT_ALL = ("compile", "placed")  # take minutes, and need a compiler
 
 
 def build_parser():
     parser = Parser(__doc__, "python benchmarks/full_size.py --parts sampler,guard --seconds 240")
-    parser.add_argument("--parts", help=f"of {','.join(PARTS)} (default: all but compile)")
+    parser.add_argument(
+        "--parts", help=f"of {','.join(PARTS)} (default: all but {' and '.join(NOT_ALL)})"
+    )
     parser.add_argument(
         "--seconds",
         type=float,
