@@ -51,6 +51,7 @@ class X0File:
         rows: the numbers of the whole rows.
         meta: what made the file; {} when it has no sidecar.
         info: {row: {"prompt", "seed", "timesteps", ...}}.
+        earlier: [fingerprint] that the recording had before rows were added to it, oldest first.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class X0File:
     rows: list
     meta: dict
     info: dict = field(default_factory=dict)
+    earlier: list = field(default_factory=list)
 
     @property
     def fingerprint(self):
@@ -70,6 +72,14 @@ class X0File:
         if not sidecar_path(self.path).exists():
             made_by["values"] = self.tensor[0, 0].flatten()[:4096].tolist()
         return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def fingerprints(self):
+        """All that this recording has had, oldest first; the last is `fingerprint`.
+
+        They tell the same recording that has grown from another recording.
+        """
+        return [*self.earlier, self.fingerprint]
 
     def need_rows(self, rows):
         """Check that all of `rows` are whole.
@@ -164,7 +174,8 @@ def open_x0_file(path):
                 f"{value}; the two files do not belong together"
             )
     info = {int(row): facts for row, facts in sidecar["rows"].items()} | finished
-    return X0File(path, tensor, sorted(info), sidecar["meta"], info)
+    earlier = sidecar.get("earlier_fingerprints", [])
+    return X0File(path, tensor, sorted(info), sidecar["meta"], info, earlier)
 
 
 def _need_recording(path, tensor):

@@ -24,6 +24,7 @@ from lvd.x0.levels import Level
 from lvd.x0.provenance import Scheduler
 
 FORMAT = 1
+NEEDED = ("format", "shape", "dtype", "meta", "rows")  # keys that every sidecar has
 MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
 
 
@@ -65,6 +66,7 @@ class Sidecar(Schema, extra="allow"):
     shape: Annotated[list[Positive], Field(min_length=6, max_length=6)]
     dtype: Name
     meta: MadeBy
+    earlier_fingerprints: list[Name] = []
     rows: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], RowInfo]
 
 
@@ -109,10 +111,9 @@ def load_sidecar(path):
     where = sidecar_path(path)
     sidecar = load_json(where)
     keys = set(sidecar) if isinstance(sidecar, dict) else set()
-    if not keys >= set(Sidecar.model_fields):
+    if not keys >= set(NEEDED):
         raise InputError(
-            f"{where}: not the sidecar of an x0 file (keys {', '.join(Sidecar.model_fields)} are "
-            "needed)"
+            f"{where}: not the sidecar of an x0 file (keys {', '.join(NEEDED)} are needed)"
         )
     if sidecar["format"] != FORMAT:
         raise InputError(
