@@ -10,7 +10,7 @@ from lvd.data.sources import Source
 from lvd.data.transforms import need_finite
 from lvd.errors import InputError
 from lvd.utils.files import sha256
-from lvd.x0.file import open_x0_file
+from lvd.x0.file import open_x0_file, recording_files
 from lvd.x0.provenance import recorded_sampling
 
 VALUES_AT_ONCE = 4 << 20  # of recorded latents that are copied and checked at once: 16 MiB
@@ -98,7 +98,9 @@ class RecordedClips(Source):
 
         None where a model decodes them: its weight files are not known here.
         """
-        return None if self.representation == "video" else list(self.paths.values())
+        if self.representation == "video":
+            return None
+        return [file for path in self.paths.values() for file in recording_files(path)]
 
     def place(self, kind, step):
         """What a message calls the clips of one kind and step."""

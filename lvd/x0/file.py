@@ -10,24 +10,21 @@ whole. They name a row only after its data is on the disk, so a killed run never
 that looks whole.
 """
 
-import hashlib
-import json
 import math
-import mmap
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError
 from lvd.utils.disk import need_space
-from lvd.utils.files import load_torch, save_torch
 from lvd.utils.locks import folder_lock
-from lvd.utils.schema import Tensor, checked, stores_all
+from lvd.x0.mapped import DIMENSIONS, map_file, map_recording
+from lvd.x0.row_files import allocate
+from lvd.x0.shards import plan_shards, shard_files, shard_path, shards_of, without_checksum
 from lvd.x0.sidecar import (
-    MAY_DIFFER,
     JournalReader,
+    fingerprint_of,
     journals,
     load_sidecar,
     need_same_recording,
@@ -37,8 +34,7 @@ from lvd.x0.sidecar import (
 )
 from lvd.x0.writer import X0Writer
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-DIMENSIONS = "[video, step, channel, frame, height, width]"
+TRIES = 10  # to open a recording whose sidecar is written anew meanwhile
 
 
 @dataclass
@@ -47,11 +43,13 @@ class X0File:
 
     Attributes:
         path: of pred_x0.pth.
-        tensor: [N, S, C, F, h, w], mapped into memory and not loaded. Never write to it.
+        tensor: [N, S, C, F, h, w], mapped into memory and not loaded. Never write to it. Of a
+            recording in shards it is a ShardedTensor, which is indexed in the same way.
         rows: the numbers of the whole rows.
         meta: what made the file; {} when it has no sidecar.
         info: {row: {"prompt", "seed", "timesteps", ...}}.
         earlier: [fingerprint] that the recording had before rows were added to it, oldest first.
+        files: [paths of its torch files]: pred_x0.pth alone, or all shards.
     """
 
     path: Path
@@ -60,18 +58,19 @@ class X0File:
     meta: dict
     info: dict = field(default_factory=dict)
     earlier: list = field(default_factory=list)
+    files: list = None
+
+    def __post_init__(self):
+        self.files = self.files or [self.path]
 
     @property
     def fingerprint(self):
         """Hex digest of what made the file; without a sidecar, of its shape and first values."""
-        made_by = {
-            "shape": list(self.tensor.shape),
-            "dtype": str(self.tensor.dtype),
-            "meta": {k: v for k, v in self.meta.items() if k not in MAY_DIFFER},
-        }
+        values = None
         if not sidecar_path(self.path).exists():
-            made_by["values"] = self.tensor[0, 0].flatten()[:4096].tolist()
-        return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+            values = self.tensor[0, 0].flatten()[:4096].tolist()
+        dtype = str(self.tensor.dtype).removeprefix("torch.")
+        return fingerprint_of(self.tensor.shape, dtype, self.meta, values)
 
     @property
     def fingerprints(self):
@@ -124,7 +123,8 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
     shape = (rows, steps, *latent_shape)
     if len(shape) != 6 or min(shape) < 1:
         raise InputError(f"{path}: shape {list(shape)} is not a non-empty {DIMENSIONS}")
-    planned = new_sidecar(shape, dtype, meta)
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+    planned = new_sidecar(shape, dtype, meta, plan_shards(rows, row_bytes))
     if process[0] > 0:
         if not path.exists():
             raise InputError(f"{path}: no such file; process 0 of the run has to make it first")
@@ -135,9 +135,9 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
         if path.exists():
             need_same_recording(path, planned)
         if check_space:
-            size = math.prod(shape) * dtype.itemsize
+            files = recording_files(path)
             fewer = "fewer prompts, float16 or another disk"
-            need_space(f"{path}: its rows", size, path, fewer, [path])
+            need_space(f"{path}: its rows", rows * row_bytes, path, fewer, files)
         if not path.exists():
             _begin(path, planned, shape, dtype)
         return X0Writer(path, shape, dtype, planned["meta"], process)
@@ -153,71 +153,64 @@ def open_x0_file(path):
         An X0File.
 
     Raises:
-        InputError: the file is missing, truncated, not 6-D, not floating point, or does not agree
-            with its sidecar.
+        InputError: the file or a shard of it is missing, truncated, not 6-D, not floating point, or
+            does not agree with its sidecar.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; run MagicTime/inference_magictime.py first")
-    tensor = _mapped(path)
-    _need_recording(path, tensor)
     if not sidecar_path(path).exists():
+        tensor = map_file(path)
         return X0File(path, tensor, list(range(tensor.shape[0])), {})
-    # The journals come first: meanwhile their lines may be moved into the sidecar.
-    finished = JournalReader(path, tensor.shape).new()
+    for _ in range(TRIES):
+        before = _stamp(path)
+        try:
+            found = _open_as_said(path)
+        except InputError:
+            if _stamp(path) == before:
+                raise
+            continue
+        if _stamp(path) == before:
+            return found
+    raise InputError(f"{path}: its sidecar changes all the time; wait for the run that writes it")
+
+
+def _open_as_said(path):
+    """The X0File as its sidecar and journals say."""
     sidecar = load_sidecar(path)
-    actual = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-    for key, value in actual.items():
-        if sidecar[key] != value:
-            raise InputError(
-                f"{sidecar_path(path)}: says {key} {sidecar[key]}, the tensor in {path.name} has "
-                f"{value}; the two files do not belong together"
-            )
+    finished = JournalReader(path, sidecar["shape"]).new()
     info = {int(row): facts for row, facts in sidecar["rows"].items()} | finished
-    earlier = sidecar.get("earlier_fingerprints", [])
-    return X0File(path, tensor, sorted(info), sidecar["meta"], info, earlier)
-
-
-def _need_recording(path, tensor):
-    """InputError unless the file's content is a 6-D floating point tensor."""
+    tensor = map_recording(path, sidecar, info)
     if not isinstance(tensor, torch.Tensor):
-        raise InputError(
-            f"{path}: holds a {type(tensor).__name__}, one tensor {DIMENSIONS} is needed"
-        )
-    checked(Tensor, tensor, path)
-    if tensor.dim() != 6 or 0 in tensor.shape:
-        raise InputError(
-            f"{path}: tensor of shape {shorten(list(tensor.shape))}, {DIMENSIONS} is needed"
-        )
-    if tensor.dtype not in DTYPES:
-        raise InputError(f"{path}: {tensor.dtype} tensor, a floating point one is needed")
-    if not stores_all(tensor):
-        held = tensor.untyped_storage().nbytes()
-        raise InputError(
-            f"{path}: tensor of shape {list(tensor.shape)}, but the file holds {held} bytes of "
-            "values; a value for each place is needed"
-        )
+        info = {row: without_checksum(facts) for row, facts in info.items()}
+    earlier = sidecar.get("earlier_fingerprints", [])
+    files = shard_files(path, sidecar)
+    return X0File(path, tensor, sorted(info), sidecar["meta"], info, earlier, files)
 
 
-def _mapped(path):
-    """The file's content, mapped into memory.
+def _stamp(path):
+    """What changes with the sidecar: meanwhile journals were moved into it, or rows added."""
+    status = sidecar_path(path).stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
-    The mapping is shared if the file is writable: the kernel counts a private one as memory, and
-    refuses it for recordings larger than the machine's memory.
-    """
-    kind = mmap.MAP_SHARED if os.access(path, os.W_OK) else mmap.MAP_PRIVATE
-    with torch.serialization.set_default_mmap_options(kind):
-        content = load_torch(path, mmap=True)
-    return content.detach() if isinstance(content, torch.Tensor) else content
+
+def recording_files(path):
+    """Return the paths of the torch files of a recording, which need not be there yet."""
+    known = sidecar_path(path).exists() and path.exists()
+    return shard_files(path, load_sidecar(path)) if known else [path]
 
 
 def _begin(path, sidecar, shape, dtype):
-    """Make the sidecar, then the file: without a sidecar it would count as a whole recording."""
+    """Make the sidecar, then the files: without a sidecar a file would count as a whole recording.
+
+    The first file comes last: where it is, the others are.
+    """
     _need_no_rows(path, shape)
     for journal in journals(path):  # of a run that was stopped before its first row
         journal.unlink()
     save_sidecar(sidecar, path)
-    _allocate(path, shape, dtype)
+    for number, rows in reversed(list(enumerate(shards_of(sidecar)))):
+        allocate(shard_path(path, number), (rows, *shape[1:]), dtype)
 
 
 def _need_no_rows(path, shape):
@@ -226,6 +219,12 @@ def _need_no_rows(path, shape):
     The .pth may only have been moved, and its rows must not be lost.
     """
     beside = [sidecar_path(path)] if sidecar_path(path).exists() else []
+    shard = shard_path(path, 1)
+    if shard.exists() and not beside:
+        raise InputError(
+            f"{path}: not there, but {shard.name} of it is, without {sidecar_path(path).name}; put "
+            f"them back, or move {shard.name} and the shards after it away to begin anew"
+        )
     known = load_sidecar(path) if beside else {"shape": shape, "rows": {}}
     rows = set(map(int, known["rows"])) | JournalReader(path, known["shape"]).new().keys()
     if rows:
@@ -234,13 +233,3 @@ def _need_no_rows(path, shape):
             f"{path}: not there, but {names} beside it list {len(rows)} row(s) of it as recorded; "
             f"put {path.name} back, or move or delete {names} to begin anew"
         )
-
-
-def _allocate(path, shape, dtype):
-    """Make a torch file of the full size whose data is a hole: no memory, no disk blocks."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode():
-        tensor = torch.empty(shape, dtype=dtype)
-    with torch.serialization.skip_data(materialize_fake_tensors=True):
-        save_torch(tensor, path)

@@ -8,73 +8,21 @@ next run does so. A row is whole if the sidecar or a journal names it.
 """
 
 import glob
+import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
 
 from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.files import load_json
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.partials import atomic
-from lvd.utils.schema import Finite, Name, Positive, Schema, checked
-from lvd.x0.levels import Level
-from lvd.x0.provenance import Scheduler
+from lvd.utils.schema import checked
+from lvd.x0.sidecar_schema import Line, Sidecar
 
 FORMAT = 1
 NEEDED = ("format", "shape", "dtype", "meta", "rows")  # keys that every sidecar has
 MAY_DIFFER = ("versions",)  # keys of meta that two runs into one file may differ in
-
-
-Guidance = Annotated[Finite, Field(ge=0)]
-
-
-class SamplingConfig(Schema, extra="allow"):
-    """The sampling YAML of MagicTime that a recording was made by."""
-
-    noise_scheduler_kwargs: dict[str, Any] = {}
-
-
-class MadeBy(Schema, extra="allow"):
-    """What made a recording, as far as anything is computed from it."""
-
-    x0_mode: Literal["true", "released"] = "true"
-    scheduler: Scheduler = None
-    config: SamplingConfig = SamplingConfig()
-    pipeline: Name = "-"
-    layout: Name = "-"
-    guidance_scale: Guidance | None = None
-    scaling_factor: Annotated[Finite, Field(gt=0)] | None = None
-
-
-class RowInfo(Schema, extra="allow"):
-    """What is known of one row."""
-
-    timesteps: list[Finite] | None = None
-    levels: list[Level] | None = None
-    guidance_scale: Guidance | None = None
-    prompt: str | None = None
-    video: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")] | None = None  # a file name
-
-
-class Sidecar(Schema, extra="allow"):
-    """The sidecar of a recording."""
-
-    format: int
-    shape: Annotated[list[Positive], Field(min_length=6, max_length=6)]
-    dtype: Name
-    meta: MadeBy
-    earlier_fingerprints: list[Name] = []
-    rows: dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], RowInfo]
-
-
-class Line(Schema):
-    """A line of a journal."""
-
-    row: int
-    info: RowInfo
 
 
 def sidecar_path(path):
@@ -82,21 +30,51 @@ def sidecar_path(path):
     return Path(path).with_suffix(".json")
 
 
-def new_sidecar(shape, dtype, meta):
+def new_sidecar(shape, dtype, meta, shards=()):
     """Return the sidecar of a recording without rows.
 
     Args:
         shape: [N, S, C, F, h, w].
         dtype: torch dtype of the file.
         meta: plain JSON dict that says what makes the file.
+        shards: [rows of each file], said where there are several.
     """
     return {
         "format": FORMAT,
         "shape": list(shape),
         "dtype": str(dtype).removeprefix("torch."),
+        **({"shards": list(shards)} if len(shards) > 1 else {}),
         "meta": json.loads(json.dumps(meta)),
         "rows": {},
     }
+
+
+def fingerprint_of(shape, dtype, meta, values=None):
+    """Return the hex digest of what made a recording.
+
+    Args:
+        shape: [N, S, C, F, h, w].
+        dtype: as text, such as "float16".
+        meta: of its sidecar.
+        values: of a recording without a sidecar, some of its first values.
+    """
+    made_by = {
+        "shape": list(shape),
+        "dtype": f"torch.{dtype}",
+        "meta": {key: value for key, value in meta.items() if key not in MAY_DIFFER},
+    }
+    if values is not None:
+        made_by["values"] = values
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+
+
+def recorded_rows(path):
+    """Return {row: facts} of the rows of a recording that are whole; {} without a sidecar."""
+    if not sidecar_path(path).exists():
+        return {}
+    sidecar = load_sidecar(path)
+    finished = JournalReader(path, sidecar["shape"]).new()
+    return {int(row): info for row, info in sidecar["rows"].items()} | finished
 
 
 def load_sidecar(path):
@@ -120,12 +98,24 @@ def load_sidecar(path):
             f"{where}: format {shorten(sidecar['format'])}, this version reads {FORMAT}"
         )
     checked(Sidecar, sidecar, where)
+    _need_all_rows(sidecar, where)
     rows, steps = sidecar["shape"][:2]
     for row, info in sidecar["rows"].items():
         if int(row) >= rows:
             raise InputError(f"{where}: row '{row}' is outside the file's {rows} rows")
         _need_timesteps(info, steps, f"{where}: row {row}")
     return sidecar
+
+
+def _need_all_rows(sidecar, where):
+    """InputError unless the shards have as many rows as the shape says."""
+    for part in (sidecar, sidecar.get("growing") or {}):
+        held, rows = sum(part.get("shards") or [0]), part.get("shape", [0])[0]
+        if "shards" in part and held != rows:
+            raise InputError(f"{where}: its shards have {held} rows, its shape says {rows}")
+    before, after = (part.get("shards") or [] for part in (sidecar, sidecar.get("growing") or {}))
+    if after and len(after) < len(before):
+        raise InputError(f"{where}: {len(before)} shards grow to {len(after)}, which are fewer")
 
 
 def _need_timesteps(info, steps, where):

@@ -1,9 +1,6 @@
 """Writing into an x0 file: rows in any order, by one process or several."""
 
 import math
-import os
-import struct
-import zipfile
 
 import torch
 
@@ -12,6 +9,9 @@ from lvd.utils.disk import naming
 from lvd.utils.files import raw_bytes
 from lvd.utils.locks import try_lock, warn_unlocked
 from lvd.utils.partials import sweep_partials
+from lvd.x0.mapped import map_recording
+from lvd.x0.row_files import RowFiles
+from lvd.x0.shards import CRC, checksum, shards_of
 from lvd.x0.sidecar import Journal, JournalReader, load_sidecar, merge_journals
 
 # Seconds that a process waits to join its run: one that has finished may be updating the sidecar.
@@ -38,8 +38,13 @@ class X0Writer:
         self._file = open(path, "r+b", buffering=0)
         try:
             self._enter()
-            self._offset = _data_offset(path, math.prod(shape) * dtype.itemsize)
-            self.whole = set(map(int, load_sidecar(path)["rows"]))
+            sidecar = load_sidecar(path)
+            self.whole = set(map(int, sidecar["rows"]))
+            self._is_sharded = len(shards_of(sidecar)) > 1
+            if self._is_sharded:  # each of its own shards, before anything is written into them
+                map_recording(path, sidecar, {int(row): i for row, i in sidecar["rows"].items()})
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            self._files = RowFiles(path, self._file, sidecar, row_bytes)
         except BaseException:
             self._file.close()
             raise
@@ -76,10 +81,13 @@ class X0Writer:
             OSError: the disk is full.
         """
         with naming(self.path):
-            for row, x0 in zip(rows, x0s, strict=True):
-                self._write_at(row, self._row_bytes(row, x0))
-            os.fsync(self._file.fileno())  # the data first, then the word that it is whole
-            self._journal.append(rows, infos)
+            told = []
+            for row, x0, info in zip(rows, x0s, infos, strict=True):
+                kept = self._as_kept(row, x0)
+                self._files.write(row, raw_bytes(kept))
+                told.append({**info, CRC: checksum(kept)} if self._is_sharded else info)
+            self._files.sync()  # the data first, then the word that it is whole
+            self._journal.append(rows, told)
         self.whole.update(rows)
         self._known.update(rows)
 
@@ -91,17 +99,10 @@ class X0Writer:
             x0: [k, C, F, h, w].
         """
         with naming(self.path):
-            self._write_at(row, self._row_bytes(row, x0, whole=False))
+            self._files.write(row, raw_bytes(self._as_kept(row, x0, whole=False)))
 
-    def _write_at(self, row, data):
-        row_size = math.prod(self.shape[1:]) * self.dtype.itemsize
-        offset = self._offset + row * row_size
-        while data:  # one call writes 2 GiB at most
-            written = os.pwrite(self._file.fileno(), data, offset)
-            data = data[written:]
-            offset += written
-
-    def _row_bytes(self, row, x0, whole=True):
+    def _as_kept(self, row, x0, whole=True):
+        """x0 on the CPU in the file's dtype; InputError for what does not belong into the file."""
         if not 0 <= row < self.shape[0]:
             raise InputError(f"{self.path}: row {row} is outside the file's {self.shape[0]} rows")
         needed = self.shape[1:] if whole else (min(len(x0), self.shape[1]), *self.shape[2:])
@@ -109,14 +110,14 @@ class X0Writer:
             raise InputError(
                 f"{self.path}: row {row} has shape {list(x0.shape)}, needed {list(needed)}"
             )
-        x0 = x0.detach().to("cpu", self.dtype)
+        x0 = x0.detach().to("cpu", self.dtype).contiguous()
         # A NaN shows in the smallest and the largest value: no mask as large as the row is needed.
         if whole and not torch.stack(x0.aminmax()).isfinite().all():
             raise InputError(
                 f"{self.path}: row {row} holds values that are not finite in {self.dtype}; record "
                 "in float32 or look at the sampler"
             )
-        return raw_bytes(x0)
+        return x0
 
     def _enter(self):
         """Lock the file against other runs.
@@ -144,6 +145,7 @@ class X0Writer:
         if self._file.closed:
             return
         try:
+            self._files.close()
             self._journal.close()
             # Without locks nobody knows who is last. The journals then stay: readers and the next
             # run look into them.
@@ -157,24 +159,3 @@ class X0Writer:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _data_offset(path, size):
-    """Return where in the torch file, a zip archive, the tensor's `size` bytes begin.
-
-    Rows are written there, not through a shared mapping: a full disk is then an error and not a
-    crash of the process (SIGBUS).
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entry = next(e for e in archive.infolist() if e.filename.endswith("/data/0"))
-    except (zipfile.BadZipFile, StopIteration) as error:
-        raise InputError(f"{path}: not a readable torch file (damaged or truncated)") from error
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != size:
-        raise InputError(f"{path}: holds {entry.file_size} bytes of data, its sidecar says {size}")
-    with open(path, "rb") as f:
-        # A local header of zip has 30 bytes, of which the last four hold two lengths: of the
-        # name, which follows, and of the extra field after that. Then the data begins.
-        f.seek(entry.header_offset + 26)
-        name_length, extra_length = struct.unpack("<HH", f.read(4))
-    return entry.header_offset + 30 + name_length + extra_length

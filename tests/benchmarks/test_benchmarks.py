@@ -98,7 +98,7 @@ def test_reading_back_notices_a_wrong_value(tmp_path, capsys, spoil):
     ]
     assert recording_files.main([*flags, "--part", "write"]) == 0
     with large_file.create(recording_files.build_parser().parse_args(flags), tmp_path) as writer:
-        path, offset = writer.path, writer._offset
+        path, offset = writer.path, writer._files._offsets[0]
     values = torch.frombuffer(
         bytearray(path.read_bytes()),
         dtype=torch.float32,

@@ -22,8 +22,9 @@ def create(path, rows=ROWS, dtype=torch.float32, meta=None, **kwargs):
     return create_x0_file(path, rows, STEPS, SHAPE, dtype, META if meta is None else meta, **kwargs)
 
 
-def filled(path, rows=range(ROWS), **kwargs):
-    with create(path, **kwargs) as writer:
+def filled(path, rows=range(ROWS), count=ROWS, **kwargs):
+    """An x0 file of `count` rows, of which `rows` are written."""
+    with create(path, rows=count, **kwargs) as writer:
         for row in rows:
             writer.write_row(row, x0_of(row), info_of(row))
     return path
