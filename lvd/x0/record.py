@@ -24,6 +24,7 @@ from lvd.utils.config import first_difference, versions
 from lvd.x0.calls import watch_method
 from lvd.x0.facts import list_facts, need_same_facts, plain_facts, without_added
 from lvd.x0.file import create_x0_file, open_x0_file
+from lvd.x0.growing import grow_x0_file
 from lvd.x0.layouts import find_layout
 from lvd.x0.sampled import SampledVideos
 from lvd.x0.schedulers import describe_scheduler, need_scheduler
@@ -41,7 +42,8 @@ def record(pipe, path, videos, dtype="float16", layout=None, about=None):
         path: of the x0 file; its sidecar and journals lie beside it.
         videos: [dict of what the sidecar says of the video], one for each row of the file, such as
             {"prompt": "a wave", "seed": 3}; plain JSON. Rows that are recorded already must have
-            been made of the same. Or the number of rows alone; then nothing is compared.
+            been made of the same. A list that goes on after them adds rows to the file. Or the
+            number of rows alone; then nothing is compared, and none are added.
         dtype: of the file: "float16", "bfloat16" or "float32".
         layout: how the pipeline lays out its latents, as in `lvd.x0.layouts.find_layout`.
         about: plain JSON dict of what else makes these recordings: the model, the prompts, the
@@ -202,8 +204,9 @@ class Recording:
     def _existing_rows(self):
         """Return {row: facts} of the existing file, which this recording must have made."""
         existing = open_x0_file(self.path)
-        planned = new_sidecar((self.videos, *existing.tensor.shape[1:]), self.dtype, self.meta)
-        need_same_recording(self.path, planned)
+        rows, *shape = existing.tensor.shape
+        self._need_as_many(rows)
+        need_same_recording(self.path, new_sidecar((rows, *shape), self.dtype, self.meta))
         recorded = {row: without_added(info) for row, info in existing.info.items()}
         if self._listed is not None:
             for row, facts in recorded.items():
@@ -217,7 +220,22 @@ class Recording:
             )
         return recorded
 
+    def _need_as_many(self, rows):
+        """InputError for fewer videos than the recording has rows, or more without a list."""
+        if self.videos < rows:
+            raise InputError(
+                f"{self.path}: has {plural(rows, 'row')}, now there are {self.videos} videos; "
+                "give all of them, and make only the rows that you want"
+            )
+        if self.videos > rows and self._listed is None:
+            raise InputError(
+                f"{self.path}: has {plural(rows, 'row')}, now videos={self.videos}; to add rows "
+                "give videos=[{'prompt': ..., 'seed': ...}, ...], the recorded ones first"
+            )
+
     def _open(self, shape):
+        if self.path.exists():
+            grow_x0_file(self.path, self.videos, self.meta)
         return create_x0_file(
             self.path, self.videos, shape[0], tuple(shape[1:]), self.dtype, self.meta
         )

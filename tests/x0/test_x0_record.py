@@ -104,7 +104,7 @@ def test_recording_goes_on_where_it_stopped_and_refuses_what_does_not_belong(tmp
     for changes, words in (
         ({"dtype": "float32"}, "dtype"),
         ({"about": {"prompts": "others"}}, "meta.prompts"),
-        ({"videos": 4}, "shape"),
+        ({"videos": 4}, "has 3 rows, now videos=4; to add rows"),
         ({"layout": FramesFirst()}, "meta.layout"),
         ({"dtype": "double"}, "'double'"),
     ):
@@ -164,7 +164,7 @@ def test_rows_are_compared_with_the_list_of_videos(tmp_path):
             record(tiny.pipe, path, [VIDEOS[0], {**VIDEOS[1], **change}, VIDEOS[2]])
     with pytest.raises(InputError, match="now it is None"):
         record(tiny.pipe, path, [{"prompt": f"number {row}"} for row in range(3)])
-    with pytest.raises(InputError, match="shape"):
+    with pytest.raises(InputError, match="has 3 rows, now there are 2 videos; give all"):
         record(tiny.pipe, path, VIDEOS[:2])
     assert before == (path.read_bytes(), path.with_suffix(".json").read_bytes())
     with record(tiny.pipe, path, VIDEOS) as recording:
@@ -172,6 +172,28 @@ def test_rows_are_compared_with_the_list_of_videos(tmp_path):
             assert videos == [VIDEOS[0], VIDEOS[2]]
             run(tiny, [UNSAFE, UNSAFE])
     assert [open_x0_file(path).info[row]["seed"] for row in range(3)] == [0, 1, 2]
+
+
+def test_a_list_that_goes_on_adds_rows(tmp_path):
+    """The file is that of one recording of the whole list, and the old rows are not sampled."""
+    tiny, path, at_once = tiny_of("AnimateDiffPipeline"), tmp_path / "a.pth", tmp_path / "b.pth"
+
+    def recorded(path, videos):
+        with record(tiny.pipe, path, videos) as recording:
+            missing = recording.missing
+            for row in missing:
+                with recording.row(row):
+                    tiny.pipe(**tiny.inputs([UNSAFE], first=row))
+        return missing
+
+    assert recorded(path, VIDEOS[:2]) == [0, 1]
+    before = open_x0_file(path).fingerprint
+    with pytest.raises(InputError, match="row 1 is recorded with seed=1, now it is 9"):
+        record(tiny.pipe, path, [VIDEOS[0], {**VIDEOS[1], "seed": 9}, VIDEOS[2]])
+    assert recorded(path, VIDEOS) == [2] and recorded(at_once, VIDEOS) == [0, 1, 2]
+    assert path.read_bytes() == at_once.read_bytes()
+    grown, whole = open_x0_file(path), open_x0_file(at_once)
+    assert grown.info == whole.info and grown.fingerprints == [before, whole.fingerprint]
 
 
 def test_a_row_has_one_prompt(tmp_path):
