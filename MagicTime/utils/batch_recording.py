@@ -24,18 +24,7 @@ def open_recordings(plan, model, processes, stack):
     Returns:
         {setting (of RECORDINGS): lvd.x0.file.X0Writer}.
     """
-    config = {key: plan.identity[key] for key in plan.identity if key not in MAY_DIFFER}
-    for key in RECORDINGS.keys() & config.keys():
-        config[key] = bool(config[key])  # not the path: a recording is the same wherever it lies
-    meta = {
-        "config": config,
-        "x0_mode": plan.settings.x0_mode,
-        "scaling_factor": model.vae.config.scaling_factor,
-        "prompts_sha256": plan.identity["prompts_sha256"],
-        "versions": versions(),
-    }
-    if plan.settings.scheduler != DDIM:  # of which the config says all: recordings can be resumed
-        meta["scheduler"] = describe_scheduler(plan.config.make_scheduler())
+    meta = recording_meta(plan, model, plan.identity)
 
     def opened(path):
         return create_x0_file(
@@ -43,7 +32,7 @@ def open_recordings(plan, model, processes, stack):
             len(plan.prompts),
             plan.settings.steps,
             plan.latent_shape,
-            getattr(torch, plan.settings.x0_dtype),
+            plan.x0_dtype,
             meta,
             process=(processes.rank, processes.count),
         )
@@ -55,6 +44,29 @@ def open_recordings(plan, model, processes, stack):
     writers = {key: stack.enter_context(opened(path)) for key, path in plan.recordings.items()}
     processes.barrier()
     return writers
+
+
+def recording_meta(plan, model, identity):
+    """Return what a recording's sidecar says of what made it.
+
+    Args:
+        plan: MagicTime.utils.sampling_plan.Plan.
+        model: the loaded MagicTime.
+        identity: of the run, as of the plan.
+    """
+    config = {key: identity[key] for key in identity if key not in MAY_DIFFER}
+    for key in RECORDINGS.keys() & config.keys():
+        config[key] = bool(config[key])  # not the path: a recording is the same wherever it lies
+    meta = {
+        "config": config,
+        "x0_mode": plan.settings.x0_mode,
+        "scaling_factor": model.vae.config.scaling_factor,
+        "prompts_sha256": identity["prompts_sha256"],
+        "versions": versions(),
+    }
+    if plan.settings.scheduler != DDIM:  # of which the config says all: recordings can be resumed
+        meta["scheduler"] = describe_scheduler(plan.config.make_scheduler())
+    return meta
 
 
 class BatchRecording:

@@ -7,6 +7,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
 from lvd.utils.disk import nearest
+from lvd.utils.files import save_yaml
 from lvd.utils.locks import try_lock
 from lvd.utils.partials import sweep_partials
 from MagicTime.utils.config import MAGICTIME
@@ -74,6 +75,10 @@ class OutputFolder:
     def claim(self, identity):
         """Save the config as config.yaml, or refuse another one than the folder was made with."""
         claim_output(self.path, identity, ignore=MAY_DIFFER)
+
+    def claim_for_more(self, identity):
+        """Save the config with more prompts in the place of that with fewer."""
+        save_yaml(identity, self.config)
 
 
 def need_writable(folder, asked_by):

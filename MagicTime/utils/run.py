@@ -11,8 +11,9 @@ from lvd.errors import InputError
 from lvd.utils.processes import Processes
 from MagicTime.utils import hardware
 from MagicTime.utils.batch import sample_batch
-from MagicTime.utils.batch_recording import open_recordings
+from MagicTime.utils.batch_recording import open_recordings, recording_meta
 from MagicTime.utils.model_config import check_length
+from MagicTime.utils.more_prompts import grow_recordings, need_same_beginning
 from MagicTime.utils.progress import Progress, is_done
 from MagicTime.utils.prompts import words_cut
 from MagicTime.utils.sampling_plan import make_plan
@@ -55,8 +56,7 @@ class Run:
         try:
             if self.processes.is_main:
                 folder.lock()
-                folder.claim(plan.identity)
-                drawn.draw(plan.seeds)
+                self._claim(drawn)
                 self._tell_cut_prompts()
             self.processes.barrier()
             self.seeds = drawn.fill(plan.seeds)
@@ -66,6 +66,18 @@ class Run:
             folder.unlock()
             raise
         return self.model
+
+    def _claim(self, drawn):
+        """Make the folder this run's; one with fewer prompts is brought up to date, config.yaml
+        last: when that is broken off, the same command does it again."""
+        plan = self.plan
+        before = need_same_beginning(plan)
+        if before is None:
+            plan.folder.claim(plan.identity)
+        drawn.draw(plan.seeds, before)
+        grow_recordings(plan, lambda identity: recording_meta(plan, self.model, identity))
+        if before is not None and before < len(plan.prompts):
+            plan.folder.claim_for_more(plan.identity)
 
     def sample(self, limit=None):
         """Make the videos and recordings that are missing.

@@ -10,9 +10,11 @@ from lvd.errors import InputError
 from lvd.utils.config import ROOT, versions
 from lvd.utils.disk import nearest, need_space
 from lvd.utils.files import fingerprint
+from lvd.x0.file import recording_files
 from lvd.x0.sidecar import load_sidecar, sidecar_path
 from MagicTime.utils.config import DOWNLOAD, LOOKED, RECORDINGS, WEIGHTS, Config, find
 from MagicTime.utils.model_config import check_resolutions, check_sizes
+from MagicTime.utils.more_prompts import need_same_beginning
 from MagicTime.utils.output_folder import OutputFolder, need_writable
 from MagicTime.utils.prompts import digest, negatives_of
 from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
@@ -57,6 +59,11 @@ class Plan:
         return self.config.settings
 
     @property
+    def x0_dtype(self):
+        """Return the torch dtype of the recordings."""
+        return getattr(torch, self.settings.x0_dtype)
+
+    @property
     def recordings(self):
         """Return {setting: path} of the files that are recorded.
 
@@ -73,8 +80,7 @@ class Plan:
     def recorded_bytes(self):
         """Return the size of the complete recordings, in bytes."""
         values = len(self.prompts) * self.settings.steps * prod(self.latent_shape)
-        itemsize = getattr(torch, self.settings.x0_dtype).itemsize
-        return values * itemsize * len(self.recordings)
+        return values * self.x0_dtype.itemsize * len(self.recordings)
 
     def need_space(self):
         """Refuse recordings that do not fit on their disks."""
@@ -84,9 +90,9 @@ class Plan:
         for paths in by_disk.values():
             size = self.recorded_bytes // len(self.recordings) * len(paths)
             what = f"{paths[0].parent}: the recordings"
-            need_space(
-                what, size, paths[0], "fewer prompts, x0_dtype float16 or another disk", paths
-            )
+            fewer = "fewer prompts, x0_dtype float16 or another disk"
+            files = [file for path in paths for file in recording_files(path)]
+            need_space(what, size, paths[0], fewer, files)
 
 
 def make_plan(config, prompts, out, device, guarding=None):
@@ -128,8 +134,7 @@ def make_plan(config, prompts, out, device, guarding=None):
     )
     plan.folder.need_writable()
     _need_recordable(plan)
-    if plan.folder.config.exists():
-        plan.folder.claim(plan.identity)  # refuses the folder of another config
+    need_same_beginning(plan)
     return plan
 
 

@@ -45,24 +45,39 @@ class DrawnSeeds:
     def __init__(self, folder):
         self.path = Path(folder) / "seeds.json"
 
-    def draw(self, seeds):
-        """Draw what `seeds` leaves open, once for the folder."""
-        if DRAW in seeds and not self.path.exists():
-            fresh = [torch.Generator().seed() % 2**32 if s == DRAW else s for s in seeds]
-            save_json(fresh, self.path)
+    def draw(self, seeds, before=None):
+        """Draw what `seeds` leaves open, once for the folder.
+
+        Args:
+            seeds: [seed] of all prompts.
+            before: how many prompts the folder was made with; the seeds of these stay, those of
+                the others are drawn now. None: it is a new folder.
+        """
+        if DRAW not in seeds:
+            return
+        kept = []
+        if self.path.exists():
+            kept = self._drawn(len(seeds) if before is None else before)
+        if len(kept) < len(seeds):
+            added = seeds[len(kept) :]
+            fresh = [torch.Generator().seed() % 2**32 if s == DRAW else s for s in added]
+            save_json([*kept, *fresh], self.path)
 
     def fill(self, seeds):
         """Return `seeds`, or the folder's where some of them were drawn."""
-        if DRAW not in seeds:
-            return seeds
+        return self._drawn(len(seeds))[: len(seeds)] if DRAW in seeds else seeds
+
+    def _drawn(self, count):
+        """The seeds of the folder, which must be `count` or more: more prompts may follow, or
+        their coming was broken off."""
         drawn = load_json(self.path)
         if (
             not isinstance(drawn, list)
-            or len(drawn) != len(seeds)
+            or len(drawn) < count
             or not all(type(seed) is int for seed in drawn)
         ):
             raise InputError(
-                f"{self.path}: {len(seeds)} whole numbers are needed, the seeds that were drawn "
+                f"{self.path}: {count} whole numbers are needed, the seeds that were drawn "
                 "for this folder's videos; use another folder"
             )
         return drawn

@@ -384,7 +384,10 @@ def test_folder_of_another_config_is_refused_and_kept(finished, world, tmp_path,
     before = (out / "pred_x0.json").read_bytes()
     for change, said in (
         ({"guidance_scale": 2.0}, "guidance_scale=3.0"),
-        ({"prompt": ["x", "y", "z"]}, "prompts_sha256"),
+        (
+            {"prompt": ["x", "two dots", "z"]},
+            "row 0 was recorded with prompt 'a red square', now it is 'x'; ",
+        ),
     ):
         config = magictime_world.write_config(
             tmp_path / "c.yaml", world[0], save_predx_t=True, format="both", **change

@@ -86,7 +86,8 @@ def test_a_csv_run_goes_on_and_a_repeat_makes_nothing(from_csv, tmp_path, capsys
 def test_renamed_videos_do_not_mix_with_those_that_are_there(from_csv, tmp_path, capsys):
     out, config, _ = from_csv
     (tmp_path / "p.csv").write_text(CSV.replace("v.1", "v.9"))
-    assert "prompts_sha256" in refused(sample(config, out, "--run-csv", tmp_path / "p.csv"), capsys)
+    said = refused(sample(config, out, "--run-csv", tmp_path / "p.csv"), capsys)
+    assert "was recorded with video name 'v.1', now it is 'v.9'" in said
 
 
 def test_a_json_run(world, tmp_path):
