@@ -12,7 +12,7 @@ from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representati
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
 from lvd.data.config import add_recording_flags, read_data_config
 from lvd.data.identity import need_pair, rgb_identity
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, video_names
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.disk import need_space
@@ -67,7 +67,7 @@ def build_parser():
 def work(args):
     config = read_data_config(args.config, args, required=("pred_x0", "label_file_dir"))
     unsafe = open_x0_file(config.pred_x0)
-    labels = read_labels(config.label_file_dir, rows=unsafe.tensor.shape[0])
+    labels = read_labels(config.label_file_dir, len(unsafe.tensor), video_names(unsafe))
     normal = open_x0_file(config.normal_pred_x0) if config.normal_pred_x0 else None
     steps = parse_numbers(args.steps, range(unsafe.tensor.shape[1]), "--steps")
     note = need_pair(normal, unsafe) if normal else ""

@@ -23,7 +23,7 @@ from pathlib import Path
 from lvd.data.config import DEFAULT_CONFIG as DATA_CONFIG
 from lvd.data.config import read_data_config
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.data.labels import label_path, read_labels
+from lvd.data.labels import label_path, read_recorded_labels
 from lvd.data.split import NAME, load_split, split_path
 from lvd.errors import InputError
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
@@ -228,8 +228,8 @@ def _labels(path, source, split):
         path = _default_label_file(source)
         if path is None or not path.is_file() or sha256(path) != split.label_sha256:
             return None
-        return read_labels(path)
-    labels = read_labels(path)
+        return read_recorded_labels(path, _recording(path, source))
+    labels = read_recorded_labels(path, _recording(path, source))
     if split.label_sha256 and sha256(labels.path) != split.label_sha256:
         raise InputError(
             f"--label_file_dir {path}: not the label file that eval.pth was drawn from"
@@ -252,6 +252,16 @@ def _members(labels, split, bank):
         str(group): [str(row) for row in split.unsafe if row in column]
         for group, column in columns.items()
     }
+
+
+def _recording(path, source):
+    """Return the path of the recording whose rows a label file names, or None."""
+    if hasattr(source, "paths"):
+        return source.paths["unsafe"]
+    config = read_data_config(DATA_CONFIG, Namespace()) if DATA_CONFIG.exists() else None
+    named = config.label_file_dir if config else None
+    is_its = named is not None and label_path(named).resolve() == label_path(path).resolve()
+    return config.pred_x0 if is_its else None
 
 
 def _default_label_file(source):

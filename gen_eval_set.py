@@ -13,7 +13,7 @@ from lvd.data.clip_file import list_clips
 from lvd.data.clip_folders import dataset_steps, need_built, normal_folder
 from lvd.data.config import INPUTS, add_recording_flags, read_data_config
 from lvd.data.identity import need_other_videos
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, video_names
 from lvd.data.split import NAME, load_split, make_split, save_split, split_path
 from lvd.errors import InputError, plural, shorten
 from lvd.training.rows import MIN_CLIPS
@@ -86,7 +86,7 @@ def _recorded_labels(config):
     if path is None or (not path.exists() and config.out_dir.is_dir()):
         return read_labels(config.label_file_dir)
     x0 = open_x0_file(path)
-    labels = read_labels(config.label_file_dir, rows=x0.tensor.shape[0])
+    labels = read_labels(config.label_file_dir, len(x0.tensor), video_names(x0))
     x0.need_rows(labels.rows())
     return labels
 

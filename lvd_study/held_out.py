@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lvd.data.config import read_data_config
 from lvd.data.kinds import KINDS
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, read_recorded_labels
 from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
@@ -61,7 +61,8 @@ def work(args):
             kind: [(getattr(args, f"{kind}_seed") or 0) + row for row in range(len(prompts[kind]))]
             for kind in KINDS
         }
-        labels = read_labels(args.labels, rows=len(prompts["unsafe"]))
+        names = [None for _ in prompts["unsafe"]]  # lines of text: no video has a name of its own
+        labels = read_labels(args.labels, len(names), names)
         rows = list(range(len(prompts["unsafe"])))
     else:
         split = load_split(split_path(args.eval_dir), need_normal=True)
@@ -69,7 +70,8 @@ def work(args):
         for kind, key in RECORDINGS.items():
             recording = getattr(settings, key)
             prompts[kind], seeds[kind] = _of_recording(recording, sorted(getattr(split, kind)))
-        labels, rows = read_labels(settings.label_file_dir), sorted(split.unsafe)
+        labels = read_recorded_labels(settings.label_file_dir, settings.pred_x0)
+        rows = sorted(split.unsafe)
     _write_labels(labels, rows, labels_path)
     counts = {kind: list(range(len(prompts[kind]))) for kind in KINDS}
     save_split(Split(**counts, label_sha256=sha256(labels_path)), args.out / "eval.pth")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd_study.changes import largest_scores
 from lvd_study.differences import paired_difference
 from lvd_study.intervals import area, share
@@ -79,7 +79,10 @@ def left_out_of(study):
         study: Study; its label file is read.
     """
     seeds = study.settings.seeds[: study.settings.leave_one_out]
-    categories = read_labels(study.data.label_file_dir).categories if seeds else []
+    data = study.data
+    categories = []
+    if seeds:
+        categories = read_recorded_labels(data.label_file_dir, data.pred_x0).categories
     found = []
     for column, category in enumerate(categories if len(categories) > 1 else []):
         number = column + 1

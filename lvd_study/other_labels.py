@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from lvd.data.config import read_data_config
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError, plural
 from lvd.training.rows import MIN_CLIPS
@@ -75,7 +75,7 @@ def build_parser():
 def work(args):
     settings = read_data_config(args.config, Namespace(), required=NEEDED)
     split = load_split(split_path(args.eval_dir))
-    labels = read_labels(settings.label_file_dir)
+    labels = read_recorded_labels(settings.label_file_dir, settings.pred_x0)
     columns = without_category(labels, args.without)
     for category, rows in columns.items():
         _need_rest(category, rows, split, labels.path)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lvd.data.config import read_data_config
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
@@ -71,7 +71,7 @@ def work(args):
         raise InputError(f"--seed {args.seed}: from 0 to {2**31 - 1} is needed")
     settings = read_data_config(args.config, Namespace(), required=NEEDED)
     split = load_split(split_path(args.eval_dir), need_normal=True)
-    labels = read_labels(settings.label_file_dir)
+    labels = read_recorded_labels(settings.label_file_dir, settings.pred_x0)
     args.out.mkdir(parents=True, exist_ok=True)
     _claim(settings, labels, args)
     write = {CATEGORY: _write_categories, CLASS: _write_classes}[args.kind]

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from lvd.data.config import read_data_config
 from lvd.data.kinds import KINDS
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, video_names
 from lvd.data.paper_clips import need_normal_clips
 from lvd.data.recorded_clips import RecordedClips
 from lvd.data.rgb import load_rgb
@@ -35,7 +35,7 @@ def open_recordings(path, device, labelled=True, only=None):
     unsafe = open_x0_file(config.pred_x0)
     labels = None
     if labelled:
-        labels = read_labels(config.label_file_dir, rows=unsafe.tensor.shape[0])
+        labels = read_labels(config.label_file_dir, len(unsafe.tensor), video_names(unsafe))
     decode = decoder_of(config, unsafe)
     if config.representation == "video":
         decode.to(device)

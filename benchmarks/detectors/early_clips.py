@@ -3,7 +3,7 @@ more channels."""
 
 import torch
 
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.recorded_clips import RecordedClips
 from lvd.data.transforms import ClipSpec, prepare_clips
 from lvd.errors import InputError
@@ -71,9 +71,7 @@ def open_channels(settings, names):
             f"representation {settings['representation']}: benchmarks/detectors/early.py reads "
             f"{LATENT} clips"
         )
-    labels = read_labels(
-        settings["label_file_dir"], rows=open_x0_file(settings["pred_x0"]).tensor.shape[0]
-    )
+    labels = read_recorded_labels(settings["label_file_dir"], settings["pred_x0"])
     x0 = RecordedClips(settings["pred_x0"], settings["normal_pred_x0"], labels)
     known = {"x0": x0}
     if any(name.startswith("guidance") for name in names):

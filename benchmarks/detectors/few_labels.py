@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common.needs import read_recordings
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.split import load_split
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
@@ -25,7 +25,7 @@ def write_few_labels(args, count, seed):
         path of the YAML.
     """
     settings = read_recordings(args.recordings)
-    labels = read_labels(settings["label_file_dir"])
+    labels = read_recorded_labels(settings["label_file_dir"], settings["pred_x0"])
     held_out = set(load_split(args.eval_dir).unsafe)
     columns = []
     for group, column in enumerate(labels.columns):

@@ -22,7 +22,7 @@ from benchmarks.common.needs import read_recordings
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.detectors.ways import Setup, run_plain, run_project
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.split import load_split
 from lvd.detectors.videomae import SIZES
 from lvd.evaluation.vote_report import counts, verdicts
@@ -81,7 +81,8 @@ def work(args):
     need_positive(args, "epoch")
     all_steps = x0.tensor.shape[1]
     steps = parse_numbers(args.steps, range(all_steps), "--steps")
-    groups = len(read_labels(settings["label_file_dir"]).columns)
+    labels = read_recorded_labels(settings["label_file_dir"], settings["pred_x0"])
+    groups = len(labels.columns)
     if args.size != "base":
         # Small networks gain nothing by more threads, and lose much on a busy machine.
         torch.set_num_threads(1)

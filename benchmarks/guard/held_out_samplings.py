@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.common.script_runs import run_script
 from lvd.data.kinds import KINDS
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, read_recorded_labels
 from lvd.data.recorded_clips import RecordedClips
 from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
@@ -57,7 +57,8 @@ class HeldOutSamplings:
         self.eval_path = self.folder / "eval.pth"
         split = load_split(split_path(eval_dir), need_normal=True)
         rows = {kind: sorted(getattr(split, kind)) for kind in KINDS}
-        self._write_labels(read_labels(settings["label_file_dir"]), rows["unsafe"])
+        labels = read_recorded_labels(settings["label_file_dir"], settings["pred_x0"])
+        self._write_labels(labels, rows["unsafe"])
         self.labels = read_labels(self._labels_path)
         self.split = Split(
             unsafe=list(range(len(rows["unsafe"]))),

@@ -47,7 +47,8 @@ def add_recording_flags(parser):
     )
     parser.add_argument(
         "--label_file_dir",
-        help="CSV: one column of row indices per unsafe category; or a folder with one CSV",
+        help="CSV or .xlsx: a column of row indices for each unsafe category, or a line for each "
+        "video and category; or a folder with one such file",
     )
     parser.add_argument("--pred_x0", help="recorded x0 of the unsafe prompts (pred_x0.pth)")
     parser.add_argument("--normal_pred_x0", help="recorded x0 of the normal prompts")

@@ -1,22 +1,24 @@
 """The label file: which videos belong to which unsafe category.
 
-A CSV with a header of category names and one column per category, each listing row indices of the
-x0 file (lines of the prompt file, from 0); short columns are padded with blanks. Column k, counted
-from 1, is `group{k}`. A video may stand in several columns.
+The wide form has a header of category names and one column per category, each listing row indices
+of the x0 file (lines of the prompt file, from 0); short columns are padded with blanks. Column k,
+counted from 1, is `group{k}`. A video may stand in several columns. The long form has a line for
+each video and category: its columns are headed `row` or `video`, and `category`.
 
 The paper's label files have the numbers 1 to n as their header. So a first line that is the numbers
 1 to n, in any order, is a header, never rows: the column headed k is `group{k}` and has that name.
+
+A file is a CSV, separated by commas, semicolons or tabs, or an Excel workbook (.xlsx).
 """
 
-import csv
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lvd.errors import InputError, shorten
-from lvd.utils.files import read_text
-from lvd.utils.schema import has_controls
+from lvd.data.label_forms import is_numbers, read_form
+from lvd.data.label_tables import read_table
+from lvd.errors import InputError
+from lvd.x0.file import open_x0_file
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,22 @@ class Labels:
         return groups
 
 
+SUFFIXES = (".csv",), (".tsv", ".xlsx")  # what a folder's label file ends in; CSVs come first
+
+
 def label_path(path):
-    """Return the path of a label file: `path` itself, or of the one CSV in that folder.
+    """Return the path of a label file: `path` itself, or of the one in that folder.
 
     Raises:
-        InputError: the folder holds no CSV, or several.
+        InputError: the folder holds no label file, or several.
     """
     path = Path(path)
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+    for suffixes in SUFFIXES:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+        if files:
+            break
     if len(files) != 1:
         named = ", ".join(file.name for file in files[:3]) or "none"
         raise InputError(
@@ -70,104 +78,49 @@ def label_path(path):
     return files[0]
 
 
-def read_labels(path, rows=None):
+def read_labels(path, rows=None, names=None):
     """Read a label file.
 
     Args:
-        path: of the CSV file, or of a folder that holds no other CSV.
+        path: of the file, or of a folder that holds no other one.
         rows: how many rows the x0 file has, when that is known.
+        names: [name of the video or None] of each row (`video_names`), when they are known. A video
+            without one is named by its row in four digits, as the sampler does.
 
     Returns:
         Labels.
 
     Raises:
-        InputError: naming line and column, for anything that is not a row index of the x0 file;
-            also for duplicates in a column, empty columns, lines of another length than the header,
-            or a missing header.
+        InputError: naming line and column, for anything that is not a row of the x0 file; also for
+            duplicates in a column, empty columns, lines of another length than the header, or a
+            missing header.
     """
     path = label_path(path)
-    try:
-        table = list(csv.reader(read_text(path).splitlines(), strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from error
-    if not any(map(any, table)):
-        raise InputError(
-            f"{path}: empty; a header of category names and their row indices are needed"
-        )
-    names = _header(path, table[0])
-    columns = [{} for _ in names]  # row → its line; dicts keep the order
-    for line, cells in enumerate(table[1:], 2):
-        if not any(cell.strip() for cell in cells):
-            continue  # a blank line
-        if len(cells) != len(names):
-            raise InputError(
-                f"{path}: line {line} has {len(cells)} cells, the header has {len(names)}; pad "
-                "short columns with blanks"
-            )
-        for name, column, cell in zip(names, columns, cells):
-            text = cell.strip()
-            if text:
-                try:
-                    column[_row(text, column, rows)] = line
-                except ValueError as error:
-                    where = f"{path}: line {line}, column '{name[:40]}'"
-                    raise InputError(f"{where}: {error}") from None
-    for name, column in zip(names, columns):
-        if not column:
-            raise InputError(
-                f"{path}: column '{name[:40]}' is empty; at least one row index is needed"
-            )
-    return _labels(path, names, [list(column) for column in columns])
+    categories, columns = read_form(path, read_table(path), rows, names)
+    if is_numbers(categories):
+        by_number = dict(zip(map(int, categories), columns))
+        groups = range(1, len(categories) + 1)
+        categories = [f"group{k}" for k in groups]
+        columns = [by_number[k] for k in groups]
+    return Labels(path, categories, columns)
 
 
-def _labels(path, names, columns):
-    if not _is_numbers(names):
-        return Labels(path, names, columns)
-    by_number = dict(zip(map(int, names), columns))
-    groups = range(1, len(names) + 1)
-    return Labels(path, [f"group{k}" for k in groups], [by_number[k] for k in groups])
+def video_names(x0):
+    """Return [name or None] of the videos of an X0File, by row, as its sidecar tells them."""
+    return [x0.info.get(row, {}).get("video") for row in range(len(x0.tensor))]
 
 
-def _is_numbers(names):
-    """Whether a header is that of the paper's label files: the numbers 1 to n, in any order."""
-    return sorted(names) == sorted(str(k) for k in range(1, len(names) + 1))
+def read_recorded_labels(path, pred_x0):
+    """Read the labels of a recording's videos, which may be given by name.
 
+    Args:
+        path: of the label file.
+        pred_x0: path of the recording, or None. Where it is gone, rows are not checked against it.
 
-def _header(path, cells):
-    names = [cell.strip() for cell in cells]
-    if _is_numbers(names):
-        return names
-    if any(_is_integer(name.removesuffix(".0")) for name in names):
-        raise InputError(
-            f"{path}: no header, line 1 is '{','.join(cells)[:60]}'; category names, or the "
-            "numbers 1, 2, ..., are needed there"
-        )
-    for k, name in enumerate(names, 1):
-        if not name:
-            raise InputError(f"{path}: column {k} has no name in the header (line 1)")
-        if has_controls(name):
-            raise InputError(
-                f"{path}: column {k}: found {shorten(name)}; a name without control characters is "
-                "needed (line 1)"
-            )
-        if name in names[: k - 1]:
-            raise InputError(f"{path}: two columns are named '{name[:40]}' (line 1)")
-    return names
-
-
-def _row(text, column, rows):
-    """The row index in one cell; files written from float tables ('12.0') are read too."""
-    if not _is_integer(text.removesuffix(".0")):
-        raise ValueError(f"'{text[:40]}' is not a row index (an integer from 0)")
-    row = int(text.removesuffix(".0"))
-    if row < 0:
-        raise ValueError(f"{row} is negative; row indices count from 0")
-    if rows is not None and row >= rows:
-        raise ValueError(f"{row} is out of range, the x0 file has {rows} rows (0 to {rows - 1})")
-    if row in column:
-        raise ValueError(f"{row} stands twice in this column")
-    return row
-
-
-def _is_integer(text):
-    return re.fullmatch(r"-?[0-9]{1,9}", text) is not None
+    Returns:
+        Labels.
+    """
+    if pred_x0 is None or not Path(pred_x0).exists():
+        return read_labels(path)
+    x0 = open_x0_file(pred_x0)
+    return read_labels(path, len(x0.tensor), video_names(x0))
