@@ -21,7 +21,8 @@ def check(inputs, model):
     """
     lines = []
     if inputs.prompts is not None:
-        lines += check_own_data(inputs.data, inputs.prompts["unsafe"], inputs.prompts["normal"])
+        trainings = (inputs.shared, inputs.names)
+        lines += check_own_data(inputs.data, *inputs.prompts.values(), trainings)
     counts = count(inputs)
     pieces = disk_of(inputs, counts, model)
     peak, free = need_disk(pieces)

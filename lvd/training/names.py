@@ -40,7 +40,7 @@ class NamesTask(SharedTask):
         self.rows = Rows(self.rows.videos[:unsafe], self.rows.labels[:unsafe])
         self.train = self.train[self.train < unsafe]
         self.validation = self.validation[self.validation < unsafe]
-        _need_others(self.rows.labels[self.train], job.source.categories)
+        need_others(self.rows.labels[self.train], job.source.categories)
         self.weights = names_weights(self.rows.labels, self.train)
         self.identity["rows"] = self.rows.by_kind()
 
@@ -102,7 +102,7 @@ def names_weights(labels, train):
     return weights / weights[train].mean(0)
 
 
-def _need_others(labels, categories):
+def need_others(labels, categories):
     """InputError unless each category has videos that it can be told from; labels: [N, G]."""
     for column, category in enumerate(categories):
         if (labels[:, column] > 0).all():
