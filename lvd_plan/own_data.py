@@ -15,7 +15,7 @@ from lvd.utils.cli import Parser, run_command
 from lvd_plan.own_folders import need_folders
 from lvd_plan.own_sizes import FOLDS, draw, expectation
 from MagicTime.utils.config import read_config
-from MagicTime.utils.prompts import negatives_of, numbered, read_prompts
+from MagicTime.utils.prompts import negatives_of, read_text_file
 from MagicTime.utils.seeds import DRAW, seeds_of
 
 NAMED = 5  # rows that a line names
@@ -176,9 +176,7 @@ def build_parser():
 
 def work(args):
     config = read_data_config(args.config, Namespace(), required=NEEDED_BY_REPRODUCE)
-    prompts, normal_prompts = (
-        numbered(read_prompts(path)) for path in (args.prompts, args.normal_prompts)
-    )
+    prompts, normal_prompts = map(read_text_file, (args.prompts, args.normal_prompts))
     trainings = [
         read_settings(args.train_config, Namespace(names=True), kind)
         for kind in ("shared", "names")

@@ -7,7 +7,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
 from lvd.utils.disk import nearest
-from lvd.utils.files import save_yaml
+from lvd.utils.files import load_yaml, save_yaml
 from lvd.utils.locks import try_lock
 from lvd.utils.partials import sweep_partials
 from MagicTime.utils.config import MAGICTIME
@@ -71,6 +71,11 @@ class OutputFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def made_with(self):
+        """Return the config that the folder was made with; {} where there is none yet."""
+        before = load_yaml(self.config) if self.config.exists() else {}
+        return before if isinstance(before, dict) else {}  # `claim` refuses another kind
 
     def claim(self, identity):
         """Save the config as config.yaml, or refuse another one than the folder was made with."""

@@ -2,7 +2,8 @@
 
 The first source that is given counts: a CSV (column name has the prompt, videoid the video's name),
 a JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
-file with one prompt a line, the YAML's own list (videos 0000, 0001, ...). A prompt's place in its
+file with one prompt a line (quotes around every line are none of the prompts), the YAML's own list
+(videos 0000, 0001, ...). A prompt's place in its
 source is its row in pred_x0.pth; labels refer to it.
 """
 
@@ -11,12 +12,13 @@ import hashlib
 import io
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, need_file, read_text
 from MagicTime.utils import config as cfg
+from MagicTime.utils.quotes import say, take_quotes_off
 
 MAX_FILE = 64 << 20  # bytes; half a million prompts fit, a weight file named by mistake does not
 MAX_NAME = 200  # bytes; file systems allow 255, with suffix and the mark of an unfinished file
@@ -24,10 +26,14 @@ MAX_NAME = 200  # bytes; file systems allow 255, with suffix and the mark of an 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt (one line of text) and its video's file name without suffix."""
+    """A prompt (one line of text) and its video's file name without suffix.
+
+    written: how its file has it, where quotes around it were taken off; None: just so.
+    """
 
     text: str
     name: str
+    written: str | None = field(default=None, compare=False)
 
 
 def read_source(settings, path, run_csv=None, run_json=None):
@@ -48,7 +54,7 @@ def read_source(settings, path, run_csv=None, run_json=None):
     if run_json:
         return read_json(cfg.find(run_json))
     if settings.file_path:
-        return numbered(read_prompts(cfg.find(settings.file_path)))
+        return read_text_file(cfg.find(settings.file_path))
     prompts = settings.prompt
     prompts = [prompts] if isinstance(prompts, str) else prompts
     if (
@@ -79,10 +85,38 @@ def digest(prompts):
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_prompts(path):
-    """Read the texts of a file, one a line; row i is line i + 1.
+def as_recorded(prompts, before):
+    """Return the prompts of a folder that is filled, as they were when its first video was made.
 
-    A newline at the end is fine, a blank line is an InputError.
+    Earlier versions took the quotes around prompts for a part of them. Such a folder keeps them.
+
+    Args:
+        prompts: [Prompt].
+        before: the folder's config, {"prompts": number, "prompts_sha256": hash, ...}.
+
+    Returns:
+        [Prompt], with their quotes where the folder's were sampled with them.
+    """
+    written = [Prompt(p.written or p.text, p.name) for p in prompts]
+    count = before.get("prompts")
+    if written == prompts or type(count) is not int or count < 1:
+        return prompts
+    if digest(written[:count]) != before.get("prompts_sha256"):
+        return prompts
+    say("the folder's first videos were sampled with the quotes around their prompts: they stay on")
+    return written
+
+
+def read_prompts(path):
+    """Read the texts of a file; see `read_text_file`."""
+    return [prompt.text for prompt in read_text_file(path)]
+
+
+def read_text_file(path):
+    """Read the Prompts of a file, one a line; row i is line i + 1.
+
+    A newline at the end is fine, a blank line is an InputError. Quotes around every line are taken
+    off.
     """
     lines = _read(path).rstrip("\r\n").split("\n")
     if lines == [""]:
@@ -93,7 +127,13 @@ def read_prompts(path):
                 f"{path}: line {number} is blank; rows are counted by line, so every line needs a "
                 "prompt"
             )
-    return [clean(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+    texts = [clean(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+    bare = take_quotes_off(texts, path)
+    if bare is texts:
+        return numbered(texts)
+    bare = [clean(text, f"{path}: line {number}") for number, text in enumerate(bare, 1)]
+    pairs = zip(numbered(bare), texts, strict=True)
+    return [Prompt(prompt.text, prompt.name, written) for prompt, written in pairs]
 
 
 def read_csv(path):

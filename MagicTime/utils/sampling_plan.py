@@ -16,7 +16,7 @@ from MagicTime.utils.config import DOWNLOAD, LOOKED, RECORDINGS, WEIGHTS, Config
 from MagicTime.utils.model_config import check_resolutions, check_sizes
 from MagicTime.utils.more_prompts import need_same_beginning
 from MagicTime.utils.output_folder import OutputFolder, need_writable
-from MagicTime.utils.prompts import digest, negatives_of
+from MagicTime.utils.prompts import as_recorded, digest, negatives_of
 from MagicTime.utils.safe_guidance import NONE, SafeGuidance, safe_guidance_of
 from MagicTime.utils.schedulers import DDIM
 from MagicTime.utils.seeds import seeds_of
@@ -112,6 +112,7 @@ def make_plan(config, prompts, out, device, guarding=None):
         InputError: what the YAML, the files that it names or the folder lack.
     """
     settings = config.settings
+    prompts = as_recorded(prompts, OutputFolder(out).made_with())
     count = len(prompts)
     negatives = negatives_of(settings, count, config.where("n_prompt"))
     seeds = seeds_of(settings, count, config.where("seed"))

@@ -9,14 +9,16 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 
 from lvd.errors import InputError
 from lvd.utils.processes import one_thread
 from lvd.x0.file import open_x0_file
 from MagicTime.utils import prompts
-from MagicTime.utils.config import SamplingSettings
+from MagicTime.utils.config import SamplingSettings, read_config
 from MagicTime.utils.prompts import Prompt
+from MagicTime.utils.sampling_plan import make_plan
 from tests.worlds import forked, magictime_world
 from tests.worlds.refusals import refused
 from tests.worlds.sampler_command import command, sample
@@ -398,3 +400,52 @@ def test_words_that_the_text_encoder_does_not_see(model, text, left):
     """The world's encoder has 12 places, two of them for the marks of start and end; its tokens are
     single letters."""
     assert prompts.words_cut(model, text) == left
+
+
+# ---- quotes around prompts
+
+
+@pytest.mark.parametrize(
+    "lines, read, said",
+    [
+        (['"a cat"', '"a ""big"" dog, red"'], ["a cat", 'a "big" dog, red'], "all 2 lines are in"),
+        (["\u201ca cat\u201d", "\u201ea dog\u201c"], ["a cat", "a dog"], "which are taken off"),
+        (["'it's red'"], ["it's red"], "its line is in quotes"),
+        (['"a cat"', "a dog"], ['"a cat"', "a dog"], "1 of 2 lines are in quotes (line 1), which"),
+        (['"stop" says "go"', '"a cat"'], ['"stop" says "go"', '"a cat"'], "1 of 2"),
+        (['a "big" cat', '"'], ['a "big" cat', '"'], None),
+    ],
+)
+def test_quotes_around_all_lines_are_taken_off(tmp_path, capsys, lines, read, said):
+    path = tmp_path / "p.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert prompts.read_prompts(path) == read
+    told = capsys.readouterr().err
+    assert (told == "") if said is None else (said in told and len(told.splitlines()) == 1)
+
+
+def test_a_folder_that_was_sampled_with_the_quotes_keeps_them(tmp_path, capsys):
+    """Also when prompts were added; a folder without videos, or of other prompts, does not."""
+    path = tmp_path / "p.txt"
+    path.write_text('"a cat"\n"a dog"\n"a cow"\n')
+    found = prompts.read_text_file(path)
+    assert [prompt.text for prompt in found] == ["a cat", "a dog", "a cow"]
+    quoted = prompts.numbered(['"a cat"', '"a dog"', '"a cow"'])
+    for count in (2, 3):
+        before = {"prompts": count, "prompts_sha256": prompts.digest(quoted[:count])}
+        assert prompts.as_recorded(found, before) == quoted
+        assert "they stay on" in capsys.readouterr().err
+    for before in ({}, {"prompts": 3, "prompts_sha256": prompts.digest(found)}):
+        assert prompts.as_recorded(found, before) is found
+
+
+def test_a_run_with_quotes_from_before_goes_on(world, tmp_path):
+    config = read_config(magictime_world.write_config(tmp_path / "c.yaml", world[0], steps=2))
+    (tmp_path / "p.txt").write_text('"two dots"\n"a wave"\n')
+    quoted = prompts.numbered(['"two dots"', '"a wave"'])
+    device = torch.device("cpu")
+    plan = make_plan(config, quoted, tmp_path / "out", device)
+    plan.folder.claim(plan.identity)
+    found = prompts.read_text_file(tmp_path / "p.txt")
+    assert make_plan(config, found, tmp_path / "out", device).prompts == quoted
+    assert make_plan(config, found, tmp_path / "new", device).prompts == found
