@@ -94,7 +94,8 @@ def work(args):
     )
     tell_recommended(home)
     page = args.recordings and write_report(home, recordings, args.recordings)
-    tell_what_to_open(args, page)
+    results = home / FOLDERS[next(iter(recordings))][1]
+    tell_what_to_open(args, page, results)
 
 
 def judge(recording: Recording, rule_path):
@@ -150,8 +151,8 @@ def _shown(name, recording, folder):
     return shown_detectors(name, recording, rules, frontier)
 
 
-def tell_what_to_open(args, page):
-    results = args.home_dir / FOLDERS[GRID][1]
+def tell_what_to_open(args, page, results):
+    """Say which files to look at first; results: folder of the votes that were made first."""
     if page:
         path, clips = page
         print(f"Open this first: {shown(path)}")
