@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.data.config import NEEDED_BY_REPRODUCE, read_data_config
-from lvd.data.labels import read_labels
+from lvd.data.labels import label_path
 from lvd.data.split import NAME, load_split
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
@@ -116,7 +116,7 @@ def _why(config, home):
     path = home / NAME
     split = load_split(path) if path.exists() else None
     now = Now(
-        sha256(read_labels(config.label_file_dir).path), recordings, sha256(path) if split else None
+        sha256(label_path(config.label_file_dir)), recordings, sha256(path) if split else None
     )
     if split:
         changed = now.changed({"label_sha256": split.label_sha256})

@@ -60,7 +60,10 @@ def _labels(path, prompts):
             f"{path}: no such file; a CSV with a column of row numbers for each category is needed "
             "(docs/your_prompts.md), or a first look without labels: docs/labels.md"
         )
-    labels = read_labels(path)
+    try:
+        labels = read_labels(path)
+    except InputError:  # videos may be named, or the file is at fault
+        return read_labels(path, len(prompts), [prompt.name for prompt in prompts])
     rows, count = labels.rows(), len(prompts)
     if rows[-1] < count:
         return labels
