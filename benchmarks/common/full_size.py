@@ -10,31 +10,10 @@ from benchmarks.common.report import Report
 from benchmarks.common.results import results_path
 from benchmarks.common.timing import Clock
 from lvd.utils.progress import progress
+from lvd_plan.flops import TOKENS
+from lvd_plan.models import UNET, VAE  # noqa: F401
 
-UNET = dict(  # config.json of Stable Diffusion 1.5's UNet, as far as it is not the default
-    sample_size=64,
-    in_channels=4,
-    out_channels=4,
-    layers_per_block=2,
-    block_out_channels=(320, 640, 1280, 1280),
-    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    cross_attention_dim=768,
-    attention_head_dim=8,
-    norm_num_groups=32,
-)
-VAE = dict(  # config.json of its VAE, as far as it is not the default
-    in_channels=3,
-    out_channels=3,
-    latent_channels=4,
-    block_out_channels=(128, 256, 512, 512),
-    layers_per_block=2,
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
-    norm_num_groups=32,
-)
 STEPS = 50  # denoising steps of a video
-TOKENS = 77  # of a prompt
 LATENTS = (4, 16, 64, 64)  # of one video: channels, frames, height, width
 PIXELS = (3, 16, 512, 512)  # of the decoded video
 GUIDANCE_SCALE = 8.5

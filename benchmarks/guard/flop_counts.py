@@ -3,27 +3,18 @@ without data."""
 
 import torch
 
-from benchmarks.common.full_size import LATENTS, PIXELS, STEPS, TOKENS, UNET, VAE
+from benchmarks.common.full_size import LATENTS, PIXELS, STEPS, UNET, VAE
 from lvd.detectors.videomae import SIZES, scratch_config
 from lvd.utils.progress import progress
+from lvd_plan.flops import TERA, decode_flops, flops, unet_flops, unet_on_meta, vae_on_meta
 
-TERA, MEGA = 1e12, 1e6
+MEGA = 1e6
 CATEGORIES = 5
 CLIPS = {  # what a detector is given, [C, F, H, W]
     "video": PIXELS,
     "latent": LATENTS,
     "rgb": (3, *LATENTS[1:]),
 }
-
-
-def flops(call, *args, **kwargs):
-    """Floating-point operations of the matrix products and convolutions of one call, two for each
-    multiply-add."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        call(*args, **kwargs)
-    return counter.get_total_flops()
 
 
 def count(model, operations):
@@ -34,17 +25,11 @@ def count(model, operations):
 
 def count_sampler():
     """{piece: figures} of a guided denoising step and of decoding a video."""
-    from diffusers import AutoencoderKL
-
-    from MagicTime.utils.weights.motion_unet import make_motion_unet
-
-    channels, frames, height, width = LATENTS
-    with torch.device("meta"):
-        unet, vae = make_motion_unet(UNET).eval(), AutoencoderKL(**VAE).eval()
-        text = torch.empty(2 * frames, TOKENS, UNET["cross_attention_dim"])
-        step = flops(unet, torch.empty(2, *LATENTS), torch.empty(()), encoder_hidden_states=text)
-        decoding = flops(vae.decode, torch.empty(frames, channels, height, width))
-    return {"guided UNet step": count(unet, step), "VAE decode of 16 frames": count(vae, decoding)}
+    unet, vae = unet_on_meta(UNET), vae_on_meta(VAE)
+    return {
+        "guided UNet step": count(unet, unet_flops(unet, LATENTS)),
+        "VAE decode of 16 frames": count(vae, decode_flops(vae, LATENTS)),
+    }
 
 
 def count_detectors():
