@@ -1,7 +1,12 @@
 """The detectors' networks: what they read, and how many weights they have."""
 
+from pathlib import Path
+
 from lvd.data.transforms import input_size
-from lvd.detectors.videomae import scratch_config, token_count
+from lvd.detectors.videomae import CONFIG_KEYS, scratch_config, token_count
+from lvd.utils.files import load_json
+
+GEOMETRY = ("image_size", "patch_size", "num_channels", "num_frames", "tubelet_size")
 
 
 def clip_shape(inputs):
@@ -25,9 +30,16 @@ def network_config(inputs, settings):
     from transformers import VideoMAEConfig
 
     representation = inputs.data.representation
-    if settings.size == "base" and representation == "video":
-        return VideoMAEConfig(num_labels=2)  # VideoMAE-base as it is: frames of 224 x 224 pixels
-    return scratch_config(settings.size, clip_shape(inputs), representation)
+    config = scratch_config(settings.size, clip_shape(inputs), representation)
+    if settings.size != "base":
+        return config
+    folder = Path(settings.base_model)
+    known = load_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    kept = {key: known[key] for key in CONFIG_KEYS if key in known}
+    if representation == "video":  # as it was pretrained: VideoMAE-base reads 224 x 224 pixels
+        return VideoMAEConfig(**{**kept, "num_labels": 2})
+    geometry = {key: getattr(config, key) for key in GEOMETRY}
+    return VideoMAEConfig(**{**kept, **geometry, "num_labels": 2})
 
 
 def weight_count(config):
