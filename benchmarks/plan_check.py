@@ -63,12 +63,17 @@ def _check(args, device, folder, deadline):
 
     sizes = SMOKE if args.smoke else FULL
     dtype = "float32" if args.smoke else args.dtype
-    checked = CheckedPlan(device, results_path(args, RESULT_FILE))
+    checked = CheckedPlan(device, results_path(args, RESULT_FILE), starts=not args.smoke)
     began = time.monotonic()
     world = make_world(folder, sizes, device, dtype)
     if device.type == "cuda":
         _empty_cache()
     checked.say(f"weights written in {time.monotonic() - began:.0f} s")
+    checked.calibrate(world, "latent", "shared", world.small)
+    checked.measure_float32(world)
+    if device.type == "cuda":
+        _empty_cache()
+    checked.say(f"measured in this process until {time.monotonic() - began:.0f} s")
     scripts = Scripts(device, here=args.smoke)
     gpu = -1 if device.type == "cpu" else device.index
     for step in steps_of(world, gpu):
@@ -76,8 +81,6 @@ def _check(args, device, folder, deadline):
         if left < LEAST:
             checked.say(f"{step.name}: skipped, no time left")
             continue
-        if step.before:
-            step.before(checked)
         measured = scripts.run(step.script, step.flags, left)
         checked.add(step, measured)
         if step.after and not measured.failed:

@@ -27,7 +27,6 @@ FIGURES = {"grid": 800_000, "shared": 1_300_000}  # bytes of tables and figures 
 FILMSTRIP = (
     1_000_000  # bytes of one: half of it in the tiny world, up to double in colourful videos
 )
-STRIPS = {UNSAFE: 8, NORMAL: 4}  # filmstrips that reproduce.sh draws
 FOLDS = 5  # of reproduce.sh
 
 
@@ -92,7 +91,7 @@ def _sampling_size(inputs, kind):
     size = recorded * (recording_size(inputs, videos) + ROW_OF_SIDECAR * videos)
     of_video = mp4_size(settings.L, settings.H, settings.W, VIDEO_BYTES_OF_A_PIXEL)
     size += videos * len(video_kinds(settings.format)) * on_disk(of_video)
-    strips = min(STRIPS[kind], videos) if settings.save_predx_0 else 0
+    strips = min(inputs.strips[kind], videos) if settings.save_predx_0 else 0
     return size + strips * FILMSTRIP
 
 

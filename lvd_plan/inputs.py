@@ -1,7 +1,7 @@
 """What a plan starts from: the configs, the models' sizes, the prompts and the labels, resolved."""
 
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvd.data.config import DEFAULT_CONFIG, NEEDED_BY_REPRODUCE, DataConfig, read_data_config
@@ -48,6 +48,7 @@ class Inputs:
         videos: {"unsafe": number, "normal": number}.
         prompts: {"unsafe": [Prompt], "normal": [Prompt]}; None where numbers alone are given.
         grid, shared, names: settings of the trainings.
+        strips: {"unsafe": number, "normal": number} of filmstrips, as reproduce.sh draws them.
     """
 
     data: DataConfig
@@ -59,6 +60,7 @@ class Inputs:
     grid: object
     shared: object
     names: object
+    strips: dict = field(default_factory=lambda: {UNSAFE: 8, NORMAL: 4})
 
     @property
     def home(self):

@@ -7,7 +7,7 @@ from lvd.data.clip_cache import HOLD
 from lvd.training.chunks import PAYS
 from lvd.training.watch import POINTS
 from lvd_plan import flops
-from lvd_plan.disk import FOLDS, STRIPS, clip_size, recording_size
+from lvd_plan.disk import FOLDS, clip_size, recording_size
 from lvd_plan.inputs import NORMAL, UNSAFE
 from lvd_plan.networks import clip_shape, input_values, network_config, seen_tokens, weight_count
 from MagicTime.utils.config import RECORDINGS
@@ -103,7 +103,9 @@ class Workload:
         settings, videos = self.settings, self.inputs.videos[kind]
         dtype = settings.dtype
         guided = 1 if settings.guidance_scale > 1 else 0.5
-        strips = min(STRIPS[kind], videos) * len(STRIP_STEPS) if settings.save_predx_0 else 0
+        strips = (
+            min(self.inputs.strips[kind], videos) * len(STRIP_STEPS) if settings.save_predx_0 else 0
+        )
         recorded = sum(bool(getattr(settings, key)) for key in RECORDINGS)
         operations = {
             f"unet {dtype}": videos

@@ -1,16 +1,20 @@
 """Plans that are kept, what was measured, and the report of both."""
 
+import traceback
 from argparse import Namespace
+from copy import copy
+from dataclasses import replace
 
 from benchmarks.common.machine import facts
 from benchmarks.common.script_runs import size_of
 from lvd.utils.disk import GIB
 from lvd.utils.files import save_csv
 from lvd.utils.partials import atomic
+from lvd_plan.calibrate import Calibration
 from lvd_plan.counts import count
-from lvd_plan.inputs import read_inputs
+from lvd_plan.inputs import NORMAL, UNSAFE, read_inputs
 from lvd_plan.memory import memory_of
-from lvd_plan.rates import card_of_device, load_rates, rates_of_card
+from lvd_plan.rates import NAME, card_of_device, load_rates, rates_of_card
 from lvd_plan.study_plan import StudyPlan
 
 COLUMNS = ("step", "of", "planned", "measured", "measured / planned")
@@ -22,40 +26,71 @@ class CheckedPlan:
     Args:
         device: torch.device.
         path: of the text; the table lies beside it as a CSV.
+        starts: whether each script is started anew, which takes its time.
 
     Attributes:
         failed: [step that failed, and why].
     """
 
-    def __init__(self, device, path):
+    def __init__(self, device, path, starts=True):
         self.device, self.path, self.table = device, path, path.with_suffix(".csv")
         self.failed, self.lines, self.rows, self.plans = [], [], [], {}
-        self.facts = facts()
+        self.facts, self.starts = facts(), starts
 
-    def plan(self, world, representation, model, size):
-        """Keep the plan of a representation, with the rates that plan.py has just measured."""
-        args = Namespace(
-            config=world.config(representation),
-            train_config=world.training(size),
-            prompts=world.prompts("unsafe"),
-            normal_prompts=world.prompts("normal"),
-            videos=None,
-            normal_videos=None,
-        )
-        inputs = read_inputs(args)
-        path = world.home(representation) / "plan_rates.json"
+    def calibrate(self, world, representation, model, size):
+        """Measure rates in this process, and keep the plan that they give."""
+        try:
+            inputs = _inputs(world, representation, size)
+            plan = StudyPlan(inputs, count(inputs), model)
+            home = world.home(representation)
+            home.mkdir(exist_ok=True)
+            calibration = Calibration(inputs, plan.workload, self.device, model, home)
+            calibration.run(home / NAME)
+            self.plan(world, representation, model, size, plan.workload)
+        except Exception as error:  # whatever it is, the scripts are still run
+            self._broken(f"calibration of {representation}", error)
+
+    def measure_float32(self, world):
+        """Tell what the sampler reaches in float32, as sampling YAMLs have it if they are silent."""
+        try:
+            inputs = _inputs(world, "latent", world.small)
+            settings = replace(inputs.sampling.settings, dtype="float32")
+            sampling = replace(inputs.sampling, settings=settings)
+            inputs = replace(inputs, sampling=sampling)
+            workload = self.plans["latent"][0].workload
+            workload = copy(workload)
+            workload.inputs, workload.settings = inputs, settings
+            calibration = Calibration(inputs, workload, self.device, "shared", world.folder)
+            calibration.sampler()
+            told = ", ".join(f"{kind} {n / 1e12:.4g}" for kind, n in calibration.reached.items())
+            peak = max(calibration.peak.values(), default=0) / GIB
+            self.say(f"rates, float32: TFLOPS: {told}; peak GiB of the UNet {peak:.2f}")
+        except Exception as error:
+            self._broken("the sampler in float32", error)
+
+    def plan(self, world, representation, model, size, workload=None):
+        """Keep the plan of a representation, with the rates that have just been measured."""
+        inputs = _inputs(world, representation, size)
+        path = world.home(representation) / NAME
         measured = load_rates(path)
         self.say_rates(path, representation)
-        rates = {"calibrated": measured}
+        rates = {"calibrated": self._without_start(measured)}
         if card := card_of_device(measured.device):
             rates[f"card {card['name']}"] = rates_of_card(card)
-        plan = StudyPlan(inputs, count(inputs), model)
+        plan = StudyPlan(inputs, count(inputs), model, workload)
         self.plans[representation] = plan, rates
         if representation == "latent":  # its clips are in the other model's plan
-            self.plans["any latent"] = (
-                StudyPlan(inputs, count(inputs), "both", plan.workload),
-                rates,
-            )
+            both = StudyPlan(inputs, count(inputs), "both", plan.workload)
+            self.plans["any latent"] = both, rates
+
+    def _without_start(self, rates):
+        """The rates; of scripts that run in this process, without the time that a start takes."""
+        return rates if self.starts else replace(rates, host={**rates.host, "start": 0.0})
+
+    def _broken(self, what, error):
+        trace = "".join(traceback.format_exception(error))[-2000:]
+        self.failed.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
+        self.say(f"{what}: FAILED\n{trace}")
 
     def say_rates(self, path, of):
         """Tell what a calibration reached."""
@@ -115,6 +150,19 @@ class CheckedPlan:
         with atomic(self.path) as partial:
             partial.write_text("\n".join([*text, *table, "", *self.lines]) + "\n")
         save_csv(self.rows, self.table, list(COLUMNS))
+
+
+def _inputs(world, representation, size):
+    """Inputs of the plan of a representation, without the filmstrips that reproduce.sh draws."""
+    args = Namespace(
+        config=world.config(representation),
+        train_config=world.training(size),
+        prompts=world.prompts("unsafe"),
+        normal_prompts=world.prompts("normal"),
+        videos=None,
+        normal_videos=None,
+    )
+    return replace(read_inputs(args), strips={UNSAFE: 0, NORMAL: 0})
 
 
 def _told(facts):

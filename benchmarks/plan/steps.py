@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks.plan.world import TRAINED_STEP, write_sampling
+from benchmarks.plan.world import TRAINED_STEP
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class CheckedStep:
         plan: (representation whose plan, its step), None: it is in no plan.
         share: of the planned work that is done here.
         writes: [files and folders that it makes].
-        before, after: called with the CheckedPlan.
+        after: called with the CheckedPlan.
     """
 
     name: str
@@ -26,41 +25,32 @@ class CheckedStep:
     plan: tuple | None = None
     share: float = 1.0
     writes: tuple = ()
-    before: Callable | None = None
     after: Callable | None = None
 
 
 def steps_of(world, gpu):
     """Return [CheckedStep] of a World, on a GPU (-1: the CPU)."""
     return [
-        *_calibrations(world, gpu),
+        _calibration(world, gpu),
         *_samplings(world, gpu),
         *_clips(world, gpu),
         *_detectors(world, gpu),
-        *_float32(world, gpu),
     ]
 
 
-def _calibrations(world, gpu):
-    """plan.py for the two representations; both plans are kept before anything is made."""
-    return [
-        CheckedStep(
-            f"plan.py --calibrate, {representation}",
-            "plan.py",
-            [
-                *("--config", world.config(representation), "--model", model),
-                *("--prompts", world.prompts("unsafe")),
-                *("--normal_prompts", world.prompts("normal")),
-                *("--train_config", world.training(size)),
-                *("--calibrate", "--gpu_num", gpu),
-            ],
-            after=lambda checked, r=representation, m=model, s=size: checked.plan(world, r, m, s),
-        )
-        for representation, model, size in (
-            ("latent", "shared", world.small),
-            ("video", "grid", "base"),
-        )
-    ]
+def _calibration(world, gpu):
+    """plan.py for the grid; the plan is kept before anything is made."""
+    return CheckedStep(
+        "plan.py --calibrate, grid on video clips",
+        "plan.py",
+        [
+            *("--config", world.config("video"), "--model", "grid", "--calibrate"),
+            *("--prompts", world.prompts("unsafe"), "--gpu_num", gpu),
+            *("--normal_prompts", world.prompts("normal")),
+            *("--train_config", world.training("base")),
+        ],
+        after=lambda checked: checked.plan(world, "video", "grid", "base"),
+    )
 
 
 def _samplings(world, gpu):
@@ -163,35 +153,4 @@ def _detectors(world, gpu):
             ],
             ("latent", "embed shared"),
         ),
-    ]
-
-
-def _float32(world, gpu):
-    """What the sampler reaches in float32, which the sampling YAMLs have if they do not say."""
-    if world.sizes.is_smoke:
-        return []
-    home, config = world.folder / "float32", world.folder / "float32.yaml"
-
-    def before(checked):
-        home.mkdir()
-        sampling = home / "sampling.yaml"
-        write_sampling(world, sampling, "float32")
-        text = world.config("latent").read_text()
-        text = text.replace(str(world.sampling), str(sampling))
-        text = text.replace(str(world.home("latent")), str(home))
-        Path(config).write_text(text)
-
-    return [
-        CheckedStep(
-            "plan.py --calibrate, float32",
-            "plan.py",
-            [
-                *("--config", config, "--model", "shared", "--calibrate", "--gpu_num", gpu),
-                *("--prompts", world.prompts("unsafe")),
-                *("--normal_prompts", world.prompts("normal")),
-                *("--train_config", world.training(world.small)),
-            ],
-            before=before,
-            after=lambda checked: checked.say_rates(home / "plan_rates.json", "float32"),
-        )
     ]

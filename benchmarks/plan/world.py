@@ -63,7 +63,7 @@ class World:
 
 def make_world(folder, sizes, device, dtype):
     """Write weights, prompts, labels and configs; returns the World."""
-    videos = 6 if sizes.is_smoke else 10
+    videos = 6 if sizes.is_smoke else 8
     world = World(folder, sizes, dtype, videos, 3 if sizes.is_smoke else DENOISING)
     _write_weights(world, device)
     for kind in ("unsafe", "normal"):
