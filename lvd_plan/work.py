@@ -14,6 +14,7 @@ from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.video import STRIP_STEPS
 
 ALL, ONE = "all", "one"  # GPUs that a step works on
+LIGHT = 0.4  # of the time that a script takes to start which loads diffusers or transformers
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Work:
         gpus: ALL, or ONE.
         calls: {kind of `Rates.reached`: passes of a network}, which a GPU cannot be told faster.
         overlaps: whether files are read while the GPU computes.
-        starts: how many times a script is started.
+        starts: how many times a script is started, LIGHT for one that computes nothing.
     """
 
     operations: dict
@@ -34,7 +35,7 @@ class Work:
     calls: dict = field(default_factory=dict)
     gpus: str = ONE
     overlaps: bool = False
-    starts: int = 1
+    starts: float = 1
 
     def seconds(self, rates, gpus=1, lanes=1, left=1.0):
         """Return how long it takes.
@@ -84,10 +85,10 @@ class Workload:
         grid, shared = model in ("grid", "both"), model in ("shared", "both")
         if grid:
             work["build_x0"] = self._build()
-        work["gen_eval_set"] = Work({}, {})
+        work["gen_eval_set"] = Work({}, {}, starts=LIGHT)
         if grid:
             held_out = sum(self.counts.held_out.values()) * self.counts.steps
-            work["build_eval_set"] = Work({}, self._reading(held_out))
+            work["build_eval_set"] = Work({}, self._reading(held_out), starts=LIGHT)
             work |= self._grid()
         if shared:
             work |= self._shared()
@@ -130,7 +131,7 @@ class Workload:
         if self._is_mp4:
             host["write_pixel"] = clips * prod(clip_shape(self.inputs)[1:])
         host["write_file"] = clips + links / 10
-        return Work(operations, host)
+        return Work(operations, host, starts=1 if self.is_video else LIGHT)
 
     @property
     def _is_mp4(self):

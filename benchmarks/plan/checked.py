@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 
 from benchmarks.common.machine import facts
-from benchmarks.common.script_runs import size_of
+from benchmarks.plan.measured import disk_used
 from lvd.utils.disk import GIB
 from lvd.utils.files import save_csv
 from lvd.utils.partials import atomic
@@ -51,7 +51,7 @@ class CheckedPlan:
             self._broken(f"calibration of {representation}", error)
 
     def measure_float32(self, world):
-        """Tell what the sampler reaches in float32, as sampling YAMLs have it if they are silent."""
+        """Tell what the sampler reaches in float32: what a sampling YAML has if it is silent."""
         try:
             inputs = _inputs(world, "latent", world.small)
             settings = replace(inputs.sampling.settings, dtype="float32")
@@ -117,7 +117,7 @@ class CheckedPlan:
             self._row(step.name, f"seconds, {name}", planned, measured.seconds)
         piece = next((piece for piece in plan.pieces if piece.step == of), None)
         if step.writes and piece:
-            written = sum(size_of(path) for path in step.writes)
+            written = sum(disk_used(path) for path in step.writes)
             self._row(step.name, "disk MiB", step.share * piece.size / 2**20, written / 2**20)
         memory = memory_of(plan.inputs, plan.counts, plan.workload, rates["calibrated"])[of]
         if measured.gpu:
