@@ -11,13 +11,13 @@ from pathlib import Path
 
 from lvd.data.config import read_data_config
 from lvd.data.kinds import KINDS
+from lvd.data.label_writer import write_labels
 from lvd.data.labels import read_labels, read_recorded_labels
 from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.x0.file import open_x0_file
-from lvd_study.other_labels import write_labels
 from MagicTime.utils.prompts import read_prompts
 
 RECORDINGS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}

@@ -8,14 +8,13 @@ besides, so that detectors never see it. Held-out videos that no category has an
 out.
 """
 
-import csv
 import sys
 from argparse import Namespace
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 
 from lvd.data.config import read_data_config
+from lvd.data.label_writer import write_labels
 from lvd.data.labels import read_recorded_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError, plural
@@ -23,7 +22,6 @@ from lvd.training.rows import MIN_CLIPS
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT
 from lvd.utils.files import save_yaml, sha256
-from lvd.utils.partials import atomic
 from lvd_study.made import Data
 from lvd_study.tasks import Task
 
@@ -110,19 +108,6 @@ def without_category(labels, group):
         for number, (category, column) in enumerate(zip(labels.categories, labels.columns), 1)
         if number != group
     }
-
-
-def write_labels(columns, path):
-    """Write a label file.
-
-    Args:
-        columns: {category: rows}.
-        path: of the file.
-    """
-    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(zip_longest(*columns.values(), fillvalue=""))
 
 
 def _need_rest(category, rows, split, path):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lvd.data.config import read_data_config
+from lvd.data.label_writer import write_labels
 from lvd.data.labels import read_recorded_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError
@@ -28,14 +29,7 @@ from lvd.utils.files import sha256
 from lvd.utils.partials import atomic
 from lvd.x0.file import open_x0_file
 from lvd_study.exchanged import delete_exchanged, write_exchanged
-from lvd_study.other_labels import (
-    LABELS,
-    NEEDED,
-    RECORDINGS,
-    add_recordings,
-    write_labels,
-    write_recordings,
-)
+from lvd_study.other_labels import LABELS, NEEDED, RECORDINGS, add_recordings, write_recordings
 
 CATEGORY, CLASS = "category", "class"
 UNSAFE, NORMAL, OTHER = range(3)  # what is drawn of a row
