@@ -25,14 +25,16 @@ class Parser(argparse.ArgumentParser):
     Args:
         description: what the script does.
         example: a command line, shown at the end of --help as it is.
+        others: of ArgumentParser; subcommands get theirs, such as `prog`, from argparse.
     """
 
-    def __init__(self, description, example):
+    def __init__(self, description, example, **others):
         super().__init__(
             description=description,
             epilog=f"example:\n  {example}",
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **others,
         )
 
     def add_overrides(self):

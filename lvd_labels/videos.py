@@ -1,0 +1,122 @@
+"""The videos of a recording, by name. Neither torch tensors nor weights are needed for them.
+
+A lab may label on a machine that has `videos/` and `pred_x0.json` alone: x0 itself is not read.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvd.errors import InputError, plural, shorten
+from lvd.utils.progress import progress
+from lvd.x0.file import open_x0_file
+from lvd.x0.sidecar import JournalReader, load_sidecar, sidecar_path
+
+RECORDING, VIDEOS, PLAYED = "pred_x0.pth", "videos", ".mp4"
+DIGITS = 16  # hex digits of a video's hash: enough to tell that a file was replaced
+
+
+@dataclass
+class Videos:
+    """The videos of a recording.
+
+    Attributes:
+        folder: of the recording, absolute.
+        rows: {video name: row}, in the order of the rows.
+        prompts: {video name: prompt, or None where the recording does not say}.
+        planned: how many videos the recording has when it is finished.
+        fps: frames per second of the videos; None where the recording does not say.
+    """
+
+    folder: Path
+    rows: dict
+    prompts: dict
+    planned: int
+    fps: float | None = None
+
+    def path(self, name):
+        """Return the path of a video, whether it is there or not."""
+        return self.folder / VIDEOS / f"{name}{PLAYED}"
+
+    def digest(self, name):
+        """Return the beginning of the SHA-256 of a video's file; None: there is no such file."""
+        path = self.path(name)
+        if not path.is_file():
+            return None
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+
+    def digests(self, names):
+        """Return {name: digest} of some videos."""
+        shown = progress(names, "videos read", unit="video")
+        return {name: self.digest(name) for name in shown}
+
+    def need_played(self, names):
+        """Check that videos can be shown in a browser.
+
+        Raises:
+            InputError: some are not there as mp4 files.
+        """
+        missing = [name for name in names if not self.path(name).is_file()]
+        if not missing:
+            return
+        where, named = self.folder / VIDEOS, _named(missing)
+        if all(self.path(name).with_suffix(".gif").is_file() for name in missing):
+            raise InputError(
+                f"{where}: {plural(len(missing), 'video')} as gif only ({named}), a browser's "
+                "player needs mp4; sample with `format: mp4` or `both`, or convert them (ffmpeg)"
+            )
+        raise InputError(
+            f"{where}: {plural(len(missing), 'video')} of the recording not there as mp4 "
+            f"({named}); put them back"
+        )
+
+
+def read_videos(recording):
+    """Read which videos a recording has.
+
+    Args:
+        recording: its folder, or its pred_x0.pth.
+
+    Returns:
+        Videos.
+
+    Raises:
+        InputError: there is no recording, or two videos of it have the same name.
+    """
+    path = Path(recording)
+    path = path / RECORDING if path.is_dir() else path
+    if sidecar_path(path).is_file():
+        infos, planned, fps = _infos(path)
+    elif path.is_file():
+        file = open_x0_file(path)  # of another program: its videos have the numbers of their rows
+        infos, planned, fps = {row: {} for row in file.rows}, len(file.rows), None
+    else:
+        raise InputError(
+            f"--recording {recording}: no {sidecar_path(path).name} there; the folder of a "
+            "recording is needed, as MagicTime/inference_magictime.py writes it"
+        )
+    rows, prompts = {}, {}
+    for row in sorted(infos):
+        name = infos[row].get("video") or f"{row:04d}"
+        if name in rows:
+            raise InputError(
+                f"{sidecar_path(path)}: rows {rows[name]} and {row} are both named {shorten(name)}"
+            )
+        rows[name], prompts[name] = row, infos[row].get("prompt")
+    if not rows:
+        raise InputError(f"--recording {recording}: no video of it is finished yet")
+    return Videos(path.parent.resolve(), rows, prompts, planned, fps)
+
+
+def _infos(path):
+    """{row: info} of the whole rows, how many rows are planned, and the frames per second."""
+    sidecar = load_sidecar(path)
+    finished = JournalReader(path, sidecar["shape"]).new()
+    known = {int(row): info for row, info in sidecar["rows"].items()}
+    fps = sidecar["meta"].get("config", {}).get("fps")
+    is_number = isinstance(fps, (int, float)) and not isinstance(fps, bool)
+    return known | finished, sidecar["shape"][0], fps if is_number and 0 < fps <= 1000 else None
+
+
+def _named(names):
+    return ", ".join(shorten(name)[1:-1] for name in names[:3]) + ", ..." * (len(names) > 3)
