@@ -56,7 +56,9 @@ def _add_export(commands):
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--raters", type=int, default=1, help="a list for each of them (1)")
     parser.add_argument(
-        "--ratings_per_video", type=int, help="raters that see a video (3, or all if they are fewer)"
+        "--ratings_per_video",
+        type=int,
+        help="raters that see a video (3, or all if they are fewer)",
     )
     parser.add_argument(
         "--only", type=Path, help="a table of videos: unlabelled.csv or doubtful.csv of an import"

@@ -1,6 +1,5 @@
 """label_videos.py export: what raters need, in one folder."""
 
-
 from lvd.errors import InputError, plural
 from lvd.utils.cli import summary
 from lvd.utils.config import claim_output
@@ -120,5 +119,3 @@ def _tell(args, facts, videos):
     if len(videos.rows) < videos.planned:
         told["recording"] = f"{len(videos.rows)} of {videos.planned} videos are finished so far"
     summary("videos to label", told, [args.out, args.out / HOW_TO])
-
-

@@ -77,7 +77,9 @@ class Server:
             path = "/api/token/refresh"
             raise InputError(self._refused("POST", path, error)) from None
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise InputError(f"{self.url}: gives no token; a Label Studio is needed there") from None
+            raise InputError(
+                f"{self.url}: gives no token; a Label Studio is needed there"
+            ) from None
 
     def _send(self, method, path, content):
         data = None if content is None else json.dumps(content).encode()

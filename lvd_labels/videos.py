@@ -47,7 +47,7 @@ class Videos:
 
     def digests(self, names):
         """Return {name: digest} of some videos."""
-        shown = progress(names, "videos read", unit="video")
+        shown = progress(names, "videos read", unit="video", disable=not names)
         return {name: self.digest(name) for name in shown}
 
     def need_played(self, names):

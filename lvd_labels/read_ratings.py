@@ -1,0 +1,186 @@
+"""Files of ratings: which kind one is, and whose ratings count."""
+
+from pathlib import Path
+
+from lvd.errors import InputError, shorten
+from lvd.utils.files import load_json, read_text
+from lvd.utils.parsing import parse_json
+from lvd.utils.schema import Name, Schema, checked
+from lvd_labels.categories import SEPARATOR
+from lvd_labels.label_studio import CHOICES
+from lvd_labels.names import NAME_COLUMNS, column_of, read_table, video_name
+from lvd_labels.ratings import Rating, answer_of
+from lvd_labels.read_tasks import choices_of, ratings_of_json
+
+RATERS = ("rater", "annotator")
+LONGEST_NAME = 100  # of a rater
+MOST_RATINGS = 2_000_000
+LAST = "last"
+
+
+class Line(Schema):
+    """A line of JSON lines."""
+
+    video: Name
+    rater: Name | int | None = None
+    categories: list[str]
+
+
+def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
+    """Read the ratings of all files, at most one for each video and rater.
+
+    Args:
+        paths: of the files.
+        videos: Videos of the recording.
+        twice: "refuse", or "last": of two ratings of a video by the same rater, the later one
+            counts; where nobody says when, the one that stands later.
+        raters_from_files: whether each file is of one rater, who is named as the file.
+
+    Returns:
+        ([Rating], how many were replaced by later ones).
+
+    Raises:
+        InputError: naming file and line or task, for anything that cannot be used.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"{shorten([str(path) for path in paths])}: a file is named twice")
+    if raters_from_files and len({path.stem for path in paths}) < len(paths):
+        raise InputError("--raters_from_files: two files have the same name")
+    counting, replaced = {}, 0
+    for path in paths:
+        ratings = _read(path)
+        if not ratings:
+            raise InputError(f"{path}: no ratings in it")
+        for rating in ratings:
+            if raters_from_files:
+                rating.rater = path.stem
+            _need_rater(rating)
+            try:
+                rating.video = video_name(rating.video, videos)
+            except ValueError as error:
+                raise InputError(f"{rating.where}: {error}") from None
+            key = rating.video, rating.rater
+            before = counting.get(key)
+            if before is not None:
+                _need_last(before, rating, twice)
+                replaced += 1
+            if before is None or rating.time >= before.time or not before.time:
+                counting[key] = rating
+        if len(counting) > MOST_RATINGS:
+            raise InputError(f"{path}: more than {MOST_RATINGS} ratings")
+    return list(counting.values()), replaced
+
+
+def _need_rater(rating):
+    name = rating.rater.strip()
+    if not name:
+        raise InputError(
+            f"{rating.where}: no rater; a name is needed, or --raters_from_files where each file "
+            "is of one rater"
+        )
+    if len(name) > LONGEST_NAME or set(name) & set('<>"\\') or name[0] in "=+@-":
+        raise InputError(
+            f"{rating.where}: rater {shorten(name)}: a name of at most {LONGEST_NAME} characters "
+            'without < > " \\ is needed, that begins with none of = + @ -'
+        )
+    rating.rater = name
+
+
+def _need_last(before, rating, twice):
+    if twice != LAST:
+        raise InputError(
+            f"{rating.where}: rater {shorten(rating.rater)} has rated video "
+            f"{shorten(rating.video)} before ({before.where}); --twice last takes the last one, "
+            "--raters_from_files tells raters of different files apart"
+        )
+
+
+def _read(path):
+    """Return the [Rating] of one file."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return ratings_of_json(load_json(path), path)
+    if suffix in (".jsonl", ".ndjson"):
+        return _of_lines(path)
+    if suffix in (".csv", ".tsv", ".txt"):
+        return _of_table(path)
+    raise InputError(f"{path}: files of ratings end in .json, .jsonl, .csv or .tsv")
+
+
+def _of_lines(path):
+    ratings = []
+    for number, text in enumerate(read_text(path).splitlines(), 1):
+        if text.strip():
+            where = f"{path}: line {number}"
+            line = checked(Line, parse_json(text, where), where)
+            rater = line.get("rater")
+            rater = "" if rater is None else str(rater)
+            ratings.append(Rating(line["video"], rater, answer_of(line["categories"]), where=where))
+    return ratings
+
+
+def _of_table(path):
+    columns, lines = read_table(path)
+    video = column_of(columns, NAME_COLUMNS, path)
+    chosen = column_of(columns, (CHOICES, "category"), path)
+    rater = _maybe(columns, RATERS, path)
+    time = _maybe(columns, ("updated_at", "created_at"), path)
+    digest = _maybe(columns, ("video_sha256",), path)
+    ratings = []
+    for line, cells in lines:
+        where = f"{path}: line {line}"
+        ratings.append(
+            Rating(
+                video=checked(Name, cells[video].strip(), f"{where}, column {columns[video]}"),
+                rater=cells[rater] if rater is not None else "",
+                answer=answer_of(_choices(cells[chosen], where)),
+                time=cells[time].strip() if time is not None else "",
+                digest=cells[digest].strip() or None if digest is not None else None,
+                where=where,
+            )
+        )
+    return ratings
+
+
+def _maybe(columns, names, path):
+    """The place of the first of some columns, None without one."""
+    return column_of(columns, names, path) if set(names) & set(columns) else None
+
+
+def _choices(cell, where):
+    """The choices in a cell: "warped; striped", or as Label Studio's CSV exports write them."""
+    if cell.lstrip().startswith(("{", "[")):
+        return choices_of(cell, where)
+    text = cell.replace("|", SEPARATOR).replace(",", SEPARATOR)
+    return text.split(SEPARATOR)
+
+
+def need_same_files(ratings, videos):
+    """Check that raters saw the videos that the recording has.
+
+    Args:
+        ratings: [Rating].
+        videos: Videos.
+
+    Returns:
+        How many videos could not be checked: nobody says what was seen, or the file is gone.
+
+    Raises:
+        InputError: a video is another one now.
+    """
+    seen = {}
+    for rating in ratings:
+        seen.setdefault(rating.video, set()).add(rating.digest)
+    digests = videos.digests([name for name in seen if seen[name] != {None}])
+    unchecked = 0
+    for name, shown in seen.items():
+        now = digests.get(name)
+        if now is None:
+            unchecked += 1
+        elif others := shown - {None, now}:
+            raise InputError(
+                f"--recording: video {shorten(name)} is not the one that raters saw "
+                f"({min(others)[:20]} then, {now} now); name the recording that was exported"
+            )
+    return unchecked
