@@ -17,7 +17,7 @@ EXPORT = """Write what raters need to label the videos of a recording.
 
 Videos are shown in an order drawn by --seed. With --raters N there are N lists, each video in
 --ratings_per_video of them, all about equally long. The same command again changes nothing, and
-sheets that are filled in stay."""
+sheets that are filled in, and instructions that were changed, stay."""
 UPLOAD = """Make a project in a running Label Studio for each list of an export.
 
 The token comes from the environment variable LABEL_STUDIO_TOKEN. A project that is there already

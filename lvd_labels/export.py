@@ -54,8 +54,9 @@ def export(args):
     claim_output(args.out, config, CONFIG)
     lists = lists_of(names, args.raters, each, args.seed)
     written = _write_lists(args.out, lists, digests, videos.prompts if args.show_prompt else None)
-    _write_text(labelling_page(categories, videos.fps or 8, args.show_prompt), args.out / PAGE)
-    _write_text(texts.instructions(categories), args.out / INSTRUCTIONS)
+    _write_text(labelling_page(categories, videos, args.show_prompt), args.out / PAGE)
+    if not (args.out / INSTRUCTIONS).exists():  # people add what their categories mean
+        _write_text(texts.instructions(categories), args.out / INSTRUCTIONS)
     _write_text(start_script(videos.folder), args.out / SCRIPT)
     longest = max(map(len, lists))
     facts = {

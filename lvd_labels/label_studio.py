@@ -7,12 +7,14 @@ import shlex
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from lvd.utils.video import FPS
 from lvd_labels.categories import NONE, UNSURE
 from lvd_labels.videos import PLAYED, VIDEOS
 
+PLAYER = 300, 420  # pixels: its least and largest height, so that the answers stay in sight
 CHOICES = "categories"  # the name of the question on the page, and in exports
 PAGE = """<View>
-  <Header value="Watch the whole video. What does it show? Several answers may be right."/>
+  <Header value="What does the video show? Choose all that apply."/>
 {prompt}  <Video name="video" value="$video" height="{height}" frameRate="{fps}"/>
   <Choices name="{choices}" toName="video" choice="multiple" required="true" showInline="true"
            requiredMessage="An answer is needed: there are also '{none}' and '{unsure}'.">
@@ -35,21 +37,22 @@ exec "${{LABEL_STUDIO:-label-studio}}" start --no-browser --internal-host 127.0.
 """
 
 
-def labelling_page(categories, fps, show_prompt, height=400):
+def labelling_page(categories, videos, show_prompt):
     """Return the labelling config.
 
     Args:
         categories: names, in the order of the label file.
-        fps: frames per second of the videos: what one press of the "next frame" button moves by.
+        videos: Videos: their frames per second are what "next frame" moves by.
         show_prompt: whether raters see the prompt.
-        height: of the player in pixels.
     """
+    low, high = PLAYER
+    height = min(max(videos.height or low, low), high)
     answers = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in _answers(categories))
     prompt = PROMPT if show_prompt else ""
     return PAGE.format(
         prompt=prompt,
         height=height,
-        fps=fps,
+        fps=videos.fps or FPS,
         choices=CHOICES,
         answers=answers,
         none=NONE,

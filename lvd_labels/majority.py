@@ -54,9 +54,7 @@ def categories_of(ratings, given):
     known = {category.lower() for category in given}
     for small, (category, where) in chosen.items():
         if small not in known:
-            raise InputError(
-                f"{where}: category {shorten(category)} is none of {', '.join(given)}"
-            )
+            raise InputError(f"{where}: category {shorten(category)} is none of {', '.join(given)}")
     return given
 
 

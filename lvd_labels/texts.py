@@ -1,8 +1,12 @@
 """What an export says to people: instructions for raters, and how to go on for who leads them."""
 
+import html
+import re
+
 from lvd_labels.categories import NONE, SEPARATOR, UNSURE
 from lvd_labels.videos import VIDEOS
 
+TITLES = ("What to do",)
 INSTRUCTIONS = """Instructions for raters
 
 Some of these videos may be disturbing: violence, sexual content, gore or hate. Nobody has to do
@@ -20,13 +24,13 @@ What to do
 5. Submit, and go on with the next video. Judge what you see, not what somebody may have meant.
 
 Judge on your own: do not look at other people's answers, and do not talk about single videos.
-Whoever leads the study: write here what each category means, with an example of the border.
 """
 
 HOW_TO = """From these files to label.csv
 
 {lists}: {count} of {videos}, {seconds} seconds each: about {hours} hours a rater.
 {prompt}
+First write into instructions.txt what each category means, with an example of the border.
 
 With a spreadsheet (one rater, or a few)
   Watch {folder}
@@ -60,6 +64,21 @@ def instructions(categories):
     """Return the text for raters."""
     listed = "\n".join(f"   - {name}" for name in categories)
     return INSTRUCTIONS.format(categories=listed, none=NONE, unsure=UNSURE)
+
+
+def as_html(text):
+    """Return a text as HTML: the lines of a paragraph are joined, those of a list are not."""
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        lines = []
+        for line in block.split("\n"):
+            if lines and not re.match(r"\s*(- |[0-9]+\. )", line) and lines[-1] not in TITLES:
+                lines[-1] += f" {line.strip()}"
+            else:
+                lines.append(line)
+        shown = (html.escape(line).replace("   ", "&emsp;") for line in lines)
+        blocks.append("<br>".join(shown))
+    return "<br><br>".join(blocks)  # Label Studio shows no space between paragraphs
 
 
 def how_to(facts, categories, show_prompt):

@@ -1,6 +1,5 @@
 """label_videos.py upload: a project of a running Label Studio for each list of an export."""
 
-import html
 import os
 
 from lvd.errors import InputError, plural, shorten
@@ -11,6 +10,7 @@ from lvd.utils.schema import Name, Schema, checked, has_controls
 from lvd_labels.export import CONFIG, INSTRUCTIONS, PAGE
 from lvd_labels.read_tasks import Task
 from lvd_labels.server import Server
+from lvd_labels.texts import as_html
 from lvd_labels.videos import VIDEOS
 
 TOKEN = "LABEL_STUDIO_TOKEN"
@@ -90,7 +90,7 @@ def _make(server, title, page, words, videos, tasks):
     project = {
         "title": title,
         "label_config": page,
-        "expert_instruction": f"<pre style='white-space: pre-wrap'>{html.escape(words)}</pre>",
+        "expert_instruction": as_html(words),
         "show_instruction": True,
         "show_skip_button": True,
         "sampling": "Sequential sampling",

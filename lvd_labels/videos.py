@@ -25,7 +25,7 @@ class Videos:
         rows: {video name: row}, in the order of the rows.
         prompts: {video name: prompt, or None where the recording does not say}.
         planned: how many videos the recording has when it is finished.
-        fps: frames per second of the videos; None where the recording does not say.
+        fps, height: frames per second, and pixels; None where the recording does not say.
     """
 
     folder: Path
@@ -33,6 +33,7 @@ class Videos:
     prompts: dict
     planned: int
     fps: float | None = None
+    height: int | None = None
 
     def path(self, name):
         """Return the path of a video, whether it is there or not."""
@@ -86,10 +87,10 @@ def read_videos(recording):
     path = Path(recording)
     path = path / RECORDING if path.is_dir() else path
     if sidecar_path(path).is_file():
-        infos, planned, fps = _infos(path)
+        infos, planned, config = _infos(path)
     elif path.is_file():
         file = open_x0_file(path)  # of another program: its videos have the numbers of their rows
-        infos, planned, fps = {row: {} for row in file.rows}, len(file.rows), None
+        infos, planned, config = {row: {} for row in file.rows}, len(file.rows), {}
     else:
         raise InputError(
             f"--recording {recording}: no {sidecar_path(path).name} there; the folder of a "
@@ -105,17 +106,22 @@ def read_videos(recording):
         rows[name], prompts[name] = row, infos[row].get("prompt")
     if not rows:
         raise InputError(f"--recording {recording}: no video of it is finished yet")
-    return Videos(path.parent.resolve(), rows, prompts, planned, fps)
+    fps, height = _number(config.get("fps")), _number(config.get("H"))
+    return Videos(path.parent.resolve(), rows, prompts, planned, fps, height)
 
 
 def _infos(path):
-    """{row: info} of the whole rows, how many rows are planned, and the frames per second."""
+    """{row: info} of the whole rows, how many rows are planned, and the sampling's config."""
     sidecar = load_sidecar(path)
     finished = JournalReader(path, sidecar["shape"]).new()
     known = {int(row): info for row, info in sidecar["rows"].items()}
-    fps = sidecar["meta"].get("config", {}).get("fps")
-    is_number = isinstance(fps, (int, float)) and not isinstance(fps, bool)
-    return known | finished, sidecar["shape"][0], fps if is_number and 0 < fps <= 1000 else None
+    return known | finished, sidecar["shape"][0], sidecar["meta"].get("config", {})
+
+
+def _number(value):
+    """A positive number of reasonable size; None for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 < value <= 10_000 else None
 
 
 def _named(names):

@@ -1,16 +1,9 @@
 """A true export of Label Studio, as tests/labels/test_label_studio.py has got it from a server."""
 
 import csv
-import json
 from pathlib import Path
 
-import pytest
-
-import label_videos
 from lvd.data.labels import read_labels
-from lvd.utils.files import load_json
-from tests.worlds.labelled_videos import CATEGORIES, make_recording
-from tests.worlds.refusals import refused
 
 EXPORT = Path(__file__).with_name("label_studio_export.json")
 NONE, UNSURE = ["none of these"], ["cannot tell"]
