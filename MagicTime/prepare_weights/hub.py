@@ -91,7 +91,7 @@ def _ask(source, file):
     url = hf_hub_url(
         source.repository, path, repo_type=source.kind, revision=source.revision, endpoint=address
     )
-    with _translated():
+    with translated():
         metadata = get_hf_file_metadata(url, endpoint=address)
     etag = metadata.etag if metadata.etag and HASH.fullmatch(metadata.etag) else None
     known = tuple(h for h in (file.hash, etag) if h)
@@ -171,7 +171,7 @@ def _why_stopped(error, remote, partial, have):
 
 
 @contextmanager
-def _translated():
+def translated():
     """Turn huggingface_hub's exceptions into Unavailable (this source) or NotReached (the hub)."""
     from huggingface_hub import errors
 

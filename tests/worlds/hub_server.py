@@ -21,7 +21,7 @@ LARGE = (
 RESOLVE = re.compile(
     r"/(?P<repo>((spaces|datasets)/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
 )
-# What huggingface_hub and datasets ask about a dataset: itself, a folder's files, some of its files.
+# What huggingface_hub and datasets ask about a dataset: itself, a folder's files, some files.
 ABOUT = re.compile(
     r"/api/(?P<repo>datasets/[^/]+/[^/]+)(/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)"
     r"(/(?P<folder>.+))?)?"
