@@ -6,6 +6,10 @@ What is there with the right size is not loaded again; a run that was stopped go
 stopped. Sizes and hashes (those of weights.yaml and the hub's own) are checked before a file gets
 its name. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE count as in huggingface_hub.
 weights.yaml lists repositories, revisions, sizes, hashes and licences.
+
+--what unsafe_dataset loads the label file and the prompt file of the paper's authors, for which the
+hub wants a token of somebody who was given access (HF_TOKEN). No video is loaded, and no prompt is
+ever shown.
 """
 
 import os
@@ -17,6 +21,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.disk import nearest
+from MagicTime.prepare_weights import unsafe_dataset
 from MagicTime.prepare_weights.loaded import RECORD, check, read_record
 from MagicTime.prepare_weights.manifest import GROUPS, MANIFEST, choose, read_manifest
 from MagicTime.prepare_weights.plan import STAGING, at_revision, bytes_needed, partial_path, plan
@@ -34,10 +39,14 @@ def build_parser():
         nargs="+",
         required=True,
         metavar="NAME",
-        help=f"{', '.join(read_manifest())}; {', '.join(GROUPS)} (all three), all",
+        help=f"{', '.join(read_manifest())}; {', '.join(GROUPS)} (all three), all; or "
+        f"{unsafe_dataset.NAME}, alone",
     )
     parser.add_argument(
-        "--dir", type=Path, default=DEFAULT_DIR, help="where ckpts lies (default: MagicTime/ckpts)"
+        "--dir",
+        type=Path,
+        help="where ckpts lies (default: MagicTime/ckpts); of unsafe_dataset its own folder "
+        f"(default: {unsafe_dataset.FOLDER})",
     )
     parser.add_argument(
         "--revision",
@@ -55,16 +64,25 @@ def build_parser():
     parser.add_argument(
         "--check", action="store_true", help="hash what is there, without the hub; write nothing"
     )
+    unsafe_dataset.add_flags(parser)
     return parser
 
 
 def work(args):
-    weights = choose(args.what, read_manifest(args.manifest))
+    is_dataset = unsafe_dataset.NAME in args.what
+    args.dir = args.dir or (unsafe_dataset.DEFAULT_DIR if is_dataset else DEFAULT_DIR)
     if args.check and (args.dry_run or args.revision):
         raise InputError("--check goes without --dry-run and --revision")
+    if is_dataset:
+        if unsafe_dataset.is_there(args):
+            return None
+        weights = [unsafe_dataset.known(args) if args.check else unsafe_dataset.find(args)]
+    else:
+        unsafe_dataset.refuse_flags(args)
+        weights = choose(args.what, read_manifest(args.manifest))
     if args.check:
         return check(weights, args.dir)
-    if args.revision:
+    if args.revision and not is_dataset:
         weights = [at_revision(weight, args.revision) for weight in weights]
     steps = plan(weights, args.dir, read_record(args.dir))
     reached = _ask_hub(weights, steps, args.dry_run)
@@ -86,7 +104,9 @@ def work(args):
             f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk"
         )
     written = download(steps, args.dir)
-    summary(
+    if is_dataset:
+        return unsafe_dataset.lay_out(weights[0], args)
+    return summary(
         "weights",
         {"files": f"{len(steps)}, {len(written)} of them loaded now"},
         [*written, args.dir / RECORD] if written else [],

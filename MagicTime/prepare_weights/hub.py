@@ -28,6 +28,10 @@ class Unavailable(Exception):
     """A source that cannot give the files; the message says why."""
 
 
+class NoAccess(Unavailable):
+    """A source that gives its files to some people only."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A file on the hub.
@@ -67,7 +71,8 @@ def locate(weight, files):
             return {file.here: _ask(source, file) for file in files}
         except Unavailable as error:
             if place == len(weight.sources):
-                raise InputError(f"{weight.name}: {source}: {error}") from error
+                see = f"; see {source.page}" if isinstance(error, NoAccess) else ""
+                raise InputError(f"{weight.name}: {source}: {error}{see}") from error
             print(f"{weight.name}: {source}: {error}; trying {weight.sources[place]}")
 
 
@@ -178,9 +183,7 @@ def translated():
     try:
         yield
     except errors.GatedRepoError as error:
-        raise Unavailable(
-            "access is gated: accept its terms on the hub and set HF_TOKEN"
-        ) from error
+        raise NoAccess("access is gated: accept its terms on the hub and set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:
         raise Unavailable("no such revision") from error
     except errors.EntryNotFoundError as error:
@@ -192,7 +195,7 @@ def translated():
     except (errors.HTTPError, OSError) as error:
         status = _status(error)
         if status in (401, 403, 404):
-            raise Unavailable(
+            raise NoAccess(
                 f"no such repository, or it needs a token (HF_TOKEN); the hub answers {status}"
             ) from error
         reason = f"answers {status}" if status else f"is not reached ({type(error).__name__})"

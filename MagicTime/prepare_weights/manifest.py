@@ -6,7 +6,7 @@ from pathlib import Path
 from lvd.errors import InputError, shorten
 from lvd.utils.config import check_keys
 from lvd.utils.files import load_yaml
-from MagicTime.prepare_weights.hub import HASH
+from MagicTime.prepare_weights.hub import HASH, PUBLIC
 
 MANIFEST = Path(__file__).with_name("weights.yaml")
 WEIGHT_KEYS = ("what", "licence", "needed_by", "folder", "sources", "files")
@@ -41,7 +41,7 @@ class Source:
     Attributes:
         repository: owner/name.
         revision: commit.
-        kind: model or space.
+        kind: model, space or dataset.
         folder: in the repository.
         names: {our name of a file: theirs}, where they differ.
     """
@@ -56,8 +56,17 @@ class Source:
         """Return where the repository has our file `name`."""
         return "/".join(part for part in (self.folder, self.names.get(name, name)) if part)
 
+    @property
+    def page(self):
+        """Return its address on the public hub."""
+        return f"{PUBLIC}/{self._where}"
+
+    @property
+    def _where(self):
+        return f"{'' if self.kind == 'model' else self.kind + 's/'}{self.repository}"
+
     def __str__(self):
-        return f"{'spaces/' if self.kind == 'space' else ''}{self.repository} @ {self.revision[:8]}"
+        return f"{self._where} @ {self.revision[:8]}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def read_manifest(path=MANIFEST):
     for name, entry in entries.items():
         check_keys(entry, WEIGHT_KEYS, WEIGHT_KEYS, f"{path} ({name})")
         for file, facts in entry["files"].items():
-            _check_file(f"{entry['folder']}/{file}", facts, path)
+            check_file(f"{entry['folder']}/{file}", facts, path)
         for source in entry["sources"]:
             check_keys(source, SOURCE_KEYS, ("repository", "revision"), f"{path} ({name}, sources)")
         files = tuple(
@@ -101,7 +110,8 @@ def read_manifest(path=MANIFEST):
     return weights
 
 
-def _check_file(here, facts, path):
+def check_file(here, facts, path):
+    """InputError unless a file lies below --dir, with a size and a hash that can be."""
     where = f"{path} ({here})"
     check_keys(facts, FILE_KEYS, (), where)
     if here.startswith("/") or {"", ".", ".."} & set(here.split("/")):
