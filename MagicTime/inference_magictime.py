@@ -160,6 +160,7 @@ def work(args):
     from lvd.utils.config import flags_of, parse_overrides
     from lvd.utils.processes import processes
     from MagicTime.utils.config import SamplingSettings, read_config
+    from MagicTime.utils.machines import need_same_run, need_shared_folders
     from MagicTime.utils.output_folder import output_folder
     from MagicTime.utils.prompts import read_source
     from MagicTime.utils.run import Run
@@ -181,10 +182,12 @@ def work(args):
     if args.human:
         talk(config, out, args, team)
         return
+    need_same_run(run, args.limit)
     if args.dry_run:
         if team.is_main:
             summary("would sample", planned_facts(run.plan, team), [])
         return
+    need_shared_folders(run)
     run.load()
     made = run.sample(args.limit)
     if not team.is_main:

@@ -98,10 +98,11 @@ class Run:
         with ExitStack() as stack:
             writers = open_recordings(self.plan, self.model, self.processes, stack)
             told = self.verdicts.read()
-            missing = {row for row in range(count) if not is_done(self.plan, row, writers, told)}
+            missing = [row for row in range(count) if not is_done(self.plan, row, writers, told)]
+            # Process 0 says what is missing: another machine may see a file some seconds later.
+            missing = set(self.processes.gather(missing if self.processes.is_main else None)[0])
             progress = Progress(self, writers, count - len(missing), count)
             stack.enter_context(progress)
-            self.processes.barrier()  # all have seen the same gaps before anyone fills one
             for rows in self.processes.share(self._batches(missing, count)):
                 wanted = [row for row in rows if row in missing]
                 sample_batch(self, rows, wanted, writers, told, progress)

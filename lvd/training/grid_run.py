@@ -15,6 +15,7 @@ from lvd.training.workers import train_here, train_in_processes
 from lvd.utils.config import need_same_training
 from lvd.utils.files import save_csv
 from lvd.utils.processes import Processes
+from lvd.utils.shared_folder import look_anew
 
 
 class TrainRun:
@@ -42,6 +43,7 @@ class TrainRun:
         """
         self.workers, self.processes = job.settings.workers, processes or Processes()
         self.save_dir, self.rows = Path(job.save_dir), {}
+        self._look_anew(job.categories)
         steps = [job.part(step, job.categories) for step in job.steps]
         asked = [(part, group) for part in steps for group in part.categories]
         self.left = [pair for pair in asked if not self._finished(*pair)]
@@ -89,6 +91,7 @@ class TrainRun:
         """Yield the detectors that other processes have finished since the last time."""
         if not self.processes.is_main:
             return
+        self._look_anew({group for _, group in self.left})
         for job, group in self.left:
             path = detector_path(self.save_dir, group, job.step)
             if (group, job.step) not in self.rows and path.exists():
@@ -96,6 +99,12 @@ class TrainRun:
                 self.rows[group, job.step] = metrics_row(about, path)
                 yield group, job.step
         self._save_metrics()
+
+    def _look_anew(self, groups):
+        """See what other machines have finished."""
+        if self.processes.count > 1:
+            for group in groups:
+                look_anew(detector_path(self.save_dir, group, 0).parent)
 
     def _need_all(self):
         for job, group in self.left:

@@ -1,4 +1,4 @@
-"""Devices, threads, and the processes of one `accelerate launch`.
+"""Devices, threads, and the processes of one `accelerate launch`, on one machine or several.
 
 The processes share no tensors. Each works on items of its own and writes its own files or rows, so
 results do not depend on how many there are. A script started as plain `python script.py` is one
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from lvd.errors import InputError, words_of
+from lvd.utils.exchange import exchanged, need_no_failure
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # variables of accelerate launch and torchrun
 OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has started
@@ -98,31 +99,59 @@ class Processes:
         if self.count > 1:
             from torch import distributed
 
-            _state()
-            try:
+            with self._while_all_live():
                 distributed.monitored_barrier(timeout=PATIENCE)
-            except RuntimeError as error:  # the connection is broken
-                raise InputError(
-                    f"process {self.rank}: another process of this run has ended (see its "
-                    "message); the same command goes on from what is finished"
-                ) from error
+
+    def gather(self, value):
+        """Wait until all processes are here, and tell each of them what all have to say.
+
+        Args:
+            value: what JSON can hold.
+
+        Returns:
+            [value of process 0, value of process 1, ...].
+
+        Raises:
+            InputError: one of them has ended.
+        """
+        if self.count == 1:
+            return [value]
+        self.barrier()  # the exchange itself has less patience
+        with self._while_all_live():
+            return exchanged(value, self.count)
+
+    @contextmanager
+    def _while_all_live(self):
+        """Say in one line that another process has ended where the block hears nothing of it."""
+        _state()
+        try:
+            yield
+        except RuntimeError as error:  # the connection is broken
+            raise InputError(
+                f"process {self.rank}: another process of this run has ended (see its "
+                "message); the same command goes on from what is finished"
+            ) from error
 
     @contextmanager
     def main_first(self):
         """Run a block of checks in the main process first, then in the others.
 
-        So bad input is reported once. No process leaves the block before all have finished it, so
-        all of them have seen the same files.
+        No process leaves the block before all have finished it, so all of them have seen the same
+        files. What one of them refuses ends all, and each machine says it once.
         """
+        if self.count == 1:
+            yield
+            return
         if not self.is_main:
-            try:
-                self.barrier()
-            except InputError:  # the main process has said what is wrong
-                raise SystemExit(2) from None
-        yield
+            need_no_failure(self)
+        failure = None
+        try:
+            yield
+        except Exception as error:  # raised again below
+            failure = error
         if self.is_main:
-            self.barrier()
-        self.barrier()
+            need_no_failure(self, failure)
+        need_no_failure(self, failure)
 
 
 def processes():

@@ -19,6 +19,7 @@ import torch
 from lvd.errors import InputError
 from lvd.utils.disk import need_space
 from lvd.utils.locks import folder_lock
+from lvd.utils.shared_folder import look_anew
 from lvd.x0.mapped import DIMENSIONS, map_file, map_recording
 from lvd.x0.row_files import allocate
 from lvd.x0.shards import plan_shards, shard_files, shard_path, shards_of, without_checksum
@@ -126,6 +127,7 @@ def create_x0_file(path, rows, steps, latent_shape, dtype, meta, check_space=Tru
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     planned = new_sidecar(shape, dtype, meta, plan_shards(rows, row_bytes))
     if process[0] > 0:
+        look_anew(path.parent)
         if not path.exists():
             raise InputError(f"{path}: no such file; process 0 of the run has to make it first")
         need_same_recording(path, planned)

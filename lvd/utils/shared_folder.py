@@ -1,0 +1,248 @@
+"""Whether a folder is one for all processes of a launch, as filling it together needs.
+
+Several machines share a folder over a network. Some file systems do not lock files across machines,
+or show a machine what another has written much later or never. What the work relies on is tried
+here with a small file, before anything is computed:
+
+- all processes see the same folder;
+- a lock (flock) that one holds is refused to the others, and can be shared;
+- neighbouring bytes that each writes are all there, for reading and in a mapping (mmap);
+- lines that each appends under a lock are all there;
+- a file that is renamed over another is seen in its place.
+"""
+
+import mmap
+import os
+import platform
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from lvd.errors import InputError
+from lvd.utils.disk import disk_problem
+from lvd.utils.exchange import need_no_failure
+from lvd.utils.locks import try_lock
+
+PATIENCE = 10.0  # seconds until all must see what one has done
+PAUSE = 0.05  # seconds between two looks
+PAGE = 4096  # bytes of memory that are read and written together
+BLOCK = 100  # bytes that each process writes: neighbours share a page
+LINE = 16  # bytes that each process appends
+OLD = 3600  # seconds after which the file of a killed probe is deleted
+NEEDED = (
+    "needed: one machine's disk, NFS without nolock and local_lock, Lustre with -o flock, or the "
+    "like (docs/several_machines.md)"
+)
+
+
+def need_shared_folder(folder, team, asked_by):
+    """Refuse a folder that the processes of a launch cannot fill together. It is made if missing.
+
+    All processes call this at the same time. A single process asks for nothing.
+
+    Args:
+        folder: its path.
+        team: lvd.utils.processes.Processes.
+        asked_by: the flag or setting of it, for messages.
+
+    Raises:
+        InputError: what fails in this process or in another.
+        SystemExit: the same, where another process of this machine says so.
+    """
+    if team.count == 1:
+        return
+    probe = _Probe(Path(folder), team, f"{asked_by} {folder}")
+    try:
+        probe.find()
+        probe.lock()
+        probe.write()
+        probe.append()
+        probe.rename()
+    finally:
+        probe.close()
+
+
+def look_anew(folder):
+    """Let the next looks into a folder see what other machines have made in it.
+
+    An NFS client remembers for up to a minute that a file was not there. It asks the server again
+    when the folder is opened. A folder that is not there is left alone.
+    """
+    with suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+
+
+class _Probe:
+    """The small file that all processes of a launch try a folder with.
+
+    Args:
+        folder: where it lies.
+        team: the processes.
+        name: what messages call the folder.
+    """
+
+    def __init__(self, folder, team, name):
+        self.folder, self.team, self.name = folder, team, name
+        self.here = f"process {team.rank} on {platform.node()}"
+        self.size = PAGE + team.count * BLOCK
+        self.path = self.file = None
+
+    def find(self):
+        """The main process makes the file, the others open it."""
+        token = secrets.token_hex(8)
+        self.main(lambda: self._make(token))
+        place = os.path.abspath(self.folder)
+        token, *main = self.team.gather([token, place, platform.node()])[0]
+        self.path = self._path(token)
+        self.all(lambda: self._open(token, place, *main))
+
+    def _make(self, token):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".shared-*.probe*"):
+            if time.time() - left.stat().st_mtime > OLD:
+                left.unlink()
+        self.path = self._path(token)
+        _write(self.path, token.encode().ljust(self.size, b"\0"))
+
+    def _path(self, token):
+        return self.folder / f".shared-{token}.probe"
+
+    def _open(self, token, place, main_place, main_host):
+        if not self._holds(lambda: self._content().startswith(token.encode())):
+            places = "" if place == main_place else f", {place} and not {main_place} of {main_host}"
+            raise InputError(
+                f"{self.name}: {self.here} sees another folder than process 0{places}; a folder "
+                "that all machines share is needed (docs/several_machines.md)"
+            )
+        self.file = open(self.path, "r+b", buffering=0)
+
+    def lock(self):
+        """The main process locks the file, which is then refused to the others; all share it."""
+        self.main(lambda: self._need_lock("cannot be had"))
+        self.others(self._need_refusal)
+        self.main(lambda: self._need_lock("cannot be shared", shared=True))
+        self.others(lambda: self._need_lock("cannot be shared", shared=True))
+        self.main(self._need_shared_refusal)
+
+    def _need_lock(self, what, shared=False):
+        got = try_lock(self.file, shared, patience=PATIENCE)
+        if not got:
+            self._refuse("there are no file locks (flock)" if got is None else f"locks {what}")
+
+    def _need_refusal(self):
+        got = try_lock(self.file)
+        if got is None:
+            self._refuse("there are no file locks (flock)")
+        if got:
+            self._refuse("file locks (flock) of process 0 are not seen")
+
+    def _need_shared_refusal(self):
+        with open(self.path, "r+b") as other:
+            if try_lock(other):
+                self._refuse("shared file locks (flock) of other processes are not seen")
+
+    def write(self):
+        """Each writes its part of a page, which all have in memory; all see all parts."""
+        parts = [bytes([ord("A") + rank % 26]) * BLOCK for rank in range(self.team.count)]
+        self.all(self._mapped)
+        self.all(lambda: self._write_part(parts))
+        self.all(lambda: self._need_content(b"".join(parts)))
+
+    def _write_part(self, parts):
+        os.pwrite(self.file.fileno(), parts[self.team.rank], self.team.rank * BLOCK)
+        os.fsync(self.file.fileno())
+
+    def _need_content(self, whole):
+        if not self._holds(lambda: self._content().startswith(whole)):
+            self._refuse("bytes that processes write side by side are lost or seen too late")
+        if not self._holds(lambda: self._mapped().startswith(whole)):
+            self._refuse("bytes that other processes write are not seen in memory (mmap)")
+
+    def _content(self):
+        return self.path.read_bytes()
+
+    def _mapped(self):
+        with open(self.path, "rb") as file:
+            with mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
+                return mapped[:]
+
+    def append(self):
+        """Each appends a line when it has the lock alone; all lines are there."""
+        self.all(self.file.close)  # the shared locks end
+        self.all(self._append_line)
+        self.all(self._need_lines)
+
+    def _append_line(self):
+        with open(self.path, "ab", buffering=0) as file:
+            if not try_lock(file, patience=PATIENCE):
+                self._refuse("locks that processes take in turn are not let go")
+            file.write(f"{self.team.rank}\n".encode().rjust(LINE))
+            os.fsync(file.fileno())
+
+    def _need_lines(self):
+        ranks = list(range(self.team.count))
+        if not self._holds(lambda: sorted(map(int, self._content()[self.size :].split())) == ranks):
+            self._refuse("lines that processes append in turn are lost or seen too late")
+
+    def rename(self):
+        """The main process renames another file over this one; all see the new content."""
+        self.main(self._replace)
+        self.all(self._need_renamed)
+
+    def _replace(self):
+        _write(self.path.with_suffix(".probe2"), b"renamed")
+        os.replace(self.path.with_suffix(".probe2"), self.path)
+
+    def _need_renamed(self):
+        if not self._holds(lambda: self._content() == b"renamed"):
+            self._refuse("a file that process 0 renamed is not seen")
+
+    def close(self):
+        """Close the file; the main process deletes it."""
+        if self.file:
+            self.file.close()
+        if self.team.is_main and self.path:
+            for path in (self.path, self.path.with_suffix(".probe2")):
+                path.unlink(missing_ok=True)
+
+    def main(self, work):
+        """Let the main process do something, while the others wait."""
+        self.all(work if self.team.is_main else lambda: None)
+
+    def others(self, work):
+        """Let all but the main process do something."""
+        self.all(work if not self.team.is_main else lambda: None)
+
+    def all(self, work):
+        """Do something, and go on when all processes have done it."""
+        failure = None
+        try:
+            work()
+        except InputError as error:
+            failure = error
+        except (OSError, ValueError) as error:
+            words = disk_problem(error) if isinstance(error, OSError) else error
+            failure = InputError(f"{self.name}: {self.here}: {words}; {NEEDED}")
+        need_no_failure(self.team, failure)
+
+    def _refuse(self, words):
+        raise InputError(f"{self.name}: {self.here}: {words}; {NEEDED}")
+
+    def _holds(self, true):
+        """Say whether something comes to hold within PATIENCE seconds."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            look_anew(self.folder)
+            with suppress(OSError, ValueError):
+                if true():
+                    return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(PAUSE)
+
+
+def _write(path, content):
+    with open(path, "wb", buffering=0) as file:
+        file.write(content)
+        os.fsync(file.fileno())
