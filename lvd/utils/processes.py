@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from lvd.errors import InputError, words_of
 from lvd.utils.exchange import exchanged, need_no_failure
+from lvd.utils.sockets import break_when_silent
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # variables of accelerate launch and torchrun
 OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has started
@@ -25,6 +26,7 @@ OTHER_LAUNCHERS = (  # variables that tell how many processes MPI or Slurm has s
 )
 CONNECT = timedelta(minutes=10)  # until all processes have started
 _narrowing = threading.RLock()  # held in `one_thread`
+KEEP_ALIVE = (120, 60, 8)  # seconds, seconds, times: a machine that vanished is told in 10 minutes
 PATIENCE = timedelta(days=7)  # at a barrier: the shares of a long run end hours apart
 
 
@@ -128,8 +130,8 @@ class Processes:
             yield
         except RuntimeError as error:  # the connection is broken
             raise InputError(
-                f"process {self.rank}: another process of this run has ended (see its "
-                "message); the same command goes on from what is finished"
+                f"process {self.rank}: another process of this run has ended (see its message) or "
+                "is out of reach; the same command goes on from what is finished"
             ) from error
 
     @contextmanager
@@ -188,6 +190,7 @@ def processes():
         return Processes()
     try:
         _state()
+        break_when_silent(*KEEP_ALIVE)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"process {launched.rank} of {launched.count}: no connection to the others at "

@@ -188,7 +188,7 @@ def test_another_disk_under_the_same_path(home, tmp_path):
     [
         ("steps", 5, ("process 1 on", "steps is 5, in process 0 4", "same command")),
         ("prompt", ["p"] * 6, ("process 1 on", "prompts is not the same as in process 0")),
-        ("guidance_scale", "much", ("process 1 on", "guidance_scale", "much")),
+        ("guidance_scale", "much", ("mine.yaml: guidance_scale='much'",)),
         ("code", None, ("process 1 on", "code is not the same as in process 0")),
     ],
 )
