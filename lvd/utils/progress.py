@@ -44,7 +44,8 @@ def progress(iterable, name, unit="it", total=None, initial=0, disable=False):
 
 class LogProgress:
     """The part of tqdm that our scripts use, as lines such as
-    `detectors: 120 of 250, 0:41, about 0:44 left, group 2, step 7` on stderr.
+    `detectors: 120 of 250, 0:41, 0.34 s each, about 0:44 left, group 2, step 7` on stderr. The
+    rate is the mean one, of this run.
     """
 
     def __init__(self, iterable, name, unit, total, initial):
@@ -100,13 +101,22 @@ class LogProgress:
         parts = [f"{self._name}: {self._numbers()}"]
         done = self.n - self._initial
         if done:
-            parts.append(_clock(now - self._began))
-        if done and self._total and self.n < self._total:
-            left = (now - self._began) / done * (self._total - self.n)
-            parts.append(f"about {_clock(left)} left")
+            parts += self._times(now - self._began, done)
         if self._note:
             parts.append(self._note)
         print(", ".join(parts), file=sys.stderr, flush=True)
+
+    def _times(self, seconds, done):
+        """Return the texts of the time taken, the mean rate and the time left."""
+        parts = [_clock(seconds)]
+        each = seconds / done
+        if self._unit == "B":
+            parts += [f"{tqdm.format_sizeof(done / seconds)}B a second"] if seconds else []
+        else:
+            parts.append(f"{_each(each)} each")
+        if self._total and self.n < self._total:
+            parts.append(f"about {_clock(each * (self._total - self.n))} left")
+        return parts
 
     def _numbers(self):
         done = self._amount(self.n)
@@ -114,6 +124,11 @@ class LogProgress:
 
     def _amount(self, count):
         return f"{tqdm.format_sizeof(count)}B" if self._unit == "B" else str(count)
+
+
+def _each(seconds):
+    """Return the seconds of one item in two digits, "1.2 s", or as `_clock` from 100 s on."""
+    return _clock(seconds) if seconds >= 99.5 else f"{float(f'{seconds:.1e}'):g} s"
 
 
 def _clock(seconds):

@@ -75,8 +75,8 @@ def test_a_line_every_tenth_of_the_work_with_the_time_left(clock, capsys):
     lines = lines_of(capsys)
     assert len(lines) == 11
     assert lines[0] == "detectors: 0 of 200"
-    assert lines[1] == "detectors: 20 of 200, 0:20, about 3:00 left"
-    assert lines[-1] == "detectors: 200 of 200, 3:20"
+    assert lines[1] == "detectors: 20 of 200, 0:20, 1 s each, about 3:00 left"
+    assert lines[-1] == "detectors: 200 of 200, 3:20, 1 s each"
 
 
 def test_slow_work_says_every_half_minute_that_it_lives(clock, capsys):
@@ -92,7 +92,7 @@ def test_slow_work_says_every_half_minute_that_it_lives(clock, capsys):
         "prompts: 40 of 100, step 30/60",
         "prompts: 40 of 100, step 45/60",
         "prompts: 40 of 100, step 60/60",
-        "prompts: 48 of 100, 2:00, about 13:00 left, step 60/60",
+        "prompts: 48 of 100, 2:00, 15 s each, about 13:00 left, step 60/60",
     ]
     assert bar.n == 48
 
@@ -106,10 +106,22 @@ def test_hours_bytes_and_an_unknown_total(clock, capsys):
         bar.update()
     assert lines_of(capsys) == [
         "hashing: 0.00B of 4.00GB",
-        "hashing: 1.00GB of 4.00GB, 2:03:04, about 6:09:12 left",
+        "hashing: 1.00GB of 4.00GB, 2:03:04, 135kB a second, about 6:09:12 left",
         "commands: 0",
-        "commands: 1, 0:09",
+        "commands: 1, 0:09, 9 s each",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.00234, "0.0023 s"), (0.0999, "0.1 s"), (1.234, "1.2 s"), (98.7, "99 s"), (130, "2:10")],
+)
+def test_the_mean_seconds_of_one_item(clock, capsys, seconds, told):
+    with progress(None, "clips", total=50) as bar:
+        for took in (0, 2 * seconds):  # the second item is slow; the mean is what counts
+            clock.now += took
+            bar.update()
+    assert f", {told} each, about " in lines_of(capsys)[-1]
 
 
 def test_an_error_ends_the_lines_and_a_disabled_one_has_none(capsys):
