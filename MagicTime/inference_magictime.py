@@ -185,7 +185,7 @@ def work(args):
     need_same_run(run, args.limit)
     if args.dry_run:
         if team.is_main:
-            summary("would sample", planned_facts(run.plan, team), [])
+            summary("would sample", planned_facts(run.plan, team, args.limit), [])
         return
     need_shared_folders(run)
     run.load()

@@ -5,23 +5,32 @@ from MagicTime.utils.schedulers import DDIM
 from MagicTime.utils.verdicts import PREVIEWS, VERDICTS, tell
 
 
-def planned_facts(plan, processes):
-    """Return {fact: text} of what a run will write."""
+def planned_facts(plan, processes, limit=None):
+    """Return {fact: text} of what a run will write.
+
+    Args:
+        plan: MagicTime.utils.sampling_plan.Plan.
+        processes: lvd.utils.processes.Processes.
+        limit: only the first `limit` prompts are sampled; None: all.
+    """
     settings = plan.settings
+    count = len(plan.prompts)
+    now = min(limit or count, count)
     plan.need_space()
     folder = plan.folder.path
     paths = [p.name if p.parent == folder else str(p) for p in plan.recordings.values()]
     names = " and ".join(paths) or "none"
     shape = [len(plan.prompts), settings.steps, *plan.latent_shape]
     size = f"{plan.recorded_bytes / GIB:.2f} GiB in all"
+    of_all = " and for all prompts" if plan.recordings and now < count else ""
     free = f"{plan.folder.free_bytes() / GIB:.1f} GiB free"
     pixels = f"{settings.W} x {settings.H} pixels"
     by = "" if settings.scheduler == DDIM else f" of {settings.scheduler}"
     facts = {
-        "prompts": len(plan.prompts),
+        "prompts": count if now == count else f"{now} now, the first of {count} (--limit {limit})",
         "videos": f"{settings.L} frames of {pixels}, {settings.steps} steps{by}",
         "x0": recorded_fact(settings),
-        "recording": f"{names} {shape}, {size} ({free})",
+        "recording": f"{names} {shape}, {size}{of_all} ({free})",
         "batch_size": settings.batch_size,
         "processes": processes.count,
         "folder": plan.folder.path,

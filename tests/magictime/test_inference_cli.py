@@ -137,6 +137,19 @@ def test_limit_then_the_rest(world, tmp_path, capsys):
     assert "2 new, 3 of 3" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("limit", "said", "of_all"),
+    [(None, "3", False), (2, "2 now, the first of 3", True), (9, "3", False)],
+)
+def test_a_dry_run_says_how_many_are_sampled_now(world, tmp_path, capsys, limit, said, of_all):
+    config = magictime_world.write_config(tmp_path / "c.yaml", world[0])
+    flags = ["--limit", limit] if limit else []
+    assert sample(config, tmp_path / "out", "--dry-run", *flags) == 0
+    shown = capsys.readouterr().out
+    assert f"prompts: {said}" in shown and ("and for all prompts" in shown) == of_all
+    assert "pred_x0.pth [3, " in shown  # the file is made for all prompts at once
+
+
 def test_x0_in_released_mode_and_half_precision(world, tmp_path, finished):
     config = magictime_world.write_config(
         tmp_path / "c.yaml", world[0], x0_mode="released", x0_dtype="float16", format="gif"
