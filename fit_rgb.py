@@ -4,6 +4,8 @@ autoencoder.
 Decodes frames of recorded x0, drawn over all videos and steps, averages their pixels down to the
 latents' size and solves for a matrix and an offset by least squares. The published matrix belongs
 to Stable Diffusion 1.x alone.
+With --videos nothing is decoded: the finished clips (videos/ beside each recording) are compared
+with x0 of the last step. This serves recordings of any pipeline.
 """
 
 import sys
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 
 from lvd.data.config import DEFAULT_CONFIG, INPUTS, read_data_config
+from lvd.data.finished_clips import FOLDER, finished_clip, pixels_like
 from lvd.data.identity import need_other_videos, need_same_shape
 from lvd.data.labels import label_path
 from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, load_rgb, save_rgb
@@ -64,6 +67,12 @@ def build_parser():
         "(default: MagicTime/eval.pth, if it is there)",
     )
     parser.add_argument("--frames", type=int, default=2000, help="frames to decode (default: 2000)")
+    parser.add_argument(
+        "--videos",
+        action="store_true",
+        help="decode nothing, take the finished clips beside the recordings, and x0 of the last "
+        "step",
+    )
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument(
         "--gpu_num", type=int, default=0, help="CUDA device, -1 for the CPU (default: 0)"
@@ -80,31 +89,30 @@ def work(args):
     config = read_data_config(args.recordings, args, required=("pred_x0",), uses=USES)
     eval_path, split = _held_out(args.eval_dir, config.label_file_dir)
     recordings = [open_x0_file(p) for p in (config.pred_x0, config.normal_pred_x0) if p]
-    model = model_paths(config.sample_config)
-    decode = VaeDecoder(model)
-    for x0 in recordings:
-        decode.check(x0)
-        need_same_shape(x0, recordings[0])
-    if len(recordings) > 1:
-        need_other_videos(recordings[1], recordings[0])
-    path = _save_path(args.save_path, config, model["pretrained_model_path"])
-    decode.to(pick_device(args.gpu_num))
-
+    decode = None if args.videos else VaeDecoder(_model_of(config, args.recordings))
+    _need_alike(recordings, decode)
+    path = _save_path(args.save_path, config, decode)
     rows = [
         sorted(set(x0.rows) - set(held))
         for x0, held in zip(recordings, (split.unsafe, split.normal))
     ]
-    frames = draw_frames(recordings, rows, args.frames, args.seed)
-    least_squares = _fit(recordings, frames, decode)
+    if decode:
+        decode.to(pick_device(args.gpu_num))
+        frames = draw_frames(recordings, rows, args.frames, args.seed)
+        least_squares = _fit(recordings, frames, decode)
+    else:
+        frames = draw_clips(recordings, rows, args.frames, args.seed)
+        least_squares = _fit_clips(recordings, frames)
     rgb = least_squares.solve()
     r2 = least_squares.r2(rgb)
     if len(rgb.matrix) == len(SD1):  # below 0: another autoencoder's latents
         r2["r2_of_the_published_matrix"] = least_squares.r2(LatentToRGB())["r2"]
+    count = len(frames) * (1 if decode else recordings[0].tensor.shape[3])
     made_by = {
-        "vae_sha256": decode.sha256,
+        "vae_sha256": decode.sha256 if decode else None,
         "pred_x0_made_by": [x0.fingerprint for x0 in recordings],
         "seed": args.seed,
-        "frames": len(frames),
+        "frames": count,
         "eval_sha256": sha256(eval_path) if eval_path else None,
     }
     save_rgb(replace(rgb, about={**r2, "made_by": made_by, "versions": versions()}), path)
@@ -112,8 +120,63 @@ def work(args):
     held_out = f"nothing: {DEFAULT_EVAL} does not exist, all rows were looked at"
     if eval_path:
         held_out = f"rows of {eval_path}"
-    summary("rgb matrix fitted", {"frames": len(frames), "held out": held_out, **r2}, [path])
+    summary("rgb matrix fitted", {"frames": count, "held out": held_out, **r2}, [path])
     print(f"  to use it: key 'rgb_matrix' of {args.recordings}")
+
+
+def _model_of(config, path):
+    """Return the weight files of the YAML's model; InputError where it names none."""
+    if config.sample_config is None:
+        raise InputError(
+            f"{path}: key 'sample_config' is missing; for a model that is not MagicTime's give "
+            "--videos, which takes the finished clips"
+        )
+    return model_paths(config.sample_config)
+
+
+def _need_alike(recordings, decode):
+    """InputError unless one matrix can be fitted to these recordings."""
+    for x0 in recordings:
+        if decode:
+            decode.check(x0)
+        need_same_shape(x0, recordings[0])
+    if len(recordings) > 1:
+        need_other_videos(recordings[1], recordings[0])
+
+
+def draw_clips(recordings, rows, frames, seed):
+    """Draw finished clips that have about so many latent frames together.
+
+    Args:
+        recordings, rows, seed: as of `draw_frames`.
+        frames: how many latent frames.
+
+    Returns:
+        [(number of the recording, row, path of its clip)], in the order of the recordings.
+    """
+    clips = []
+    for k, rows_of_one in enumerate(rows):
+        found = [(k, row, finished_clip(recordings[k], row)) for row in rows_of_one]
+        clips += [clip for clip in found if clip[2]]
+    if not clips:
+        folder = recordings[0].path.parent / FOLDER
+        raise InputError(
+            f"--videos: {folder} has no clip of a row that is not held out; it is called as the "
+            f"row's fact 'video' says, else {0:04d}.mp4"
+        )
+    count = min(len(clips), -(-frames // recordings[0].tensor.shape[3]))
+    drawn = np.random.default_rng(seed).choice(len(clips), count, replace=False)
+    return [clips[place] for place in sorted(drawn.tolist())]
+
+
+def _fit_clips(recordings, clips):
+    """LeastSquares of the pixels of finished clips on x0 of the last step."""
+    least_squares = LeastSquares()
+    for k, row, path in progress(clips, "clips", unit="clip"):
+        latents = recordings[k].tensor[row, -1].float()  # [C, F, h, w]
+        need_finite(latents[None], lambda _, k=k, row=row: f"{recordings[k].path}: row {row}")
+        least_squares.add(latents[None], pixels_like(path, latents.shape[1:])[None])
+    return least_squares
 
 
 def draw_frames(recordings, rows, count, seed):
@@ -182,14 +245,15 @@ def _held_out(path, labels):
     return path, split
 
 
-def _save_path(given, config, base):
+def _save_path(given, config, decode):
     """Where the matrix goes.
 
     Never among the base weights: by the files of that folder the sampler knows its recordings
     again.
     """
     path = given or config.rgb_matrix or config.out_dir.parent / NAME
-    if Path(path).resolve().is_relative_to(Path(base).resolve()):
+    base = decode.paths["pretrained_model_path"] if decode else None
+    if base and Path(path).resolve().is_relative_to(Path(base).resolve()):
         what = f"--save_path {given}" if given else f"rgb_matrix {path}"
         raise InputError(
             f"{what}: lies inside the base model {base}, whose files identify recordings: their "

@@ -14,12 +14,14 @@ import yaml
 import build_x0
 import fit_rgb
 from lvd.data.clip_file import folder_representation, read_clip
+from lvd.data.finished_clips import pixels_like
 from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, load_rgb, save_rgb
 from lvd.data.sources import FolderClips, HeldOutFolders
 from lvd.data.split import save_split
 from lvd.errors import InputError
 from lvd.utils import processes
 from lvd.utils.files import fingerprint, load_torch, load_yaml, sha256
+from lvd.utils.video import write_mp4
 from lvd.x0.file import open_x0_file
 from MagicTime.utils.clip_sources import open_recordings
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
@@ -283,6 +285,51 @@ def test_fit_rgb_defaults(world, magictime, tmp_path, capsys):  # noqa: F811
         str(world.labels),
     )
     assert fingerprint(base) == before and not (tmp_path / "other.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("clip_frames", "latent_frames", "means"),
+    [
+        (9, 3, [[0], [1, 2, 3, 4], [5, 6, 7, 8]]),  # a causal autoencoder: the first frame alone
+        (4, 4, [[0], [1], [2], [3]]),
+        (8, 4, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        (5, 1, [[0, 1, 2, 3, 4]]),
+    ],
+)
+def test_clips_are_averaged_down_to_latents(tmp_path, clip_frames, latent_frames, means):
+    grey = np.linspace(20, 220, clip_frames).round().astype(np.uint8)
+    clip = np.broadcast_to(grey[:, None, None, None], (clip_frames, 16, 32, 3))
+    write_mp4(tmp_path / "0000.mp4", clip)
+    pixels = pixels_like(tmp_path / "0000.mp4", (latent_frames, 2, 4))
+    assert pixels.shape == (3, latent_frames, 2, 4)
+    expected = [np.mean([grey[k] for k in frames]) / 255 for frames in means]
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx(expected, abs=0.02)
+
+
+def test_fit_rgb_on_finished_clips(tmp_path, capsys):
+    """Clips of a known matrix, for a YAML that names no model; held-out rows are not looked at."""
+    world = RecordedWorld(tmp_path / "world")
+    world.write_config()
+    save_with = {kind: open_x0_file(world.root / kind / "pred_x0.pth") for kind in world.x0}
+    for x0 in save_with.values():
+        for row in x0.rows:
+            colours = (KNOWN(0.3 * x0.tensor[row, -1].float()) / 2 + 0.5).clamp(0, 1)
+            frames = (255 * colours).byte().movedim(0, -1).numpy().repeat(8, 1).repeat(8, 2)
+            write_mp4(x0.path.parent / "videos" / f"{row:04d}.mp4", frames, crf=0)
+    held = world.root / "unsafe" / "videos" / f"{world.split.unsafe[0]:04d}.mp4"
+    held.write_bytes(held.read_bytes()[:40])  # begins as a clip does, and is none
+    flags = ("--videos", "--eval_dir", world.eval)
+    assert fit(world, tmp_path / "a.json", *flags) == 0
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert np.allclose(np.array(found["matrix"]), 0.3 * np.array(KNOWN.matrix), atol=0.02)
+    assert np.allclose(found["bias"], KNOWN.bias, atol=0.02) and found["r2"] > 0.9
+    assert found["made_by"]["vae_sha256"] is None
+    refused(fit(world, tmp_path / "b.json", "--videos"), capsys, held.name, "not a readable video")
+    refused(fit(world, tmp_path / "b.json"), capsys, "'sample_config' is missing", "--videos")
+    for kind in world.x0:
+        shutil.rmtree(world.root / kind / "videos")
+    refused(fit(world, tmp_path / "b.json", "--videos"), capsys, "--videos", "0000.mp4")
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_bad_input_to_fit_rgb(world, magictime, tmp_path, capsys):  # noqa: F811

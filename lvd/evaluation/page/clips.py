@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from lvd.evaluation.page.recordings import CLIP_KINDS
+from lvd.data.finished_clips import CLIP_KINDS
 from lvd.utils.partials import atomic
 
 NEAR = 2  # folders that a link may go up

@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lvd.data.config import read_data_config
+from lvd.data.finished_clips import finished_clip
 from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.rgb import load_rgb
 from lvd.errors import InputError, brief, shorten
@@ -13,8 +14,6 @@ from lvd.utils.files import load_yaml
 from lvd.utils.schema import Name, Schema, checked
 from lvd.x0.file import open_x0_file
 
-CLIP_KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
-BEGIN, GIFS = 8, (b"GIF87a", b"GIF89a")  # bytes that tell what a file is
 KEYS = {"unsafe": "pred_x0", "normal": "normal_pred_x0"}
 
 
@@ -53,7 +52,9 @@ class PageRecordings:
     @property
     def fps(self):
         """Frames per second of the clips; None where the recording does not say."""
-        fps = self.files["unsafe"].meta.get("config", {}).get("fps")
+        meta = self.files["unsafe"].meta  # of lvd.record: what `about` says
+        config = meta.get("config")
+        fps = config.get("fps") if isinstance(config, dict) else meta.get("fps")
         is_number = isinstance(fps, (int, float)) and not isinstance(fps, bool)
         return fps if is_number and 0 < fps <= 1000 else None
 
@@ -62,15 +63,8 @@ class PageRecordings:
         return self._info(kind, name).get("prompt")
 
     def clip(self, kind, name):
-        """Return the path of a finished clip; None where there is none.
-
-        Another file under a clip's name is none: whoever gets the page would get its content.
-        """
-        row = self.rows[kind][name]
-        stem = self._info(kind, name).get("video") or f"{row:04d}"
-        folder = self.files[kind].path.parent / "videos"
-        paths = (folder / f"{stem}{suffix}" for suffix in CLIP_KINDS)
-        return next((path for path in paths if _is_clip(path)), None)
+        """Return the path of a finished clip; None where there is none."""
+        return finished_clip(self.files[kind], self.rows[kind][name])
 
     def x0(self, kind, name):
         """Return the recorded x0 of a video, mapped and not read: [S, C, F, h, w]."""
@@ -78,15 +72,6 @@ class PageRecordings:
 
     def _info(self, kind, name):
         return self.files[kind].info.get(self.rows[kind][name], {})
-
-
-def _is_clip(path):
-    """Tell whether a file begins as an mp4 or a GIF does."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        begin = file.read(BEGIN)
-    return begin[4:] == b"ftyp" if path.suffix == ".mp4" else begin[:6] in GIFS
 
 
 def _need_same(files, recording, where):

@@ -81,7 +81,10 @@ def _add_media(content, recordings, path):
     is_linked = facts["clips"].startswith("linked")
     if recordings.rgb is None:
         channels = recordings.files["unsafe"].tensor.shape[2]
-        facts["x0"] = f"not shown: no rgb_matrix for {channels} channels; fit_rgb.py fits one"
+        facts["x0"] = (
+            f"not shown: no rgb_matrix for {channels} channels; fit_rgb.py, or fit_rgb.py "
+            "--videos, fits one"
+        )
         return facts
     shape = recordings.x0(*keys[0]).shape
     cells = cells_for(shape, len(videos), MORE_PICTURES if is_linked else PICTURES)
