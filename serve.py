@@ -167,7 +167,7 @@ def _guard_of(args):
     if args.pipeline is None and args.config in (None, TINY):
         return TINY_GUARD
     flag = "--pipeline" if args.pipeline is not None else "--config"
-    raise InputError(f"{flag}: --guard is needed, the detectors of this model (docs/pipelines.md)")
+    raise InputError(f"{flag}: --guard is needed, the detectors of this model (docs/your_model.md)")
 
 
 def open_log(folder):

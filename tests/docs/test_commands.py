@@ -34,7 +34,7 @@ WRITTEN = """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
     guard.yaml my_models.py
-    /data/wan/* .ckpt .safetensors .mp4 ckpts/... Base_Model/* DreamBooth/* Magic_Weights/*
+    my_model/* .ckpt .safetensors .mp4 ckpts/... Base_Model/* DreamBooth/* Magic_Weights/*
     VideoMAE/* MagicTime/ckpts/Base_Model/motion_module MagicTime/ckpts/VideoMAE/videomae-base
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt
     v3_sd15_mm.ckpt BestWishYsh/MagicTime MCG-NJU/videomae-base guoyww/animatediff*
@@ -62,9 +62,14 @@ def repository_files():
     return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
 
 
+def is_readers_own(command):
+    """Tell whether a command starts a script that the reader has written."""
+    return command[0] == "python" and any(fnmatch(command[1], own) for own in BROUGHT.split())
+
+
 def script_of(command):
     """Return the project's script that a command starts, and its arguments; None for others."""
-    if command[0] in ("python", "accelerate"):
+    if command[0] in ("python", "accelerate") and not is_readers_own(command):
         at = next(k for k, word in enumerate(command) if word.endswith(".py"))
         return command[at], command[at + 1 :]
     return None
@@ -88,7 +93,8 @@ def test_commands_are_taken_by_their_scripts(page):
             for flag in command[2:]:
                 assert not flag.startswith("--") or flag in known, command
         else:
-            assert command[0] in SHELL or command[:2] == ["pip", "install"] or "venv" in command
+            is_known = command[0] in SHELL or command[:2] == ["pip", "install"]
+            assert is_known or "venv" in command or is_readers_own(command), command
 
 
 @each_page
@@ -176,6 +182,7 @@ def quick_commands():
         for command in commands(page):
             if started := script_of(command):
                 needs_more = {"--human", "prompts.txt", "my_build_x0.yaml"} & set(command)
+                needs_more |= {word for word in command if word.startswith("my_model")}
                 dry = "--dry-run" in parser_of(started[0])._option_string_actions
                 if dry and not needs_more and started[0] != "MagicTime/app.py":  # it writes nothing
                     quick[shlex.join(command)] = started
