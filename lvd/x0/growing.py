@@ -26,7 +26,7 @@ AT_ONCE = 256 << 20  # bytes that are copied at once
 NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
-def grow_x0_file(path, rows, meta):
+def grow_x0_file(path, rows, meta, check_space=True):
     """Add rows to a recording that is there. Nothing happens where it has as many already.
 
     That its rows were made as `meta` says is for the caller to check.
@@ -35,6 +35,7 @@ def grow_x0_file(path, rows, meta):
         path: of pred_x0.pth.
         rows: number of videos that it shall have.
         meta: plain JSON dict that says what makes the recording of all of them.
+        check_space: check that the disk has room for the planned size.
 
     Raises:
         InputError: another run is writing the recording, or the disk is too small for a copy of
@@ -50,16 +51,17 @@ def grow_x0_file(path, rows, meta):
         sweep_partials(path.parent)
         sidecar = load_sidecar(path)
         if sidecar["shape"][0] < rows:
-            _grow(path, sidecar, rows, meta)
+            _grow(path, sidecar, rows, meta, check_space)
 
 
-def _grow(path, before, rows, meta):
+def _grow(path, before, rows, meta, check_space):
     """See `grow_x0_file`; before: the sidecar."""
     dtype = getattr(torch, before["dtype"])
     shape = [rows, *before["shape"][1:]]
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     shards = plan_shards(rows, row_bytes, shards_of(before))
-    _need_space(path, before, shards, row_bytes)
+    if check_space:
+        _need_space(path, before, shards, row_bytes)
     save_sidecar({**before, "growing": {"shape": shape, "shards": shards}}, path)
     for number in range(len(shards), len(shards_of(_states(before)[-1]))):
         shard_path(path, number).unlink(missing_ok=True)  # of a call for more rows, broken off

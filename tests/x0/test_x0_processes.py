@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lvd.errors import InputError
+from lvd.x0 import shards
 from lvd.x0.file import open_x0_file
 from tests.worlds.x0_rows import META, create, info_of, x0_of
 
@@ -104,6 +105,23 @@ def test_two_processes_at_once_equal_one(tmp_path, alone):
         for member in members:
             member.leave()
     assert files(tmp_path) == alone  # and no journal is left
+
+
+def test_two_processes_fill_shards(tmp_path, monkeypatch):
+    """Of five rows each; two of the shards are filled by both."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * x0_of(0).numel() * 4)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "one/pred_x0.pth", range(ROWS))
+    with run_of(tmp_path / "two") as members:
+        for member, rows in zip(members, ([0, 11, 4, 6, 1, 5], [10, 2, 7, 3, 9, 8])):
+            member.tell(*rows)
+        for member in members:
+            [member.answer() for _ in range(6)]
+        assert open_x0_file(tmp_path / "two/pred_x0.pth").rows == list(range(ROWS))
+        for member in members:
+            member.leave()
+    assert files(tmp_path / "two") == files(tmp_path / "one") and len(files(tmp_path / "two")) == 4
 
 
 def test_readers_see_the_rows_finished_so_far(tmp_path):

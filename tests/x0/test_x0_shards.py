@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lvd.errors import InputError
+from lvd.utils.config import ROOT
 from lvd.x0 import shards
 from lvd.x0.file import open_x0_file
 from lvd.x0.row_files import allocate
@@ -80,6 +81,15 @@ def test_a_batch_over_two_shards_and_a_run_that_goes_on(small, tmp_path):
     at_once = filled(tmp_path / "b/pred_x0.pth", range(ROWS), count=ROWS)
     for file in at_once.parent.iterdir():
         assert (path.parent / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_another_program_reads_them_as_the_docs_say(path, monkeypatch):
+    text = (ROOT / "docs/sampling.md").read_text()
+    program = text.split("```python\nimport json, torch\n")[1].split("```")[0]
+    monkeypatch.chdir(path.parent)
+    known = {"json": json, "torch": torch}
+    exec(program, known)
+    assert torch.equal(known["video"], x0_of(3)) and len(known["parts"]) == 3
 
 
 def lose(path):
