@@ -8,6 +8,10 @@ and a file larger than the memory.
    --written rows are written from its first to its last, and read back by row against by step.
    Seconds, GB on disk, MiB of memory.
 
+With --sharded alone the third: a float16 recording of --sharded_rows videos at full size, whose
+shards are planned, written and read in the same way, and to which a tenth more rows are added.
+Results: recording_shards.csv and .txt.
+
 Each part is a process of its own. Everything written is deleted at the end.
 Results: recording_files.csv and .txt.
 """
@@ -22,16 +26,21 @@ from benchmarks.common.flags import need_positive
 from benchmarks.common.report import Report
 from benchmarks.common.results import add_result_flags, results_path
 from benchmarks.recording import dry_run, large_file
+from benchmarks.recording.shards import shards
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command
 
-PARTS = {**dry_run.PARTS, **large_file.PARTS}  # name → function of (args, folder) to rows
-SIZES = ("rows", "steps", "frames", "size", "written")
+PARTS = {
+    **dry_run.PARTS,
+    **large_file.PARTS,
+    "shards": shards,
+}  # name → function of (args, folder) to rows
+SIZES = ("rows", "steps", "frames", "size", "written", "sharded_rows")
 MEMORY = (
     "peak_rss counts the pages of mapped files that were touched, peak_anonymous is the "
     "process's own memory"
 )
-RESULT_FILE = "recording_files.csv"
+RESULT_FILE, SHARDS_FILE = "recording_files.csv", "recording_shards.csv"
 
 
 def build_parser():
@@ -42,6 +51,7 @@ def build_parser():
         "frames": (16, "frames at full size"),
         "size": (64, "height and width of latents at full size"),
         "written": (20, "rows written of the float32 recording"),
+        "sharded_rows": (100_000, "videos of the recording in shards"),
     }
     for name, (default, what) in numbers.items():
         shown = f"{what} (default: {default})"
@@ -52,6 +62,7 @@ def build_parser():
         default=5.0,
         help="disk that the full-size dry run may fill (default: 5)",
     )
+    parser.add_argument("--sharded", action="store_true", help="the recording in shards, alone")
     parser.add_argument(
         "--dir", help="folder to write in, on the disk to measure (default: a temporary one)"
     )
@@ -79,6 +90,9 @@ def work(args):
         return
     if args.dir:
         Path(args.dir).mkdir(parents=True, exist_ok=True)
+    if args.sharded:
+        report_shards(args)
+        return
     report = Report("The x0 file: seconds and memory", results_path(args, RESULT_FILE))
     for name in dry_run.PARTS:
         shape = list(dry_run.shape_of(name, args))
@@ -95,6 +109,18 @@ def work(args):
         for name in large_file.PARTS:
             rows += part_elsewhere(name, args, Path(folder))
         report.add("large", note, rows)
+    report.say_where()
+
+
+def report_shards(args):
+    shape = [args.sharded_rows, args.steps, *dry_run.full_latents(args)]
+    report = Report("The x0 file in shards", results_path(args, SHARDS_FILE))
+    note = (
+        f"{shape} float16; the first and last row of each shard and about {args.written} between "
+        f"are written and found equal to their seeded values, the others are entered; {MEMORY}"
+    )
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        report.add("shards", note, part_elsewhere("shards", args, Path(folder)))
     report.say_where()
 
 

@@ -1,6 +1,7 @@
 """The benchmarks run, say what they were measured on, and what they show holds at tiny size too.
 Times are not checked."""
 
+import json
 import socket
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.recording import batches as recording_batches
 from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
 from benchmarks.recording import large_file
+from lvd.x0 import shards
 from tests.worlds import magictime_world
 from tests.worlds.benchmark_figures import read_figures, read_machine
 
@@ -78,6 +80,16 @@ def test_recording_files(tmp_path):
         for f in large.values()
     )
     assert all(f["peak_anonymous_mib"] <= f["peak_rss_mib"] < 1000 for f in large.values())
+
+
+def test_recording_in_shards(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100 * 2 * 4 * 2 * 4 * 4 * 2)
+    flags = ["--sharded_rows", "401", "--steps", "2", "--frames", "2", "--size", "4"]
+    flags += ["--written", "3", "--dir", str(tmp_path), "--part", "shards"]
+    assert recording_files.main(flags) == 0
+    found = dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    cases = ["plan", "write", "read by row", "read by step", "grow", "read when grown"]
+    assert list(found) == cases and [found[case]["shards"] for case in cases] == [5] * 6
 
 
 @pytest.mark.parametrize("spoil", [(0, 1), (-1, 1)])
