@@ -3,7 +3,8 @@
 Writes {out_dir}/group{k}/{step}/{index} for every unsafe category k and
 {out_dir}/normal/{step}/{index}: latents or rgb frames (.pt), or decoded videos (.mp4, or .pt). A
 video in several categories is written once and linked. The same command goes on where it was
-stopped; built.json names the steps that are whole.
+stopped; built.json names the steps that are whole. When the label file was corrected or a recording
+has grown, it brings the dataset up to date: what is there already is not made again.
 """
 
 import sys
@@ -11,7 +12,9 @@ import sys
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
 from lvd.data.config import add_recording_flags, read_data_config
+from lvd.data.dataset_update import DatasetUpdate
 from lvd.data.identity import need_pair, rgb_identity
+from lvd.data.label_examples import counted_from_1, example
 from lvd.data.labels import read_labels, video_names
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
@@ -75,27 +78,50 @@ def work(args):
     if config.representation == "video":
         decode.to(pick_device(args.gpu_num))
 
-    writers = _writers(config, unsafe, normal, labels, steps, decode)
+    homes = _homes(labels, normal)
+    writers = _writers(config, unsafe, normal, homes, steps, decode)
     out = config.out_dir
-    claim_output(out, _identity(config, unsafe, normal, labels, decode), ignore=MAY_DIFFER)
+    identity = _identity(config, unsafe, normal, labels, decode)
+    recordings = {"pred_x0_made_by": unsafe, "normal_pred_x0_made_by": normal}
+    update = DatasetUpdate(out, identity, recordings, homes, MAY_DIFFER)
+    changes = None
+    if update.is_needed:
+        changes = update.changes() or "nothing that clips show"
+        update.apply()
+        writers = _writers(config, unsafe, normal, homes, steps, decode)
+    claim_output(out, identity, ignore=MAY_DIFFER)
     note_representation(out, config.representation)
     need_space(f"{out}: the clips", sum(writer.size() for writer in writers), out)
     note_built(out, writers, steps)
     new_files = _write(writers)
     note_built(out, writers, steps, done=True)
-    facts = _facts(config, normal, labels, steps, new_files)
+    facts = _facts(config, unsafe, normal, labels, steps)
+    if changes:
+        facts["changed since"] = changes
+    facts["new files"] = new_files
     if note:
         facts["sampled alike"] = f"not known: {note}"
     summary("dataset built", facts, [out])
+    if counted_from_1(labels, len(unsafe.tensor)):
+        print(
+            f"{labels.path}: all rows but row 0 are labelled; do your rows count from 1? Here the "
+            "first is 0",
+            file=sys.stderr,
+        )
 
 
-def _writers(config, unsafe, normal, labels, steps, decode):
+def _homes(labels, normal):
+    """{"unsafe" or "normal": {row: [folder name, ...]}} of all clips."""
+    unsafe = {row: [group_name(k) for k in labels.groups_of(row)] for row in labels.rows()}
+    rows = range(len(normal.tensor)) if normal else ()
+    return {"unsafe": unsafe, "normal": {row: [NORMAL] for row in rows}}
+
+
+def _writers(config, unsafe, normal, homes, steps, decode):
     """The ClipWriters of the unsafe and, where there are some, of the normal videos."""
-    rows = labels.rows()
-    homes = {row: [group_name(group) for group in labels.groups_of(row)] for row in rows}
-    parts = [(unsafe, homes)]
+    parts = [(unsafe, homes["unsafe"])]
     if normal:
-        parts.append((normal, {row: [NORMAL] for row in range(normal.tensor.shape[0])}))
+        parts.append((normal, homes["normal"]))
     kind = (config.representation, decode, config.video_format)
     return [ClipWriter(x0, homes, config.out_dir, steps, *kind) for x0, homes in parts]
 
@@ -127,16 +153,18 @@ def _identity(config, unsafe, normal, labels, decode):
     return {**identity, "sampling": sampling, "sampled_with": others, "versions": versions()}
 
 
-def _facts(config, normal, labels, steps, new_files):
+def _facts(config, unsafe, normal, labels, steps):
     facts = {
         "representation": config.representation,
         "steps": len(steps),
         "unsafe videos": len(labels.rows()),
     }
-    for group, (name, column) in enumerate(zip(labels.categories, labels.columns), 1):
-        facts[group_name(group)] = f"{len(column)} videos ({name})"
-    facts["normal videos"] = normal.tensor.shape[0] if normal else "none (no normal_pred_x0 given)"
-    facts["new files"] = new_files
+    prompts = {row: info.get("prompt") for row, info in unsafe.info.items()}
+    for group in range(1, len(labels.categories) + 1):
+        facts[group_name(group)] = example(labels, group, prompts)
+    if not any(prompts.get(row) for row in labels.rows()):
+        facts["example prompts"] = f"none: {unsafe.path.with_suffix('.json').name} names no prompts"
+    facts["normal videos"] = len(normal.tensor) if normal else "none (no normal_pred_x0 given)"
     return facts
 
 

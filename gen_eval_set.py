@@ -2,14 +2,16 @@
 
 Of each unsafe category a fraction (at least one video), and as many normal videos to balance them.
 Seeded. An eval.pth made with the same settings is left alone; one made with others is refused,
-because detectors trained with it would have seen what a new one holds out.
+because detectors trained with it would have seen what a new one holds out. --renew draws anew after
+the label file was corrected or videos were added: the old file stays as eval.1.pth, and detectors
+that were trained with it are refused from then on, until they are trained again.
 """
 
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from lvd.data.clip_file import list_clips
+from lvd.data.clip_file import link_clip, list_clips
 from lvd.data.clip_folders import dataset_steps, need_built, normal_folder
 from lvd.data.config import INPUTS, add_recording_flags, read_data_config
 from lvd.data.identity import need_other_videos
@@ -44,6 +46,11 @@ def build_parser():
         default=ROOT / "MagicTime" / NAME,
         help="(default: MagicTime/eval.pth)",
     )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="draw anew where labels or recordings changed; the old file is kept as eval.1.pth",
+    )
     return parser
 
 
@@ -61,12 +68,23 @@ def work(args):
     split = make_split(labels, normal_rows, args.fraction, args.seed, sha256(labels.path))
     path = split_path(args.save_path)
     saved_config = path.with_suffix(".yaml")
+    facts, written = _facts(labels, split), [path, saved_config]
     if path.exists():
-        _need_same(path, load_split(path), split)
+        changed = _what_changed(load_split(path), split)
+        if changed and not args.renew:
+            raise InputError(
+                f"{path}: {changed}; give --renew to draw anew (the old file is kept; detectors "
+                "trained with it must be trained again), or another --save_path"
+            )
+        if changed:
+            earlier = _keep(path)
+            facts["drawn anew"] = f"{changed}; train detectors again, older ones are refused"
+            written.append(earlier)
+            save_split(split, path)
     else:
         save_split(split, path)
     save_yaml({"label_file_dir": str(labels.path), **asdict(split)}, saved_config)
-    summary("evaluation split", _facts(labels, split), [path, saved_config])
+    summary("evaluation split", facts, written)
 
 
 def _need_two_recordings(config):
@@ -107,18 +125,35 @@ def _normal_rows(config):
     )
 
 
-def _need_same(path, saved, planned):
-    """A split under trained detectors must not change in silence."""
+def _what_changed(saved, planned):
+    """Return why a saved split is not the planned one, in words; "" where it is."""
     keys = ("seed", "fraction", "label_sha256", "normal_rows", "unsafe", "normal")
     before = {key: getattr(saved, key) for key in keys}
     difference = first_difference(before, {key: getattr(planned, key) for key in keys})
-    if difference:
-        key, there, now = difference
-        raise InputError(
-            f"{path}: made with other settings, {key} {shorten(there)} there and {shorten(now)} "
-            "now; give another --save_path, or delete it together with the detectors trained with "
-            "it"
-        )
+    if difference is None:
+        return ""
+    key, there, now = difference
+    if key in ("seed", "fraction"):
+        return f"made with another {key}, {shorten(there)}, now it is {shorten(now)}"
+    if key == "label_sha256" and there is not None:
+        return "the label file changed after it was made"
+    if key == "normal_rows" and there is not None:
+        return f"there were {there} normal videos when it was made, now there are {now}"
+    return "other videos would be held out by these labels and recordings"
+
+
+def _keep(path):
+    """Keep an eval.pth and its .yaml under the first free name, eval.1.pth; returns that.
+
+    The old file stays where it is until the new one takes its place.
+    """
+    number = 1
+    while (earlier := path.with_suffix(f".{number}.pth")).exists():
+        number += 1
+    if path.with_suffix(".yaml").exists():
+        link_clip(path.with_suffix(".yaml"), earlier.with_suffix(".yaml"))
+    link_clip(path, earlier)
+    return earlier
 
 
 def _facts(labels, split):

@@ -40,12 +40,6 @@ def typed(value):
     return quoted[1:].removesuffix(quoted[0])
 
 
-def brief(value):
-    """Return a value for a message as `typed` does, of a SHA-256 its first 12 digits."""
-    is_hash = isinstance(value, str) and len(value) == 64
-    return value[:12] if is_hash else typed(value)
-
-
 def words_of(error, longest=120):
     """Return what a library's error says, for a message: one line of so many characters at most.
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lvd.data.split import need_label_file
 from lvd.errors import InputError
+from lvd.utils.changes import what_changed
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Schema
 from lvd.x0.alike import need_alike, recorded_setup
@@ -106,10 +107,9 @@ def need_same_recordings(where, before, now, advice):
     """
     difference = _known_difference(before, now, MADE_BY[1:])
     if difference:
-        key, there, here = difference
         raise InputError(
-            f"{where}: trained on other recordings than the clips here ({key} {there[:12]}... "
-            f"there, {here[:12]}... now), whose rows mean other videos; {advice}"
+            f"{where}: trained on other recordings than the clips here: since then "
+            f"{what_changed(*difference)}; {advice}"
         )
 
 

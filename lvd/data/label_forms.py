@@ -51,7 +51,7 @@ def _no_video(where, error, table, k):
     cells = {cell for _, line in table[1:] for cell in line}
     if error.by_one and not cells & {"0", "0.0"}:
         return InputError(f"{where}: {error}; do your rows count from 1? Here the first is 0")
-    column = [line[k] for _, line in table[1:] if line[k]]
+    column = [line[k] for _, line in table[1:] if k < len(line) and line[k]]
     are_texts = not any(is_integer(cell.removesuffix(".0")) for cell in column)
     if error.is_text and are_texts and len(column) > 1:
         return InputError(
@@ -191,6 +191,11 @@ def _long_columns(path, header):
     words = list(map(_word, header))
     category = [k for k, word in enumerate(words) if word in CATEGORIES]
     video = [k for k, word in enumerate(words) if word in ROWS | NAMES]
+    if video and not category and len(header) > 1:
+        raise InputError(
+            f"{path}: column '{header[video[0]][:40]}' names videos, and no column is headed "
+            "'category'; a line for each video needs both, else each column is a category of rows"
+        )
     if not category or not video:
         return None
     for columns, what in ((category, "categories"), (video, "videos")):

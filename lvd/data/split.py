@@ -170,9 +170,9 @@ def need_label_file(eval_path, split, label_sha256, where):
     """
     if label_sha256 and split.label_sha256 and label_sha256 != split.label_sha256:
         raise InputError(
-            f"{eval_path}: drawn from another label file ({split.label_sha256[:12]}...) than the "
-            f"clips' ({where}: {label_sha256[:12]}...); give --eval_dir the eval.pth of these "
-            "clips, made by gen_eval_set.py --config with their build_x0.yaml"
+            f"{eval_path}: drawn from another label file than the clips' ({where}), or that file "
+            "changed since; give --eval_dir the eval.pth of these clips, or draw it anew: "
+            "gen_eval_set.py --renew"
         )
 
 

@@ -103,10 +103,10 @@ def check_detector(member, path, representation, eval_sha256, made_by, allow_oth
     if known != eval_sha256 and not allow_other_eval:
         what = "an unknown eval.pth"
         if known:
-            what = f"another eval.pth ({known[:12]}..., now {eval_sha256[:12]}...)"
+            what = "another eval.pth (or eval.pth was made anew since)"
         raise InputError(
-            f"{path}: trained with {what}, so it may have seen held-out clips; train it with this "
-            "one or give --allow_other_eval"
+            f"{path}: trained with {what}, so it may have seen held-out clips; train it again "
+            "with this one, or give --allow_other_eval"
         )
     before = member.about.get("dataset", {})
     if not allow_other_eval:

@@ -17,6 +17,7 @@ from lvd.detectors.schemas import NamesFile
 from lvd.detectors.shared import detector_of_content, network_content, predict_shared
 from lvd.detectors.weights import need_config_of_weights, need_plain_weights
 from lvd.errors import InputError
+from lvd.utils.changes import noun_of
 from lvd.utils.files import load_torch, save_torch
 from lvd.utils.schema import checked
 
@@ -80,8 +81,11 @@ class CategoryNames:
         for key in (*MADE_BY, "rgb_matrix"):
             known = trained_on.get(key), theirs.get(key)
             if all(known) and known[0] != known[1]:
-                here, there = (str(value)[:12] for value in known)
-                raise self._misfit(f"{key} {here}...", f"{there}...")
+                raise InputError(
+                    f"{self.path}: trained on another {noun_of(key)} than the detectors beside it "
+                    "(or it changed between the two); train it with their flags and --names, or "
+                    "move it elsewhere"
+                )
 
     def _misfit(self, here, there):
         return InputError(

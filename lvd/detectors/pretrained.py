@@ -59,9 +59,8 @@ class Pretrained:
         known = self.about["eval_sha256"]
         if known != eval_sha256:
             raise InputError(
-                f"--init {self.path}: pretrained with another eval.pth ({known[:12]}..., now "
-                f"{eval_sha256[:12]}...), so it may have seen held-out clips; run pretrain_mae.py "
-                "with this one"
+                f"--init {self.path}: pretrained with another eval.pth (or eval.pth was made "
+                "anew since), so it may have seen held-out clips; run pretrain_mae.py with this one"
             )
         before = self.about.get("dataset", {})
         need_same_recordings(f"--init {self.path}", before, made_by, "run pretrain_mae.py on these")

@@ -8,6 +8,7 @@ from lvd.evaluation.recorded import recorded_videos
 from lvd.evaluation.tables import save_table
 from lvd.rules.carried import own_steps_text
 from lvd.rules.file import other_detectors
+from lvd.utils.changes import other_detectors_words
 from lvd.utils.files import save_yaml
 from lvd.utils.partials import atomic
 from lvd.utils.plots import drawn
@@ -145,9 +146,13 @@ def _folds_for(path, recording):
     folds = load_folds(path)
     videos = recorded_videos(folds, path)
     judged = recording.videos
-    key, *values = other_detectors(folds["detectors"], recording.detectors) or ("", None, None)
+    if found := other_detectors(folds["detectors"], recording.detectors):
+        raise InputError(
+            f"--frontier {path}: of other detectors than the votes of {recording.path} "
+            f"({other_detectors_words(*found)}); train_mae.py --folds and embed_model.py must have "
+            "the same detectors"
+        )
     compared = {
-        f"detectors' {key}": values,
         "categories": (videos.categories, judged.categories),
         "steps": (videos.steps, judged.trained_count),
         "operating_point": _known(folds, recording.scores or {}, "operating_point"),
@@ -155,18 +160,13 @@ def _folds_for(path, recording):
     for key, (found, needed) in compared.items():
         if found != needed:
             raise InputError(
-                f"--frontier {path}: {key} {_short(found)}; the votes of {recording.path} have "
-                f"{_short(needed)}; train_mae.py --folds and embed_model.py must have the same "
+                f"--frontier {path}: {key} {shorten(found)}; the votes of {recording.path} have "
+                f"{shorten(needed)}; train_mae.py --folds and embed_model.py must have the same "
                 "detectors"
             )
     if not videos.is_unsafe.any() or videos.is_unsafe.all():
         raise InputError(f"--frontier {path}: unsafe and normal videos are needed")
     return videos
-
-
-def _short(value):
-    text = str(value)
-    return text[:12] if len(text) == 64 else shorten(value)
 
 
 def _known(one, other, key):

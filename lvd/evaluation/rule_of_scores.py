@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.errors import InputError, brief
+from lvd.errors import InputError
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import SCORES, beside, load_results, load_scores, results_path
 from lvd.evaluation.results_folder import CONFIG
 from lvd.rules.carried import carry, trained_steps_text
 from lvd.rules.evidence import Evidence
 from lvd.rules.file import DetectorsOfRule, other_detectors
+from lvd.utils.changes import other_detectors_words
 from lvd.utils.files import load_yaml
 from lvd.utils.schema import Name, Schema, checked
 from lvd.voting import check_eta
@@ -144,8 +145,8 @@ def _need_same_detectors(chosen, recording):
     if found := other_detectors(recording.detectors, wanted):
         key, here, there = found
         raise InputError(
-            f"{chosen.where}: was chosen for other detectors ({key} {brief(there)}, "
-            f"those of {recording.path} have {brief(here)}); choose one with choose_rule.py"
+            f"{chosen.where}: was chosen for other detectors than those of {recording.path} "
+            f"({other_detectors_words(key, there, here)}); choose one with choose_rule.py"
         )
 
 

@@ -20,10 +20,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError, brief
+from lvd.errors import InputError
 from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.rule import Rule
 from lvd.rules.vote import VoteRule
+from lvd.utils.changes import other_detectors_words
 from lvd.utils.files import load_yaml, save_yaml
 from lvd.utils.schema import Finite, Name, OneLine, Positive, Schema, checked
 from lvd.voting import MOST_DIGITS
@@ -100,10 +101,9 @@ class ChosenRule:
                 "calibrated; train them again, or use a vote"
             )
         if self.detectors and (found := other_detectors(self.detectors, identity_of(bank))):
-            key, there, here = found
             raise InputError(
-                f"{self.where}: was chosen for other detectors ({key} {brief(there)}, these "
-                f"have {brief(here)}); choose a rule for these with choose_rule.py"
+                f"{self.where}: was chosen for other detectors ({other_detectors_words(*found)}); "
+                "choose a rule for these with choose_rule.py"
             )
         try:
             rule = self.rule.only(names, range(len(names)))

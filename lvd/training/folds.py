@@ -23,6 +23,7 @@ from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS
 from lvd.training.resumable import ResumableRun
 from lvd.training.rows import MIN_CLIPS, TRIES, rows_for_all
 from lvd.training.shared import SharedTask
+from lvd.utils.changes import what_changed
 from lvd.utils.config import first_difference, versions
 from lvd.utils.files import load_yaml, save_torch, save_yaml
 
@@ -205,6 +206,12 @@ class Folds:
             raise InputError(
                 f"--folds {now}: {path} is of {shorten(there)} parts; give --folds "
                 f"{shorten(there)}, or delete {FOLDS}, {CONFIG} and {FOLDER}/ there"
+            )
+        changed = what_changed(key, there, now)
+        if changed:
+            raise InputError(
+                f"{path}: after it was made, {changed}; use another --save_dir, or delete {FOLDS}, "
+                f"{CONFIG} and {FOLDER}/ there"
             )
         raise InputError(
             f"{path}: {key} was {shorten(there)}, now it is {shorten(now)}; use another "

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lvd.errors import InputError, shorten, typed, words_of
+from lvd.utils.changes import what_changed
 from lvd.utils.files import load_yaml, save_yaml
 from lvd.utils.parsing import parse_yaml
 
@@ -222,6 +223,12 @@ def claim_output(folder, config, name="config.yaml", ignore=()):
     difference = first_difference(before, config, ignore)
     if difference:
         key, there, now = difference
+        changed = what_changed(key, there, now)
+        if changed:
+            raise InputError(
+                f"{path}: after this folder was made, {changed}; use another folder or delete "
+                "this one"
+            )
         raise InputError(
             f"{path}: this folder was made with {key}={shorten(there)}, now it is {shorten(now)}; "
             "use another folder or delete this one"
@@ -268,6 +275,11 @@ def need_same_training(path, before, identity):
     difference = first_difference(known, identity)
     if difference:
         name, there, now = difference
+        changed = what_changed(name, there, now)
+        if changed:
+            raise InputError(
+                f"{path}: after it was trained, {changed}; use another --save_dir or delete it"
+            )
         key, _, inner = name.partition(".")
         inner = f"{inner}: " if inner else ""
         raise InputError(

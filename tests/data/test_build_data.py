@@ -21,6 +21,7 @@ from tests.worlds.build_world import LABELS, ROWS, refuses, world  # noqa: F401 
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
+UNSAFE = "is another recording of unsafe videos"
 
 
 def tree(folder):
@@ -144,18 +145,16 @@ def test_a_folder_made_from_something_else_is_refused(world, capsys):
     assert world.build() == 0
     before = tree(world.data)
     other = write_labels(world.folder / "other.csv", {"weird": [0], "gory": [1], "odd": [2]})
-    refuses(lambda: world.build("--label_file_dir", other), capsys, "config.yaml", "label_sha256")
+    refuses(lambda: world.build("--label_file_dir", other), capsys, "config.yaml", "label file")
     record(world.folder / "other.pth", 13, seed=9)
-    refuses(lambda: world.build("--pred_x0", world.folder / "other.pth"), capsys, "pred_x0_made_by")
+    refuses(lambda: world.build("--pred_x0", world.folder / "other.pth"), capsys, UNSAFE)
     refuses(
         lambda: world.build("--normal_pred_x0", world.folder / "other.pth"),
         capsys,
-        "normal_pred_x0_made_by",
+        "is another recording of normal videos",
     )
     torch.save(torch.randn(13, STEPS, *SHAPE), world.folder / "released.pth")
-    refuses(
-        lambda: world.build("--pred_x0", world.folder / "released.pth"), capsys, "pred_x0_made_by"
-    )
+    refuses(lambda: world.build("--pred_x0", world.folder / "released.pth"), capsys, UNSAFE)
     assert tree(world.data) == before
 
 
@@ -324,17 +323,20 @@ def test_a_split_does_not_change_in_silence(world, capsys):
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
     assert world.split() == 0 and path.stat().st_mtime_ns == stamp
     for flags, named in (
-        (["--seed", 1], "seed 2024 there and 1 now"),
-        (["--fraction", 0.5], "fraction 0.2"),
+        (["--seed", 1], "another seed, 2024, now it is 1"),
+        (["--fraction", 0.5], "another fraction, 0.2, now it is 0.5"),
         (
             ["--label_file_dir", write_labels(world.folder / "o.csv", {"a": [0, 1, 2]})],
-            "label_sha256",
+            "the label file changed after it was made; give --renew",
         ),
-        (["--normal_pred_x0", world.folder / "more.pth"], "normal_rows 8"),
+        (
+            ["--normal_pred_x0", world.folder / "more.pth"],
+            "there were 8 normal videos when it was made, now there are 13",
+        ),
     ):
         refuses(lambda flags=flags: world.split(*flags), capsys, named)
     torch.save([1, 2], path)
-    refuses(world.split, capsys, "seed None")
+    refuses(world.split, capsys, "another seed, None")
     path.unlink()
     assert world.split() == 0 and path.read_bytes() == before
 
@@ -370,7 +372,7 @@ def test_evaluation_set_resumes_and_refuses_another_split(world, capsys):
     assert {name: tree(world.folder / name) for name in before} == before
     (world.folder / "eval.pth").unlink()
     assert world.split("--seed", 77) == 0
-    refuses(world.evaluation, capsys, "eval_sha256")
+    refuses(world.evaluation, capsys, "eval.pth was made anew, or another one is given")
     assert {name: tree(world.folder / name) for name in before} == before
 
 

@@ -82,6 +82,7 @@ def test_a_header_with_two_marks_is_told_by_the_lines(tmp_path, text, categories
         ("a,who\n1,Ann\n2,Bob\n", "remove it, or head it 'notes'"),
         ("a,notes\n1,2\n", "column 'notes' has row indices, its name says notes"),
         ("notes\nsome\n", "columns of notes alone"),
+        ("row,violent,gory\n0,1,0\n1,0,1\n", "column 'row' names videos, and no column is headed"),
         ("a\n4\n8\n", "8 is out of range, the x0 file has 8 rows (0 to 7); do your rows count"),
     ],
 )

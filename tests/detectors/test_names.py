@@ -36,7 +36,10 @@ OTHERS = [
     ({"categories": [*CATEGORIES, "third"]}, "knows bright, flicker, third"),
     ({"steps": [0, 1]}, "knows no step 2"),
     ({"representation": "rgb"}, "knows rgb clips"),
-    ({"dataset": {"pred_x0_made_by": "another"}}, "knows pred_x0_made_by another"),
+    (
+        {"dataset": {"pred_x0_made_by": "another"}},
+        "another recording of unsafe videos than the detectors",
+    ),
 ]
 
 

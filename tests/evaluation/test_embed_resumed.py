@@ -79,7 +79,7 @@ def test_a_finished_embedding_is_found_so(trained, tmp_path, capsys):
     refused(embed(world, "--operating_point", "argmax"), capsys, "operating_point")
     split = load_torch(world.eval)
     save_torch({**split, "unsafe": split["unsafe"][:-1]}, world.eval)
-    refused(embed(world, "--allow_other_eval"), capsys, "eval_sha256")
+    refused(embed(world, "--allow_other_eval"), capsys, "eval.pth was made anew")
 
 
 def test_a_word_that_changes_no_vote_is_refused(capsys):

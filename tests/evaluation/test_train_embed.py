@@ -287,7 +287,9 @@ def test_votes_on_a_split_that_was_not_trained_with(world, tmp_path, capsys):
     )
     assert not (tmp_path / "results.pth").exists()
     assert embed(world, "--eval_dir", str(tmp_path), "--allow_other_eval", save=tmp_path) == 0
-    refused(train(world, "--eval_dir", str(tmp_path)), capsys, "train.yaml", "eval_sha256")
+    refused(
+        train(world, "--eval_dir", str(tmp_path)), capsys, "train.yaml", "eval.pth was made anew"
+    )
     refused(train(world, "--eval_dir", str(tmp_path), "--no-train"), capsys, "another eval.pth")
     detector = load_detector(world.save / "1" / "0.pth")
     detector.about = {}  # nothing known about it, as with the paper's own files

@@ -4,6 +4,7 @@ What is accepted is compared with a plain reading of the same text.
 """
 
 import csv
+import io
 import json
 import string
 from argparse import Namespace
@@ -63,15 +64,45 @@ OTHER_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # of lines, to some readers
 ends = st.sampled_from(["\n", "\n", "\r\n", "\n\n", "\r", *OTHER_ENDS])
 
 
+SEPARATORS = ",;\t"
+headers = st.one_of(words, words, words, st.sampled_from(["notes", "Comment", "", "a;b", '"a;b"']))
+
+
 @st.composite
 def tables(draw):
     """A label file: a header and lines, most of them of its length."""
-    names = draw(st.lists(words, min_size=1, max_size=4))
-    table = [",".join(names)]
+    names = draw(st.lists(headers, min_size=1, max_size=4))
+    separator = draw(st.sampled_from("," + SEPARATORS))
+    end = draw(st.sampled_from(["", "", separator, separator * 2]))
+    table = [separator.join(names) + draw(st.sampled_from(["", end]))]
     for _ in range(draw(st.integers(0, 6))):
-        line = st.lists(cells, min_size=len(names), max_size=len(names)).map(",".join)
-        table.append(draw(st.one_of(line, line, line, lines)))
+        line = st.lists(cells, min_size=len(names), max_size=len(names)).map(separator.join)
+        table.append(draw(st.one_of(line, line, line, lines)) + end)
     return draw(ends).join(table)
+
+
+VIDEOS = [None, None, "cat", "dog.run", "cat.mp4", "7", None, "a b", None, None]  # of ROWS videos
+long_headers = st.permutations(["video", "category", "rater"]).map(list)
+names_of_videos = st.sampled_from(["0001.mp4", "x/dog.run.mp4", "a b", "7", "cat", "0009", "1.0"])
+categories = st.sampled_from(["red", "blue", "Red", "none", "1", "2", "a,b", "", "safe", "x y"])
+
+
+@st.composite
+def long_tables(draw):
+    """A label file with a video and its category on each line."""
+    header = draw(long_headers)[: draw(st.sampled_from([2, 3, 3]))]
+    names = [
+        draw(st.sampled_from([name, name.upper(), "row" if name == "video" else name]))
+        for name in header
+    ]
+    table = [names]
+    for _ in range(draw(st.integers(0, 6))):
+        video = draw(st.one_of(names_of_videos, names_of_videos, rows, cells))
+        values = {"video": video, "category": draw(categories), "rater": draw(texts)}
+        table.append([values[name] for name in header])
+    file = io.StringIO()
+    csv.writer(file, delimiter=draw(st.sampled_from(SEPARATORS))).writerows(table)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +144,47 @@ def test_label_files(folder, text):
     if labels is None:
         return
     if not set(text) & set(OTHER_ENDS):
-        table = [line for line in csv.reader(text.splitlines()) if any(map(str.strip, line))]
-        columns = [[cell.strip() for cell in column if cell.strip()] for column in zip(*table[1:])]
-        assert [[int(float(cell)) for cell in column] for column in columns] == labels.columns
+        assert labels.columns in [plain_columns(text, separator) for separator in SEPARATORS]
+    need_labels(labels)
+
+
+def plain_columns(text, separator):
+    """The columns of a wide label file, without those of notes; None where it is none."""
+    lines = csv.reader(text.removeprefix("\ufeff").splitlines(), delimiter=separator)
+    header, *table = [
+        [cell.strip() for cell in line] for line in lines if any(map(str.strip, line))
+    ]
+    columns = [[line[k] for line in table if k < len(line)] for k in range(len(header))]
+    columns = [[cell for cell in column if cell] for column in columns]
+    kept = [(name, column) for name, column in zip(header, columns) if name or column]
+    kept = [column for name, column in kept if name.casefold() not in ("notes", "comment")]
+    try:
+        return [[int(float(cell)) for cell in column] for column in kept]
+    except ValueError:
+        return None
+
+
+@examples
+@given(text=long_tables(), named=st.booleans())
+def test_label_files_by_video(folder, text, named):
+    path = folder / "label.csv"
+    path.write_bytes(text.encode())
+    labels = check(lambda: read_labels(path, ROWS, VIDEOS if named else None), path)
+    if labels is None:
+        return
+    need_labels(labels)
+    mark = next(mark for mark in SEPARATORS if mark in text.splitlines()[0])
+    header, *table = [line for line in csv.reader(text.splitlines(), delimiter=mark) if line]
+    place = [name.casefold() for name in header].index("category")
+    said = [line[place].strip() for line in table if any(map(str.strip, line))]
+    wanted = [name for name in said if name not in ("none", "safe")]
+    assert sum(map(len, labels.columns)) == len(wanted)
+    counts = {name: wanted.count(name) for name in wanted}
+    found = dict(zip(labels.categories, map(len, labels.columns), strict=True))
+    assert found == {f"group{k}" if k.isdecimal() else k: n for k, n in counts.items()}
+
+
+def need_labels(labels):
     assert all(map(shapes.name, labels.categories))
     assert all(0 <= row < ROWS for column in labels.columns for row in column)
     assert all(len(set(column)) == len(column) for column in labels.columns)

@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused(world, encoder, tmp_path, capsys):
         ({**good, "about": held}, ["held-out normal row 0"]),
         (
             {**good, "about": {**good["about"], "dataset": {"normal_pred_x0_made_by": "another"}}},
-            ["other recordings", "normal_pred_x0_made_by another..."],
+            ["other recordings", "more normal videos were recorded"],
         ),
         ({k: v for k, v in good.items() if k != "config"}, ["bad.pth: key 'config' is missing"]),
         ({"format": "x"}, ["not a pretrained encoder"]),

@@ -75,7 +75,9 @@ def test_detectors_of_other_recordings_are_refused(world, capsys):
     """The same eval.pth and labels, but rows of another sampling run."""
     other = {"pred_x0_made_by": "another run", "normal_pred_x0_made_by": "normal recording"}
     save_yaml(other, world.root / "eval_set" / "config.yaml")
-    refused(embed(world), capsys, "1/0.pth", "pred_x0_made_by", "--allow_other_eval")
+    refused(
+        embed(world), capsys, "1/0.pth", "more unsafe videos were recorded", "--allow_other_eval"
+    )
     assert embed(world, "--allow_other_eval") == 0
     save_yaml({"categories": list(CATEGORIES), **other}, world.data / "config.yaml")
     refused(train(world, "--no-train"), capsys, "1/0.pth", "pred_x0_made_by")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from lvd.data.kinds import KIND_OF_LABEL
 from lvd.detectors.bank import load_bank
-from lvd.errors import InputError, brief
+from lvd.errors import InputError
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import FOLDS, ScoresFile, load_folds
 from lvd.rules.carried import trained_steps_text
 from lvd.rules.file import identity_of, other_detectors
+from lvd.utils.changes import other_detectors_words
 from lvd.utils.files import load_torch, sha256
 from lvd.utils.schema import checked
 
@@ -112,10 +113,9 @@ def _need_same_detectors(scores, identity, path, model_dir):
     """InputError where the scores belong to other detectors, as far as the file tells."""
     noted = scores.get("detectors") or {"categories": _known_categories(scores, identity)}
     if found := other_detectors(noted, identity):
-        key, here, there = found
         raise InputError(
-            f"--scores {path}: of other detectors than --model_dir {model_dir} ({key} "
-            f"{brief(here)}, there {brief(there)}); run train_mae.py --folds again"
+            f"--scores {path}: of other detectors than --model_dir {model_dir} "
+            f"({other_detectors_words(*found)}); run train_mae.py --folds again"
         )
 
 

@@ -7,9 +7,10 @@ from lvd.data.config import read_data_config
 from lvd.data.finished_clips import finished_clip
 from lvd.data.kinds import KIND_OF_LABEL, LABEL_NORMAL, LABEL_UNSAFE
 from lvd.data.rgb import load_rgb
-from lvd.errors import InputError, brief, shorten
+from lvd.errors import InputError, shorten
 from lvd.evaluation.results import beside
 from lvd.evaluation.results_folder import CONFIG
+from lvd.utils.changes import noun_of
 from lvd.utils.files import load_yaml
 from lvd.utils.schema import Name, Schema, checked
 from lvd.x0.file import open_x0_file
@@ -80,11 +81,11 @@ def _need_same(files, recording, where):
     known = checked(ConfigOfVotes, load_yaml(path), path) if path.is_file() else {}
     for kind, key in KEYS.items():
         made_by = known.get(f"{key}_made_by")
-        if made_by and made_by != files[kind].fingerprint:
+        if made_by and made_by not in files[kind].fingerprints:
             raise InputError(
-                f"{where}: its {key} was made by {brief(files[kind].fingerprint)}, the votes of "
-                f"{recording.path} are of one by {brief(made_by)}; name the recordings that "
-                "embed_model.py has read"
+                f"{where}: its {key} is another {noun_of(f'{key}_made_by')} than that of the votes "
+                f"in {recording.path}; name the recordings that embed_model.py has read, or run it "
+                "again"
             )
     for kind, file in files.items():
         steps = file.tensor.shape[1]
