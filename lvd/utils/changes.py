@@ -4,6 +4,8 @@ Outputs save hashes of what they are made from. A hash tells a user nothing, so 
 is the hash of.
 """
 
+import re
+
 from lvd.errors import shorten
 
 NOUNS = {
@@ -30,10 +32,18 @@ SENTENCES = {
     "init_sha256": "the pre-trained encoder of --init changed",
     "data_sha256": "the clips changed",
     "prompts_sha256": "the prompts changed",
+    "guard.detectors": "the guard's detectors were trained anew, or others are given",
 }
 # Where one of the two has none.
-NONE_THERE = {"normal_pred_x0_made_by": "a recording of normal videos came in"}
-NONE_NOW = {"normal_pred_x0_made_by": "the recording of normal videos is not given any more"}
+NONE_THERE = {
+    "normal_pred_x0_made_by": "a recording of normal videos came in",
+    "guard": "a guard came in (--guard)",
+}
+NONE_NOW = {
+    "normal_pred_x0_made_by": "the recording of normal videos is not given any more",
+    "guard": "the guard is not given any more (--guard)",
+}
+HASHED = re.compile(r"(.*) \([0-9a-f]{16}\)")  # a path and the fingerprint of what is there
 
 OTHER_DETECTORS = {
     "sha256": "they were trained anew, or are others",
@@ -57,7 +67,10 @@ def what_changed(key, there, now):
         return NONE_THERE[last]
     if now is None and last in NONE_NOW:
         return NONE_NOW[last]
-    return SENTENCES.get(last)
+    found = [HASHED.fullmatch(value) for value in (there, now) if isinstance(value, str)]
+    if len(found) == 2 and all(found) and found[0][1] == found[1][1]:
+        return f"the files of {key} ({found[0][1]}) changed"
+    return SENTENCES.get(key) or SENTENCES.get(last)
 
 
 def other_detectors_words(key, there, here):

@@ -444,7 +444,8 @@ def test_replaced_weights_are_noticed(world, tmp_path, capsys):
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         capsys.readouterr()
-        assert f"was made with {key}=" in refused(sample(config, tmp_path / "out"), capsys)
+        said = refused(sample(config, tmp_path / "out"), capsys)
+        assert f"after this folder was made, the files of {key} (" in said and "changed" in said
         path.write_bytes(whole)
     assert sample(config, tmp_path / "out", "--limit", 1) == 0
 
