@@ -13,7 +13,7 @@ from lvd.errors import InputError, shorten, words_of
 from lvd.utils.files import need_file, read_text
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-WORKBOOK_LIMIT = 64 << 20  # bytes of a workbook's parts, unpacked
+WORKBOOK_LIMIT = 32 << 20  # bytes of a workbook's parts, unpacked
 MOST_PARTS = 1000  # files in a workbook
 MOST_LINES, MOST_COLUMNS = 200_000, 256  # of a workbook's sheet
 MOST_CELLS = 20_000_000

@@ -6,7 +6,7 @@ is the hash of.
 
 import re
 
-from lvd.errors import shorten
+from lvd.errors import typed
 
 NOUNS = {
     "label_sha256": "label file",
@@ -32,6 +32,9 @@ SENTENCES = {
     "init_sha256": "the pre-trained encoder of --init changed",
     "data_sha256": "the clips changed",
     "prompts_sha256": "the prompts changed",
+    "recordings.pred_x0": "the recording of unsafe videos changed",
+    "recordings.normal_pred_x0": "the recording of normal videos changed",
+    "made_by": "the recordings changed",
     "guard.detectors": "the guard's detectors were trained anew, or others are given",
 }
 # Where one of the two has none.
@@ -82,7 +85,7 @@ def other_detectors_words(key, there, here):
     """
     if key in OTHER_DETECTORS:
         return OTHER_DETECTORS[key]
-    return f"{key} {shorten(there)} there, {shorten(here)} here"
+    return f"{key} {typed(there)} there, {typed(here)} here"
 
 
 def noun_of(key):

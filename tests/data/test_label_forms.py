@@ -239,8 +239,8 @@ def test_hostile_workbooks_are_refused_quickly(tmp_path, monkeypatch):
     path = tmp_path / "label.xlsx"
     assert "not an Excel workbook" in refusal(write(tmp_path, "a\n1\n", "label.xlsx"))
     assert ".xls is not read" in refusal(write(tmp_path, "x", "label.xls"))
-    bomb = with_part(workbook(path, one=TABLE), "xl/media/x.bin", b"\0" * (65 << 20))
-    assert "at most 1000 parts and 64 MiB" in refusal(bomb)
+    bomb = with_part(workbook(path, one=TABLE), "xl/media/x.bin", b"\0" * (33 << 20))
+    assert "at most 1000 parts and 32 MiB" in refusal(bomb)
     sheet = "xl/worksheets/sheet1.xml"
     begin = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
     far = '<row r="20000"><c r="XFD20000"><v>1</v></c></row>'

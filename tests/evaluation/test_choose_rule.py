@@ -118,7 +118,8 @@ def test_scores_of_other_detectors_are_refused(world, tmp_path, capsys, key):
     other = {"categories": ["a", "b"], "kind": "shared"}.get(key, "0" * 64)
     detectors = {**world.identity, key: other}
     scores = with_changes(world, tmp_path / "folds.pth", detectors=detectors)
-    refused(run(world, "--scores", scores), capsys, "of other detectors", key, "--folds")
+    said = {"sha256": "trained anew", "calibration_sha256": "calibrated anew"}.get(key, key)
+    refused(run(world, "--scores", scores), capsys, "of other detectors", said, "--folds")
 
 
 def test_too_few_normal_videos_say_how_many_are_needed(world, capsys):

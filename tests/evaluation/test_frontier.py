@@ -188,7 +188,7 @@ def test_votes_alone_have_a_frontier_too(tmp_path):
     [
         (
             {"detectors": identity(6, "b" * 64)},
-            ["detectors' sha256 bbbbbbbbbbbb; ", "aaaaaaaaaaaa"],
+            ["of other detectors than the votes", "they were trained anew"],
         ),
         ({"operating_point": "argmax"}, ["operating_point 'argmax'", "'validation'"]),
         ({"categories": {"1": "banner", "2": "warped"}}, ["categories ['banner', 'warped']"]),

@@ -214,7 +214,7 @@ def test_folds_of_other_steps_are_refused(tmp_path, capsys):
     flags = ["--data_dir", str(tmp_path), "--frontier", str(tmp_path / "folds.pth")]
     refused(test_accuracy.main(flags), capsys, "folds.pth: trained_steps")
     write_folds(tmp_path / "folds.pth", steps=3, detectors=identity(3))
-    refused(test_accuracy.main(flags), capsys, "detectors' steps 3", "have 6")
+    refused(test_accuracy.main(flags), capsys, "of other detectors", "steps 3 there, 6 here")
 
 
 def test_reports_that_count_trained_steps_refuse_others(tmp_path):

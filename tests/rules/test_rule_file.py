@@ -151,8 +151,8 @@ def test_files_that_are_none(tmp_path):
     "other, key",
     [
         ({"kind": "shared"}, "kind grid"),
-        ({"sha256": "b" * 64}, "sha256 aaaaaaaaaaaa"),
-        ({"calibration": Calibration(0.6, 0.1, "platt", {"unsafe": 3})}, "calibration_sha256"),
+        ({"sha256": "b" * 64}, "trained anew"),
+        ({"calibration": Calibration(0.6, 0.1, "platt", {"unsafe": 3})}, "calibrated anew"),
         ({"categories": ("fire", "smoke")}, "categories"),
     ],
 )
