@@ -23,7 +23,7 @@ WRITTEN = """
     MagicTime/train_detector_data* MagicTime/shared* MagicTime/results_shared
     MagicTime/pretrained* {save_dir}/* {save_path}/* pred_x0.pth pred_x0.json pred_x_t.pth
     config.yaml seeds.json videos/0000.mp4 000?.mp4 0001/ filmstrips/ {video*}.mp4
-    normal/{step}/{index} eval.pth eval.yaml results.pth scores.pth curves.csv curves.png
+    normal/{step}/{index} eval.pth eval.yaml eval.1.pth results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
     evaluation.csv classification_{group}.txt votes.pth votes.scores.pth pretrained.pth
     folds.pth folds.yaml MagicTime/detectors/* rule.yaml choose_rule.csv guidance.pth
