@@ -15,6 +15,9 @@ from tests.worlds.report_pages import content_of, write_recordings, write_votes
 from tools import closing_report, collect_results
 
 
+OWN = ["--prompts", "README.md", "--normal_prompts", "README.md"]
+
+
 def bash(*words, folder=ROOT, **environment):
     return subprocess.run(
         ["bash", *map(str, words)],
@@ -48,6 +51,11 @@ def test_reproduce_helps(tmp_path):
         (["--gpu_num", "-2"], "--gpu_num -2: a CUDA device"),
         (["--processes", "0"], "--processes 0: auto or a number"),
         (["--processes", "many"], "--processes many: auto or a number"),
+        (["--model", "large"], "--model large: grid, shared or both"),
+        (["--config", "build_x0.yaml"], "--config needs --prompts and --normal_prompts; --prompts"),
+        (["--config", "build_x0.yaml", "--prompts", "README.md"], "--normal_prompts is missing"),
+        (["--config", "c.yaml", "--prompts", "no.txt"], "no.txt: no such file; one prompt a line"),
+        ([*OWN, "--config", "c.yaml"], "c.yaml: no such file; copy build_x0.yaml"),
     ],
 )
 def test_reproduce_refuses_in_one_line(words, error):
