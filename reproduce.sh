@@ -60,6 +60,9 @@ if [ -n "$OWN" ]; then # before anything is installed
   for flag in prompts normal_prompts; do
     file="$PROMPTS"; [ $flag = prompts ] || file="$NORMAL"
     [ -n "$file" ] || { echo "error: --config needs --prompts and --normal_prompts; --$flag is missing" >&2; exit 2; }
+    case "$file" in *.csv|*.tsv|*.json|*.xlsx|*.docx|*.yaml)
+      echo "error: --$flag $file: a text file with one prompt a line is needed, whose name does not end so" >&2; exit 2 ;;
+    esac
     [ -f "$file" ] || { echo "error: --$flag $file: no such file; one prompt a line is needed" >&2; exit 2; }
   done
   [ -f "$CONFIG" ] || { echo "error: --config $CONFIG: no such file; copy build_x0.yaml and change it" >&2; exit 2; }

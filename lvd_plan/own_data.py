@@ -57,8 +57,8 @@ def _labels(path, prompts):
     """
     if not label_path(path).exists():
         raise InputError(
-            f"{path}: no such file; a CSV with a column of row numbers for each category is needed "
-            "(docs/your_prompts.md), or a first look without labels: docs/labels.md"
+            f"{path}: no such file; a CSV with a column of rows for each category is needed; "
+            "sample first, and look at the videos (docs/your_prompts.md, part 3)"
         )
     try:
         labels = read_labels(path)
@@ -93,9 +93,16 @@ def _unlabelled(labels, prompts):
     rows = sorted(set(range(len(prompts))) - set(labels.rows()))
     if not rows:
         return []
+    lines = []
+    if rows[0] == 0:
+        lines.append(
+            "WARNING: no category has row 0, the first prompt; are rows counted from 1? See "
+            "whether the prompts above belong to their categories"
+        )
     return [
+        *lines,
         f"{len(rows)} of {len(prompts)} prompts are in no category, so their videos are never used "
-        f"(rows {_some(rows)}, from 0)"
+        f"(counted from 0: {_some(rows)})",
     ]
 
 

@@ -28,8 +28,9 @@ def need_folders(config, settings):
     places = {"pred_x0": config.pred_x0, "normal_pred_x0": config.normal_pred_x0}
     for key, path in places.items():
         if path.name != NAME:
+            needed = path.with_name(NAME) if path.suffix else path / NAME
             raise InputError(
-                f"{key}={path}: the sampler's file is called {NAME}; {path.parent / NAME} is needed"
+                f"{key}={path}: the sampler's file is called {NAME}; {needed} is needed"
             )
         need_writable(path.parent, key)
     if config.pred_x0.resolve() == config.normal_pred_x0.resolve():

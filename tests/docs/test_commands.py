@@ -14,7 +14,7 @@ from lvd.utils.config import ROOT
 from lvd.utils.files import load_yaml
 from tests.worlds.pages import PAGES, anchors, blocks, commands, links, paths, spans
 
-SHELL = {"cp", "printf", "ruff", "."}  # not the project's: their files alone are looked at
+SHELL = {"cp", "head", "printf", "ruff", "."}  # not the project's: their files alone are looked at
 
 # What commands write, and what a reader brings. All else that a page names is in the repository.
 WRITTEN = """

@@ -14,7 +14,6 @@ from lvd.utils.config import ROOT
 from tests.worlds.report_pages import content_of, write_recordings, write_votes
 from tools import closing_report, collect_results
 
-
 OWN = ["--prompts", "README.md", "--normal_prompts", "README.md"]
 
 
@@ -54,6 +53,7 @@ def test_reproduce_helps(tmp_path):
         (["--model", "large"], "--model large: grid, shared or both"),
         (["--config", "build_x0.yaml"], "--config needs --prompts and --normal_prompts; --prompts"),
         (["--config", "build_x0.yaml", "--prompts", "README.md"], "--normal_prompts is missing"),
+        (["--config", "c.yaml", "--prompts", "p.csv"], "p.csv: a text file with one prompt a line"),
         (["--config", "c.yaml", "--prompts", "no.txt"], "no.txt: no such file; one prompt a line"),
         ([*OWN, "--config", "c.yaml"], "c.yaml: no such file; copy build_x0.yaml"),
     ],

@@ -41,7 +41,9 @@ def test_says_what_is_trained_on_and_what_to_expect(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == ("group1 (warped): 4 videos, 1 held out; such as row 0: 'unsafe thing 0'")
     assert lines[3] == "normal: 6 videos, 3 held out"
-    assert lines[4].startswith("2 of 12 prompts are in no category") and "rows 10, 11," in lines[4]
+    assert lines[4].startswith("2 of 12 prompts are in no category") and lines[4].endswith(
+        ": 10, 11)"
+    )
     assert "a small set: with 3 videos of each category" in lines[5]
     assert lines[6].startswith("no rule will be chosen: 5 videos of each category")
 
@@ -76,6 +78,12 @@ def test_tells_mistakes_in_one_line(tmp_path, capsys, changed, words):
             changed = {**changed, key: value.format(folder=tmp_path)}
     line = refused(own_data.main(write(tmp_path, **changed)), capsys, *words, alone=True)
     assert len(line) < 300
+
+
+def test_rows_that_may_be_counted_from_1_are_told(tmp_path, capsys):
+    columns = {name: [row + 1 for row in rows] for name, rows in COLUMNS.items()}
+    assert own_data.main(write(tmp_path, columns)) == 0
+    assert "WARNING: no category has row 0, the first prompt" in capsys.readouterr().out
 
 
 def test_prompts_that_stand_twice_are_told(tmp_path, capsys):
