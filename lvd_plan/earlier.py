@@ -17,6 +17,7 @@ from lvd.data.config import NEEDED_BY_REPRODUCE, read_data_config
 from lvd.data.labels import label_path
 from lvd.data.split import NAME, load_split
 from lvd.errors import InputError
+from lvd.utils.changes import what_changed
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.x0.file import open_x0_file
@@ -65,14 +66,14 @@ class Now:
                 saved beside it; what it does not tell counts as the same.
         """
         if config.get("label_sha256") not in (None, self.labels):
-            return "the label file changed"
+            return what_changed("label_sha256", config["label_sha256"], self.labels)
         words = {"pred_x0_made_by": "prompts", "normal_pred_x0_made_by": "normal prompts"}
         for key, what in words.items():
             # another recording, not an older state of this one, is refused by what reads it
             if config.get(key) in self.recordings[key].fingerprints[:-1]:
                 return f"{what} were added"
         if self.split and config.get("eval_sha256") not in (None, self.split):
-            return f"{NAME} changed"
+            return what_changed("eval_sha256", config["eval_sha256"], self.split)
         return ""
 
 
@@ -102,8 +103,19 @@ def put_aside(config):
             (home / name).rename(folder / name)
     save_yaml({**plan, "finished": True}, folder / LIST)
     return [
-        *(f"{changed} since {name} was made" for name, changed in plan["why"].items()),
+        *_told(plan["why"]),
         f"moved to {folder}: {', '.join(plan['moved'])}; they are made again from the same videos",
+    ]
+
+
+def _told(why):
+    """Return a line for each change: since when what was made."""
+    by_change = {}
+    for name, changed in why.items():
+        by_change.setdefault(changed, []).append(name)
+    return [
+        f"since {', '.join(names)} {'was' if len(names) == 1 else 'were'} made {changed}"
+        for changed, names in by_change.items()
     ]
 
 
@@ -121,8 +133,8 @@ def _why(config, home):
     if split:
         changed = now.changed({"label_sha256": split.label_sha256})
         normal = len(recordings["normal_pred_x0_made_by"].rows)
-        if not changed and split.normal_rows not in (None, normal):
-            changed = f"there were {split.normal_rows} normal videos and are {normal} now"
+        if not changed and (split.normal_rows or normal) < normal:
+            changed = f"more normal videos were recorded ({split.normal_rows}, now {normal})"
         if changed:
             return {NAME: changed}
     found = {name: now.changed(_config(home / name)) for name in CONFIGS}

@@ -117,7 +117,7 @@ def test_more_prompts_and_other_labels_sample_the_new_videos_alone(outputs, repo
     last = outputs[-1][1]
     assert "videos: 8 new, 32 of 32 prompts done" in last
     assert "videos: 0 new, 24 of 24 prompts done" in last
-    assert "the label file changed since eval.pth was made" in last
+    assert "since eval.pth was made the label file changed" in last
     home = repository / HOME
     moved = {path.name for path in (home / "earlier" / "1").iterdir()}
     assert {"eval.pth", "shared", "results_shared", "report.html"} <= moved

@@ -69,7 +69,7 @@ def test_corrected_labels_put_all_aside_but_the_recordings(home, capsys):
     (home / "label.csv").write_text("a,b\n0,2\n1,3\n")
     assert run(home) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "the label file changed since eval.pth was made"
+    assert first == "since eval.pth was made the label file changed"
     assert second.startswith(f"moved to {home / 'earlier' / '1'}: report.html, results_shared")
     assert names(home) == {"earlier", "label.csv", "my.yaml", "unsafe", "normal"}
     assert names(home / "earlier" / "1") == {*EVERYTHING, "moved.yaml"}
@@ -80,7 +80,7 @@ def test_more_normal_videos_are_another_split(home, capsys):
     shutil.rmtree(home / "normal")
     record(home, "normal", 8)
     assert run(home) == 0
-    said = "there were 6 normal videos and are 8 now since eval.pth was made"
+    said = "since eval.pth was made more normal videos were recorded (6, now 8)"
     assert capsys.readouterr().out.splitlines()[0] == said
 
 
@@ -93,14 +93,15 @@ def test_of_a_recording_that_has_grown_the_split_stays(home, capsys, monkeypatch
         earlier, "open_x0_file", lambda p: grown if p == grown.path else open_x0_file(p)
     )
     assert run(home) == 0
-    assert "prompts were added since detectors was made" in capsys.readouterr().out
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"since {', '.join(earlier.CONFIGS)} were made prompts were added"
     assert (home / "eval.pth").exists() and not (home / "detectors").exists()
 
 
 def test_a_split_by_hand_leaves_what_was_not_made_from_it(home, capsys):
     save_yaml({"eval_sha256": "other"}, home / "shared" / "train.yaml")
     assert run(home) == 0
-    assert "eval.pth changed since shared was made" in capsys.readouterr().out
+    assert "since shared was made eval.pth was made anew" in capsys.readouterr().out
     assert names(home / "earlier" / "1") == {
         *("shared", "results_shared", "report.html", "moved.yaml")
     }
