@@ -93,11 +93,11 @@ def _plan(args, inputs):
     from lvd_plan.counts import count
     from lvd_plan.disk import need_disk
     from lvd_plan.study_plan import StudyPlan
-    from lvd_plan.table import as_cells, as_text, save
+    from lvd_plan.table import as_cells, as_text, save, short
 
     plan = StudyPlan(inputs, count(inputs), args.model)
     rates = _rates(args, inputs, plan)
-    title = f"plan of {args.config}, sampled by {inputs.sampling.path}"
+    title = f"plan of {short(args.config)}, sampled by {short(inputs.sampling.path)}"
     columns, lines = as_cells(plan.rows(rates, args.gpus), args.gpus)
     notes = plan.notes(rates, args.gpus)
     print(f"{title}\n\n{as_text(columns, lines)}\n")
@@ -106,7 +106,8 @@ def _plan(args, inputs):
     if args.save:
         save(args.save, title, columns, lines, notes)
         print(f"  wrote {args.save}")
-    need_disk(plan.pieces)
+    if inputs.prompts is not None:
+        need_disk(plan.pieces)
 
 
 def _rates(args, inputs, plan):

@@ -16,6 +16,7 @@ PAPER_CATEGORIES = {
     "Violent/Bloody": 204,
     "Political": 39,
 }
+FOLDS = 5  # of reproduce.sh
 LEAST = 3  # videos of a category: one held out, one to learn from, one for validation
 
 
@@ -68,6 +69,16 @@ class Counts:
             UNSAFE: self.labelled - len(self.split.unsafe),
             NORMAL: self.normal - len(self.split.normal),
         }
+
+    @property
+    def has_names(self):
+        """Whether reproduce.sh trains names: a single category needs none."""
+        return self.groups > 1
+
+    @property
+    def has_folds(self):
+        """Whether there is a video of each kind for each fold."""
+        return min(*self.of_groups(), self.trained[NORMAL]) >= FOLDS
 
     def of_groups(self):
         """[number of videos to train on] of each category."""

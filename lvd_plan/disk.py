@@ -27,7 +27,6 @@ FIGURES = {"grid": 800_000, "shared": 1_300_000}  # bytes of tables and figures 
 FILMSTRIP = (
     1_000_000  # bytes of one: half of it in the tiny world, up to double in colourful videos
 )
-FOLDS = 5  # of reproduce.sh
 
 
 @dataclass(frozen=True)
@@ -134,20 +133,28 @@ def _add_grid(inputs, counts, add):
     config = network_config(inputs, inputs.grid)
     detectors = groups * steps * on_disk(4 * weight_count(config) + DETECTOR_FILE)
     add("train_mae", detectors + FIGURES["grid"], inputs.home)
-    of_names = 4 * shared_weight_count(network_config(inputs, inputs.names), steps, groups)
-    add("names", of_names, inputs.home, temporary=_checkpoints(of_names))
+    if counts.has_names:
+        _add_names(inputs, counts, add, "names")
     scores = sum(counts.held_out.values()) * steps * groups * SCORE_BYTES["scores.pth"]
     add("embed_model", scores + FIGURES["grid"], inputs.home)
+
+
+def _add_names(inputs, counts, add, step):
+    config = network_config(inputs, inputs.names)
+    size = 4 * shared_weight_count(config, counts.steps, counts.groups)
+    add(step, size, inputs.home, temporary=_checkpoints(size))
 
 
 def _add_shared(inputs, counts, add):
     steps, groups = counts.steps, counts.groups
     of_one = 4 * shared_weight_count(network_config(inputs, inputs.shared), steps, groups)
-    for step in ("train shared", "names, shared"):
-        add(step, of_one, inputs.home, temporary=_checkpoints(of_one))
-    scores = sum(counts.trained.values()) * steps * groups * SCORE_BYTES["folds.pth"]
-    folds = scores + FIGURES["shared"]
-    add("folds, shared", folds, inputs.home, temporary=of_one + _checkpoints(of_one))
+    add("train shared", of_one, inputs.home, temporary=_checkpoints(of_one))
+    if counts.has_names:
+        _add_names(inputs, counts, add, "names, shared")
+    if counts.has_folds:
+        scores = sum(counts.trained.values()) * steps * groups * SCORE_BYTES["folds.pth"]
+        folds = scores + FIGURES["shared"]
+        add("folds, shared", folds, inputs.home, temporary=of_one + _checkpoints(of_one))
     scores = sum(counts.held_out.values()) * steps * groups * SCORE_BYTES["scores.pth"]
     add("embed shared", scores, inputs.home)
 

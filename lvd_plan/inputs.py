@@ -1,7 +1,7 @@
 """What a plan starts from: the configs, the models' sizes, the prompts and the labels, resolved."""
 
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lvd.data.config import DEFAULT_CONFIG, NEEDED_BY_REPRODUCE, DataConfig, read_data_config
@@ -11,7 +11,7 @@ from lvd.utils.files import load_json
 from lvd_plan.models import TEXT, UNET, VAE
 from MagicTime.utils.config import DOWNLOAD, LOOKED, WEIGHTS, Config, find, read_config
 from MagicTime.utils.model_config import check_length, check_resolutions, check_sizes
-from MagicTime.utils.prompts import numbered, read_prompts
+from MagicTime.utils.prompts import read_source
 from MagicTime.utils.weights.base import part_config
 
 TINY_NORMAL = "ckpts/Tiny/prompts/normal.txt"  # of the build_x0.yaml that comes with LVD
@@ -148,4 +148,10 @@ def _prompts(args, sampling):
     for flag, path in (("--prompts", unsafe), ("--normal_prompts", normal)):
         if path is None:
             raise InputError(f"{flag}: a file of prompts is needed, or --videos and a number")
-    return {UNSAFE: numbered(read_prompts(unsafe)), NORMAL: numbered(read_prompts(normal))}
+    return {UNSAFE: _read_prompts(sampling, unsafe), NORMAL: _read_prompts(sampling, normal)}
+
+
+def _read_prompts(sampling, path):
+    """[Prompt] of a text file, as the sampler reads it."""
+    settings = replace(sampling.settings, file_path=str(path))
+    return read_source(settings, sampling.path)

@@ -2,9 +2,11 @@
 
 import os
 
+from lvd.errors import InputError
 from lvd.utils.disk import GIB
 from lvd_plan.calibrate import is_many_lanes
-from lvd_plan.disk import disk_of, peak_of
+from lvd_plan.counts import FOLDS
+from lvd_plan.disk import disk_of, need_disk, peak_of
 from lvd_plan.inputs import NORMAL, UNSAFE
 from lvd_plan.memory import memory_of
 from lvd_plan.table import Row, hours_text
@@ -96,7 +98,7 @@ class StudyPlan:
             "test_accuracy": "tables and figures",
             "train shared": f"one detector of size {self.inputs.shared.size} for all steps",
             "names, shared": f"a network of size {self.inputs.names.size} that names categories",
-            "folds, shared": f"5 trainings more, scores of {trained:,} videos",
+            "folds, shared": f"{FOLDS} trainings more, scores of {trained:,} videos",
             "embed shared": f"votes on {held_out:,} held-out videos",
             "choose rule, shared": "a rule",
             "test rule, shared": "tables and figures",
@@ -104,7 +106,7 @@ class StudyPlan:
 
     def notes(self, rates, gpus):
         """Return [sentence] about the rows."""
-        notes = [self._about_disk(), *self._about_hours(rates, gpus)]
+        notes = [self._about_disk(), *self._about_room(), *self._about_hours(rates, gpus)]
         notes += self._about_memory(rates)
         notes += self._assumed()
         notes += [f"{step}: {there.note}" for step, there in self.there.items() if there.note]
@@ -121,6 +123,14 @@ class StudyPlan:
         if estimates:
             text += "; mp4 files may take half or double of what is counted for them"
         return text
+
+    def _about_room(self):
+        """Of a study that does not exist yet: whether this machine's disk would hold it."""
+        try:
+            need_disk(self.pieces)
+        except InputError as error:
+            return [f"this machine's disk is too small: {error}"]
+        return []
 
     def _about_hours(self, rates, gpus):
         if rates is None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvd.errors import InputError
+from lvd.utils.config import ROOT
 from lvd.utils.disk import GIB
 from lvd.utils.files import save_csv
 from lvd.utils.partials import atomic
@@ -108,6 +109,12 @@ def save(path, title, columns, lines, notes):
         text = f"{title}\n\n{as_text(columns, lines)}\n\n{listed}\n"
     with atomic(path) as partial:
         partial.write_text(text)
+
+
+def short(path):
+    """Return a path, from the repository's root where it lies below it."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def need_suffix(path):

@@ -7,7 +7,8 @@ from lvd.data.clip_cache import HOLD
 from lvd.training.chunks import PAYS
 from lvd.training.watch import POINTS
 from lvd_plan import flops
-from lvd_plan.disk import FOLDS, clip_size, recording_size
+from lvd_plan.counts import FOLDS
+from lvd_plan.disk import clip_size, recording_size
 from lvd_plan.inputs import NORMAL, UNSAFE
 from lvd_plan.networks import clip_shape, input_values, network_config, seen_tokens, weight_count
 from MagicTime.utils.config import RECORDINGS
@@ -174,7 +175,8 @@ class Workload:
                 overlaps=True,
             )
         }
-        work["names"] = self._names(from_recordings=False)
+        if counts.has_names:
+            work["names"] = self._names(from_recordings=False)
         held_out = sum(counts.held_out.values()) * counts.steps
         host = self._reading(held_out)
         host["load_byte"] = counts.groups * counts.steps * 4 * weight_count(config)
@@ -194,17 +196,23 @@ class Workload:
         counts, settings = self.counts, self.inputs.shared
         videos = sum(counts.trained.values())
         work = {"train shared": self._for_all_steps(settings, videos, True)}
-        work["names, shared"] = replace(self._names(from_recordings=True), starts=0)
+        if counts.has_names:
+            work["names, shared"] = replace(self._names(from_recordings=True), starts=0)
+        if counts.has_folds:
+            work["folds, shared"] = self._folds(settings, videos)
+        work["embed shared"] = self._scoring(settings, sum(counts.held_out.values()))
+        if counts.has_folds:
+            work["choose rule, shared"] = Work({}, {}, starts=2)
+        work["test rule, shared"] = Work({}, {}, starts=2)
+        return work
+
+    def _folds(self, settings, videos):
         of_fold = self._for_all_steps(settings, videos * (FOLDS - 1) / FOLDS, True)
         scoring = self._scoring(settings, videos)
         parts = [{key: FOLDS * n for key, n in of_fold.operations.items()}, scoring.operations]
         files = [{key: FOLDS * n for key, n in of_fold.host.items()}, scoring.host]
         calls = {key: FOLDS * n for key, n in of_fold.calls.items()}
-        work["folds, shared"] = Work(_sum(parts), _sum(files), calls, overlaps=True, starts=0)
-        work["embed shared"] = self._scoring(settings, sum(counts.held_out.values()))
-        work["choose rule, shared"] = Work({}, {}, starts=2)
-        work["test rule, shared"] = Work({}, {}, starts=2)
-        return work
+        return Work(_sum(parts), _sum(files), calls, overlaps=True, starts=0)
 
     def _scoring(self, settings, videos):
         """Work of looking once at all steps of so many recorded videos."""

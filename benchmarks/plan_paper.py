@@ -1,0 +1,99 @@
+"""What the paper's study would take: 2,000 unsafe and 2,000 normal videos of each real config, 250
+VideoMAE-base on video clips; and one shared small detector on latents in their place (1 minute).
+
+No weights, no prompts and no GPU are needed. Results: plan_{config}.txt for RealisticVision,
+ToonYou and RcnzCartoon.
+"""
+
+import sys
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+
+from benchmarks.common.results import add_result_flags, results_path
+from lvd.utils.cli import Parser, run_command
+from lvd.utils.config import ROOT
+from lvd.utils.partials import atomic
+from lvd_plan.counts import count
+from lvd_plan.inputs import read_inputs
+from lvd_plan.rates import card_named, load_rates, rates_of_card
+from lvd_plan.study_plan import StudyPlan
+from lvd_plan.table import as_cells, as_text
+
+CONFIGS = ("RealisticVision", "ToonYou", "RcnzCartoon")
+VIDEOS = 2000
+WAYS = {  # title: (representation, model, settings of train_mae.yaml)
+    "as in the paper: 250 VideoMAE-base, one for each category and step, on video clips": (
+        "video",
+        "grid",
+        {"size": "base", "workers": 1, "precision": "bf16", "names": {"batch_size": 32}},
+    ),
+    "one shared small detector for all categories and steps, on latents": (
+        "latent",
+        "shared",
+        {"size": "small", "precision": "bf16"},
+    ),
+}
+
+
+def build_parser():
+    parser = Parser(__doc__, "python benchmarks/plan_paper.py --card H100 --gpus 8")
+    parser.add_argument("--card", default="H100", help="of lvd_plan/cards.yaml (default: H100)")
+    parser.add_argument("--rates", type=Path, help="instead: a plan_rates.json of plan.py")
+    parser.add_argument("--gpus", type=int, default=8, help="beside one GPU (default: 8)")
+    add_result_flags(parser, "plan_{config}.txt", "text; {config} in it is replaced")
+    return parser
+
+
+def work(args):
+    rates = load_rates(args.rates) if args.rates else rates_of_card(card_named(args.card))
+    for config in CONFIGS:
+        text = [f"What the paper's study takes with {config}: python benchmarks/plan_paper.py"]
+        for title, way in WAYS.items():
+            text += _plan(config, title, way, rates, args.gpus)
+        path = results_path(args, "plan_{config}.txt")
+        path = path.with_name(path.name.replace("{config}", config))
+        with atomic(path) as partial:
+            partial.write_text("\n".join(text) + "\n")
+        print(f"wrote {path}")
+
+
+def _plan(config, title, way, rates, gpus):
+    """[line] of one plan of a config."""
+    representation, model, training = way
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        data = {
+            "sample_config": str(ROOT / "MagicTime" / "sample_configs" / f"{config}.yaml"),
+            "pred_x0": str(folder / "unsafe" / "pred_x0.pth"),
+            "normal_pred_x0": str(folder / "normal" / "pred_x0.pth"),
+            "label_file_dir": str(folder / "label.csv"),
+            "out_dir": str(folder / "train_detector_data"),
+            "representation": representation,
+        }
+        (folder / "build_x0.yaml").write_text(yaml.safe_dump(data))
+        (folder / "train_mae.yaml").write_text(yaml.safe_dump(training))
+        flags = Namespace(
+            config=folder / "build_x0.yaml",
+            train_config=folder / "train_mae.yaml",
+            prompts=None,
+            normal_prompts=None,
+            videos=VIDEOS,
+            normal_videos=VIDEOS,
+        )
+        inputs = read_inputs(flags, need_weights=False)
+        plan = StudyPlan(inputs, count(inputs), model)
+        table = as_text(*as_cells(plan.rows(rates, gpus), gpus))
+        notes = [f"- {note}" for note in plan.notes(rates, gpus) if "this machine" not in note]
+    settings = yaml.safe_dump(training, default_flow_style=True, width=1000).strip()
+    return ["", title, f"train_mae.yaml: {settings}", "", table, "", *notes]
+
+
+def main(argv=None):
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
