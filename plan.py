@@ -95,8 +95,10 @@ def _plan(args, inputs):
     from lvd_plan.study_plan import StudyPlan
     from lvd_plan.table import as_cells, as_text, save, short
 
+    rates = _rates(args, inputs)
     plan = StudyPlan(inputs, count(inputs), args.model)
-    rates = _rates(args, inputs, plan)
+    if args.calibrate:
+        rates = _measured(args, inputs, plan)
     title = f"plan of {short(args.config)}, sampled by {short(inputs.sampling.path)}"
     columns, lines = as_cells(plan.rows(rates, args.gpus), args.gpus)
     notes = plan.notes(rates, args.gpus)
@@ -110,29 +112,33 @@ def _plan(args, inputs):
         need_disk(plan.pieces)
 
 
-def _rates(args, inputs, plan):
-    """Return the Rates that the flags ask for, or those at hand; None where there are none."""
+def _rates(args, inputs):
+    """Return the Rates that the flags name, or those at hand; None where there are none."""
     from lvd.utils.processes import pick_device
     from lvd_plan.rates import NAME, card_named, card_of_device, load_rates, rates_of_card
 
     if args.card:
         return rates_of_card(card_named(args.card))
-    if args.rates:
-        return load_rates(args.rates)
-    kept = inputs.home / NAME
-    if args.calibrate:
-        from lvd_plan.calibrate import Calibration
-
-        device = pick_device(args.gpu_num)
-        return Calibration(inputs, plan.workload, device, args.model, inputs.home).run(kept)
-    if kept.exists():
+    kept = args.rates or inputs.home / NAME
+    if args.rates or (kept.exists() and not args.calibrate):
         return load_rates(kept)
     import torch
 
-    if args.gpu_num >= 0 and torch.cuda.is_available():
-        card = card_of_device(torch.cuda.get_device_name(pick_device(args.gpu_num)))
-        return rates_of_card(card) if card else None
-    return None
+    if args.gpu_num < 0 or not torch.cuda.is_available():
+        return None
+    card = card_of_device(torch.cuda.get_device_name(pick_device(args.gpu_num)))
+    return rates_of_card(card) if card else None
+
+
+def _measured(args, inputs, plan):
+    """Measure Rates on this machine, and keep them beside the results."""
+    from lvd.utils.processes import pick_device
+    from lvd_plan.calibrate import Calibration
+    from lvd_plan.rates import NAME
+
+    device = pick_device(args.gpu_num)
+    calibration = Calibration(inputs, plan.workload, device, args.model, inputs.home)
+    return calibration.run(inputs.home / NAME)
 
 
 def _need_fit(args):
