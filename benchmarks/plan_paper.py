@@ -24,6 +24,7 @@ from lvd_plan.table import as_cells, as_text
 
 CONFIGS = ("RealisticVision", "ToonYou", "RcnzCartoon")
 VIDEOS = 2000
+RESULT_FILE = "plan_{config}.txt"
 WAYS = {  # title: (representation, model, settings of train_mae.yaml)
     "as in the paper: 250 VideoMAE-base, one for each category and step, on video clips": (
         "video",
@@ -43,7 +44,7 @@ def build_parser():
     parser.add_argument("--card", default="H100", help="of lvd_plan/cards.yaml (default: H100)")
     parser.add_argument("--rates", type=Path, help="instead: a plan_rates.json of plan.py")
     parser.add_argument("--gpus", type=int, default=8, help="beside one GPU (default: 8)")
-    add_result_flags(parser, "plan_{config}.txt", "text; {config} in it is replaced")
+    add_result_flags(parser, RESULT_FILE, "text; {config} in it is replaced")
     return parser
 
 
@@ -53,7 +54,7 @@ def work(args):
         text = [f"What the paper's study takes with {config}: python benchmarks/plan_paper.py"]
         for title, way in WAYS.items():
             text += _plan(config, title, way, rates, args.gpus)
-        path = results_path(args, "plan_{config}.txt")
+        path = results_path(args, RESULT_FILE)
         path = path.with_name(path.name.replace("{config}", config))
         with atomic(path) as partial:
             partial.write_text("\n".join(text) + "\n")

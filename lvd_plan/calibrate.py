@@ -111,7 +111,7 @@ class Calibration:
 
             with hardware.kernels(SimpleNamespace(attention=settings.attention)), self._threads():
                 seconds = self._time(step)
-        done = settings.batch_size * self.workload.step_flops
+        done = settings.batch_size * self.workload.sampler.step
         self.reached[f"unet {settings.dtype}"] = done / seconds
 
     def _decode(self):
@@ -137,7 +137,7 @@ class Calibration:
 
         with self._threads():
             seconds = self._time(one)
-        self.reached[f"vae {dtype}"] = self.workload.decode_flops / seconds
+        self.reached[f"vae {dtype}"] = self.workload.sampler.decode / seconds
 
     def _frames_at_once(self):
         from MagicTime.utils.vae_decoder import VaeDecoder

@@ -10,23 +10,28 @@ import torch
 from lvd.errors import InputError
 from lvd.utils.disk import GIB, nearest
 from lvd_plan.inputs import NORMAL, UNSAFE
-from lvd_plan.networks import clip_shape, network_config, shared_weight_count, weight_count
+from lvd_plan.networks import (
+    clip_shape,
+    network_config,
+    shared_weight_count,
+    tensor_count,
+    weight_count,
+)
 from lvd_plan.there import look
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.video import video_kinds
 
 BLOCK = 4096  # bytes that a file system gives at once
 TORCH_FILE = 1577  # bytes of a torch file beside its tensor
-DETECTOR_FILE = 23_000  # bytes of a detector's file beside its weights
+TENSOR_IN_FILE = 330  # bytes of a detector's file for each of its tensors, beside the values
+ROW_IN_FILE = 10  # and for each video that it was trained on
 # Bytes a pixel of an mp4 in frames of 64 x 64 pixels, measured in the tiny world: of the sampler's
 # videos (x264, crf 12) and of clips (crf 18). Larger frames take fewer: each pixel says less.
 VIDEO_BYTES_OF_A_PIXEL, CLIP_BYTES_OF_A_PIXEL, MP4_SIDE, MP4_POWER = 0.34, 0.2, 64, -2 / 3
 ROW_OF_SIDECAR = 350  # bytes of pred_x0.json for each video
 SCORE_BYTES = {"scores.pth": 28, "folds.pth": 21}  # a video, step and category
 FIGURES = {"grid": 800_000, "shared": 1_300_000}  # bytes of tables and figures beside them
-FILMSTRIP = (
-    1_000_000  # bytes of one: half of it in the tiny world, up to double in colourful videos
-)
+FILMSTRIP = 500_000  # bytes of one: half of it in the tiny world, up to double in colourful videos
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,9 @@ def _add_clips(inputs, counts, add):
 def _add_grid(inputs, counts, add):
     steps, groups = counts.steps, counts.groups
     config = network_config(inputs, inputs.grid)
-    detectors = groups * steps * on_disk(4 * weight_count(config) + DETECTOR_FILE)
+    rows = sum(counts.trained.values()) // 2
+    beside = TENSOR_IN_FILE * tensor_count(config) + ROW_IN_FILE * rows
+    detectors = groups * steps * on_disk(4 * weight_count(config) + beside)
     add("train_mae", detectors + FIGURES["grid"], inputs.home)
     if counts.has_names:
         _add_names(inputs, counts, add, "names")

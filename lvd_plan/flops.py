@@ -5,11 +5,14 @@ FlopCounterMode counts them. All else (norms, activations, the optimiser) is lef
 bytes than it computes.
 """
 
+import json
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
-from lvd.detectors.videomae import empty_model, token_count
+from lvd.data.transforms import input_size
+from lvd.detectors.videomae import CONFIG_KEYS, empty_model, token_count
 
 TERA = 1e12
 TOKENS = 77  # of a prompt
@@ -58,6 +61,40 @@ def text_encoder_on_meta(config):
         return CLIPTextModel(CLIPTextConfig(**config)).eval()
 
 
+@dataclass(frozen=True)
+class SamplerCounts:
+    """Operations and weights of the sampler.
+
+    Attributes:
+        step: operations of a guided denoising step of a video; decode: of decoding it; text: of
+            encoding a prompt.
+        weights: number of all weights.
+    """
+
+    step: int
+    decode: int
+    text: int
+    weights: int
+
+
+def count_sampler(models, latents):
+    """Return the SamplerCounts of models with these configs, for latents (C, F, h, w)."""
+    configs = (json.dumps(config) for config in (models.unet, models.vae, models.text))
+    return _count_sampler(*configs, tuple(latents))
+
+
+@lru_cache(maxsize=8)
+def _count_sampler(unet, vae, text, latents):
+    unet, vae = unet_on_meta(json.loads(unet)), vae_on_meta(json.loads(vae))
+    text = text_encoder_on_meta(json.loads(text))
+    return SamplerCounts(
+        unet_flops(unet, latents),
+        decode_flops(vae, latents),
+        text_flops(text),
+        sum(weight.numel() for model in (unet, vae, text) for weight in model.parameters()),
+    )
+
+
 def unet_flops(unet, latents):
     """Return the operations of one guided denoising step of one video: two passes.
 
@@ -97,16 +134,9 @@ def detector_flops(config, seen=None):
 
 @lru_cache(maxsize=16)
 def _detector_flops(config, seen):
-    import json
-
-    from lvd.detectors.videomae import CONFIG_KEYS
-
     values = json.loads(config)
     model = empty_model({key: values[key] for key in CONFIG_KEYS}, "detector")
-    clip_config = model.config
-    from lvd.data.transforms import input_size
-
-    shape = (clip_config.num_frames, clip_config.num_channels, *input_size(clip_config))
+    shape = (model.config.num_frames, model.config.num_channels, *input_size(model.config))
     with torch.device("meta"):
         clip = torch.empty(1, *shape)
 

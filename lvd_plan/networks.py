@@ -42,6 +42,11 @@ def network_config(inputs, settings):
     return VideoMAEConfig(**{**kept, **geometry, "num_labels": 2})
 
 
+def tensor_count(config):
+    """Return the number of tensors that the weights of a detector lie in."""
+    return 6 + config.num_hidden_layers * (16 if config.qv_bias else 14)
+
+
 def weight_count(config):
     """Return the number of weights of a detector of one category and step."""
     return _encoder(config) + 2 * config.hidden_size + 2 * (config.hidden_size + 1)

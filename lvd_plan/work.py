@@ -71,13 +71,7 @@ class Workload:
     def __init__(self, inputs, counts):
         self.inputs, self.counts = inputs, counts
         self.settings = inputs.sampling.settings
-        models = inputs.models
-        self.unet = flops.unet_on_meta(models.unet)
-        self.vae = flops.vae_on_meta(models.vae)
-        self.text = flops.text_encoder_on_meta(models.text)
-        self.step_flops = flops.unet_flops(self.unet, inputs.latents)
-        self.decode_flops = flops.decode_flops(self.vae, inputs.latents)
-        self.text_flops = flops.text_flops(self.text)
+        self.sampler = flops.count_sampler(inputs.models, inputs.latents)
         self.is_video = inputs.data.representation == "video"
 
     def of(self, model):
@@ -97,9 +91,7 @@ class Workload:
 
     def sampler_bytes(self):
         """Return the bytes of the sampler's weights on its device."""
-        models = (self.unet, self.vae, self.text)
-        values = sum(weight.numel() for model in models for weight in model.parameters())
-        return values * _bytes_of(self.settings.dtype)
+        return self.sampler.weights * _bytes_of(self.settings.dtype)
 
     def _sampling(self, kind):
         settings, videos = self.settings, self.inputs.videos[kind]
@@ -111,8 +103,8 @@ class Workload:
         recorded = sum(bool(getattr(settings, key)) for key in RECORDINGS)
         operations = {
             f"unet {dtype}": videos
-            * (2 * self.text_flops + settings.steps * guided * self.step_flops),
-            f"vae {dtype}": (videos + strips) * self.decode_flops,
+            * (2 * self.sampler.text + settings.steps * guided * self.sampler.step),
+            f"vae {dtype}": (videos + strips) * self.sampler.decode,
         }
         calls = {f"unet {dtype}": 2 * settings.steps * ceil(videos / settings.batch_size)}
         pixels = settings.L * settings.H * settings.W
@@ -128,7 +120,7 @@ class Workload:
         host = {"write_byte": clips * clip_size(self.inputs)}
         operations = {}
         if self.is_video:
-            operations["vae float32"] = clips * self.decode_flops
+            operations["vae float32"] = clips * self.sampler.decode
         if self._is_mp4:
             host["write_pixel"] = clips * prod(clip_shape(self.inputs)[1:])
         host["write_file"] = clips + links / 10
@@ -243,7 +235,7 @@ class Workload:
         return Work(compute, self._recorded(reads), calls, overlaps=True)
 
     def _decoding(self, clips):
-        return {"vae float32": clips * self.decode_flops} if self.is_video else {}
+        return {"vae float32": clips * self.sampler.decode} if self.is_video else {}
 
     def _recorded(self, clips):
         """{kind: how many} of reading so many clips of a recording."""

@@ -13,8 +13,10 @@ from tests.worlds.magictime_world import TWO_LEVELS, VAE
 SHAPES = {"latent": (4, 8, 8, 8), "rgb": (3, 8, 8, 8), "video": (3, 8, 64, 64)}
 
 
-@pytest.mark.parametrize("representation", SHAPES)
-@pytest.mark.parametrize("size", ["nano", "tiny"])
+@pytest.mark.parametrize(
+    "size, representation",
+    [("nano", "latent"), ("nano", "rgb"), ("nano", "video"), ("tiny", "latent")],
+)
 def test_detectors_are_counted_as_the_closed_form_says(size, representation):
     config = scratch_config(size, SHAPES[representation], representation)
     tokens, width, inner = token_count(config), config.hidden_size, config.intermediate_size
