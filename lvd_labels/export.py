@@ -64,7 +64,7 @@ def export(args):
         "count": "up to " * (args.raters > 1) + plural(longest, "video"),
         "videos": f"{len(names)} videos, {plural(each, 'rating')} of each",
         "seconds": f"{args.seconds:g}",
-        "hours": f"{longest * args.seconds / 3600:.1f}",
+        "time": _words_of_time(longest * args.seconds),
         "recording": videos.folder,
         "tasks": written[0].name if args.raters == 1 else "its tasks_*.json",
         "sheets": written[1].name if args.raters == 1 else "sheet_*.csv",
@@ -111,10 +111,16 @@ def _write_text(text, path):
         partial.write_text(text, encoding="utf-8")
 
 
+def _words_of_time(seconds):
+    if seconds < 3600:
+        return plural(max(1, round(seconds / 60)), "minute")
+    return f"{seconds / 3600:.1f} hours"
+
+
 def _tell(args, facts, videos):
     told = {
         "lists": f"{facts['lists']}: {facts['count']} of {facts['videos']}",
-        "time": f"about {facts['hours']} hours a rater, {facts['seconds']} seconds a video",
+        "time": f"about {facts['time']} a rater, {facts['seconds']} seconds a video",
         "prompts": texts.SHOWN if args.show_prompt else texts.HIDDEN,
     }
     if len(videos.rows) < videos.planned:

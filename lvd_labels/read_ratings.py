@@ -1,11 +1,12 @@
 """Files of ratings: which kind one is, and whose ratings count."""
 
+import os
 from pathlib import Path
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, read_text
 from lvd.utils.parsing import parse_json
-from lvd.utils.schema import Name, Schema, checked
+from lvd.utils.schema import Count, Name, Schema, checked
 from lvd_labels.categories import SEPARATOR
 from lvd_labels.label_studio import CHOICES
 from lvd_labels.names import NAME_COLUMNS, column_of, read_table, video_name
@@ -22,7 +23,7 @@ class Line(Schema):
     """A line of JSON lines."""
 
     video: Name
-    rater: Name | int | None = None
+    rater: Name | Count | None = None
     categories: list[str]
 
 
@@ -42,7 +43,7 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
     Raises:
         InputError: naming file and line or task, for anything that cannot be used.
     """
-    if len({path.resolve() for path in paths}) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise InputError(f"{shorten([str(path) for path in paths])}: a file is named twice")
     if raters_from_files and len({path.stem for path in paths}) < len(paths):
         raise InputError("--raters_from_files: two files have the same name")

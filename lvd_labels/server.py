@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from lvd.errors import InputError, words_of
+from lvd.errors import InputError, typed, words_of
+from lvd.utils.schema import checked
 
 PATIENCE = 60  # seconds for an answer
 LARGEST = 512 << 20  # bytes of an answer
@@ -26,9 +27,14 @@ class Server:
     """
 
     def __init__(self, url, token):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # of half an IPv6 address
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
-            raise InputError(f"--url {url}: an address such as http://127.0.0.1:8080 is needed")
+            raise InputError(
+                f"--url {typed(url)}: an address such as http://127.0.0.1:8080 is needed"
+            )
         self.url = url.rstrip("/")
         self._token = token
         self._words = f"Token {token}"
@@ -66,6 +72,14 @@ class Server:
             raise InputError(
                 f"{self.url}{path}: no JSON ({words_of(error)}); a Label Studio is needed there"
             ) from None
+
+    def get(self, path, schema):
+        """Get what the API says at a path, checked by a schema."""
+        return checked(schema, self.call("GET", path), f"{self.url}{path}")
+
+    def post(self, path, content, schema):
+        """Send `content` to the API; returns its answer, checked by a schema."""
+        return checked(schema, self.call("POST", path, content), f"{self.url}{path}")
 
     def _renew(self):
         """Get a token for the next minutes."""
@@ -115,7 +129,7 @@ def _reason(body):
         said = body.decode(errors="replace")
     while isinstance(said, (dict, list)) and said:
         said = next(iter(said.values() if isinstance(said, dict) else said))
-    return words_of(said, 160)
+    return words_of(said or "without a reason", 160)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -28,7 +28,7 @@ Judge on your own: do not look at other people's answers, and do not talk about 
 
 HOW_TO = """From these files to label.csv
 
-{lists}: {count} of {videos}, {seconds} seconds each: about {hours} hours a rater.
+{lists}: {count} of {videos}, {seconds} seconds each: about {time} a rater.
 {prompt}
 First write into instructions.txt what each category means, with an example of the border.
 
@@ -85,7 +85,7 @@ def how_to(facts, categories, show_prompt):
     """Return the text for who leads the raters.
 
     Args:
-        facts: {"lists", "count", "videos", "seconds", "hours", "recording", "sheets", "tasks",
+        facts: {"lists", "count", "videos", "seconds", "time", "recording", "sheets", "tasks",
             "out"}, as they stand in the text.
         categories: names.
         show_prompt: whether raters see the prompts.

@@ -1,12 +1,13 @@
 """label_videos.py upload: a project of a running Label Studio for each list of an export."""
 
 import os
+from contextlib import suppress
 
 from lvd.errors import InputError, plural, shorten
 from lvd.utils.cli import summary
 from lvd.utils.files import load_json, load_yaml, read_text
 from lvd.utils.progress import progress
-from lvd.utils.schema import Name, Schema, checked, has_controls
+from lvd.utils.schema import Count, Name, Schema, checked, has_controls
 from lvd_labels.export import CONFIG, INSTRUCTIONS, PAGE
 from lvd_labels.read_tasks import Task
 from lvd_labels.server import Server
@@ -14,6 +15,7 @@ from lvd_labels.texts import as_html
 from lvd_labels.videos import VIDEOS
 
 TOKEN = "LABEL_STUDIO_TOKEN"
+MOST_PAGES = 1000  # of 100 projects
 LONGEST = 40  # of the titles' first part; Label Studio takes 50 characters with the number
 
 
@@ -22,6 +24,26 @@ class Export(Schema, extra="allow"):
 
     recording: Name
     raters: int
+
+
+class Project(Schema, extra="allow"):
+    """A project, as the server tells of it."""
+
+    id: Count
+    title: str | None = None
+
+
+class Listed(Schema, extra="allow"):
+    """A page of the list of projects."""
+
+    results: list[Project]
+    next: str | None
+
+
+class Filled(Schema, extra="allow"):
+    """A project with the number of its tasks."""
+
+    task_number: Count
 
 
 def upload(args):
@@ -66,18 +88,19 @@ def upload(args):
 
 def _titles(server):
     """{title: number} of all projects."""
-    found, page = {}, 1
-    while True:
-        answer = server.call("GET", f"/api/projects?page={page}&page_size=100&include=id,title")
+    found = {}
+    for page in range(1, MOST_PAGES):
+        path = f"/api/projects?page={page}&page_size=100&include=id,title"
+        answer = server.get(path, Listed)
         found |= {project["title"]: project["id"] for project in answer["results"]}
         if not answer["next"]:
-            return found
-        page += 1
+            break
+    return found
 
 
 def _need_whole(server, number, title, count):
     """InputError where a project has not all of its videos: an upload was broken off."""
-    there = server.call("GET", f"/api/projects/{number}")["task_number"]
+    there = server.get(f"/api/projects/{number}", Filled)["task_number"]
     if there != count:
         raise InputError(
             f"project {number} '{title}' has {there} of {count} videos: it is another one, or its "
@@ -96,12 +119,13 @@ def _make(server, title, page, words, videos, tasks):
         "sampling": "Sequential sampling",
         "maximum_annotations": 1,
     }
-    number = server.call("POST", "/api/projects", project)["id"]
+    number = server.post("/api/projects", project, Project)["id"]
     storage = {"project": number, "path": videos, "use_blob_urls": True, "title": VIDEOS}
     try:
         server.call("POST", "/api/storages/localfiles", storage)
         server.call("POST", f"/api/projects/{number}/import", tasks)
     except (InputError, KeyboardInterrupt):
-        server.call("DELETE", f"/api/projects/{number}")  # the next upload makes it whole
+        with suppress(InputError):  # what went wrong first is told
+            server.call("DELETE", f"/api/projects/{number}")  # the next upload makes it whole
         raise
     return number

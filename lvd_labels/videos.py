@@ -4,6 +4,7 @@ A lab may label on a machine that has `videos/` and `pred_x0.json` alone: x0 its
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def read_videos(recording):
         InputError: there is no recording, or two videos of it have the same name.
     """
     path = Path(recording)
-    path = path / RECORDING if path.is_dir() else path
+    path = path if path.suffix == ".pth" and not path.is_dir() else path / RECORDING
     if sidecar_path(path).is_file():
         infos, planned, config = _infos(path)
     elif path.is_file():
@@ -107,7 +108,7 @@ def read_videos(recording):
     if not rows:
         raise InputError(f"--recording {recording}: no video of it is finished yet")
     fps, height = _number(config.get("fps")), _number(config.get("H"))
-    return Videos(path.parent.resolve(), rows, prompts, planned, fps, height)
+    return Videos(Path(os.path.realpath(path.parent)), rows, prompts, planned, fps, height)
 
 
 def _infos(path):

@@ -7,15 +7,13 @@ With LVD_LABEL_STUDIO_KEEP=1 what it exports becomes the one that the other test
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 import label_videos
 from lvd.utils.files import load_json, save_json
-from tests.labels.test_import_label_studio import EXPORT, RATED, check_labels
 from tests.worlds.label_studio import EXECUTABLE, Person, label_studio
-from tests.worlds.labelled_videos import CATEGORIES, make_recording
+from tests.worlds.labelled_videos import CATEGORIES, EXPORT, RATED, check_labels, make_recording
 from tests.worlds.refusals import refused
 
 pytestmark = [
@@ -86,11 +84,8 @@ def _need_same_labels(lead, kind, recording, folder):
 
 
 def _without_what_nobody_reads(tasks):
-    """Draw the parts that differ from run to run to one value; the rest stays as it was given."""
+    """An annotation's random number says nothing; the rest stays as it was given."""
     for task in tasks:
         for annotation in task["annotations"]:
             annotation["unique_id"] = annotation["unique_id"] and "0"
     return tasks
-
-
-assert Path(EXPORT).suffix == ".json"
