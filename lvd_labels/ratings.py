@@ -1,12 +1,28 @@
 """A rating: what one rater said of one video."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from lvd.utils.schema import has_controls, has_halves
 from lvd_labels.categories import NONE, UNSURE
 
+HIGHEST = 10**9  # number of a rater
 # What an answer is besides a judgement.
 UNSURE_ANSWER, SKIPPED, BLANK, CONTRADICTION = UNSURE, "skipped", "blank", "contradiction"
 NONES, UNSURES = {NONE, "none"}, {UNSURE, "can't tell", "cannot tell.", "?"}
+
+
+def _rater(value):
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST
+    is_name = isinstance(value, str) and not has_controls(value) and not has_halves(value)
+    if value is not None and not is_number and not (is_name and value.strip()):
+        raise ValueError("a name without control characters, or a number from 0 on, is needed")
+    return value
+
+
+RaterName = Annotated[Any, AfterValidator(_rater)]  # None: nobody says
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, read_text
 from lvd.utils.parsing import parse_json
-from lvd.utils.schema import Count, Name, Schema, checked
+from lvd.utils.schema import Name, Schema, checked
 from lvd_labels.categories import SEPARATOR
 from lvd_labels.label_studio import CHOICES
 from lvd_labels.names import NAME_COLUMNS, column_of, read_table, video_name
-from lvd_labels.ratings import Rating, answer_of
+from lvd_labels.ratings import RaterName, Rating, answer_of
 from lvd_labels.read_tasks import choices_of, ratings_of_json
 
 RATERS = ("rater", "annotator")
@@ -23,7 +23,7 @@ class Line(Schema):
     """A line of JSON lines."""
 
     video: Name
-    rater: Name | Count | None = None
+    rater: RaterName = None
     categories: list[str]
 
 

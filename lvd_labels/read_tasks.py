@@ -6,14 +6,14 @@ Source: https://labelstud.io/guide/export
 """
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from lvd.errors import InputError, shorten
-from lvd.utils.schema import Count, Name, OneLine, Schema, checked
+from lvd.utils.schema import Name, OneLine, Schema, checked
 from lvd_labels.label_studio import CHOICES
-from lvd_labels.ratings import Rating, answer_of
-
-Rater = Count | Name
+from lvd_labels.ratings import RaterName, Rating, answer_of
 
 
 class Data(Schema, extra="allow"):
@@ -24,11 +24,12 @@ class Data(Schema, extra="allow"):
     video_sha256: Name | None = None
 
 
-class User(Schema, extra="allow"):
-    """Who annotated, where an export says more than the number."""
+def _user(value):
+    """The name in what some exports say of a user."""
+    return value.get("email") or value.get("id") if isinstance(value, dict) else value
 
-    id: Count
-    email: Name | None = None
+
+User = Annotated[RaterName, BeforeValidator(_user)]
 
 
 class Result(Schema, extra="allow"):
@@ -41,7 +42,7 @@ class Result(Schema, extra="allow"):
 class Annotation(Schema, extra="allow"):
     """What a rater submitted for a task."""
 
-    completed_by: Count | User | None = None
+    completed_by: User = None
     result: list[Result] = []
     was_cancelled: bool = False
     created_at: OneLine | None = None
@@ -61,7 +62,7 @@ class Answer(Schema, extra="allow"):
     video: OneLine | None = None
     video_name: Name | None = None
     video_sha256: Name | None = None
-    annotator: Count | Name | None = None
+    annotator: User = None
     created_at: OneLine | None = None
     updated_at: OneLine | None = None
 
@@ -167,9 +168,8 @@ def _video(data, where):
 
 
 def _rater(user):
-    if isinstance(user, dict):
-        return str(user.get("email") or user["id"])
-    return "" if user is None else str(user)
+    name = _user(user)
+    return "" if name is None else str(name)
 
 
 def _time(annotation):

@@ -42,7 +42,7 @@ With a spreadsheet (one rater, or a few)
 With Label Studio (pip install label-studio, in an environment of its own)
   1. bash start_server.sh --port 8080
      It serves the videos from where they lie. Open http://127.0.0.1:8080 and make an account: the
-     first one leads. Give raters the link of "Organization", "Add people". For raters at other
+     first one leads. Give raters the link of "Organization", "Add Members". For raters at other
      machines, put a web server with TLS and passwords in front of it: it listens on this one alone.
   2. By itself: copy the token of "Account & Settings", "Personal Access Token", and let
        LABEL_STUDIO_TOKEN=... python label_videos.py upload --labelling {out} \\

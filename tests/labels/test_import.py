@@ -198,7 +198,7 @@ def task(*annotations, **data):
         ("r.json", json.dumps([TASK]), ["r.json", "no ratings"]),
         ("r.json", json.dumps([{"data": {}, "annotations": [{}]}]), ["neither video_name"]),
         ("r.json", task({"completed_by": 1, "result": 5}), ["0.annotations.0.result", "list"]),
-        ("r.json", task({"completed_by": -1}), ["completed_by", "greater"]),
+        ("r.json", task({"completed_by": -1}), ["completed_by: found -1", "a number from 0"]),
         ("r.json", task({"result": [SAID]}), ["task 0", "no rater"]),
         ("r.json", task({"completed_by": 1, "result": [{**SAID, "value": {}}]}), ["task 0"]),
         ("r.json", task({"completed_by": 1, "result": [{**SAID, "from_name": "x"}]}), ["'x'"]),
