@@ -131,6 +131,8 @@ def _of_table(path):
     ratings = []
     for line, cells in lines:
         where = f"{path}: line {line}"
+        if not cells[chosen].strip():
+            continue  # not judged, as most lines of a sheet that is half filled in
         ratings.append(
             Rating(
                 video=checked(Name, cells[video].strip(), f"{where}, column {columns[video]}"),

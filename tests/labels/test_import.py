@@ -75,6 +75,31 @@ def test_forms_of_tables(recording, tmp_path, capsys, name):
     assert run(recording, out, tmp_path / name) == 0 and out.read_bytes() == before
 
 
+def test_sheets_that_are_filled_in_by_halves(recording, tmp_path, capsys):
+    flags = [
+        "--recording",
+        recording,
+        "--out",
+        tmp_path / "e",
+        "--categories",
+        "a,b",
+        "--raters",
+        "2",
+    ]
+    assert label_videos.main(["export", *map(str, flags)]) == 0
+    sheets = [tmp_path / "e" / f"sheet_{k}.csv" for k in (1, 2)]
+    status = run(recording, tmp_path / "label.csv", *sheets)
+    refused(status, capsys, "sheet_1.csv", "no ratings")
+    for sheet in sheets:
+        text = sheet.read_text().replace("0001.mp4,,", "0001.mp4,,a;b")
+        sheet.write_text(text.replace("0004.mp4,,", "0004.mp4,,none"))
+    status = run(recording, tmp_path / "label.csv", *sheets)
+    refused(status, capsys, "sheet_1.csv: line", "no rater", "--raters_from_files")
+    assert run(recording, tmp_path / "label.csv", *sheets, "--raters_from_files") == 0
+    assert labels_of(tmp_path / "label.csv") == {"a": [1], "b": [1]}
+    assert "unlabelled: 4 videos" in capsys.readouterr().out
+
+
 def test_rows_are_those_of_the_names(tmp_path):
     recording = make_recording(tmp_path / "named", ["zebra", "0003", None, "ant"])
     ratings = [

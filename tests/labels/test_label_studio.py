@@ -46,6 +46,8 @@ def test_three_raters_label_the_videos(tmp_path, monkeypatch, capsys):
             exported = lead.get(f"/api/projects/{number}/export?exportType=JSON")
             (tmp_path / f"project-{number}.json").write_bytes(exported)
             tasks += json.loads(exported)
+        users = json.loads(lead.get("/api/users"))
+        assert {user["email"] for user in users} >= {f"rater{k}@example.org" for k in (1, 2, 3)}
         for kind in ("JSON_MIN", "CSV"):
             _need_same_labels(lead, kind, recording, tmp_path)
     if os.environ.get(KEEP):

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from lvd.utils.sockets import open_socket
 
 EXECUTABLE = "LVD_LABEL_STUDIO"
-PATIENCE = 180  # seconds for the start: the first one makes the database
+PATIENCE = 600  # seconds for the start: the first one makes the database
 
 
 @contextmanager
