@@ -44,7 +44,9 @@ def import_ratings(args):
     videos = read_videos(args.recording)
     folder = args.out.with_name(f"{args.out.stem}_ratings")
     _need_own(args.out, folder, videos)
-    ratings, replaced = read_ratings(args.ratings, videos, args.twice, args.raters_from_files)
+    ratings, replaced, empty = read_ratings(
+        args.ratings, videos, args.twice, args.raters_from_files
+    )
     unchecked = need_same_files(ratings, videos)
     categories = categories_of(ratings, given)
     counting = by_video(ratings)
@@ -66,6 +68,8 @@ def import_ratings(args):
     read_labels(args.out, rows=videos.planned)
     facts = _facts(verdicts, columns, videos, ratings)
     facts |= _remarks(raters, agreement, replaced, unchecked)
+    if empty:
+        facts["no ratings yet"] = f"{plural(len(empty), 'file')}, such as {empty[0]}"
     summary("labels of ratings", facts, [args.out, folder])
 
 

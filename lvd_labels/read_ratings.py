@@ -10,13 +10,14 @@ from lvd.utils.schema import Name, Schema, checked
 from lvd_labels.categories import SEPARATOR
 from lvd_labels.label_studio import CHOICES
 from lvd_labels.names import NAME_COLUMNS, column_of, read_table, video_name
-from lvd_labels.ratings import RaterName, Rating, answer_of
+from lvd_labels.ratings import BLANK, SKIPPED, RaterName, Rating, answer_of
 from lvd_labels.read_tasks import choices_of, ratings_of_json
 
 RATERS = ("rater", "annotator")
 LONGEST_NAME = 100  # of a rater
 MOST_RATINGS = 2_000_000
 LAST = "last"
+NO_ANSWERS = (SKIPPED, BLANK)  # who skips a video may answer later
 
 
 class Line(Schema):
@@ -38,7 +39,7 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
         raters_from_files: whether each file is of one rater, who is named as the file.
 
     Returns:
-        ([Rating], how many were replaced by later ones).
+        ([Rating], how many were replaced by later ones, the files without ratings).
 
     Raises:
         InputError: naming file and line or task, for anything that cannot be used.
@@ -47,11 +48,11 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
         raise InputError(f"{shorten([str(path) for path in paths])}: a file is named twice")
     if raters_from_files and len({path.stem for path in paths}) < len(paths):
         raise InputError("--raters_from_files: two files have the same name")
-    counting, replaced = {}, 0
+    counting, replaced, empty = {}, 0, []
     for path in paths:
         ratings = _read(path)
         if not ratings:
-            raise InputError(f"{path}: no ratings in it")
+            empty.append(path)
         for rating in ratings:
             if raters_from_files:
                 rating.rater = path.stem
@@ -62,14 +63,18 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
                 raise InputError(f"{rating.where}: {error}") from None
             key = rating.video, rating.rater
             before = counting.get(key)
-            if before is not None:
+            if before is None or before.answer.no_judgement in NO_ANSWERS:
+                counting[key] = rating
+            elif rating.answer.no_judgement not in NO_ANSWERS:
                 _need_last(before, rating, twice)
                 replaced += 1
-            if before is None or rating.time >= before.time or not before.time:
-                counting[key] = rating
+                if rating.time >= before.time or not before.time:
+                    counting[key] = rating
         if len(counting) > MOST_RATINGS:
             raise InputError(f"{path}: more than {MOST_RATINGS} ratings")
-    return list(counting.values()), replaced
+    if not counting:
+        raise InputError(f"{paths[0]}: no ratings in it{' and the others' * (len(paths) > 1)}")
+    return list(counting.values()), replaced, empty
 
 
 def _need_rater(rating):

@@ -145,6 +145,19 @@ def test_a_rater_twice(recording, tmp_path, capsys):
     assert {line["rater"] for line in raters} == {"one", "two"}
 
 
+def test_who_skipped_a_video_may_answer_later(recording, tmp_path, capsys):
+    skipped = {"completed_by": 1, "result": [], "was_cancelled": True}
+    answered = {"completed_by": 1, "result": [SAID]}
+    for number, annotations in enumerate([(skipped, answered), (answered, skipped)]):
+        path, out = tmp_path / f"{number}.json", tmp_path / f"{number}.csv"
+        path.write_text(task(*annotations))
+        (tmp_path / "empty.json").write_text(json.dumps([TASK]))  # who has not begun
+        assert run(recording, out, path, tmp_path / "empty.json") == 0
+        assert labels_of(out) == {"a": [1]}
+        said = capsys.readouterr().out
+        assert "not counted" not in said and "no ratings yet: 1 file, such as" in said
+
+
 def test_the_later_one_counts_by_its_time(recording, tmp_path):
     head = "video_name,annotator,categories,updated_at\n"
     (tmp_path / "r.csv").write_text(
