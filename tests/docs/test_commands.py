@@ -31,7 +31,7 @@ WRITTEN = """
     names.pth names_metrics.csv names_curve.csv names.yaml naming.txt naming.csv
     labelling/* labelling_ten/* sheet.csv tasks_*.json how_to.txt label_ratings/* doubtful.csv
     unlabelled.csv raters.csv agreement.csv agreement.txt import.yaml
-    serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/* pages.json
+    normal.yaml serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/* pages.json
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
@@ -41,6 +41,8 @@ BROUGHT = """
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt
     v3_sd15_mm.ckpt BestWishYsh/MagicTime MCG-NJU/videomae-base guoyww/animatediff*
     *stable-diffusion-v1-5 train_detector_data/group{*} trained_detector_data/{column}
+    words.txt InternVid-10M-flt.jsonl my/captions
+    MagicTime/ckpts/Base_Model/stable-diffusion-v1-5/tokenizer
     {column}/{step}/{index}.mp4 invid/{step} {group}/{step}.pth
 """
 KNOWN = (WRITTEN + BROUGHT).split()
@@ -183,7 +185,8 @@ def quick_commands():
     for page in PAGES:
         for command in commands(page):
             if started := script_of(command):
-                needs_more = {"--human", "prompts.txt", "my_build_x0.yaml"} & set(command)
+                more = {"--human", "prompts.txt", "my_build_x0.yaml", "unsafe_dataset"}
+                needs_more = more & set(command)
                 needs_more |= {word for word in command if word.startswith("my_model")}
                 dry = "--dry-run" in parser_of(started[0])._option_string_actions
                 if dry and not needs_more and started[0] != "MagicTime/app.py":  # it writes nothing
