@@ -58,12 +58,7 @@ def _add_dataset(parser):
     group.add_argument("--revision", help="branch, tag or commit (main)")
     group.add_argument("--column", help="its column of captions")
     group.add_argument("--id_column", help="its column of video names")
-    group.add_argument(
-        "--registry",
-        type=Path,
-        default=prompt_sources.REGISTRY,
-        help="another file like prompts.yaml",
-    )
+    group.add_argument("--registry", type=Path, help="another file like prompts.yaml")
 
 
 def _add_filters(parser):
@@ -142,6 +137,10 @@ def _check(args):
         raise InputError(
             "--file goes without --subset, --split and --revision: those are the hub's"
         )
+    if args.registry and not args.what:
+        raise InputError(
+            f"--registry {args.registry}: goes with --what, the name of a dataset in it"
+        )
     if not args.what and not (args.file and args.column):
         raise InputError(
             "--what is needed, or --file with --column, the name of the captions' column"
@@ -162,7 +161,7 @@ def _dataset(args):
     if not args.what:
         return prompt_sources.of_files(columns)
     changes = {"subset": args.subset, "split": args.split, "revision": args.revision}
-    registry = prompt_sources.read_registry(args.registry)
+    registry = prompt_sources.read_registry(args.registry or prompt_sources.REGISTRY)
     return prompt_sources.choose(args.what, registry, changes, columns)
 
 

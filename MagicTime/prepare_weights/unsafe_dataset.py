@@ -223,11 +223,14 @@ def _labels(path, rows, name):
     try:
         return read_labels(path, rows)
     except InputError as error:
-        path.unlink()
         line = re.search(r"line (\d+)", str(error))
         where = f" (line {line[1]})" if line else ""
-        out = " of a row that the prompts lack" if "out of range" in str(error) else ""
+    try:
+        largest = max(read_labels(path).rows())
+        wrong = f"labels row {largest}, of {plural(rows, 'prompt')} the last is row {rows - 1}"
+    except InputError:
+        wrong = "not a label file"
+    path.unlink()
     raise InputError(
-        f"{name}: not a label file{out} for {plural(rows, 'prompt')}{where}; name the right files "
-        "with --label_file and --prompt_file"
+        f"{name}: {wrong}{where}; name the right files with --label_file and --prompt_file"
     )

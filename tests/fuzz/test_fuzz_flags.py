@@ -19,7 +19,7 @@ import serve
 import test_accuracy
 import train_mae
 from MagicTime import app, inference_magictime
-from MagicTime.prepare_weights import download
+from MagicTime.prepare_weights import download, prompts
 from MagicTime.prepare_weights.hub import NotReached
 from tests.fuzz.oracle import TIMES, Faults, fault, run_script
 from tests.fuzz.worlds import STEPS
@@ -126,6 +126,7 @@ FINE = {
     "grid_gpu_num": whole(-(10**30), 10**30),
     "gpus": numbers(0, 10**4),
 }
+PROMPT_NAMES = ("what", "file", "out", "column", "id_column", "tokenizer", "without", "registry")
 OWN = {  # of one script
     ("build_x0", "pred_x0"): only("unsafe/pred_x0.pth"),
     ("gen_eval_set", "pred_x0"): only("unsafe/pred_x0.pth"),
@@ -142,6 +143,12 @@ OWN = {  # of one script
     ("app", "queue"): whole(0, 1000),
     ("app", "guard_preview"): never,
     ("download", "dir"): some,
+    ("prompts", "count"): whole(1, 10**5),
+    ("prompts", "read"): whole(1, 10**12),
+    ("prompts", "seed"): whole(-(2**63), 2**63 - 1),
+    ("prompts", "min_words"): whole(0, 77),
+    ("prompts", "max_tokens"): whole(3, 10**4),
+    **dict.fromkeys((("prompts", flag) for flag in PROMPT_NAMES), never),
 }
 DATA = ("build_yaml", "label_csv", "unsafe", "normal")
 TRAINING = ("train_yaml", "data", "eval")
@@ -170,6 +177,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     "serve": (serve, ("sample_yaml", "ckpts", "shared", "rule", "guard_yaml"), ("--dry-run",), 50),
     "app": (app, ("sample_yaml", "ckpts", "shared"), ("--dry-run",), 30),
     "download": (download, (), (), 30),
+    "prompts": (prompts, ("captions",), (), 40),
 }
 
 

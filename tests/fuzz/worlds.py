@@ -127,9 +127,14 @@ PLACES = {
     "unsafe": "unsafe",
     "normal": "normal",
     "new": "new",
+    "captions": "captions.jsonl",
 }
 COMMANDS = {  # script → its usual arguments, which are quick
     "download": ["--what", "videomae", "--dir", "{world.new}", "--dry-run"],
+    "prompts": [
+        *("--file", "{world.captions}", "--column", "caption", "--count", "3"),
+        *("--out", "{world.new}/normal.txt"),
+    ],
     "sample": ["--config", "{world.sample_yaml}", "--save-path", "{world.new}", "--gpu_num", "-1"],
     "serve": [
         *("--config", "{world.sample_yaml}", "--guard", "{world.guard_yaml}", "--gpu_num", "-1"),
@@ -207,6 +212,8 @@ def _sample(world):
     magictime_world.make_world(world.root)
     prompts = [f"dot {number}" for number in range(ROWS)]
     world.prompts.write_text("\n".join(prompts) + "\n")
+    captions = [{"caption": f"a dot, number {row}"} for row in range(ROWS)]
+    world.captions.write_text("".join(json.dumps(row) + "\n" for row in captions))
     for kind in ("unsafe", "normal"):
         changes = dict(steps=STEPS, batch_size=5, prompt=[f"{kind} {text}" for text in prompts])
         config = world.sample_yaml if kind == "unsafe" else world.root / "normal.yaml"

@@ -60,7 +60,8 @@ def test_labels_and_prompts_are_laid_out(hub, run, tmp_path):
     folder = tmp_path / "data"
     status, out, error = run()
     assert status == 0, error
-    assert list(read_prompts(folder / "prompts.txt")) == TEXTS
+    assert (folder / "prompts.txt").read_text().splitlines() == TEXTS
+    assert len(read_prompts(folder / "prompts.txt")) == 12
     assert read_labels(folder / "label.csv", 12).columns == [[0, 1, 7], [2, 3], [5]]
     assert "12 prompts" in out and "6 videos labelled" in out and "group1: 3 videos" in out
     assert "other than on its page: 2000 videos" in out
@@ -118,7 +119,10 @@ def test_what_cannot_be_loaded_is_one_line(hub, run, fault, flags, said):
 @pytest.mark.parametrize(
     "labels, said",
     [
-        (LABELS + "12,,\n", "label_new.csv: not a label file of a row that the prompts lack"),
+        (
+            LABELS + "12,,\n",
+            "label_new.csv: labels row 12, of 12 prompts the last is row 11 (line 5)",
+        ),
         (f"a {SECRET} here\na {SECRET} there\n", "label_new.csv: not a label file"),
         (f"x\n'{SECRET}'\n", "(line 2)"),
     ],

@@ -175,14 +175,14 @@ def test_prompts_of_a_file(file, tmp_path, capsys):
     assert run(out, *flags) == 0
     said = capsys.readouterr().out
     assert "CC BY-NC-SA 4.0" in said and "less than --min_umt_score: 90" in said
-    texts = [prompt.text if hasattr(prompt, "text") else prompt for prompt in read_prompts(out)]
+    texts = out.read_text().splitlines()
     about = load_yaml(tmp_path / "normal.yaml")
     assert about["rows"]["read"] == 300 and about["rows"]["passed"] == 210
     assert about["sha256"]["prompts"] == sha256(out) and about["settings"]["seed"] == 4
     with open(tmp_path / "normal.csv", newline="") as table:
         sources = list(csv.DictReader(table))
     rows = meta()
-    assert len(texts) == len(sources) == 20
+    assert len(texts) == len(sources) == len(read_prompts(out)) == 20
     for text, source in zip(texts, sources):
         row = rows[int(source["dataset_row"])]
         assert (text, source["id"]) == (row["Caption"], row["YoutubeID"])
@@ -258,6 +258,7 @@ def test_what_is_there_is_not_overwritten(file, tmp_path, capsys):
         (("--without", "gone.txt"), "gone.txt: no such file"),
         (("--file", "meta.csv"), "meta.csv: no such file"),
         (("--out", "normal.csv"), "the name of a .txt file"),
+        (("--registry", "my.yaml"), "my.yaml: no such file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(file, tmp_path, capsys, monkeypatch, flags, said):
