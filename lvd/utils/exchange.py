@@ -60,8 +60,8 @@ def need_no_failure(team, failure=None):
         raise failure
     if here or team.local_rank > 0:
         raise SystemExit(2)
-    first = told[failed[0]]
-    raise InputError(f"process {failed[0]} on {first['host']}: {first['words']}")
+    name, words = f"process {failed[0]} on {told[failed[0]]['host']}", told[failed[0]]["words"]
+    raise InputError(words if name in words else f"{name}: {words}")
 
 
 def need_same(team, facts):

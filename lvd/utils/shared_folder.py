@@ -22,13 +22,13 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.disk import disk_problem
 from lvd.utils.exchange import need_no_failure
+from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
 
 PATIENCE = 10.0  # seconds until all must see what one has done
 PAUSE = 0.05  # seconds between two looks
 PAGE = 4096  # bytes of memory that are read and written together
 BLOCK = 100  # bytes that each process writes: neighbours share a page
-LINE = 16  # bytes that each process appends
 OLD = 3600  # seconds after which the file of a killed probe is deleted
 NEEDED = (
     "needed: one machine's disk, NFS without nolock and local_lock, Lustre with -o flock, or the "
@@ -94,7 +94,7 @@ class _Probe:
         self.main(lambda: self._make(token))
         place = os.path.abspath(self.folder)
         token, *main = self.team.gather([token, place, platform.node()])[0]
-        self.path = self._path(token)
+        self._name(token)
         self.all(lambda: self._open(token, place, *main))
 
     def _make(self, token):
@@ -102,11 +102,12 @@ class _Probe:
         for left in self.folder.glob(".shared-*.probe*"):
             if time.time() - left.stat().st_mtime > OLD:
                 left.unlink()
-        self.path = self._path(token)
+        self._name(token)
         _write(self.path, token.encode().ljust(self.size, b"\0"))
 
-    def _path(self, token):
-        return self.folder / f".shared-{token}.probe"
+    def _name(self, token):
+        self.path = self.folder / f".shared-{token}.probe"
+        self.lines, self.new = self.path.with_suffix(".probe1"), self.path.with_suffix(".probe2")
 
     def _open(self, token, place, main_place, main_host):
         if not self._holds(lambda: self._content().startswith(token.encode())):
@@ -138,22 +139,31 @@ class _Probe:
             self._refuse("file locks (flock) of process 0 are not seen")
 
     def _need_shared_refusal(self):
-        with open(self.path, "r+b") as other:
-            if try_lock(other):
-                self._refuse("shared file locks (flock) of other processes are not seen")
+        if try_lock(self.file):  # as the last one does, to tidy up; refused, it has no lock left
+            self._refuse("shared file locks (flock) of other processes are not seen")
+        self._need_lock("cannot be shared", shared=True)
 
     def write(self):
-        """Each writes its part of a page, which all have in memory; all see all parts."""
-        parts = [bytes([ord("A") + rank % 26]) * BLOCK for rank in range(self.team.count)]
-        self.all(self._mapped)
-        self.all(lambda: self._write_part(parts))
-        self.all(lambda: self._need_content(b"".join(parts)))
+        """Each writes its part of a page that all have in memory; all see all parts.
 
-    def _write_part(self, parts):
-        os.pwrite(self.file.fileno(), parts[self.team.rank], self.team.rank * BLOCK)
+        The main process writes before the others, then after them: a machine that writes back a
+        whole old page overwrites what was written before.
+        """
+        self._write_in_turn(b"A", self.main, self.others)
+        self._write_in_turn(b"B", self.others, self.main)
+
+    def _write_in_turn(self, letter, first, then):
+        self.all(self._mapped)
+        first(lambda: self._write_part(letter))
+        then(lambda: self._write_part(letter))
+        self.all(lambda: self._need_parts(letter))
+
+    def _write_part(self, letter):
+        os.pwrite(self.file.fileno(), letter * BLOCK, self.team.rank * BLOCK)
         os.fsync(self.file.fileno())
 
-    def _need_content(self, whole):
+    def _need_parts(self, letter):
+        whole = letter * BLOCK * self.team.count
         if not self._holds(lambda: self._content().startswith(whole)):
             self._refuse("bytes that processes write side by side are lost or seen too late")
         if not self._holds(lambda: self._mapped().startswith(whole)):
@@ -164,7 +174,11 @@ class _Probe:
 
     def _mapped(self):
         with open(self.path, "rb") as file:
-            with mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
+            try:
+                mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+            except OSError as error:
+                self._refuse(f"files cannot be mapped into memory (mmap: {error.strerror})")
+            with mapped:
                 return mapped[:]
 
     def append(self):
@@ -174,15 +188,15 @@ class _Probe:
         self.all(self._need_lines)
 
     def _append_line(self):
-        with open(self.path, "ab", buffering=0) as file:
+        with open_lines(self.lines) as file:
             if not try_lock(file, patience=PATIENCE):
                 self._refuse("locks that processes take in turn are not let go")
-            file.write(f"{self.team.rank}\n".encode().rjust(LINE))
-            os.fsync(file.fileno())
+            cut_half_line(file)
+            append_lines(file, [self.team.rank])
 
     def _need_lines(self):
         ranks = list(range(self.team.count))
-        if not self._holds(lambda: sorted(map(int, self._content()[self.size :].split())) == ranks):
+        if not self._holds(lambda: sorted(map(int, read_lines(self.lines)[0])) == ranks):
             self._refuse("lines that processes append in turn are lost or seen too late")
 
     def rename(self):
@@ -191,8 +205,8 @@ class _Probe:
         self.all(self._need_renamed)
 
     def _replace(self):
-        _write(self.path.with_suffix(".probe2"), b"renamed")
-        os.replace(self.path.with_suffix(".probe2"), self.path)
+        _write(self.new, b"renamed")
+        os.replace(self.new, self.path)
 
     def _need_renamed(self):
         if not self._holds(lambda: self._content() == b"renamed"):
@@ -203,7 +217,7 @@ class _Probe:
         if self.file:
             self.file.close()
         if self.team.is_main and self.path:
-            for path in (self.path, self.path.with_suffix(".probe2")):
+            for path in (self.path, self.lines, self.new):
                 path.unlink(missing_ok=True)
 
     def main(self, work):
@@ -221,9 +235,8 @@ class _Probe:
             work()
         except InputError as error:
             failure = error
-        except (OSError, ValueError) as error:
-            words = disk_problem(error) if isinstance(error, OSError) else error
-            failure = InputError(f"{self.name}: {self.here}: {words}; {NEEDED}")
+        except OSError as error:
+            failure = InputError(f"{self.name}: {self.here}: {disk_problem(error)}")
         need_no_failure(self.team, failure)
 
     def _refuse(self, words):
