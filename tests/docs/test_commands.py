@@ -35,7 +35,7 @@ WRITTEN = """
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
-    guard.yaml my_models.py project-*.json videos/ /data/wan/*
+    guard.yaml my_models.py project-*.json videos/ /data/lvd* /data/wan/*
     my_model/* .ckpt .safetensors .mp4 ckpts/... Base_Model/* DreamBooth/* Magic_Weights/*
     VideoMAE/* MagicTime/ckpts/Base_Model/motion_module MagicTime/ckpts/VideoMAE/videomae-base
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt

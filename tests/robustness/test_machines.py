@@ -143,17 +143,27 @@ def test_another_config_on_one_machine(home, world, tmp_path):
 
 
 def test_training_on_two_machines(tmp_path):
+    """By one launch, and by a plain command for some of the steps on each: the same detectors."""
     world = detector_world.make_world(tmp_path / "world")
     flags = ["--data_dir", world.data, "--eval_dir", world.eval, "--size", "nano", "--epoch", "1"]
-    flags += ["--batch_size", "8", "--gpu_num", "-1", "--workers", "1", "--step_num", "0,1"]
-    assert forked.run(TRAIN, *flags, "--save_dir", world.save).returncode == 0
+    flags += ["--batch_size", "8", "--gpu_num", "-1", "--workers", "1"]
+    alone = [*flags, "--save_dir", world.save, "--step_num"]
+    parts = [forked.start(TRAIN, *alone, steps) for steps in ("0", "1")]
+    assert [part.wait() for part in parts] == [0, 0]
+    flags += ["--step_num", "0,1"]
     folders = [tmp_path / "one", tmp_path / "two"]
     done = machines.run(TRAIN, *flags, "--save_dir", tmp_path / "save", folders=folders)
     assert [each.returncode for each in done] == [0, 0], done
-    for path in world.save.glob("*/*.pth"):
-        one = load_torch(path)["state_dict"]
-        two = load_torch(tmp_path / "save" / path.relative_to(world.save))["state_dict"]
+    assert "trained now: 4" in done[0].stdout and done[1].stdout == ""
+    names = {path.relative_to(world.save) for path in world.save.glob("*/*.pth")}
+    assert len(names) == 4
+    for name in names:
+        one, two = (
+            load_torch(folder / name)["state_dict"] for folder in (world.save, tmp_path / "save")
+        )
         assert all(torch.equal(value, two[key]) for key, value in one.items())
+    for folder in (world.save, tmp_path / "save"):
+        assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 4
     mine = {0: SOON, 1: SOON}
     for each in machines.run(TRAIN, *flags, "--save_dir", "mine", folders=folders, setups=mine):
         assert each.returncode == 2 and "sees another folder" in errors(each)[0]
