@@ -40,7 +40,7 @@ from lvd.training.shared import SharedTask
 from lvd.training.told import validation_facts
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
-from lvd.utils.exchange import code_sha256, need_same
+from lvd.utils.exchange import code_facts, need_same
 from lvd.utils.files import load_yaml, sha256
 from lvd.utils.processes import processes
 from lvd.utils.progress import progress
@@ -163,8 +163,7 @@ def _need_one_run(job, args, model, run, launched):
         "clips": job.source.made_by,
         "--init": job.init_sha256,
         "--no-train": not args.train,
-        "versions": versions(),
-        "code": code_sha256(),
+        **code_facts(),
     }
     if model == "grid" and args.train:
         facts["device"] = job.device.partition(":")[0]

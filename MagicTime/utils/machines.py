@@ -2,7 +2,7 @@
 
 import torch
 
-from lvd.utils.exchange import code_sha256, need_same
+from lvd.utils.exchange import code_facts, need_same
 from lvd.utils.shared_folder import need_shared_folder
 from MagicTime.utils.config import RECORDINGS
 
@@ -28,7 +28,7 @@ def need_same_run(run, limit):
     facts["seeds"] = run.plan.seeds
     facts["recorded"] = sorted(run.plan.recordings)
     facts["--limit"] = limit
-    facts["code"] = code_sha256()
+    facts |= code_facts()
     if run.plan.device.type == "cpu":
         facts["threads (OMP_NUM_THREADS)"] = torch.get_num_threads()
     if run.plan.guarding:

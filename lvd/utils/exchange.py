@@ -9,7 +9,7 @@ import platform
 import re
 
 from lvd.errors import InputError, shorten, words_of
-from lvd.utils.config import ROOT, first_difference
+from lvd.utils.config import ROOT, first_difference, versions
 from lvd.utils.disk import disk_problem
 
 CODE = ("*.py", "lvd/**/*.py", "MagicTime/*.py", "MagicTime/utils/**/*.py")  # below ROOT
@@ -88,6 +88,12 @@ def need_same(team, facts):
                 f"process {rank} on {other['host']}: {_said(*difference)}; all machines need the "
                 "same command, code and weights"
             )
+
+
+def code_facts():
+    """Return the facts of `need_same` about the code: its files, and the libraries' versions."""
+    libraries = {name: version for name, version in versions().items() if name != "python"}
+    return {"code": code_sha256(), "versions": libraries}
 
 
 def code_sha256():

@@ -206,10 +206,10 @@ def need_one_process(script):
         script: its name, for the message.
 
     Raises:
-        InputError: this is the main process of several. The others end without a word.
+        InputError: this is the first of several on its machine. The others end without a word.
     """
     launched = processes()
-    if launched.count > 1 and not launched.is_main:
+    if launched.count > 1 and launched.local_rank > 0:
         raise SystemExit(2)
     if launched.count > 1:
         raise InputError(
