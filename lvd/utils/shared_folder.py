@@ -247,12 +247,20 @@ class _Probe:
         until = time.monotonic() + PATIENCE
         while True:
             look_anew(self.folder)
-            with suppress(OSError, ValueError):
+            problem = None
+            try:
                 if true():
                     return True
+            except FileNotFoundError:  # it may still come
+                pass
+            except (OSError, ValueError) as error:
+                problem = error
             if time.monotonic() >= until:
-                return False
+                break
             time.sleep(PAUSE)
+        if isinstance(problem, (OSError, InputError)):
+            raise problem
+        return False
 
 
 def _write(path, content):

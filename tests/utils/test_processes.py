@@ -121,6 +121,13 @@ def test_shares_are_all_and_none_twice():
     assert sorted(sum(shares, [])) == items and {len(share) for share in shares} == {3, 4}
 
 
+def test_a_gpu_for_each_on_each_machine(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    devices = [Processes(rank, 4, rank % 2).device(0).index for rank in range(4)]
+    assert devices == [0, 1, 0, 1]
+
+
 def test_a_gpu_for_each():
     assert Processes(1, 2, 1).device(-1).type == "cpu"
     with pytest.raises(

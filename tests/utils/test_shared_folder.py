@@ -6,6 +6,7 @@ The processes are threads, of which some see another file system.
 import errno
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 
@@ -99,7 +100,13 @@ def no_flush(_):
     raise OSError(errno.EIO, "Input/output error")
 
 
-pwrite = os.pwrite
+def not_readable(path):
+    if rank_here() == 1 and path.name.startswith(".shared"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return read_bytes(path)
+
+
+pwrite, read_bytes = os.pwrite, Path.read_bytes
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,7 @@ pwrite = os.pwrite
         (os, "pwrite", whole_old_page, ("processes write side by side are lost",)),
         (os, "replace", no_rename, ("a file that process 0 renamed is not seen",)),
         (mmap, "mmap", no_mapping, ("mapped into memory (mmap: No such device)",)),
+        (Path, "read_bytes", not_readable, ("process 1 on", ".probe: no permission")),
         (os, "fsync", no_flush, ("process 0 on", "the disk failed")),
     ],
 )
