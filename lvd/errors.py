@@ -11,6 +11,50 @@ class InputError(ValueError):
     """
 
 
+class ArgumentError(InputError):
+    """An argument of a Python function cannot be used, or another one would help.
+
+    A caller in Python reads its name and value as Python has them: `eta=0: a whole number ...`. A
+    command writes the same as its flag, `--eta 0: ...` (lvd.utils.cli), and who reads a file the
+    same as its key, `eta 0: ...`.
+
+    Args:
+        name: of the argument, such as "lambda_".
+        value: of the argument.
+        after: what the message says after them.
+        before: what it says before them.
+        is_advice: before stands all that matters; a command that has no such flag leaves out
+            the argument and what is after it.
+    """
+
+    def __init__(self, name, value, after, before="", is_advice=False):
+        super().__init__(name, value, after, before, is_advice)
+        self.name = name
+        self.is_advice = is_advice
+        self._value, self._after, self._before = value, after, before
+
+    def __str__(self):
+        return self._told(f"{self.name}={shorten(self._value)}")
+
+    def as_key(self):
+        """Return the message about a key of a file."""
+        return self._told(f"{self.name.rstrip('_')} {shorten(self._value)}")
+
+    def as_flag(self, flag):
+        """Return the message about a flag of a command; None: it has none for this argument."""
+        if flag is None:
+            return self._before.rstrip(" ,;") if self.is_advice else str(self)
+        return self._told(flag if self._value is True else f"{flag} {typed(self._value)}")
+
+    def _told(self, words):
+        return f"{self._before}{words}{self._after}"
+
+
+def as_key(error):
+    """Return what an InputError says, of an argument that a key of a file holds."""
+    return error.as_key() if isinstance(error, ArgumentError) else str(error)
+
+
 def plural(count, noun):
     """Return the count with its noun: "1 video", "2 videos"."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"

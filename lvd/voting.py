@@ -19,7 +19,7 @@ import re
 from fractions import Fraction
 from math import ceil
 
-from lvd.errors import InputError, shorten, typed
+from lvd.errors import ArgumentError
 
 MOST_DIGITS = 400  # of a fraction's text, and of its exponent: more would take long to compute
 
@@ -39,12 +39,10 @@ def exact(lambda_):
     try:
         value = to_fraction(lambda_)
     except (ValueError, ZeroDivisionError) as error:
-        raise InputError(
-            f"--lambda {typed(lambda_)}: not a number; one in [0, 1], of at most {MOST_DIGITS} "
-            "digits, is needed"
-        ) from error
+        needed = f": not a number; one in [0, 1], of at most {MOST_DIGITS} digits, is needed"
+        raise ArgumentError("lambda_", lambda_, needed) from error
     if not 0 <= value <= 1:
-        raise InputError(f"--lambda {typed(lambda_)}: outside [0, 1]")
+        raise ArgumentError("lambda_", lambda_, ": outside [0, 1]")
     return value
 
 
@@ -76,10 +74,8 @@ def check_eta(eta, steps):
         InputError: it is not.
     """
     if isinstance(eta, bool) or not isinstance(eta, int) or not 1 <= eta <= steps:
-        raise InputError(
-            f"--eta {shorten(eta)}: a whole number from 1 to {steps} (the denoising steps with "
-            "votes) is needed"
-        )
+        needed = f": a whole number from 1 to {steps} (the denoising steps with votes) is needed"
+        raise ArgumentError("eta", eta, needed)
 
 
 def says_unsafe(score, threshold):

@@ -63,7 +63,7 @@ UNENDING = ["1e-9999999", "1e9999999", "1E-99_999_999", "0." + "1" * 500, *HUGE]
 @pytest.mark.parametrize("bad", [-0.1, 1.0001, "x", "nan", "inf", "1/0", "", None, *UNENDING])
 def test_lambda_outside_its_range(bad):
     began = time.monotonic()
-    with pytest.raises(InputError, match="--lambda") as error:
+    with pytest.raises(InputError, match="^lambda_=") as error:
         exact(bad)
     assert time.monotonic() - began < 1 and len(str(error.value)) < 200
 
@@ -76,7 +76,7 @@ def test_lambda_of_many_digits_is_exact():
 
 @pytest.mark.parametrize("bad", [0, -1, 51, 2.0, True, None, *HUGE])
 def test_eta_outside_its_range(bad):
-    with pytest.raises(InputError, match="--eta"):
+    with pytest.raises(InputError, match="^eta="):
         check_eta(bad, 50)
-    with pytest.raises(InputError, match="--eta"):
+    with pytest.raises(InputError, match="^eta="):
         verdict([0] * 50, 0.6, bad)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from lvd.errors import InputError, shorten
+from lvd.errors import ArgumentError, InputError
 
 # Half of float32's spacing below 1: raw probabilities closer to 0 or 1 count as this close.
 LIMIT = 2.0**-24
@@ -103,7 +103,7 @@ def fit_calibration(raw, labels):
     labels = np.asarray(labels)
     if not np.isfinite(z).all():
         raise InputError(
-            "calibration: the detector's scores are not finite; train it again with a smaller --lr"
+            "calibration: the detector's scores are not finite; train it again with a smaller lr"
         )
     unsafe = int((labels == 1).sum())
     normal = int((labels == 0).sum())
@@ -163,9 +163,11 @@ def check_operating_point(value):
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or isinstance(value, bool) or not 0 < number < 1:
-        raise InputError(
-            f"operating_point {shorten(value)}: one of {', '.join(OPERATING_POINTS)}, or a "
-            "calibrated probability between 0 and 1, is needed"
+        raise ArgumentError(
+            "operating_point",
+            value,
+            f": one of {', '.join(OPERATING_POINTS)}, or a calibrated probability between 0 and "
+            "1, is needed",
         )
     return number
 
@@ -188,8 +190,10 @@ def raw_threshold(operating_point, validation, calibration, where):
     if operating_point == "validation":
         return validation
     if not calibration.fitted:
-        raise InputError(
-            f"--operating_point {operating_point}: {where} is not calibrated (it was trained "
-            "before detectors were); train it again, or use argmax or validation"
+        raise ArgumentError(
+            "operating_point",
+            operating_point,
+            f": {where} is not calibrated (it was trained before detectors were); train it again, "
+            "or use argmax or validation",
         )
     return calibration.raw(0.5 if operating_point == "calibrated" else operating_point)

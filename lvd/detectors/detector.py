@@ -29,7 +29,7 @@ from lvd.detectors.videomae import (
     scratch_config,
 )
 from lvd.detectors.weights import load_weights, need_config_of_weights, need_plain_weights
-from lvd.errors import InputError, shorten
+from lvd.errors import ArgumentError, InputError, shorten
 from lvd.utils.files import load_torch, save_torch
 from lvd.utils.schema import StateDict, checked
 
@@ -76,7 +76,7 @@ def build_detector(size, clip_shape, representation, seed, dropout=0.0, base_mod
     from transformers import VideoMAEForVideoClassification
 
     if size not in SIZES:
-        raise InputError(f"--size {size}: one of {', '.join(SIZES)} is needed")
+        raise ArgumentError("size", size, f": one of {', '.join(SIZES)} is needed")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if size == "base":

@@ -10,7 +10,7 @@ from lvd.data.identity import need_same_recordings, need_same_rgb
 from lvd.detectors.bare import from_bare
 from lvd.detectors.calibration import ARGMAX, IDENTITY, Calibration, from_dict
 from lvd.detectors.detector import load_file
-from lvd.errors import InputError
+from lvd.errors import ArgumentError, InputError
 
 
 @dataclass
@@ -104,9 +104,12 @@ def check_detector(member, path, representation, eval_sha256, made_by, allow_oth
         what = "an unknown eval.pth"
         if known:
             what = "another eval.pth (or eval.pth was made anew since)"
-        raise InputError(
-            f"{path}: trained with {what}, so it may have seen held-out clips; train it again "
-            "with this one, or give --allow_other_eval"
+        raise ArgumentError(
+            "allow_other_eval",
+            True,
+            "",
+            before=f"{path}: trained with {what}, so it may have seen held-out clips; train it "
+            "again with this one, or give ",
         )
     before = member.about.get("dataset", {})
     if not allow_other_eval:

@@ -90,7 +90,7 @@ class CategoryNames:
     def _misfit(self, here, there):
         return InputError(
             f"{self.path}: knows {here}, the detectors beside it know {there}; train it with their "
-            "flags and --names, or move it elsewhere"
+            "flags and train_mae.py --names, or move it elsewhere"
         )
 
 

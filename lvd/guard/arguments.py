@@ -7,7 +7,7 @@ from types import NoneType
 
 import torch
 
-from lvd.errors import InputError, shorten, words_of
+from lvd.errors import ArgumentError, InputError, shorten, words_of
 from lvd.rules.choice import LONGEST_PATH
 
 
@@ -29,9 +29,9 @@ def check_types(model_dir, lambda_, operating_point, decode, allow_unknown, aske
         longest = LONGEST_PATH if os.PathLike in kinds else 100
         is_long = isinstance(value, str) and len(value) > longest
         if is_flag or is_long or not isinstance(value, kinds):
-            raise InputError(f"{name}={shorten(value)}: {what} is needed")
+            raise ArgumentError(name, value, f": {what} is needed")
     if decode is not None and not callable(decode):
-        raise InputError(f"decode={shorten(decode)}: a function from latents to pixels is needed")
+        raise ArgumentError("decode", decode, ": a function from latents to pixels is needed")
 
 
 def flag_of_rule(asked_by):

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, as_key, shorten
 from lvd.guard.policy import CategorySettings, Policy, read_policy
 from lvd.rules.file import FORMAT, ChosenRule, RuleFile, chosen_of, load_rule
 from lvd.utils.files import load_yaml
@@ -89,7 +89,7 @@ def load_guard_file(path, asked_by=""):
         try:
             check_operating_point(operating_point)
         except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {as_key(error)}") from None
     return GuardSettings(
         detectors=folder / content["detectors"],
         rule=_rule(content.get("rule"), folder, where),

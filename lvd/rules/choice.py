@@ -30,7 +30,7 @@ def choose(model_dir, lambda_=None, eta=None, rule=None, rule_flag="rule="):
         InputError: two rules are given, or the file is not one.
     """
     if rule is not None:
-        for name, value in (("lambda", lambda_), ("eta", eta)):
+        for name, value in (("lambda_", lambda_), ("eta", eta)):
             if value is not None:
                 raise InputError(
                     f"{_flag(name, rule_flag)}{typed(value)}: {rule_flag}{_named(rule)} is given "
@@ -56,7 +56,7 @@ def choose(model_dir, lambda_=None, eta=None, rule=None, rule_flag="rule="):
 
 def _flag(name, rule_flag):
     """Return what messages put before a number: "--eta " where `rule_flag` is a flag too."""
-    return f"--{name} " if rule_flag.startswith("--") else f"{name}="
+    return f"--{name.rstrip('_')} " if rule_flag.startswith("--") else f"{name}="
 
 
 def _named(rule):

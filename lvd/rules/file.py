@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lvd.detectors.calibration import check_operating_point
-from lvd.errors import InputError
+from lvd.errors import InputError, as_key
 from lvd.rules.confidence import ConfidenceRule, LikelihoodRatioRule
 from lvd.rules.rule import Rule
 from lvd.rules.vote import VoteRule
@@ -189,7 +189,7 @@ def chosen_of(content, where):
     try:
         check_operating_point(operating_point)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {as_key(error)}") from None
     return ChosenRule(
         rule=rule,
         detectors=content.get("detectors"),
@@ -221,7 +221,7 @@ def rule_of(content, where):
     try:
         return family(**settings)
     except InputError as error:
-        raise InputError(f"{where}: {str(error).removeprefix('--')}") from None
+        raise InputError(f"{where}: {as_key(error)}") from None
 
 
 SETTINGS = ("lambda", "eta", "bound", "horizon", "first_bound", "forgetting")

@@ -9,7 +9,7 @@ from typing import Any
 from lvd.detectors.calibration import check_operating_point
 from lvd.detectors.step_inputs import STEP_INPUTS, TABLE
 from lvd.detectors.videomae import BASE_MODEL, SIZES
-from lvd.errors import InputError, shorten
+from lvd.errors import InputError, as_key, shorten
 from lvd.utils.config import ROOT, check_keys, flags_of, merged, parse_overrides
 from lvd.utils.files import load_yaml
 
@@ -331,7 +331,10 @@ def _check(kind, settings):
                     f"{key} {shorten(value)}: {what} from {smallest} to {largest} is needed"
                 )
     if kind == "grid":
-        settings.operating_point = check_operating_point(settings.operating_point)
+        try:
+            settings.operating_point = check_operating_point(settings.operating_point)
+        except InputError as error:
+            raise InputError(as_key(error)) from None
     if kind == "pretrain" and not settings.mask:
         raise InputError(
             "mask 0: pre-training learns to fill in hidden patches; a number above 0 and up to "

@@ -12,7 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 
-from lvd.errors import InputError, words_of
+from lvd.errors import ArgumentError, InputError, words_of
 from lvd.utils.disk import FULL, disk_problem, first_behind
 from lvd.utils.partials import forget_sweeps
 
@@ -58,6 +58,16 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{flag} {value!r}: a value is needed")
         return super().parse_args(args, namespace)
 
+    def flag_of(self, name):
+        """Return the flag that sets a Python argument, such as "--guard-allow-unknown" of
+        "allow_unknown"; None where there is none."""
+        words = name.rstrip("_")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for wanted in (f"--{words}", f"-{words.replace('_', '-')}", f"--{words}s"):
+            if found := next((flag for flag in flags if flag.endswith(wanted)), None):
+                return found
+        return None
+
     def error(self, message):
         """Called by argparse for a bad flag."""
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -87,6 +97,8 @@ def run_command(parser, work, argv=None):
         if interrupt:
             status = TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
             return _fail("interrupted; run the same command again to go on", status)
+        if isinstance(error, ArgumentError):
+            return _fail(f"error: {error.as_flag(parser.flag_of(error.name))}")
         if isinstance(error, InputError):
             return _fail(f"error: {error}")
         if isinstance(error, OSError):  # a full disk, no permission, a file in a folder's place

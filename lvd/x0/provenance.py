@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lvd.errors import InputError, shorten
+from lvd.errors import ArgumentError, InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.schema import Finite, Positive, Schema
 from lvd.x0.levels import Level
@@ -138,10 +138,13 @@ def need_same_meaning(members, now, allow_unknown=False):
             if key not in before:
                 if allow_unknown:
                     continue
-                raise InputError(
-                    f"{member.path}: does not say for which {key.replace('_', ' ')} it was "
-                    "trained; train it on a recording of this version, or give "
-                    "allow_unknown=True if you know that it fits"
+                raise ArgumentError(
+                    "allow_unknown",
+                    True,
+                    " if you know that it fits",
+                    before=f"{member.path}: does not say for which {key.replace('_', ' ')} it was "
+                    "trained; train it on a recording of this version, or give ",
+                    is_advice=True,
                 )
             one, other = before[key], now[key]
             if key == "scheduler" and has_levels:

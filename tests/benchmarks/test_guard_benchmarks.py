@@ -91,10 +91,10 @@ def test_tables_at_full_size(tmp_path):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--etas", "51"], "--eta 51"),
+        (["--etas", "51"], "--etas 51"),
         (["--etas", "a"], "--etas a"),
         (["--lambdas", "0"], "--lambdas 0"),
-        (["--lambdas", "x"], "--lambda x"),
+        (["--lambdas", "x"], "--lambdas x"),
     ],
 )
 def test_bad_flags_of_the_counts(capsys, flags, said):

@@ -442,7 +442,7 @@ def test_bad_flags(home, tmp_path, capsys):
         ([*guard, "--eta", 5], "--eta 5"),
         ([*guard, "--eta", 0], "--eta 0"),
         ([*guard, "--lambda", "much"], "--lambda much"),
-        ([*guard, "--eta", 3, "--operating_point", "fair"], "operating_point 'fair'"),
+        ([*guard, "--eta", 3, "--operating_point", "fair"], "--operating_point fair: one of"),
         ([*guard, "--eta", 3, "--operating_point", "0.7"], "is not calibrated"),
         ([*guard, "--eta", 3, "--guard-preview", tmp_path / "none.json"], "none.json"),
         (["--guard-dry-run"], "--guard-dry-run: belongs to --guard"),
@@ -496,9 +496,8 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(found, target)
     flags = ["--guard", tmp_path / "detectors", "--eta", ETA]
-    assert "does not say for which" in refused(
-        sample(home.config, tmp_path / "out", *flags), capsys
-    )
+    status = sample(home.config, tmp_path / "out", *flags)
+    refused(status, capsys, "does not say for which", "or give --guard-allow-unknown if you know")
     assert sample(home.config, tmp_path / "out", *flags, "--guard-allow-unknown") == 0
     assert facts(tmp_path / "out") == facts(home.out)
 

@@ -215,6 +215,7 @@ def test_two_rules_are_one_too_many():
     for given, said in (
         ({"lambda_": "0.5", "rule_flag": "--rule "}, "--lambda 0.5: --rule r.yaml is given too"),
         ({"eta": 3, "rule_flag": "--rule "}, "--eta 3: --rule r.yaml is given too"),
+        ({"lambda_": 2}, "lambda_=2: rule=r.yaml is given too"),
         ({"eta": 0}, "eta=0: rule=r.yaml is given too"),
         ({"eta": 3, "rule": VoteRule()}, "eta=3: rule=VoteRule is given too"),
     ):
