@@ -54,7 +54,7 @@ def build_parser():
     parser = Parser(
         __doc__,
         "python train_mae.py --data_dir MagicTime/train_detector_data --eval_dir "
-        "MagicTime/eval.pth --group_num 1-5 --train --step_num all --gpu_num 0 --save_dir "
+        "MagicTime/eval.pth --group_num all --train --step_num all --gpu_num 0 --save_dir "
         "MagicTime/detectors",
     )
     add_common_flags(parser, MAGICTIME / "detectors")
