@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from lvd.errors import InputError
+from lvd.guard.guidance import SAME
 from lvd.guard.result import UNCHECKED
 from lvd.x0.levels import levels_of
 from lvd_server.request import WHERE
@@ -60,7 +61,7 @@ class MagicTimeBackend:
         Returns:
             (lvd.Guard, Guarding).
         """
-        guarding = Guarding(self._path, None, None, self._device)
+        guarding = Guarding(self._path, None, None, self._device, guidance=SAME)
         guarding.check(self.config, self._sampler.latent_shape(self.config.settings))
         return guarding.guard, guarding
 
@@ -95,7 +96,8 @@ class MagicTimeBackend:
         """
         config = self._config_of(request)
         settings = config.settings
-        batch = guarding.batch([0], [0], settings.steps, levels_of(config.make_scheduler()))
+        levels, scale = levels_of(config.make_scheduler()), settings.guidance_scale
+        batch = guarding.batch([0], [0], settings.steps, levels, scale)
         latents = self._sampler.sample(
             config, request.prompt, request.negative_prompt, request.seed, batch.step
         )

@@ -9,6 +9,7 @@ import torch
 from lvd.errors import InputError, shorten, typed, words_of
 from lvd.guard.file import is_guard_file
 from lvd.guard.guard import Guard
+from lvd.guard.guidance import SAME
 from lvd.utils.schema import checked
 from lvd_server.outcome import first_stopped
 from lvd_server.request import WHERE, VideoRequest
@@ -61,7 +62,7 @@ class PipelineBackend:
         Returns:
             (lvd.Guard, None).
         """
-        settings = {"device": self._device, "asked_by": "--guard "}
+        settings = {"device": self._device, "asked_by": "--guard ", "guidance": SAME}
         make = Guard.from_file if is_guard_file(self._path) else Guard
         return make(self._path, **settings), None
 

@@ -36,7 +36,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
     guarded = None
     if plan.guarding:
         levels = levels_of(plan.config.make_scheduler())
-        guarded = plan.guarding.batch(rows, wanted, settings.steps, levels)
+        scale = settings.guidance_scale
+        guarded = plan.guarding.batch(rows, wanted, settings.steps, levels, scale)
     sampled = list(rows)  # those that the guard has not stopped
     timesteps = []
     pulls = {}  # step → where the prompt pulls x0; of the last step alone

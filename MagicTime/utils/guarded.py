@@ -16,6 +16,7 @@ from lvd.data.rgb import LatentToRGB, load_rgb
 from lvd.errors import InputError, typed
 from lvd.guard.file import is_guard_file
 from lvd.guard.guard import Guard
+from lvd.guard.guidance import WARN
 from lvd.guard.result import STOPPED
 from lvd.rules.vote import VoteRule
 from lvd.voting import exact
@@ -44,6 +45,7 @@ class Guarding:
         preview: None draws no pictures; else the file of fit_rgb.py whose matrix draws them (""
             for the detectors' own, else Stable Diffusion's).
         allow_unknown: accept detectors that do not say from what sampling they learned.
+        guidance: "warn" of another guidance scale than theirs, or "same": refuse it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Guarding:
         preview=None,
         allow_unknown=False,
         rule=None,
+        guidance=WARN,
     ):
         path = cfg.find(path)
         given = {
@@ -70,6 +73,7 @@ class Guarding:
             "decode": self._decode,
             "allow_unknown": allow_unknown,
             "asked_by": "--guard ",
+            "guidance": guidance,
         }
         if is_guard_file(path):
             _need_none(given, path)
@@ -115,6 +119,7 @@ class Guarding:
                 "x0_mode": settings.x0_mode,
                 "scheduler": describe_scheduler(scheduler),
                 "latent_shape": list(latent_shape),
+                "guidance_scale": settings.guidance_scale,
             }
         )
         if self.rgb:
@@ -128,14 +133,15 @@ class Guarding:
         dry_run = ", dry run: nothing is stopped" if self.dry_run else ""
         return f"{categories} categories{policy}, {self.guard.rule.describe()}{dry_run}"
 
-    def batch(self, rows, wanted, steps, levels=None):
+    def batch(self, rows, wanted, steps, levels=None, guidance_scale=None):
         """Return the GuardedBatch of the videos `rows`, of which the `wanted` ones are written.
 
         Args:
             steps: number of denoising steps.
             levels: noise level of each (lvd.x0.levels); None: as where the detectors learned.
+            guidance_scale: of the sampling; None: not known.
         """
-        return GuardedBatch(self, rows, wanted, steps, levels)
+        return GuardedBatch(self, rows, wanted, steps, levels, guidance_scale)
 
     def _matrix(self, path):
         if path:
@@ -172,14 +178,16 @@ class GuardedBatch:
             with it every bit of the wanted videos, is the same as in an unbroken run.
         steps: denoising steps of the sampling.
         levels: noise level of each of them; None: as where the detectors learned.
+        guidance_scale: of the sampling; None: not known.
     """
 
-    def __init__(self, guarding, rows, wanted, steps, levels=None):
+    def __init__(self, guarding, rows, wanted, steps, levels=None, guidance_scale=None):
         self.dry_run = guarding.dry_run
         self.rgb = guarding.rgb
         self.rows = rows
         self._wanted = set(wanted)
         self._session = guarding.guard.session(steps, len(rows), levels)
+        self._differs = guarding.guard.check({"guidance_scale": guidance_scale})
         self._watched = list(range(len(rows)))  # places, in `rows`, of those not stopped
         self._seen = []  # [step] {row: x0 [C, F, h, w]}, for previews
         self._times = []  # [step] (seconds of the sampler, how many videos it had)
@@ -236,7 +244,7 @@ class GuardedBatch:
         video_steps = sum(videos for _, videos in times)
         each = seconds / max(1, video_steps)
         return {
-            row: replace(result, seconds_saved=each * result.steps_saved)
+            row: replace(result, seconds_saved=each * result.steps_saved, **self._differs)
             for row, result in zip(self.rows, self._session.results(), strict=True)
         }
 

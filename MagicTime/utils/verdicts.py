@@ -117,13 +117,16 @@ def verdict_line(row, prompt, result, dry_run):
         category: [score if isfinite(score) else None for score in steps]
         for category, steps in result.scores.items()
     }
+    told = asdict(result)
+    if result.other_guidance is None:
+        del told["other_guidance"]
     return {
         "row": row,
         "video": prompt.name,
         "prompt": prompt.text,
         "stopped": result.stopped and not dry_run,
         "dry_run": dry_run,
-        **asdict(result),
+        **told,
         "scores": scores,
     }
 

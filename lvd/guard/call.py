@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 from lvd.errors import InputError, words_of
 from lvd.guard.output import blank_videos
@@ -82,13 +83,14 @@ class GuardedCall:
         layout: lvd.x0.layouts.Layout of its latents.
         on_unsafe: "raise" or "interrupt", see Guard.watch.
         steps: CallSteps of the scheduler that it has now.
+        guidance_scale: of the call; None: not known.
 
     Attributes:
         thread: identity of the thread that calls.
         seen: denoising steps that were judged, of all samplings.
     """
 
-    def __init__(self, guard, pipe, layout, on_unsafe, steps):
+    def __init__(self, guard, pipe, layout, on_unsafe, steps, guidance_scale=None):
         self.guard = guard
         self.pipe = pipe
         self.steps = steps
@@ -99,6 +101,7 @@ class GuardedCall:
         self._on_unsafe = on_unsafe
         self._scheduler = pipe.scheduler
         self._samplings = VerdictsOfSamplings()
+        self._differs = guard.check({"guidance_scale": guidance_scale})
         self._error = None  # the first refusal; the pipeline or a callback may swallow it
         self._refusal = None  # of the timesteps that are set, unless others are taken
         steps.state.forget()  # a call before this one may have failed at its first step
@@ -205,7 +208,7 @@ class GuardedCall:
 
     def results(self):
         """Return a GuardResult for each video; [] before the first step."""
-        return self._samplings.results()
+        return [replace(result, **self._differs) for result in self._samplings.results()]
 
     @contextmanager
     def _remembering(self):

@@ -30,6 +30,7 @@ from lvd.detectors.calibration import check_operating_point
 from lvd.errors import InputError, plural, shorten
 from lvd.guard.arguments import check_types, flag_of_rule, usable_device
 from lvd.guard.file import load_guard_file
+from lvd.guard.guidance import WARN, TrainedGuidance, check_choice
 from lvd.guard.policy import Judge, Policy, read_policy
 from lvd.guard.protect import protect
 from lvd.guard.reader import Reader
@@ -65,6 +66,9 @@ class Guard:
             LikelihoodRatioRule.
         categories: what to do about each category (lvd.guard.policy.read_policy): {name:
             {"action": "stop", "flag" or "ignore", "bound": probability}}. None: all of them stop.
+        guidance: what to do about a call with another guidance scale than the detectors learned
+            from, where both are known: "warn", once, or "same": refuse it. Results tell in any
+            case.
 
     Raises:
         InputError: a detector of one of the steps that the rule looks at is missing or unreadable,
@@ -84,12 +88,14 @@ class Guard:
         asked_by="model_dir=",
         rule=None,
         categories=None,
+        guidance=WARN,
     ):
         check_types(model_dir, lambda_, operating_point, decode, allow_unknown, asked_by)
         is_policy = isinstance(categories, Policy)
         self.policy = categories if is_policy else read_policy(categories)
         chosen = choose(model_dir, lambda_, eta, rule, flag_of_rule(asked_by))
         self.allow_unknown = allow_unknown
+        guidance = check_choice(guidance)
         if operating_point is None:
             operating_point = chosen.operating_point
         self.operating_point = check_operating_point(operating_point)
@@ -97,6 +103,7 @@ class Guard:
         self._decode = decode
         self._named = f"{asked_by}{model_dir}"
         self._follow(chosen.bound_to(self.bank))
+        self.guidance = TrainedGuidance(self.members, guidance)
 
     def _follow(self, chosen):
         """Let a ChosenRule decide; InputError unless the detectors can serve it."""
@@ -128,12 +135,14 @@ class Guard:
         return other
 
     @classmethod
-    def from_file(cls, path, device=None, decode=None, allow_unknown=False, asked_by="path="):
+    def from_file(
+        cls, path, device=None, decode=None, allow_unknown=False, asked_by="path=", guidance=WARN
+    ):
         """Make the Guard that a guard.yaml describes (lvd.guard.file).
 
         Args:
             path: of the file.
-            device, decode, allow_unknown: as of a Guard.
+            device, decode, allow_unknown, guidance: as of a Guard.
             asked_by: what messages put before the path, such as "--guard ".
 
         Raises:
@@ -151,6 +160,7 @@ class Guard:
             asked_by=f"{asked_by}{path}: detectors ",
             rule=settings.rule,
             categories=settings.policy,
+            guidance=guidance,
         )
 
     @property
@@ -207,16 +217,23 @@ class Guard:
         Args:
             sampling: dict as in lvd.x0.provenance, with the keys that are known so far.
 
+        Returns:
+            What is known to differ and was not refused: {} or {"other_guidance": ...}, as in a
+            GuardResult.
+
         Raises:
             InputError: its x0 means something else than where they learned, no detector is near
                 the noise level of a step that the rule looks at, or a later step is noisier than
-                an earlier one; where noise levels are not known, it has other steps than theirs.
+                an earlier one; where noise levels are not known, it has other steps than theirs;
+                or, of a guard with guidance="same", another guidance scale.
         """
         if "latent_shape" in sampling:
             self.reader.need_channels(sampling["latent_shape"][0])
         need_same_meaning(self.members, sampling, self.allow_unknown)
         if "steps" in sampling:
             self._carried_to(sampling)
+        other = self.guidance.check(sampling.get("guidance_scale"))
+        return {"other_guidance": other} if other else {}
 
     def _carried_to(self, sampling):
         """Return (StepMap, rule) of a described sampling: what the rule looks at there."""
@@ -241,12 +258,12 @@ class Guard:
         """InputError if the detectors of later steps, which a sampling that begins in the middle
         asks, are not as usable as those of the first ones, or of another sampling."""
         self._need_thresholds(steps)
-        known = [member.about.get("sampling") for member in self.members]
+        known = [_but_guidance(member) for member in self.members]
         for (_, step), member in self.bank.members.items():
             if step not in steps:
                 continue
             self.reader.need_kind(member)
-            if member.about.get("sampling") not in known:
+            if _but_guidance(member) not in known:
                 raise InputError(
                     f"{member.path}: was trained on another sampling than {self.members[0].path}; "
                     "this sampling asks detectors of both steps, so train them on one recording"
@@ -307,3 +324,10 @@ class Guard:
             self.policy,
             step_map,
         )
+
+
+def _but_guidance(member):
+    """Return the sampling that a detector learned from. Files of earlier versions do not say its
+    guidance scale, which is compared on its own."""
+    sampling = member.about.get("sampling") or {}
+    return {key: value for key, value in sampling.items() if key != "guidance_scale"}

@@ -32,6 +32,8 @@ class GuardResult:
         flags: the categories that are flagged and were found, which stops no video.
         sampling: number (from 0) of the sampling that decided, in a call that makes several.
         earlier: [GuardResult] of the samplings before it.
+        other_guidance: None, or {"trained": [guidance scales], "call": guidance scale} where the
+            video was sampled at one that its detectors were not trained or tested at.
     """
 
     verdict: str
@@ -49,6 +51,7 @@ class GuardResult:
     flags: list = field(default_factory=list)
     sampling: int = 0
     earlier: list = field(default_factory=list)
+    other_guidance: dict | None = None
 
     @property
     def stopped(self):

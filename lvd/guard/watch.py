@@ -10,6 +10,7 @@ import torch
 
 from lvd.errors import InputError, shorten
 from lvd.guard.call import CallSteps, GuardedCall, nothing_checked
+from lvd.guard.guidance import scale_of_call
 from lvd.guard.result import UnsafeVideoError
 from lvd.x0.calls import watch_method
 from lvd.x0.layouts import can_interrupt, find_layout
@@ -141,7 +142,8 @@ class GuardWatch:
                     "the pipeline, so `with guard.watch(pipe)` is needed for each"
                 )
             steps = self._steps_now()
-            call = GuardedCall(self.guard, self.pipe, self._layout, self.on_unsafe, steps)
+            scale = scale_of_call(self.pipe, method, args, kwargs)
+            call = GuardedCall(self.guard, self.pipe, self._layout, self.on_unsafe, steps, scale)
             self._call = call
         has_returned = False
         try:

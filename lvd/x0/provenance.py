@@ -11,6 +11,7 @@ in what x0 means. A description is a plain dict. A key that is missing is not kn
     scheduler       {"class": name, setting: value, ...}
     latent_shape    [C, F, h, w]
     x0_dtype        of the recording, such as "float16"
+    guidance_scale  of the recording; the guard compares it (lvd.guard.guidance)
 
 Two recordings that detectors learn to tell apart must agree in more (lvd.x0.alike).
 """
@@ -58,6 +59,7 @@ class Sampling(Schema, extra="allow"):
     scheduler: Scheduler = None
     latent_shape: Annotated[list[Positive], Field(min_length=4, max_length=4)] = None
     x0_dtype: Literal["float16", "bfloat16", "float32", "float64"] = None
+    guidance_scale: Finite = None
 
     @model_validator(mode="after")
     def _has_a_level_for_each_step(self):
@@ -87,6 +89,9 @@ def recorded_sampling(x0):
     if "x0_mode" in meta:
         sampling["x0_mode"] = meta["x0_mode"]
     config = meta.get("config", {})
+    scale = config.get("guidance_scale", meta.get("guidance_scale"))
+    if scale is not None:
+        sampling["guidance_scale"] = scale
     if "scheduler" in meta:
         sampling["scheduler"] = meta["scheduler"]
     elif "noise_scheduler_kwargs" in config:  # MagicTime's DDIM says no more
