@@ -502,6 +502,16 @@ def test_detectors_that_do_not_know_their_sampling(home, tmp_path, capsys):
     assert facts(tmp_path / "out") == facts(home.out)
 
 
+def test_another_guidance_scale_is_told(home, tmp_path):
+    """On stderr once, and in the line of each video."""
+    flags = ["--guard", home.detectors, "--eta", ETA, "--limit", 1, "guidance_scale=5"]
+    with pytest.warns(UserWarning, match="guidance_scale 3, this sampling has 5"):
+        assert sample(home.config, tmp_path / "out", *flags) == 0
+    (line,) = (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()
+    assert json.loads(line)["other_guidance"] == {"trained": [3.0], "call": 5}
+    assert "other_guidance" not in (home.out / "verdicts.jsonl").read_text()
+
+
 # ---- previews, plans, conversations
 
 
