@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvd.data.kinds import LABEL_NORMAL, LABEL_UNSAFE
-from lvd.errors import InputError
+from lvd.errors import InputError, as_key
 from lvd.evaluation.recorded import RecordedVideos, recorded_videos
 from lvd.evaluation.results import SCORES, beside, load_results, load_scores, results_path
 from lvd.evaluation.results_folder import CONFIG
@@ -120,7 +120,7 @@ def rule_for(chosen, recording):
         rule = rule.only(videos.categories, range(len(videos.categories)))
         return carry(rule, videos.trained_steps)
     except InputError as error:
-        raise InputError(f"{chosen.where}: {str(error).removeprefix('--')}") from None
+        raise InputError(f"{chosen.where}: {as_key(error)}") from None
 
 
 def need_trained_steps(recording):
