@@ -45,7 +45,7 @@ class TrainedGuidance:
         """Compare the guidance scale of a call.
 
         Args:
-            scale: a number; None: not known, then nothing is compared.
+            scale: a number; anything else is not known, then nothing is compared.
 
         Returns:
             None where it is a trained one or one of the two is not known, else
@@ -54,7 +54,7 @@ class TrainedGuidance:
         Raises:
             InputError: it is another one, and the choice is "same".
         """
-        if scale is None or not self.scales or scale in self.scales:
+        if not is_scale(scale) or not self.scales or scale in self.scales:
             return None
         trained = ", ".join(f"{known:g}" for known in self.scales)
         found = f"{self._path}: trained at guidance_scale {trained}, this sampling has {scale:g}"

@@ -89,9 +89,6 @@ def recorded_sampling(x0):
     if "x0_mode" in meta:
         sampling["x0_mode"] = meta["x0_mode"]
     config = meta.get("config", {})
-    scale = config.get("guidance_scale", meta.get("guidance_scale"))
-    if scale is not None:
-        sampling["guidance_scale"] = scale
     if "scheduler" in meta:
         sampling["scheduler"] = meta["scheduler"]
     elif "noise_scheduler_kwargs" in config:  # MagicTime's DDIM says no more
@@ -102,6 +99,9 @@ def recorded_sampling(x0):
         sampling["timesteps"] = told["timesteps"]
         if told.get("levels"):
             sampling["levels"] = told["levels"]
+    scale = config.get("guidance_scale", meta.get("guidance_scale"))
+    if type(scale) in (int, float) and math.isfinite(scale):
+        sampling["guidance_scale"] = scale
     return sampling
 
 

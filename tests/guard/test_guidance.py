@@ -2,12 +2,15 @@
 
 import warnings
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lvd import Guard, InputError, UnsafeVideoError
 from lvd.guard.guidance import TrainedGuidance, scale_of_call
 from lvd.utils.files import load_torch, save_torch
+from lvd.x0.provenance import recorded_sampling
 from tests.worlds.guarded_recordings import STEPS
 
 
@@ -100,7 +103,9 @@ def test_a_guard_warns_once_and_tells(detectors):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert guard.check({"guidance_scale": 8}) == told
-        assert guard.check({}) == guard.check({"guidance_scale": None}) == {}
+        for unknown in (None, "8", float("nan"), True, [8]):
+            assert guard.check({"guidance_scale": unknown}) == {}
+        assert guard.check({}) == {}
 
 
 def test_a_strict_guard_refuses(detectors):
@@ -115,6 +120,21 @@ def test_detectors_that_do_not_say_it_check_nothing(world):
     assert TrainedGuidance([], "same").scales == []
     if not guard.guidance.scales:  # the recordings of this world say none
         assert guard.check({"guidance_scale": 8.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("meta", "scale"),
+    [
+        ({}, None),
+        ({"guidance_scale": 3.5}, 3.5),  # of lvd.record's `about`
+        ({"config": {"guidance_scale": 8}}, 8),  # of MagicTime
+        ({"config": {"guidance_scale": "8"}}, None),
+        ({"config": {"guidance_scale": float("inf")}}, None),
+    ],
+)
+def test_recordings_tell_it(meta, scale):
+    x0 = SimpleNamespace(meta=meta, tensor=torch.zeros(1, 3, 4, 2, 4, 4), info={})
+    assert recorded_sampling(x0).get("guidance_scale") == scale
 
 
 @pytest.mark.parametrize("choice", ["other", None, True, 3, ["same"]])
