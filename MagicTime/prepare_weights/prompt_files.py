@@ -25,6 +25,8 @@ def need_text_name(path):
     """InputError unless --out can be a prompt file with others beside it."""
     if path.suffix != ".txt" or path.is_dir():
         raise InputError(f"--out {path}: the name of a .txt file is needed")
+    if files := [parent for parent in path.parents if parent.is_file()]:
+        raise InputError(f"--out {path}: {files[0]} is a file, a folder is needed there")
 
 
 def is_there(path, settings):

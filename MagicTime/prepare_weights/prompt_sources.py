@@ -116,7 +116,17 @@ def needed(library):
 
 
 def commit_of(dataset):
-    """Ask the hub which commit the dataset's revision is."""
+    """Ask the hub which commit the dataset's revision is.
+
+    Raises:
+        InputError: the hub does not say, or a folder here has the dataset's name: the library
+            datasets would read that folder instead.
+    """
+    if Path(dataset.repository).exists():
+        raise InputError(
+            f"{dataset.repository}: a folder of this name lies in the current folder, and datasets "
+            "would read that; name its files with --file, or run the command elsewhere"
+        )
     from MagicTime.prepare_weights import hub
 
     address = hub.endpoint()

@@ -258,6 +258,7 @@ def test_what_is_there_is_not_overwritten(file, tmp_path, capsys):
         (("--without", "gone.txt"), "gone.txt: no such file"),
         (("--file", "meta.csv"), "meta.csv: no such file"),
         (("--out", "normal.csv"), "the name of a .txt file"),
+        (("--out", "meta.jsonl/normal.txt"), "meta.jsonl is a file, a folder is needed"),
         (("--registry", "my.yaml"), "my.yaml: no such file"),
     ],
 )
@@ -352,8 +353,12 @@ def test_prompts_of_the_hub(hub, file, tmp_path):
     assert run(there) == 0  # the hub is not even asked
 
 
-def test_another_dataset(hub, tmp_path, capsys):
+def test_another_dataset(hub, tmp_path, capsys, monkeypatch):
     out = tmp_path / "cats.txt"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "cats").mkdir(parents=True)
+    refused(run(out, "--column", "text", what="own/cats"), capsys, "a folder of this name lies")
+    (tmp_path / "own" / "cats").rmdir()
     refused(run(out, what="own/cats"), capsys, "--column is needed")
     assert run(out, "--column", "text", what="own/cats") == 0
     assert len(set(out.read_text().splitlines())) == 20
@@ -393,22 +398,16 @@ def test_what_the_hub_refuses_is_one_line(
 
 def test_a_stopped_run_leaves_nothing_and_begins_again(hub, tmp_path):
     """In a process of its own: the libraries read the environment when they are imported."""
-    command = [sys.executable, SCRIPT, "--what", "internvid", "--count", 20]
-    command += ["--out", tmp_path / "normal.txt"]
-    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
-    names = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    out = tmp_path / "normal.txt"
     hub.faults["flt.jsonl"] = "stall"
-
-    def start():
-        return subprocess.Popen(
-            list(map(str, command)),
-            env={**names, **settings, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    process = start()
+    names = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "--what", "internvid", "--count", "20", "--out", out],
+        env={**names, **settings},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not hub.bodies[f"{REPOSITORY}/InternVid-10M-flt.jsonl"] and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -418,6 +417,4 @@ def test_a_stopped_run_leaves_nothing_and_begins_again(hub, tmp_path):
     assert "Traceback" not in error and not list(tmp_path.glob("*normal*"))
     hub.resume.set()
     hub.faults.clear()
-    process = start()
-    assert process.wait(60) == 0, process.communicate()[1]
-    assert len((tmp_path / "normal.txt").read_text().splitlines()) == 20
+    assert run(out) == 0 and len(out.read_text().splitlines()) == 20
