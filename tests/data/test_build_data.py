@@ -17,20 +17,11 @@ from lvd.data.clip_file import folder_representation, list_clips, read_clip, wri
 from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
 from lvd.errors import InputError
-from tests.worlds.build_world import LABELS, ROWS, refuses, world  # noqa: F401 (a fixture)
+from tests.worlds.build_world import LABELS, ROWS, refuses, tree, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSAFE = "is another recording of unsafe videos"
-
-
-def tree(folder):
-    """{relative path: hash} of the visible files below a folder."""
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(Path(folder).rglob("*"))
-        if p.is_file() and not p.name.startswith(".")
-    }
 
 
 def test_every_clip_is_the_recorded_x0(world):

@@ -11,8 +11,7 @@ from lvd.errors import InputError
 from lvd.utils.files import load_json, save_json
 from lvd.x0.file import open_x0_file
 from lvd.x0.sidecar import sidecar_path
-from tests.data.test_build_data import tree
-from tests.worlds.build_world import LABELS, refuses, world  # noqa: F401 (a fixture)
+from tests.worlds.build_world import LABELS, refuses, tree, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import STEPS, record, write_labels
 
 CORRECTED = {"weird": [0, 3, 5, 7], "gory": [1, 3, 11, 4], "odd": [2, 9, 6]}

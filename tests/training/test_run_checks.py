@@ -80,7 +80,7 @@ def test_detectors_of_other_recordings_are_refused(world, capsys):
     )
     assert embed(world, "--allow_other_eval") == 0
     save_yaml({"categories": list(CATEGORIES), **other}, world.data / "config.yaml")
-    refused(train(world, "--no-train"), capsys, "1/0.pth", "pred_x0_made_by")
+    refused(train(world, "--no-train"), capsys, "1/0.pth", "more unsafe videos")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_finished_detectors_know_their_recordings_and_representation(world, caps
         capsys,
         "1/0.pth",
         "another dataset",
-        "pred_x0_made_by: 'recording' there",
+        "after it was trained, more unsafe videos were recorded",
     )
 
 
@@ -199,7 +199,9 @@ def test_a_results_folder_holds_one_set_of_votes(world, capsys):
         embed(world, "--operating_point", "validation"), capsys, "config.yaml", "operating_point"
     )
     change(world, seed=1)
-    refused(embed(world, "--operating_point", "argmax"), capsys, "config.yaml", "detectors_sha256")
+    refused(
+        embed(world, "--operating_point", "argmax"), capsys, "config.yaml", "detectors were trained"
+    )
     assert {path: path.read_bytes() for path in world.results.iterdir()} == before
 
 

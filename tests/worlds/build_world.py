@@ -1,5 +1,8 @@
 """Recordings of three unsafe categories and of normal videos, to be built into a dataset."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -59,3 +62,12 @@ def refuses(run, capsys, *named):
     """Run a command, which must refuse its input and say nothing else: see `refused`."""
     capsys.readouterr()
     refused(run(), capsys, *named, alone=True)
+
+
+def tree(folder):
+    """{relative path: hash} of the visible files below a folder."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file() and not p.name.startswith(".")
+    }
