@@ -133,7 +133,6 @@ def test_finished_detectors_know_their_recordings_and_representation(world, caps
         train(world, "--epoch", "1"),
         capsys,
         "1/0.pth",
-        "another dataset",
         "after it was trained, more unsafe videos were recorded",
     )
 
