@@ -150,16 +150,13 @@ def rates_of_card(card):
     for part, share in content["convolutions"].items():
         reached.setdefault(f"{part} float32", _mixed(part, share, card, reference))
     how = "as measured on one" if same else f"at the share of its TFLOPS that {reference['name']}"
-    sure = (
-        "hours within a third"
-        if same
-        else "hours within a factor of two: another card may reach another share"
-    )
+    sure = "within a third" if same else "within a factor of two: shares differ from card to card"
+    worked_out = "the UNet and the VAE in float32 are worked out, not measured"
     return Rates(
         card["name"],
         int(card["memory"] * 1e9),
         f"the table of cards: {card['name']}, {how}{'' if same else ' reached'}",
-        sure,
+        f"hours {sure}; {worked_out}",
         reached,
         content["host"],
     )

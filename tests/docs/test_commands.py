@@ -32,6 +32,7 @@ WRITTEN = """
     labelling/* labelling_ten/* sheet.csv tasks_*.json how_to.txt label_ratings/* doubtful.csv
     unlabelled.csv raters.csv agreement.csv agreement.txt import.yaml
     normal.yaml serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/* pages.json
+    plan_rates.json plan.md plan_check.txt
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
