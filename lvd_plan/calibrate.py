@@ -281,6 +281,7 @@ class Calibration:
     def _peak(self, *steps):
         """Note the most memory of the GPU in the block as that of some steps."""
         if self.device.type == "cuda":
+            torch.cuda.init()  # without it a new process has no such device to forget a peak of
             torch.cuda.reset_peak_memory_stats(self.device)
         yield
         if self.device.type == "cuda":

@@ -131,7 +131,7 @@ def call(pipe, sizes, steps, seed=0, **changes):
 
     changes: other arguments of the call.
     """
-    device, dtype = pipe.unet.device, pipe.unet.dtype
+    device, dtype = pipe._execution_device, pipe.unet.dtype  # weights may wait elsewhere
     generator = torch.Generator(device).manual_seed(seed)
     shape = (2, 1, full_size.TOKENS, pipe.unet.config.cross_attention_dim)
     words = torch.randn(shape, generator=generator, device=device).to(dtype)

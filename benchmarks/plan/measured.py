@@ -69,7 +69,7 @@ class Scripts:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_paths())},
         )
         said = []
         reader = threading.Thread(target=lambda: said.append(process.stderr.read()), daemon=True)
@@ -116,3 +116,8 @@ def _resident(pid):
     except (FileNotFoundError, ProcessLookupError):
         pass
     return 0
+
+
+def _paths():
+    """Where a script's Python looks first: this repository, then what the caller has named."""
+    return [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
