@@ -12,7 +12,7 @@ from lvd.errors import InputError
 from lvd.utils.progress import progress
 from lvd.x0.file import create_x0_file, open_x0_file
 from lvd.x0.growing import grow_x0_file
-from lvd.x0.shards import plan_shards
+from lvd.x0.shards import CRC, checksum, plan_shards
 from lvd.x0.sidecar import Journal
 
 ENTERED = 1_000  # rows whose lines are written at once
@@ -67,12 +67,13 @@ def write(path, shape, rows):
     info = {"prompt": PROMPT, "seed": 2024}
     info["timesteps"] = list(range(999, -1, -1000 // shape[1]))[: shape[1]]
     other, written = Journal(path, 1), set(rows)
+    of_zeros = {**info, CRC: checksum(torch.zeros(shape[1:], dtype=torch.float16))}
     with create(path, shape) as writer:
         for row in progress(rows, "write"):
             writer.write_row(row, values_of(shape, row), info)
         for first in progress(range(0, shape[0], ENTERED), "enter"):
             entered = sorted(set(range(first, min(first + ENTERED, shape[0]))) - written)
-            other.append(entered, [info] * len(entered))
+            other.append(entered, [of_zeros] * len(entered))
         other.close()
 
 
