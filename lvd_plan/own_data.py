@@ -21,13 +21,13 @@ from MagicTime.utils.seeds import DRAW, seeds_of
 NAMED = 5  # rows that a line names
 
 
-def check_own_data(config, prompts, normal_prompts, trainings):
+def check_own_data(config, prompts, normal_prompts, trainings=None):
     """Check prompts and labels, and the folders that they lead to, before anything is sampled.
 
     Args:
         config: lvd.data.config.DataConfig, with the path of a sampling YAML.
         prompts, normal_prompts: [MagicTime.utils.prompts.Prompt].
-        trainings: (SharedSettings, NamesSettings) of a train_mae.yaml.
+        trainings: (SharedSettings, NamesSettings); None: those of train_mae.yaml.
 
     Returns:
         [line to print, ...]: what will be trained on, what held out, what to expect of it.
@@ -35,6 +35,7 @@ def check_own_data(config, prompts, normal_prompts, trainings):
     Raises:
         InputError: what would make a later step fail.
     """
+    trainings = trainings or _trainings(DEFAULT_CONFIG)
     settings = read_config(config.sample_config).settings
     need_folders(config, settings)
     lines = _same_videos(config.sample_config, settings, prompts, normal_prompts)
@@ -47,6 +48,12 @@ def check_own_data(config, prompts, normal_prompts, trainings):
         *lines,
         *expectation(labels, drawn),
     ]
+
+
+def _trainings(path):
+    """Return (SharedSettings, NamesSettings) of a train_mae.yaml."""
+    kinds = ("shared", "names")
+    return tuple(read_settings(path, Namespace(names=True), kind) for kind in kinds)
 
 
 def _labels(path, prompts):
@@ -187,10 +194,7 @@ def build_parser():
 def work(args):
     config = read_data_config(args.config, Namespace(), required=NEEDED_BY_REPRODUCE)
     prompts, normal_prompts = map(read_text_file, (args.prompts, args.normal_prompts))
-    trainings = [
-        read_settings(args.train_config, Namespace(names=True), kind)
-        for kind in ("shared", "names")
-    ]
+    trainings = _trainings(args.train_config)
     if args.shell:
         labels = _labels(config.label_file_dir, prompts)
         drawn = draw(labels, len(normal_prompts), *trainings)
