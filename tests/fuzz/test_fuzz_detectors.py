@@ -45,6 +45,7 @@ SAMPLING = s.mapping(
         "x0_dtype": s.one_of("float16", "bfloat16", "float32"),
         "x0_mode": s.one_of("true", "released"),
         "scheduler": s.mapping({"class": s.name}, rest=s.either(s.text, s.number(), s.boolean)),
+        "guidance_scale": s.number(),
         "timesteps": s.both(s.list_of(s.number()), lambda steps: len(steps) == STEPS),
     },
 )
@@ -117,7 +118,7 @@ PRETRAINED = s.mapping(
     }
 )
 WORDS = {
-    "state_dict": ("weights",),
+    "state_dict": ("weights", "the same score"),  # what a probe finds of damaged weights
     "config": ("weights",),
     "about": ("sampling", "dataset"),
     "thresholds": ("threshold",),
