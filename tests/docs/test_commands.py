@@ -22,6 +22,7 @@ WRITTEN = """
     MagicTime/steps.csv MagicTime/eval.pth MagicTime/eval_set/* MagicTime/eval_normal/*
     MagicTime/train_detector_data* MagicTime/shared* MagicTime/results_shared
     MagicTime/pretrained* {save_dir}/* {save_path}/* pred_x0.pth pred_x0.json pred_x_t.pth
+    pred_x0.shard-0001.pth
     config.yaml seeds.json videos/0000.mp4 000?.mp4 0001/ filmstrips/ {video*}.mp4
     normal/{step}/{index} eval.pth eval.yaml eval.1.pth results.pth scores.pth curves.csv curves.png
     verdicts.jsonl previews/ ckpts/.download/ ckpts/download.json recorded/*
