@@ -8,7 +8,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from lvd.errors import InputError, brief
+from lvd.errors import InputError, shorten
 from lvd.utils.config import first_difference
 from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.utils.partials import atomic
@@ -60,7 +60,7 @@ def is_there(path, settings):
     if difference:
         key, before, now = difference
         raise InputError(
-            f"{path}: was made with {key}={brief(before)}, now it is {brief(now)}; use another "
+            f"{path}: was made with {key}={shorten(before)}, now it is {shorten(now)}; use another "
             "--out or delete it"
         )
     return True
