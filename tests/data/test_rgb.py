@@ -480,8 +480,9 @@ def test_lossless_videos_hold_the_decoded_frames_and_train_what_recordings_train
         torch.equal(clip, stored.float() / 255)
         and folder_representation(tmp_path / "data") == "video"
     )
-    assert world.train(tmp_path / "a", "--data_dir", tmp_path / "data", "--workers", 1) == 0
-    assert world.train(tmp_path / "b", "--recordings", world.config, "--workers", 2) == 0
+    few = ["--epoch", 1]
+    assert world.train(tmp_path / "a", "--data_dir", tmp_path / "data", "--workers", 1, *few) == 0
+    assert world.train(tmp_path / "b", "--recordings", world.config, "--workers", 2, *few) == 0
     all_same(tmp_path / "a", tmp_path / "b")
     for name, flags in (("x", ["--data_dir", tmp_path]), ("y", ["--recordings", world.config])):
         assert world.embed(tmp_path / "a", tmp_path / name, *flags) == 0

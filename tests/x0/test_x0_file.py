@@ -1,22 +1,20 @@
 """The x0 file: sparse, written row by row, resumable after a kill, strict about what it opens."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
+import resource
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from lvd.errors import InputError
 from lvd.utils.partials import atomic
-from lvd.x0.file import open_x0_file
+from lvd.x0.file import create_x0_file, open_x0_file
 from tests.worlds.x0_rows import META, ROWS, SHAPE, STEPS, create, filled, info_of, x0_of
 
-ROOT = Path(__file__).resolve().parents[2]
+FORK = multiprocessing.get_context("fork")  # starts at once
 
 
 def test_rows_come_back_and_only_whole_ones_count(tmp_path):
@@ -68,63 +66,59 @@ def test_several_rows_at_once_equal_one_by_one(tmp_path):
 def test_a_file_larger_than_the_memory_costs_one_row(tmp_path):
     """60 GB file: a few blocks on the disk, and neither writing nor reading takes memory in its
     proportion."""
-    code = """
-import resource, torch
-from lvd.x0.file import create_x0_file, open_x0_file
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-shape = (12000, 50, (4, 8, 40, 40))
-with create_x0_file("big.pth", *shape, torch.float16, {}, check_space=False) as writer:
-    for row in (0, 11999):
-        writer.write_row(row, torch.full((50, 4, 8, 40, 40), row / 1000), {})
-x0 = open_x0_file("big.pth")
-assert x0.tensor[11999].float().mean().round() == 12 and x0.tensor[11998].abs().max() == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    told, said = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=write_60_gb, args=(tmp_path / "big.pth", said), daemon=True)
+    process.start()
+    assert told.poll(60)
+    memory = told.recv()
+    process.join(60)
     stat = (tmp_path / "big.pth").stat()
     assert stat.st_size > 61e9 and stat.st_blocks * 512 < 20e6
-    assert int(done.stdout) < 300_000  # KB of peak memory beyond the imports
+    assert memory < 300_000  # KB of peak memory beyond the imports
 
 
-WRITER = """
-import sys, time, torch
-from tests.worlds.x0_rows import ROWS, create, x0_of, info_of
-with create("pred_x0.pth", rows=40) as writer:
-    for row in range(40):
-        if row not in writer.whole:
+def write_60_gb(path, said):
+    """Write the first and the last row, read them, and tell by how much the peak memory grew."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    shape = (12000, 50, (4, 8, 40, 40))
+    with create_x0_file(path, *shape, torch.float16, {}, check_space=False) as writer:
+        for row in (0, 11999):
+            writer.write_row(row, torch.full((50, 4, 8, 40, 40), row / 1000), {})
+    x0 = open_x0_file(path)
+    assert x0.tensor[11999].float().mean().round() == 12 and x0.tensor[11998].abs().max() == 0
+    said.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def fill(folder, said=None):
+    """Write 40 rows, but not those that are there, and tell each."""
+    with create(folder / "pred_x0.pth", rows=40) as writer:
+        for row in set(range(40)) - writer.whole:
             writer.write_row(row, x0_of(row), info_of(row))
-            print(row, flush=True)
-            time.sleep(0.01)
-"""
+            if said:
+                said.send(row)
+                time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    (tmp_path / "a").mkdir()
+    one, two = tmp_path / "a", tmp_path / "b"
+    one.mkdir()
     for kill_after in (3, 11):
-        command = [sys.executable, "-c", WRITER]
-        with subprocess.Popen(
-            command, cwd=tmp_path / "a", stdout=subprocess.PIPE, text=True
-        ) as process:
-            for _ in range(kill_after):
-                process.stdout.readline()
-            time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-        x0 = open_x0_file(tmp_path / "a" / "pred_x0.pth")
+        told, said = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=fill, args=(one, said), daemon=True)
+        process.start()
+        for _ in range(kill_after):
+            assert told.poll(60) and told.recv() is not None
+        time.sleep(0.005)
+        process.kill()  # SIGKILL
+        process.join(60)
+        x0 = open_x0_file(one / "pred_x0.pth")
         assert kill_after <= len(x0.rows) < 40
         assert all(torch.equal(x0.tensor[row], x0_of(row)) for row in x0.rows)
-    subprocess.run(
-        [sys.executable, "-c", WRITER], cwd=tmp_path / "a", check=True, stdout=subprocess.DEVNULL
-    )
-    (tmp_path / "b").mkdir()
-    subprocess.run(
-        [sys.executable, "-c", WRITER], cwd=tmp_path / "b", check=True, stdout=subprocess.DEVNULL
-    )
+    two.mkdir()
+    for folder in (one, two):
+        fill(folder)
     for name in ("pred_x0.pth", "pred_x0.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_resumes_with_other_versions_but_not_with_another_config(tmp_path):
@@ -181,14 +175,18 @@ def test_rows_of_a_file_that_was_moved_away_are_not_forgotten(tmp_path):
         assert writer.whole == set() and not journal.exists()
 
 
+def begin_a_file(path, said):
+    with atomic(path) as mine:
+        said.send(mine)
+        time.sleep(60)
+
+
 def test_what_killed_processes_left_half_written_goes(tmp_path):
-    code = (
-        "import sys, time; from lvd.utils.partials import atomic\n"
-        "with atomic(sys.argv[1]) as mine: print(mine, flush=True), time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "a b.mp4")]
-    sleeper = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    theirs = Path(sleeper.stdout.readline().strip())
+    told, said = FORK.Pipe(duplex=False)
+    sleeper = FORK.Process(target=begin_a_file, args=(tmp_path / "a b.mp4", said), daemon=True)
+    sleeper.start()
+    assert told.poll(60)
+    theirs = told.recv()
     with atomic(tmp_path / "a b.mp4") as mine:
         mine.touch()
         numbers = (1, 999_999_999)  # process 1 is alive, but holds no lock
@@ -217,7 +215,7 @@ def test_what_killed_processes_left_half_written_goes(tmp_path):
             tmp_path / "pred_x0.json",
         }
     sleeper.kill()
-    sleeper.wait()
+    sleeper.join(60)
     create(tmp_path / "pred_x0.pth").close()
     assert not theirs.exists() and other.exists()
 

@@ -4,16 +4,17 @@ import errno
 import fcntl
 import json
 import multiprocessing
-import subprocess
-import sys
+import resource
+import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
 from lvd.errors import InputError
 from lvd.x0 import shards
-from lvd.x0.file import open_x0_file
+from lvd.x0.file import create_x0_file, open_x0_file
 from tests.worlds.x0_rows import META, create, info_of, x0_of
 
 ROWS = 12
@@ -302,54 +303,63 @@ def test_without_locks_the_run_goes_on(tmp_path, monkeypatch, capsys):
     assert open_x0_file(path).rows == [0, 1, 2] and not list(tmp_path.glob("*.jsonl"))
 
 
-def test_a_full_disk_leaves_the_row_not_whole(tmp_path):
+def told(work, *args):
+    """What a process of its own sends first, of work(pipe, *args)."""
+    answers, theirs = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=work, args=(theirs, *args), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0 and answers.poll()
+    return answers.recv()
+
+
+def fill_the_disk(said, path):
     """The journal's file may not grow beyond one and a half lines: the second row is lost, the
     third gets in again."""
-    code = f"""
-import resource, signal, sys
-from tests.worlds.x0_rows import create, info_of, x0_of
-with create("pred_x0.pth", rows={ROWS}) as writer:
-    writer.write_row(0, x0_of(0), info_of(0))
-    writer._file.close()  # of the data, whose file is larger than the limit below
-    journal = writer._journal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({len(line(0)) * 3 // 2}, resource.RLIM_INFINITY))
-    try:
-        journal.append([1], [info_of(1)])
-        print("written")
-    except OSError as error:
-        print(error.strerror)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    journal.append([2], [info_of(2)])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "File too large"
-    assert open_x0_file(tmp_path / "pred_x0.pth").rows == [0, 2]
+    with create(path, rows=ROWS) as writer:
+        writer.write_row(0, x0_of(0), info_of(0))
+        writer._file.close()  # of the data, whose file is larger than the limit below
+        journal = writer._journal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limit = len(line(0)) * 3 // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            journal.append([1], [info_of(1)])
+            said.send("written")
+        except OSError as error:
+            said.send(error.strerror)
+        whole = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+        journal.append([2], [info_of(2)])
+
+
+def test_a_full_disk_leaves_the_row_not_whole(tmp_path):
+    path = tmp_path / "pred_x0.pth"
+    assert told(fill_the_disk, path) == "File too large"
+    assert open_x0_file(path).rows == [0, 2]
+
+
+def write_few_and_many(said, folder):
+    """Tell how many bytes this process handed to the kernel for 250 and for 2000 rows."""
+    info = {"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}
+    counts = []
+    for rows in (250, 2000):
+        before = written()
+        shape = (rows, 50, (1, 1, 1, 1))
+        with create_x0_file(folder / f"{rows}.pth", *shape, torch.float16, {}) as writer:
+            for row in range(rows):
+                writer.write_row(row, torch.zeros(50, 1, 1, 1, 1), info)
+                assert writer.count_whole() == row + 1
+        counts.append(written() - before)
+    said.send(counts)
+
+
+def written():
+    """Bytes that this process has written up to now."""
+    return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
 
 
 def test_bytes_written_grow_with_the_rows_not_with_their_square(tmp_path):
-    """All bytes that the process hands to the kernel; a row is 2 of them here, the rest is the
-    sidecar's and journal's."""
-    code = """
-import torch
-from lvd.x0.file import create_x0_file
-def written():
-    return int(open("/proc/self/io").read().split("wchar: ")[1].split()[0])
-info = {"prompt": "p" * 80, "seed": 1, "timesteps": list(range(981, 0, -20))}
-for rows in (250, 2000):
-    before = written()
-    with create_x0_file(f"{rows}.pth", rows, 50, (1, 1, 1, 1), torch.float16, {}) as writer:
-        for row in range(rows):
-            writer.write_row(row, torch.zeros(50, 1, 1, 1, 1), info)
-            assert writer.count_whole() == row + 1
-    print(written() - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    few, many = map(int, done.stdout.split())
+    """A row is 2 of these bytes here, the rest is the sidecar's and journal's."""
+    few, many = told(write_few_and_many, tmp_path)
     assert few < 400_000 and many / few == pytest.approx(2000 / 250, rel=0.2)
