@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lvd.data.config import DEFAULT_CONFIG, INPUTS, read_data_config
-from lvd.data.finished_clips import FOLDER, finished_clip, pixels_like
+from lvd.data.finished_clips import VIDEOS, finished_clip, pixels_like
 from lvd.data.identity import need_other_videos, need_same_shape
 from lvd.data.labels import label_path
 from lvd.data.rgb import SD1, LatentToRGB, LeastSquares, load_rgb, save_rgb
@@ -30,6 +30,7 @@ from lvd.utils.files import sha256
 from lvd.utils.processes import pick_device
 from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
+from lvd.x0.sidecar import numbered_name
 from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 
 NAME = "latent_rgb.json"
@@ -159,10 +160,10 @@ def draw_clips(recordings, rows, frames, seed):
         found = [(k, row, finished_clip(recordings[k], row)) for row in rows_of_one]
         clips += [clip for clip in found if clip[2]]
     if not clips:
-        folder = recordings[0].path.parent / FOLDER
+        folder = recordings[0].path.parent / VIDEOS
         raise InputError(
             f"--videos: {folder} has no clip of a row that is not held out; it is called as the "
-            f"row's fact 'video' says, else {0:04d}.mp4"
+            f"row's fact 'video' says, else {numbered_name(0)}.mp4"
         )
     count = min(len(clips), -(-frames // recordings[0].tensor.shape[3]))
     drawn = np.random.default_rng(seed).choice(len(clips), count, replace=False)

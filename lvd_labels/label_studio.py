@@ -7,9 +7,10 @@ import shlex
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from lvd.data.finished_clips import VIDEOS
 from lvd.utils.video import FPS
 from lvd_labels.categories import NONE, UNSURE
-from lvd_labels.videos import PLAYED, VIDEOS
+from lvd_labels.videos import PLAYED
 
 PLAYER = 300, 420  # pixels: its least and largest height, so that the answers stay in sight
 CHOICES = "categories"  # the name of the question on the page, and in exports

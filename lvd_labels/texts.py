@@ -3,8 +3,8 @@
 import html
 import re
 
+from lvd.data.finished_clips import VIDEOS
 from lvd_labels.categories import NONE, SEPARATOR, UNSURE
-from lvd_labels.videos import VIDEOS
 
 TITLES = ("What to do",)
 INSTRUCTIONS = """Instructions for raters

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 
+from lvd.data.finished_clips import VIDEOS
 from lvd.errors import InputError, plural, shorten
 from lvd.utils.cli import summary
 from lvd.utils.files import load_json, load_yaml, read_text
@@ -12,7 +13,6 @@ from lvd_labels.export import CONFIG, INSTRUCTIONS, PAGE
 from lvd_labels.read_tasks import Task
 from lvd_labels.server import Server
 from lvd_labels.texts import as_html
-from lvd_labels.videos import VIDEOS
 
 TOKEN = "LABEL_STUDIO_TOKEN"
 MOST_PAGES = 1000  # of 100 projects

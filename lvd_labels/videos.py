@@ -3,17 +3,18 @@
 A lab may label on a machine that has `videos/` and `pred_x0.json` alone: x0 itself is not read.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lvd.data.finished_clips import VIDEOS
 from lvd.errors import InputError, plural, shorten
+from lvd.utils.files import sha256
 from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
-from lvd.x0.sidecar import JournalReader, load_sidecar, sidecar_path
+from lvd.x0.sidecar import load_sidecar, sidecar_path, video_name, whole_rows
 
-RECORDING, VIDEOS, PLAYED = "pred_x0.pth", "videos", ".mp4"
+RECORDING, PLAYED = "pred_x0.pth", ".mp4"
 DIGITS = 16  # hex digits of a video's hash: enough to tell that a file was replaced
 
 
@@ -45,7 +46,7 @@ class Videos:
         path = self.path(name)
         if not path.is_file():
             return None
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+        return sha256(path)[:DIGITS]
 
     def digests(self, names):
         """Return {name: digest} of some videos."""
@@ -99,7 +100,7 @@ def read_videos(recording):
         )
     rows, prompts = {}, {}
     for row in sorted(infos):
-        name = infos[row].get("video") or f"{row:04d}"
+        name = video_name(row, infos[row])
         if name in rows:
             raise InputError(
                 f"{sidecar_path(path)}: rows {rows[name]} and {row} are both named {shorten(name)}"
@@ -114,9 +115,7 @@ def read_videos(recording):
 def _infos(path):
     """{row: info} of the whole rows, how many rows are planned, and the sampling's config."""
     sidecar = load_sidecar(path)
-    finished = JournalReader(path, sidecar["shape"]).new()
-    known = {int(row): info for row, info in sidecar["rows"].items()}
-    return known | finished, sidecar["shape"][0], sidecar["meta"].get("config", {})
+    return whole_rows(path, sidecar), sidecar["shape"][0], sidecar["meta"].get("config", {})
 
 
 def _number(value):

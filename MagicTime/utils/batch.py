@@ -4,6 +4,7 @@ import torch
 
 from lvd.errors import InputError
 from lvd.x0.levels import levels_of
+from lvd.x0.sidecar import numbered_name
 from MagicTime.utils import hardware
 from MagicTime.utils.batch_recording import BatchRecording
 from MagicTime.utils.pipeline import decode, sample, to_bytes
@@ -120,7 +121,7 @@ def _info(run, row, timesteps):
     """Return what the recording's sidecar says of a finished row."""
     prompt = run.plan.prompts[row]
     info = {"prompt": prompt.text, "seed": run.seeds[row], "timesteps": timesteps}
-    if prompt.name != f"{row:04d}":
+    if prompt.name != numbered_name(row):
         info["video"] = prompt.name
     return info
 

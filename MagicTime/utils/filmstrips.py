@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from lvd.data.finished_clips import VIDEOS
 from lvd.utils.video import read_mp4
 from lvd.x0.file import open_x0_file
+from lvd.x0.sidecar import video_name
 from MagicTime.utils.pipeline import decode, to_bytes
 from MagicTime.utils.video import strip_steps, write_filmstrip
 
@@ -24,7 +26,7 @@ def draw_filmstrips(folder, recording, vae, count, device=None):
     folder = Path(folder)
     x0 = open_x0_file(recording)
     for row in x0.rows[:count]:
-        name = x0.info.get(row, {}).get("video") or f"{row:04d}"
+        name = video_name(row, x0.info.get(row, {}))
         path = folder / "filmstrips" / f"{name}.png"
         if path.exists():
             continue
@@ -33,7 +35,7 @@ def draw_filmstrips(folder, recording, vae, count, device=None):
             (f"step {step}", to_bytes(decode(vae, x0.tensor[row, step].float(), device=device)))
             for step in steps
         ]
-        video = folder / "videos" / f"{name}.mp4"
+        video = folder / VIDEOS / f"{name}.mp4"
         if video.exists():
             rows.append(("final clip", read_mp4(video)))
         write_filmstrip(path, rows, x0.info.get(row, {}).get("prompt") or "")

@@ -15,6 +15,7 @@ from lvd.x0.sidecar import (
     new_sidecar,
     recorded_rows,
     sidecar_path,
+    video_name,
 )
 from MagicTime.utils.output_folder import MAY_DIFFER
 from MagicTime.utils.prompts import digest
@@ -116,7 +117,7 @@ def _need_prompts(plan, where, count, rows):
         if row >= len(plan.prompts):
             continue
         prompt = plan.prompts[row]
-        named = told.get("video", f"{row:04d}")
+        named = video_name(row, told)
         for what, there, now in (
             ("prompt", told.get("prompt"), prompt.text),
             ("video name", named, prompt.name),

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lvd.data.finished_clips import VIDEOS
 from lvd.errors import InputError
 from lvd.utils.config import claim_output
 from lvd.utils.disk import nearest
@@ -38,7 +39,7 @@ class OutputFolder:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.videos = self.path / "videos"
+        self.videos = self.path / VIDEOS
         self.config = self.path / "config.yaml"
         self._lock = None
 

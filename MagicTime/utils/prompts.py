@@ -3,8 +3,8 @@
 The first source that is given counts: a CSV (column name has the prompt, videoid the video's name),
 a JSON (caption, video_id, sen_id; the video is called {video_id}-{sen_id}, as in MagicTime), a text
 file with one prompt a line (quotes around every line are none of the prompts), the YAML's own list
-(videos 0000, 0001, ...). A prompt's place in its
-source is its row in pred_x0.pth; labels refer to it.
+(videos 0000, 0001, ...). A prompt's place in its source is its row in pred_x0.pth; labels refer to
+it.
 """
 
 import csv
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, need_file, read_text
+from lvd.x0.sidecar import numbered_name
 from MagicTime.utils import config as cfg
 from MagicTime.utils.quotes import say, take_quotes_off
 
@@ -73,14 +74,14 @@ def read_source(settings, path, run_csv=None, run_json=None):
 
 def numbered(texts):
     """Return Prompts whose videos are called by their row: 0000, 0001, ..."""
-    return [Prompt(text, f"{row:04d}") for row, text in enumerate(texts)]
+    return [Prompt(text, numbered_name(row)) for row, text in enumerate(texts)]
 
 
 def digest(prompts):
     """Return the hex sha256 of the prompts, and of the names that are not just the row."""
     lines = []
     for row, prompt in enumerate(prompts):
-        named = prompt.name != f"{row:04d}"
+        named = prompt.name != numbered_name(row)
         lines.append(f"{prompt.text}\0{prompt.name}" if named else prompt.text)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

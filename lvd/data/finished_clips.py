@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from lvd.utils.video import read_mp4
+from lvd.x0.sidecar import video_name
 
-FOLDER = "videos"
+VIDEOS = "videos"  # the folder
 CLIP_KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
 BEGIN, GIFS = 8, (b"GIF87a", b"GIF89a")  # bytes that tell what a file is
 
@@ -25,8 +26,8 @@ def finished_clip(x0_file, row):
         x0_file: lvd.x0.file.X0File.
         row: its number.
     """
-    name = x0_file.info.get(row, {}).get("video") or f"{row:04d}"
-    folder = x0_file.path.parent / FOLDER
+    name = video_name(row, x0_file.info.get(row, {}))
+    folder = x0_file.path.parent / VIDEOS
     paths = (folder / f"{name}{suffix}" for suffix in CLIP_KINDS)
     return next((path for path in paths if _is_clip(path)), None)
 

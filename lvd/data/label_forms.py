@@ -5,7 +5,7 @@ import re
 import sys
 from functools import cache
 
-from lvd.data.label_names import NoVideo, Videos, is_integer
+from lvd.data.label_names import NoVideo, RowFinder, is_integer
 from lvd.errors import InputError, plural, shorten
 from lvd.utils.schema import has_controls
 
@@ -39,11 +39,11 @@ def read_form(path, table, rows=None, names=None):
     Raises:
         InputError: naming line and column.
     """
-    videos = Videos(rows, names)
+    finder = RowFinder(rows, names)
     place = _long_columns(path, table[0][1])
     if place:
-        return _read_long(path, table, place, videos)
-    return _read_wide(path, table, videos)
+        return _read_long(path, table, place, finder)
+    return _read_wide(path, table, finder)
 
 
 def _no_video(where, error, table, k):
@@ -74,7 +74,7 @@ def _word(name):
 # --- wide
 
 
-def _read_wide(path, table, videos):
+def _read_wide(path, table, finder):
     header = _wide_header(path, table[0])
     lines = table[1:]
     _need_length(path, header, lines)
@@ -85,7 +85,7 @@ def _read_wide(path, table, videos):
         )
     columns = {}
     for k in kept:
-        columns[k] = _wide_column(path, header[k], k, table, videos)
+        columns[k] = _wide_column(path, header[k], k, table, finder)
     for k in kept:
         if not columns[k]:
             raise InputError(
@@ -97,14 +97,14 @@ def _read_wide(path, table, videos):
     return [header[k] for k in kept], [list(columns[k]) for k in kept]
 
 
-def _wide_column(path, name, k, table, videos):
+def _wide_column(path, name, k, table, finder):
     """{row: its line} of one column, in the lines' order."""
     column = {}
     for line, cells in table[1:]:
         if not cells[k]:
             continue
         try:
-            row = videos.row(cells[k])
+            row = finder.row(cells[k])
         except NoVideo as error:
             where = f"{path}: line {line}, column '{name[:40]}'"
             raise _no_video(where, error, table, k) from None
@@ -207,8 +207,8 @@ def _long_columns(path, header):
     return video[0], category[0], words[video[0]] in NAMES
 
 
-def _read_long(path, table, place, videos):
-    video, category, by_name = place
+def _read_long(path, table, place, finder):
+    video, category, _ = place
     header = table[0][1]
     found, left_out = {}, 0  # category → {row: line}
     for line, cells in table[1:]:
@@ -223,7 +223,7 @@ def _read_long(path, table, place, videos):
                     f"{path}: line {line}, column '{header[k][:40]}': blank; a video and its "
                     "category are needed, or no such line"
                 )
-        row = _long_row(path, table, line, cells, place, videos)
+        row = _long_row(path, table, line, cells, place, finder)
         name = _category(path, line, cells[category])
         if name.casefold() in NO_CATEGORY:
             left_out += 1
@@ -246,10 +246,10 @@ def _read_long(path, table, place, videos):
     return form
 
 
-def _long_row(path, table, line, cells, place, videos):
+def _long_row(path, table, line, cells, place, finder):
     video, _, by_name = place
     try:
-        return videos.row(cells[video], by_name)
+        return finder.row(cells[video], by_name)
     except NoVideo as error:
         where = f"{path}: line {line}, column '{table[0][1][video][:40]}'"
         error.is_text = False  # a column of names is one of texts

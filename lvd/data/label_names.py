@@ -3,9 +3,10 @@
 import re
 
 from lvd.errors import shorten
+from lvd.x0.sidecar import numbered_name
 
 
-class Videos:
+class RowFinder:
     """The rows of a recording, by index and by name.
 
     A video without a name of its own has the sampler's, its row in four digits: 0003.mp4.
@@ -21,7 +22,7 @@ class Videos:
         self.known = names is not None
         self._rows = {}  # name without .mp4 → [row, ...]
         for row, name in enumerate(names or []):
-            self._rows.setdefault(_stem(name or f"{row:04d}"), []).append(row)
+            self._rows.setdefault(_stem(name or numbered_name(row)), []).append(row)
 
     def row(self, text, by_name=False):
         """Return the row that a cell means.

@@ -32,6 +32,7 @@ from lvd.x0.sidecar import (
     new_sidecar,
     save_sidecar,
     sidecar_path,
+    whole_rows,
 )
 from lvd.x0.writer import X0Writer
 
@@ -180,8 +181,7 @@ def open_x0_file(path):
 def _open_as_said(path):
     """The X0File as its sidecar and journals say."""
     sidecar = load_sidecar(path)
-    finished = JournalReader(path, sidecar["shape"]).new()
-    info = {int(row): facts for row, facts in sidecar["rows"].items()} | finished
+    info = whole_rows(path, sidecar)
     tensor = map_recording(path, sidecar, info)
     if not isinstance(tensor, torch.Tensor):
         info = {row: without_checksum(facts) for row, facts in info.items()}

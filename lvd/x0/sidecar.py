@@ -70,11 +70,33 @@ def fingerprint_of(shape, dtype, meta, values=None):
 
 def recorded_rows(path):
     """Return {row: facts} of the rows of a recording that are whole; {} without a sidecar."""
-    if not sidecar_path(path).exists():
-        return {}
-    sidecar = load_sidecar(path)
+    return whole_rows(path, load_sidecar(path)) if sidecar_path(path).exists() else {}
+
+
+def whole_rows(path, sidecar):
+    """Return {row: facts} of the rows that are whole, as the sidecar and the journals tell.
+
+    Args:
+        path: of the recording.
+        sidecar: of `load_sidecar`.
+    """
     finished = JournalReader(path, sidecar["shape"]).new()
     return {int(row): info for row, info in sidecar["rows"].items()} | finished
+
+
+def numbered_name(row):
+    """Return what the video of a row is called that has no name of its own: "0003"."""
+    return f"{row:04d}"
+
+
+def video_name(row, info):
+    """Return what the video of a row is called: its file in videos/ has that name and a suffix.
+
+    Args:
+        row: its number.
+        info: what the sidecar says of the row.
+    """
+    return info.get("video") or numbered_name(row)
 
 
 def load_sidecar(path):
