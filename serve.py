@@ -13,8 +13,10 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.libraries import need_libraries
 
 TINY, TINY_GUARD = "sample_configs/Tiny.yaml", "ckpts/Tiny/guard"
+LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
 MOST_WORKERS, MOST_WAITING, LONGEST_TIMEOUT = 64, 10_000, 86_400
 
 
@@ -74,7 +76,7 @@ def build_parser():
 
 def work(args):
     _need_numbers(args)
-    need_serving()
+    need_libraries(LIBRARIES, "requirements-serve.txt")
     # Imported here: with torch and diffusers --help would take seconds.
     from lvd.utils.files import save_yaml
     from lvd.utils.sockets import address_of, open_socket
@@ -128,15 +130,6 @@ def _need_numbers(args):
     for flag, (value, least, most) in limits.items():
         if not least <= value <= most:  # True for NaN
             raise InputError(f"{flag} {value}: a number from {least} to {most} is needed")
-
-
-def need_serving():
-    """InputError unless the packages that only a server needs are installed."""
-    from importlib.util import find_spec
-
-    for name in ("fastapi", "uvicorn", "prometheus_client"):
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: pip install -r requirements-serve.txt")
 
 
 def make_backend(args):

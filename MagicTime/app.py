@@ -8,6 +8,7 @@ import sys
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.libraries import need_libraries
 
 TINY, TINY_GUARD = "sample_configs/Tiny.yaml", "ckpts/Tiny/guard"
 MOST_WAITING = 1_000
@@ -78,7 +79,7 @@ def _add_guard(parser):
 
 def work(args):
     _need_numbers(args)
-    need_gradio()
+    need_libraries(("gradio", "plotly"), "requirements-app.txt")
     # Imported here: with torch and gradio --help would take seconds.
     from lvd.utils.config import parse_overrides
     from lvd.utils.processes import pick_device
@@ -174,15 +175,6 @@ def _need_numbers(args):
     for flag, (value, least, most) in limits.items():
         if not least <= value <= most:
             raise InputError(f"{flag} {value}: a number from {least} to {most} is needed")
-
-
-def need_gradio():
-    """InputError unless the packages that only the page needs are installed."""
-    from importlib.util import find_spec
-
-    for name in ("gradio", "plotly"):
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: pip install -r requirements-app.txt")
 
 
 def main(argv=None):

@@ -14,23 +14,12 @@ from collections import Counter
 
 import numpy as np
 
-from lvd.errors import InputError
 from lvd.utils.progress import progress
 
 ANY = "any category"
 RESAMPLES, SEED = 500, 2024
+LIBRARIES = ("krippendorff", "statsmodels")
 FEWEST_VIDEOS = 10  # for an interval
-
-
-def need_libraries():
-    """InputError where the libraries are missing; before anything is read."""
-    for name in ("krippendorff", "statsmodels"):
-        try:
-            __import__(name)
-        except ImportError:
-            raise InputError(
-                f"{name} is not installed: pip install -r requirements-data.txt"
-            ) from None
 
 
 def answers_of(ratings, categories):

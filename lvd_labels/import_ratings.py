@@ -9,8 +9,9 @@ from lvd.errors import InputError, plural
 from lvd.utils.cli import summary
 from lvd.utils.config import first_difference
 from lvd.utils.files import load_yaml, need_no_folder, save_csv, save_yaml, sha256
+from lvd.utils.libraries import OF_DATA, need_libraries
 from lvd.utils.partials import atomic
-from lvd_labels.agreement import agreement_table, answers_of, need_libraries, rater_table
+from lvd_labels.agreement import LIBRARIES, agreement_table, answers_of, rater_table
 from lvd_labels.agreement_text import agreement_text, odd_raters
 from lvd_labels.categories import NONE, parse_categories
 from lvd_labels.majority import NOT_RATED, by_video, categories_of, doubtful_line, verdict_of
@@ -34,7 +35,7 @@ def import_ratings(args):
     Raises:
         InputError: naming file and line or task, for anything that cannot be used.
     """
-    need_libraries()
+    need_libraries(LIBRARIES, OF_DATA)
     if not 1 <= args.minimum_raters <= MOST_NEEDED:
         raise InputError(
             f"--minimum_raters {args.minimum_raters}: from 1 to {MOST_NEEDED} is needed"

@@ -60,6 +60,27 @@ class Remote:
         ).hexdigest()[:12]
 
 
+def dataset_info(repository, revision):
+    """Ask the hub about a dataset.
+
+    Args:
+        repository: owner/name.
+        revision: branch, tag or commit.
+
+    Returns:
+        huggingface_hub's DatasetInfo: `sha` is the commit, `siblings` are the files.
+
+    Raises:
+        Unavailable: there is none, or not for this user.
+        InputError: the hub is not reached.
+    """
+    address = endpoint()
+    from huggingface_hub import HfApi
+
+    with translated():
+        return HfApi(endpoint=address).dataset_info(repository, revision=revision)
+
+
 def locate(weight, files):
     """Find files of a weight at the first source that has all of them as they are known.
 

@@ -5,7 +5,6 @@ as a whole.
 """
 
 import gzip
-import importlib
 import json
 import re
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from lvd.errors import InputError, shorten, typed, words_of
 from lvd.utils.config import check_keys
 from lvd.utils.files import load_yaml, need_file
+from lvd.utils.libraries import OF_DATA, import_library
 
 REGISTRY = Path(__file__).with_name("prompts.yaml")
 KEYS = ("what", "repository", "subset", "split", "revision", "columns", "licence", "page")
@@ -101,17 +101,6 @@ def of_files(columns):
     return Dataset("files", split=None, columns={k: v for k, v in columns.items() if v is not None})
 
 
-def needed(library):
-    """Import a library of requirements-data.txt."""
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        name = library.partition(".")[0]
-        raise InputError(
-            f"{name} is not installed: pip install -r requirements-data.txt"
-        ) from error
-
-
 # ---- the hub
 
 
@@ -129,16 +118,8 @@ def commit_of(dataset):
         )
     from MagicTime.prepare_weights import hub
 
-    address = hub.endpoint()
-    from huggingface_hub import HfApi
-
     try:
-        with hub.translated():
-            return (
-                HfApi(endpoint=address)
-                .dataset_info(dataset.repository, revision=dataset.revision)
-                .sha
-            )
+        return hub.dataset_info(dataset.repository, dataset.revision).sha
     except hub.Unavailable as error:
         raise InputError(
             f"{dataset.repository} @ {dataset.revision}: {error}; see {dataset.page}"
@@ -151,7 +132,7 @@ def stream(dataset, commit):
     Raises:
         InputError: it cannot be read, or the network is down.
     """
-    datasets = needed("datasets")
+    datasets = import_library("datasets", OF_DATA)
     from huggingface_hub.utils import logging
 
     # Both libraries would tell of each try; what cannot be read in the end is told in one line.
@@ -215,7 +196,7 @@ def need_files(paths):
         if not path.name.lower().endswith(SUFFIXES):
             raise InputError(f"--file {path}: {', '.join(SUFFIXES)} are read")
         if path.name.lower().endswith(".parquet"):
-            needed("pyarrow.parquet")
+            import_library("pyarrow.parquet", OF_DATA)
 
 
 def _json_lines(path):
@@ -246,7 +227,7 @@ def _object(line, where):
 
 
 def _parquet(path):
-    parquet = needed("pyarrow.parquet")
+    parquet = import_library("pyarrow.parquet", OF_DATA)
     try:
         with parquet.ParquetFile(path) as file:
             simple = [one.name for one in file.schema_arrow if not _is_large(one.type)]
@@ -258,7 +239,7 @@ def _parquet(path):
 
 def _is_large(kind):
     """Whether a column may hold pictures or videos: they are not read."""
-    types = needed("pyarrow").types
+    types = import_library("pyarrow", OF_DATA).types
     return types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lvd.errors import InputError, shorten, words_of
 from lvd.utils.files import need_file, read_text
+from lvd.utils.libraries import OF_DATA, import_library
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 WORKBOOK_LIMIT = 32 << 20  # bytes of a workbook's parts, unpacked
@@ -124,12 +125,7 @@ def _fits(path, lines, separator):
 def _workbook(path):
     """The cells of a workbook's one sheet that has any."""
     _need_small(path)
-    try:
-        import openpyxl
-    except ImportError:
-        raise InputError(
-            f"{path}: openpyxl is not installed: pip install -r requirements-data.txt"
-        ) from None
+    openpyxl = import_library("openpyxl", OF_DATA, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of styles and extensions that matter to nobody here
         try:
