@@ -50,13 +50,9 @@ def find(args):
         raise InputError(f"--what {NAME}: goes alone, it has a folder of its own")
     from MagicTime.prepare_weights import hub
 
-    address = hub.endpoint()
-    from huggingface_hub import HfApi
-
     source = Source(REPOSITORY, args.revision or "main", kind="dataset")
     try:
-        with hub.translated():
-            info = HfApi(endpoint=address).dataset_info(REPOSITORY, revision=source.revision)
+        info = hub.dataset_info(REPOSITORY, source.revision)
     except hub.Unavailable as error:
         raise InputError(f"{NAME}: {source}: {error}; see {source.page}") from error
     names = [sibling.rfilename for sibling in info.siblings or []]
