@@ -6,13 +6,13 @@ from collections import Counter
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import read_text
+from MagicTime.utils.quotes import PAIRS
 
 NO_CAPTION = "no caption"
 CONTROLS = "control characters"
 FEW_WORDS = "fewer words than --min_words"
 TOO_LONG = "more tokens than --max_tokens"
 LISTED = "a word of --without"
-QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 LETTERS = re.compile(r"[A-Za-z]+")
 
@@ -96,7 +96,7 @@ def one_line(caption):
     if not isinstance(caption, str):
         return ""
     text = " ".join(caption.replace("\ufeff", " ").split())
-    while len(text) > 1 and QUOTES.get(text[0]) == text[-1]:
+    while len(text) > 1 and PAIRS.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
     return text
 
