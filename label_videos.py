@@ -24,9 +24,9 @@ The token comes from the environment variable LABEL_STUDIO_TOKEN. A project that
 under the same title is left as it is."""
 IMPORT = """Make a label file of ratings.
 
-Files: Label Studio's exports (JSON, JSON-MIN, CSV), or tables (.csv) or JSON lines (.jsonl) of
-video, rater, categories. A video gets a category when more than half of those who judged it chose
-it. "cannot tell" is no judgement. Videos are told by their names, not by their order."""
+Files: Label Studio's exports (JSON, JSON-MIN, CSV), or tables (.csv, .xlsx) or JSON lines (.jsonl)
+of video, rater, categories. A video gets a category when more than half of those who judged it
+chose it. "cannot tell" is no judgement. Videos are told by their names, not by their order."""
 
 
 def build_parser():

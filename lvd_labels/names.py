@@ -1,16 +1,15 @@
 """Videos by name: in tables that people write, a name may come with a folder or a suffix."""
 
-import csv
 from urllib.parse import unquote
 
+from lvd.data.finished_clips import CLIP_KINDS
 from lvd.errors import InputError, shorten
-from lvd.utils.files import read_text
+from lvd.utils.tables import read_table
 
 NAME_COLUMNS = ("video_name", "video")  # the first that a table has
-SUFFIXES = (".mp4", ".gif")
 
 
-def video_name(text, videos):
+def find_video(text, videos):
     """Return the name of a video as the recording knows it.
 
     Args:
@@ -24,7 +23,7 @@ def video_name(text, videos):
     if name in videos.rows:
         return name
     last = unquote(name.rpartition("=")[2]).replace("\\", "/").rpartition("/")[2]
-    for suffix in ("", *SUFFIXES):
+    for suffix in ("", *CLIP_KINDS):
         stem = last.removesuffix(suffix)
         if stem in videos.rows:
             return stem
@@ -35,8 +34,8 @@ def video_name(text, videos):
     )
 
 
-def read_table(path):
-    """Read a table with a header: cells apart by commas, semicolons or tabs.
+def read_columns(path):
+    """Read a table of videos or ratings.
 
     Args:
         path: of the file.
@@ -45,19 +44,10 @@ def read_table(path):
         ([column name in small letters], [(line, [cell, ...])] without blank lines).
 
     Raises:
-        InputError: it is no such table.
+        InputError: it is no such table, or a line is shorter than the header.
     """
-    lines = read_text(path).splitlines()
-    head = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t", key=head.count)
-    try:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        table = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    except csv.Error as error:
-        raise InputError(f"{path}: not a table of cells ({str(error)[:100]})") from error
-    if not table:
-        raise InputError(f"{path}: empty; a header and a line for each rating are needed")
-    columns = [cell.strip().lower() for cell in table[0][1]]
+    table = read_table(path, "a header and a line for each video or rating")
+    columns = [cell.lower() for cell in table[0][1]]
     for line, cells in table[1:]:
         if len(cells) != len(columns):
             raise InputError(
@@ -88,12 +78,12 @@ def names_of_file(path, videos):
     Raises:
         InputError: it names none, or one that the recording does not have.
     """
-    columns, lines = read_table(path)
+    columns, lines = read_columns(path)
     place = column_of(columns, NAME_COLUMNS, path)
     names = {}
     for line, cells in lines:
         try:
-            names[video_name(cells[place], videos)] = line
+            names[find_video(cells[place], videos)] = line
         except ValueError as error:
             raise InputError(f"{path}: line {line}: {error}") from None
     if not names:

@@ -9,7 +9,7 @@ from lvd.utils.parsing import parse_json
 from lvd.utils.schema import Name, Schema, checked
 from lvd_labels.categories import SEPARATOR
 from lvd_labels.label_studio import CHOICES
-from lvd_labels.names import NAME_COLUMNS, column_of, read_table, video_name
+from lvd_labels.names import NAME_COLUMNS, column_of, find_video, read_columns
 from lvd_labels.ratings import BLANK, SKIPPED, RaterName, Rating, answer_of
 from lvd_labels.read_tasks import choices_of, ratings_of_json
 
@@ -58,7 +58,7 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
                 rating.rater = path.stem
             _need_rater(rating)
             try:
-                rating.video = video_name(rating.video, videos)
+                rating.video = find_video(rating.video, videos)
             except ValueError as error:
                 raise InputError(f"{rating.where}: {error}") from None
             key = rating.video, rating.rater
@@ -109,9 +109,9 @@ def _read(path):
         return ratings_of_json(load_json(path), path)
     if suffix in (".jsonl", ".ndjson"):
         return _of_lines(path)
-    if suffix in (".csv", ".tsv", ".txt"):
+    if suffix in (".csv", ".tsv", ".txt", ".xlsx"):
         return _of_table(path)
-    raise InputError(f"{path}: files of ratings end in .json, .jsonl, .csv or .tsv")
+    raise InputError(f"{path}: files of ratings end in .json, .jsonl, .csv, .tsv or .xlsx")
 
 
 def _of_lines(path):
@@ -127,7 +127,7 @@ def _of_lines(path):
 
 
 def _of_table(path):
-    columns, lines = read_table(path)
+    columns, lines = read_columns(path)
     video = column_of(columns, NAME_COLUMNS, path)
     chosen = column_of(columns, (CHOICES, "category"), path)
     rater = _maybe(columns, RATERS, path)
@@ -136,15 +136,15 @@ def _of_table(path):
     ratings = []
     for line, cells in lines:
         where = f"{path}: line {line}"
-        if not cells[chosen].strip():
+        if not cells[chosen]:
             continue  # not judged, as most lines of a sheet that is half filled in
         ratings.append(
             Rating(
-                video=checked(Name, cells[video].strip(), f"{where}, column {columns[video]}"),
+                video=checked(Name, cells[video], f"{where}, column {columns[video]}"),
                 rater=cells[rater] if rater is not None else "",
                 answer=answer_of(_choices(cells[chosen], where)),
-                time=cells[time].strip() if time is not None else "",
-                digest=cells[digest].strip() or None if digest is not None else None,
+                time=cells[time] if time is not None else "",
+                digest=cells[digest] or None if digest is not None else None,
                 where=where,
             )
         )

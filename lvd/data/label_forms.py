@@ -29,7 +29,7 @@ def read_form(path, table, rows=None, names=None):
 
     Args:
         path: of the label file, for messages.
-        table: of lvd.data.label_tables.read_table.
+        table: of lvd.utils.tables.read_table.
         rows: how many rows the recording has; None: not known.
         names: of the videos, by row; None: not known.
 

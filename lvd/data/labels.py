@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from lvd.data.label_forms import is_numbers, read_form
-from lvd.data.label_tables import read_table
 from lvd.errors import InputError
+from lvd.utils.tables import read_table
 from lvd.x0.file import open_x0_file
 
 
@@ -96,7 +96,8 @@ def read_labels(path, rows=None, names=None):
             missing header.
     """
     path = label_path(path)
-    categories, columns = read_form(path, read_table(path), rows, names)
+    table = read_table(path, "a header of category names and their row indices")
+    categories, columns = read_form(path, table, rows, names)
     if is_numbers(categories):
         by_number = dict(zip(map(int, categories), columns))
         groups = range(1, len(categories) + 1)

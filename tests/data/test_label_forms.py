@@ -5,10 +5,10 @@ import zipfile
 import openpyxl
 import pytest
 
-from lvd.data import label_tables
 from lvd.data.label_forms import tell
 from lvd.data.labels import read_labels
 from lvd.errors import InputError
+from lvd.utils import tables
 
 WIDE = {"violent": [0, 4, 5], "gory": [4, 7]}
 NAMED = [None, None, None, None, "cat", "dog.run", None, "7"]  # of eight videos
@@ -248,7 +248,7 @@ def test_hostile_workbooks_are_refused_quickly(tmp_path, monkeypatch):
     end = "</sheetData></worksheet>"
     wide = with_part(workbook(path, one=TABLE), sheet, f"{begin}<sheetData>{cell}{far}{end}")
     assert "content in line 20000, column 16384" in refusal(wide)
-    monkeypatch.setattr(label_tables, "MOST_LINES", 100)
+    monkeypatch.setattr(tables, "MOST_LINES", 100)
     assert "at most 100 lines" in refusal(workbook(path, one=[["a"], *[[1]] * 100]))
     entities = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY a{k} "{(f"&a{k - 1};" if k else "&a;") * 10}">' for k in range(9)

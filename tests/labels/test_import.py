@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import openpyxl
 import pytest
 
 import label_videos
@@ -73,6 +74,15 @@ def test_forms_of_tables(recording, tmp_path, capsys, name):
     assert read_labels(out.parent).columns == [[1], [3]]  # the one CSV of its folder
     before = out.read_bytes()
     assert run(recording, out, tmp_path / name) == 0 and out.read_bytes() == before
+
+
+def test_a_sheet_that_was_saved_as_a_workbook(recording, tmp_path):
+    book = openpyxl.Workbook()
+    for line in TABLES["plain.csv"].splitlines():
+        book.active.append(line.split(","))
+    book.save(tmp_path / "sheet.xlsx")
+    assert run(recording, tmp_path / "label.csv", tmp_path / "sheet.xlsx") == 0
+    assert labels_of(tmp_path / "label.csv") == {"a": [1], "b": [3]}
 
 
 def test_sheets_that_are_filled_in_by_halves(recording, tmp_path, capsys):
@@ -225,7 +235,7 @@ def task(*annotations, **data):
         ("r.csv", "video,rater\n0001,x\n", ["r.csv", "no column categories or category"]),
         ("r.csv", "video,rater,categories\n0001,x\n", ["line 2 has 2 cells", "3"]),
         ("r.csv", "video,video,rater,categories\n0,0,x,a\n", ["two columns are named video"]),
-        ("r.csv", 'video,rater,categories\n0001,x,"a\n', ["r.csv", "not a table"]),
+        ("r.csv", 'video,rater,categories\n0001,x,"a\n', ["r.csv", "not a CSV file"]),
         ("r.csv", "video,rater,categories\n,x,a\n", ["line 2", "video"]),
         ("r.csv", "video,rater,categories\n83,x,a\n", ["line 2", "'83'"]),
         ("r.csv", 'video,rater,categories\n0001,x,"{""choices"": 5}"\n', ["line 2", "choices"]),
@@ -243,7 +253,8 @@ def task(*annotations, **data):
         ("r.json", task({"completed_by": {"id": 1, "email": "<b>"}, "result": [SAID]}), ["rater"]),
         ("r.json", task({"completed_by": 1, "result": [SAID]}, video_name="a/b"), ["'a/b'"]),
         ("r.json", '[{"video": "0001"}]', ["entry 0", "neither 'categories'"]),
-        ("r.xlsx", "", ["r.xlsx", ".jsonl, .csv"]),
+        ("r.xls", "", ["r.xls", ".jsonl, .csv"]),
+        ("r.xlsx", "", ["r.xlsx", "not an Excel workbook"]),
     ],
 )  # fmt: skip
 def test_refused_files(recording, tmp_path, capsys, name, text, words):

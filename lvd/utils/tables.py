@@ -1,4 +1,4 @@
-"""The cells of a label file: of a CSV, whose separator its header tells, or of an Excel workbook.
+"""Tables that people write: a CSV, whose separator its header tells, or an Excel workbook.
 
 A table is [(line, [cell, ...]), ...], the header first; cells are texts without blanks around them.
 """
@@ -21,11 +21,12 @@ MOST_CELLS = 20_000_000
 EXCEL_LINES = 1 << 20
 
 
-def read_table(path):
-    """Read the cells of a label file.
+def read_table(path, needed):
+    """Read the cells of a table.
 
     Args:
         path: of a CSV, or of an Excel workbook (.xlsx).
+        needed: what an empty file lacks, for messages.
 
     Returns:
         [(line, [cell, ...]), ...] without blank lines, the header first. No line but the header is
@@ -41,9 +42,7 @@ def read_table(path):
     lines = _workbook(path) if path.suffix.lower() in (".xlsx", ".xlsm") else _text(path)
     table = [(number, [cell.strip() for cell in cells]) for number, cells in lines]
     if not any(any(cells) for _, cells in table):
-        raise InputError(
-            f"{path}: empty; a header of category names and their row indices are needed"
-        )
+        raise InputError(f"{path}: empty; {needed} are needed")
     number, header = table[0]
     if not any(header):
         raise InputError(f"{path}: line {number} is blank; the header is needed there")
@@ -144,7 +143,7 @@ def _workbook(path):
         named = ", ".join(shorten(title) for title in list(filled)[:3])
         raise InputError(
             f"{path}: {len(filled)} sheets have content ({named[:120]}); a workbook with one sheet "
-            "of labels is needed"
+            "is needed"
         )
     lines = next(iter(filled.values()), [])
     widest = max((len(cells) for _, cells in lines), default=0)
@@ -177,7 +176,7 @@ def _sheet(path, sheet):
         if number > EXCEL_LINES or cells_seen > MOST_CELLS:
             raise InputError(
                 f"{path}: sheet {shorten(sheet.title)}: more than {MOST_CELLS} cells or "
-                f"{EXCEL_LINES} lines; a table of labels alone is needed"
+                f"{EXCEL_LINES} lines; a table alone is needed"
             )
         if values.count(None) == len(values):
             continue
