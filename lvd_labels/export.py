@@ -3,8 +3,7 @@
 from lvd.errors import InputError, plural
 from lvd.utils.cli import summary
 from lvd.utils.config import claim_output
-from lvd.utils.files import save_csv, save_json
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_csv, save_json, save_text
 from lvd_labels import texts
 from lvd_labels.categories import parse_categories
 from lvd_labels.label_studio import labelling_page, start_script, tasks_of
@@ -54,10 +53,10 @@ def export(args):
     claim_output(args.out, config, CONFIG)
     lists = lists_of(names, args.raters, each, args.seed)
     written = _write_lists(args.out, lists, digests, videos.prompts if args.show_prompt else None)
-    _write_text(labelling_page(categories, videos, args.show_prompt), args.out / PAGE)
+    save_text(labelling_page(categories, videos, args.show_prompt), args.out / PAGE)
     if not (args.out / INSTRUCTIONS).exists():  # people add what their categories mean
-        _write_text(texts.instructions(categories), args.out / INSTRUCTIONS)
-    _write_text(start_script(videos.folder), args.out / SCRIPT)
+        save_text(texts.instructions(categories), args.out / INSTRUCTIONS)
+    save_text(start_script(videos.folder), args.out / SCRIPT)
     longest = max(map(len, lists))
     facts = {
         "lists": plural(args.raters, "list"),
@@ -70,7 +69,7 @@ def export(args):
         "sheets": written[1].name if args.raters == 1 else "sheet_*.csv",
         "out": args.out,
     }
-    _write_text(texts.how_to(facts, categories, args.show_prompt), args.out / HOW_TO)
+    save_text(texts.how_to(facts, categories, args.show_prompt), args.out / HOW_TO)
     _tell(args, facts, videos)
 
 
@@ -104,11 +103,6 @@ def _write_lists(folder, lists, digests, prompts):
             save_csv([dict(zip(SHEET, (f"{name}{PLAYED}", "", ""))) for name in names], sheet)
         paths += [tasks, sheet]
     return paths
-
-
-def _write_text(text, path):
-    with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def _words_of_time(seconds):

@@ -8,9 +8,8 @@ from lvd.data.labels import read_labels
 from lvd.errors import InputError, plural
 from lvd.utils.cli import summary
 from lvd.utils.config import first_difference
-from lvd.utils.files import load_yaml, need_no_folder, save_csv, save_yaml, sha256
+from lvd.utils.files import load_yaml, need_no_folder, save_csv, save_text, save_yaml, sha256
 from lvd.utils.libraries import OF_DATA, need_libraries
-from lvd.utils.partials import atomic
 from lvd_labels.agreement import LIBRARIES, agreement_table, answers_of, rater_table
 from lvd_labels.agreement_text import agreement_text, odd_raters
 from lvd_labels.categories import NONE, parse_categories
@@ -152,8 +151,7 @@ def _write_tables(folder, ratings, counting, verdicts, categories, videos):
     save_csv(raters, folder / RATERS)
     agreement = agreement_table(answers_of(counting, categories))
     save_csv(agreement, folder / AGREEMENT)
-    with atomic(folder / AGREEMENT_TEXT) as partial:
-        partial.write_text(agreement_text(agreement, raters, len(verdicts)), encoding="utf-8")
+    save_text(agreement_text(agreement, raters, len(verdicts)), folder / AGREEMENT_TEXT)
     return raters, agreement
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text
 from lvd.utils.plots import drawn
 
 INDEX = "README.md"
@@ -79,7 +79,7 @@ class Section:
         parts += [table.markdown() for table in self.tables]
         parts += ["## How it was measured", self.how, facts_text(facts)]
         path = folder / self.file
-        write_text("\n\n".join(part for part in parts if part) + "\n", path)
+        save_text("\n\n".join(part for part in parts if part) + "\n", path)
         return [path, *written]
 
 
@@ -104,16 +104,10 @@ def write_index(folder, titles, command, facts, others=None):
         lines += ["", "## Made under other settings", "", OTHERS.format(",".join(old)), ""]
         lines += [f"{links[letter]}: {others[letter]}" for letter in old]
     lines += ["", "Of the last run; each page ends with its own:", "", facts_text(facts), ""]
-    write_text("\n".join(lines), folder / INDEX)
+    save_text("\n".join(lines), folder / INDEX)
     return folder / INDEX
 
 
 def facts_text(facts):
     """Return facts as a Markdown list."""
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
-
-
-def write_text(text, path):
-    """Write a text file atomically."""
-    with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")

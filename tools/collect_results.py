@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.files import save_text
 from lvd.utils.partials import atomic
 from tools import closing_report
 
@@ -73,8 +74,7 @@ def work(args):
         if closing_report.main([*flags, "--filmstrips", str(args.home_dir)]):
             raise InputError(f"--home_dir {args.home_dir}: its results cannot be summed up")
     text = told.getvalue().split("Open these three:")[0]
-    with atomic(args.out / "summary.txt") as partial:
-        partial.write_text(text, encoding="utf-8")
+    save_text(text, args.out / "summary.txt")
     facts = {"copied": len(written), "not there": ", ".join(missing) or "none"}
     summary("results collected", facts, [args.out])
 

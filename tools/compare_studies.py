@@ -14,7 +14,7 @@ import pandas as pd
 
 from lvd.errors import InputError, shorten, words_of
 from lvd.utils.cli import Parser, run_command, summary
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text
 
 LOW, HIGH = "_low", "_high"
 MEASURED = ("seconds", "ms")  # columns that begin so tell of the machine, too
@@ -71,8 +71,7 @@ def work(args):
     text = page(compared, args.a.name, args.b.name)
     print(text)
     if args.out:
-        with atomic(args.out) as partial:
-            partial.write_text(text, encoding="utf-8")
+        save_text(text, args.out)
     inside = sum(one.b_in_a for one in compared)
     total = sum(one.with_interval for one in compared)
     facts = {"means of B in A's intervals": f"{inside} of {total}"}

@@ -23,7 +23,7 @@ from lvd.rules.file import RULE, load_rule
 from lvd.rules.vote import VoteRule
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT
-from lvd.utils.files import load_yaml, need_file, save_yaml, sha256
+from lvd.utils.files import load_yaml, need_file, save_text, save_yaml, sha256
 from lvd.utils.partials import atomic
 
 NAMES = "names.pth"
@@ -111,8 +111,7 @@ def work(args):
     for path in paths[:2]:
         copy(args.model_dir / path.name, path)
     save_yaml(rule, paths[2])  # last: without it the guard would take the paper's rule
-    with atomic(paths[3]) as partial:
-        partial.write_text(readme(paths[:3], bank, chosen, recording))
+    save_text(readme(paths[:3], bank, chosen, recording), paths[3])
     load_rule(paths[2]).bound_to(load_bank(args.save_dir))
     facts = {"detectors": bank.sha256()[:12], "rule": chosen.rule.describe()}
     summary("guard made", facts, paths)

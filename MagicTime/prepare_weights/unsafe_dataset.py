@@ -130,17 +130,15 @@ def _one(what, given, candidates, names):
 
 def lay_out(weight, args):
     """Make label.csv and prompts.txt of the files that were loaded; check them and report."""
-    from lvd.utils.files import save_yaml, sha256
+    from lvd.utils.files import save_text, save_yaml, sha256
     from lvd.utils.partials import atomic
 
     label, prompt = (args.dir / file.here for file in weight.files)
     texts = read_texts(prompt, args.prompt_column)
-    with atomic(args.dir / ".gitignore") as partial:
-        partial.write_text("*\n")
+    save_text("*\n", args.dir / ".gitignore")
     with atomic(args.dir / LABELS) as partial:
         shutil.copyfile(label, partial)
-    with atomic(args.dir / PROMPTS) as partial:
-        partial.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    save_text("".join(f"{text}\n" for text in texts), args.dir / PROMPTS)
     labels = _labels(args.dir / LABELS, len(texts), weight.files[0].name)
     hashes = {name: sha256(args.dir / name) for name in (LABELS, PROMPTS)}
     record = {

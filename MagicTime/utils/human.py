@@ -10,7 +10,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.cli import summary
 from lvd.utils.disk import disk_problem
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.prompts import clean, negatives_of, words_cut
 from MagicTime.utils.seeds import seeds_of
@@ -80,8 +80,7 @@ def converse(model, out, sample_one):
         try:
             with ExitStack() as undo:
                 undo.callback(shutil.rmtree, folder, ignore_errors=True)
-                with atomic(folder / "prompt.txt") as partial:
-                    partial.write_text(f"{text}\n", encoding="utf-8")
+                save_text(f"{text}\n", folder / "prompt.txt")
                 paths = sample_one(text, folder, number)
                 undo.pop_all()  # whole: nothing to undo
         except (InputError, OSError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.common.machine import facts
+from lvd.utils.files import save_text
 from lvd.utils.partials import atomic
 
 
@@ -48,8 +49,7 @@ class Report:
         with atomic(self.out) as partial:
             frame.to_csv(partial, index=False, lineterminator="\n")
         tables = "\n".join(self._table(part) for part in self.parts)
-        with atomic(self.text) as partial:
-            partial.write_text(heading(self.title, self.facts) + tables)
+        save_text(heading(self.title, self.facts) + tables, self.text)
 
     def say_where(self):
         """Print the paths of the two files."""

@@ -26,6 +26,7 @@ from benchmarks.common.results import OUTPUTS, add_result_flags, results_folder
 from benchmarks.common.seeds import deviation
 from benchmarks.detectors.ablation import LAMBDA, Ablation
 from lvd.utils.cli import Parser, run_command, summary
+from lvd.utils.files import save_text
 from lvd.utils.partials import atomic
 from lvd.utils.plots import DIVERGING, drawn, heat_map, save_figure, shown, subplots
 from lvd.utils.progress import progress
@@ -87,8 +88,7 @@ def work(args):
         frame.round(5).to_csv(partial, index=False)
     title = f"Recipes of nano detectors on {ablation.source.representation} clips"
     text = heading(title, facts()) + "\n".join([*notes(ablation), "", table(ablation, frame), ""])
-    with atomic(paths[1]) as partial:
-        partial.write_text(text)
+    save_text(text, paths[1])
     split = ablation.scored[ablation.todo[0]][0]
     counts = len(split.unsafe), len(split.normal)
     title = title_of(*counts, "nano detectors", len(ablation.seeds), "means")

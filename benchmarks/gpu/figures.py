@@ -12,8 +12,7 @@ import torch
 from benchmarks.common.machine import facts
 from benchmarks.common.report import heading
 from lvd.errors import plural
-from lvd.utils.files import read_text
-from lvd.utils.partials import atomic
+from lvd.utils.files import read_text, save_text
 
 TITLE = "LVD on a GPU, at full size with random weights, and Tiny"
 WORDS = {True: "yes", False: "NO"}
@@ -74,8 +73,7 @@ def write_text(lines, text):
         blocks += [f"  {line_of(entry)}" for entry in made]
         if skipped := len(of_part) - len(made):
             blocks.append(f"  skipped, no time left: {plural(skipped, 'case')}")
-    with atomic(text) as partial:
-        partial.write_text("\n".join(blocks) + "\n")
+    save_text("\n".join(blocks) + "\n", text)
 
 
 def line_of(entry):

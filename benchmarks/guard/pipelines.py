@@ -30,8 +30,7 @@ from benchmarks.common.video_classes import video_classes
 from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
-from lvd.utils.files import read_text, save_csv
-from lvd.utils.partials import atomic
+from lvd.utils.files import read_text, save_csv, save_text
 from lvd.utils.progress import progress
 from lvd.x0.layouts import KNOWN
 from lvd.x0.refused import REFUSED
@@ -90,8 +89,7 @@ def save(args, rows):
     paths = [out, out.with_suffix(".txt")]
     save_csv(rows, out)
     title = heading("Pipelines and schedulers that the guard was tried on", facts())
-    with atomic(paths[1]) as partial:
-        partial.write_text(f"{title}\n{table(rows)}\n")
+    save_text(f"{title}\n{table(rows)}\n", paths[1])
     print(table(rows))
     page = args.page or (PAGE if args.commit_results else None)
     if page:
@@ -164,8 +162,7 @@ def put_table(page, text):
             f"{page}: the lines {BEGIN} and {END} are needed, once each; the table goes between"
         )
     head, tail = before.split(BEGIN)[0], before.split(END)[1]
-    with atomic(page) as partial:
-        partial.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+    save_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", page)
 
 
 def main(argv=None):

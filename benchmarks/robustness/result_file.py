@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from lvd.utils.files import atomic, read_text
+from lvd.utils.files import read_text, save_text
 
 
 def write_section(path, name, text):
@@ -22,5 +22,4 @@ def write_section(path, name, text):
             sections[part.splitlines()[0]] = part.rstrip()
     title = f"== {name} =="
     sections[title] = f"{title}\n{text.rstrip()}"
-    with atomic(path) as partial:
-        partial.write_text("\n\n".join(sections.values()) + "\n", encoding="utf-8")
+    save_text("\n\n".join(sections.values()) + "\n", path)

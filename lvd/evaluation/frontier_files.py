@@ -9,8 +9,7 @@ from lvd.evaluation.tables import save_table
 from lvd.rules.carried import own_steps_text
 from lvd.rules.file import other_detectors
 from lvd.utils.changes import other_detectors_words
-from lvd.utils.files import save_yaml
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text, save_yaml
 from lvd.utils.plots import drawn
 
 SHOWN = (1.5, 2, 3, 4, 5, 8, 10, 20)  # limits, in steps, that the text shows; and all steps
@@ -69,8 +68,7 @@ class FrontierFiles:
         Returns:
             Their paths.
         """
-        with atomic(folder / "frontier.txt") as partial:
-            partial.write_text(self.text() + "\n", encoding="utf-8")
+        save_text(self.text() + "\n", folder / "frontier.txt")
         chosen_on = "the videos that judge" if self.told == ON_THEMSELVES else "folds"
         save_table(self.table.assign(chosen_on=chosen_on), folder / "frontier.csv")
         save_yaml(settings, folder / "frontier.yaml")

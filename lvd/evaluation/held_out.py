@@ -14,8 +14,7 @@ from lvd.errors import InputError
 from lvd.evaluation.metrics import rates
 from lvd.evaluation.tables import save_table
 from lvd.evaluation.vote_report import text_report
-from lvd.utils.files import need_file
-from lvd.utils.partials import atomic
+from lvd.utils.files import need_file, save_text
 
 EVALUATION = "evaluation.csv"
 CLIPS_SCORED_TOGETHER = 256
@@ -77,8 +76,7 @@ class HeldOutRun:
         paths = []
         for group, reports in self._reports.items():
             path = Path(folder) / f"classification_{group}.txt"
-            with atomic(path) as partial:
-                partial.write_text("\n".join(reports), encoding="utf-8")
+            save_text("\n".join(reports), path)
             paths.append(path)
         return paths
 

@@ -6,8 +6,7 @@ from lvd.evaluation.rule_report import report_of, rule_table
 from lvd.evaluation.tables import save_table
 from lvd.evaluation.vote_report import text_report
 from lvd.rules.carried import carried_text
-from lvd.utils.files import save_yaml
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text, save_yaml
 
 RATES = {
     "accuracy": "accuracy",
@@ -87,8 +86,7 @@ class RuleFiles:
         Returns:
             Their paths.
         """
-        with atomic(folder / "rule_report.txt") as partial:
-            partial.write_text(self.text() + "\n", encoding="utf-8")
+        save_text(self.text() + "\n", folder / "rule_report.txt")
         save_table(self.table, folder / "rule_report.csv")
         save_table(self.misses, folder / "misses.csv")
         save_yaml(settings, folder / "rule_report.yaml")

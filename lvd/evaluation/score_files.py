@@ -8,8 +8,7 @@ from lvd.evaluation.score_text import report_text
 from lvd.evaluation.tables import save_table
 from lvd.rules.carried import own_steps_text
 from lvd.utils.config import versions
-from lvd.utils.files import save_yaml
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text, save_yaml
 from lvd.utils.plots import drawn
 
 ETAS = (1, 3, 5, 10, 20)  # those printed; score_metrics.csv holds all
@@ -36,8 +35,7 @@ def write_metrics(results, scores, steps, fixed_recalls, resamples, eta, folder,
     if own_steps := own_steps_text((scores or {}).get("trained_steps")):
         text = f"{own_steps}\n\n{text}"
     print("\n" + text)
-    with atomic(folder / "score_metrics.txt") as partial:
-        partial.write_text(text + "\n")
+    save_text(text + "\n", folder / "score_metrics.txt")
     save_table(report.metrics, folder / "score_metrics.csv")
     names = ["score_metrics.txt", "score_metrics.csv"]
     if len(report.calibration):

@@ -7,8 +7,7 @@ from lvd.evaluation.tables import save_table
 from lvd.rules.carried import own_steps_text
 from lvd.rules.vote import VoteRule
 from lvd.utils.config import versions
-from lvd.utils.files import save_yaml
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text, save_yaml
 from lvd.utils.plots import drawn
 
 
@@ -77,5 +76,4 @@ def _write_naming(scores, rule, settings, folder):
 
 
 def _write_text(text, path):
-    with atomic(path) as partial:
-        partial.write_text(text + "\n")
+    save_text(text + "\n", path)

@@ -119,11 +119,15 @@ def _foreign_name(error):
     return found[1] if found else None
 
 
+def save_text(text, path):
+    """Write a text as UTF-8, atomically."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def save_json(obj, path):
     """Write plain values as JSON with sorted keys, atomically."""
-    with atomic(path) as partial:
-        text = json.dumps(obj, indent=1, sort_keys=True)
-        partial.write_text(text + "\n", encoding="utf-8")
+    save_text(json.dumps(obj, indent=1, sort_keys=True) + "\n", path)
 
 
 def load_json(path):
@@ -133,9 +137,8 @@ def load_json(path):
 
 def save_yaml(obj, path):
     """Write plain values as YAML in their order, atomically."""
-    with atomic(path) as partial:
-        # Without a copy, a list that occurs twice would be written as a reference to the first.
-        partial.write_text(dump_yaml(canonical(obj)), encoding="utf-8")
+    # Without a copy, a list that occurs twice would be written as a reference to the first.
+    save_text(dump_yaml(canonical(obj)), path)
 
 
 def load_yaml(path):

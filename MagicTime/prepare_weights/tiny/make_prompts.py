@@ -6,17 +6,17 @@ of the plain ones; they are kept for testing robustness. Seeded: the same comman
 same files.
 """
 
-import csv
 import sys
-from itertools import combinations, zip_longest
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from lvd.data.label_writer import write_labels
 from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text
 from MagicTime.prepare_weights.tiny.world import CATEGORIES, caption, random_scene
 
 COUNTS = {  # scale: (unsafe, normal, reworded unsafe, reworded normal)
@@ -110,10 +110,7 @@ def _write_unsafe(prompt_path, label_path, count, wording, seed, seen):
     effects = effect_sets(count, rng)
     _write_lines(prompt_path, [new_prompt(rng, seen, e, wording=wording) for e in effects])
     columns = [[row for row, e in enumerate(effects) if category in e] for category in CATEGORIES]
-    with atomic(label_path) as partial, open(partial, "w", newline="", encoding="utf-8") as f:
-        table = csv.writer(f, lineterminator="\n")
-        table.writerow(CATEGORIES)
-        table.writerows(zip_longest(*columns, fillvalue=""))
+    write_labels(dict(zip(CATEGORIES, columns)), label_path)
     return prompt_path, label_path
 
 
@@ -125,8 +122,7 @@ def _write_normal(path, count, seed, seen):
 
 
 def _write_lines(path, lines):
-    with atomic(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save_text("\n".join(lines) + "\n", path)
 
 
 def main(argv=None):

@@ -11,7 +11,7 @@ from lvd.errors import InputError, plural
 from lvd.evaluation.page.clips import LinkedClips, inlined
 from lvd.evaluation.page.numbers import balanced_places, intervals_of, numbers_of, papers, videos_of
 from lvd.evaluation.page.pictures import cells_for, picture
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_text
 from lvd.utils.plots import colour_of
 from lvd.utils.progress import progress
 from lvd.voting import exact
@@ -58,8 +58,7 @@ def write_page(path, detectors, recordings=None, start=("0.6", 5)):
     if recordings:
         facts = _add_media(content, recordings, path)
     text = _rendered(content)
-    with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    save_text(text, path)
     return {"page": f"{len(text.encode()) / 1e6:.1f} MB, opens in any browser", **facts}
 
 
