@@ -3,8 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from lvd.data.label_writer import write_labels
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_labels, write_labels
 from lvd.errors import InputError, plural
 from lvd.utils.cli import summary
 from lvd.utils.config import first_difference

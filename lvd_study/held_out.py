@@ -11,8 +11,7 @@ from pathlib import Path
 
 from lvd.data.config import read_data_config
 from lvd.data.kinds import KINDS
-from lvd.data.label_writer import write_labels
-from lvd.data.labels import read_labels, read_recorded_labels
+from lvd.data.labels import read_labels, read_recorded_labels, write_labels
 from lvd.data.split import Split, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary

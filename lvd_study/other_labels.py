@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lvd.data.config import read_data_config
-from lvd.data.label_writer import write_labels
-from lvd.data.labels import read_recorded_labels
+from lvd.data.labels import read_recorded_labels, write_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError, plural
 from lvd.training.rows import MIN_CLIPS

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lvd.data.config import read_data_config
-from lvd.data.label_writer import write_labels
-from lvd.data.labels import read_recorded_labels
+from lvd.data.labels import read_recorded_labels, write_labels
 from lvd.data.split import NAME, load_split, save_split, split_path
 from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary

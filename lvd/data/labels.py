@@ -11,12 +11,15 @@ The paper's label files have the numbers 1 to n as their header. So a first line
 A file is a CSV, separated by commas, semicolons or tabs, or an Excel workbook (.xlsx).
 """
 
+import csv
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 from lvd.data.label_forms import is_numbers, read_form
 from lvd.errors import InputError
+from lvd.utils.partials import atomic
 from lvd.utils.tables import read_table
 from lvd.x0.file import open_x0_file
 
@@ -125,3 +128,16 @@ def read_recorded_labels(path, pred_x0):
         return read_labels(path)
     x0 = open_x0_file(pred_x0)
     return read_labels(path, len(x0.tensor), video_names(x0))
+
+
+def write_labels(columns, path):
+    """Write a label file in the wide form, atomically.
+
+    Args:
+        columns: {category: rows}.
+        path: of the file.
+    """
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(zip_longest(*columns.values(), fillvalue=""))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lvd.data.label_writer import write_labels
+from lvd.data.labels import write_labels
 from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
