@@ -166,9 +166,7 @@ def _rater_line(rater, ratings, videos, not_rated):
         "judged": len(judged),
         "cannot_tell": len(given) - len(judged),
         "not_counted": not_rated.get(rater, 0),
-        "says_unsafe": sum(bool(one.categories) for one in judged) / len(judged)
-        if judged
-        else None,
+        "says_unsafe": _mean([bool(one.categories) for one in judged]),
         "compared": len(compared),
         "same": _mean([all(own == others for own, others in pairs) for pairs in compared]),
         "kappa": cohen([pair for pairs in compared for pair in pairs]),

@@ -11,7 +11,7 @@ from lvd.utils.files import load_yaml, need_no_folder, save_csv, save_text, save
 from lvd.utils.libraries import OF_DATA, need_libraries
 from lvd_labels.agreement import LIBRARIES, agreement_table, answers_of, rater_table
 from lvd_labels.agreement_text import agreement_text, odd_raters
-from lvd_labels.categories import NONE, parse_categories
+from lvd_labels.categories import NONE, UNSURE, parse_categories
 from lvd_labels.majority import NOT_RATED, by_video, categories_of, doubtful_line, verdict_of
 from lvd_labels.read_ratings import need_same_files, read_ratings
 from lvd_labels.videos import read_videos
@@ -130,7 +130,7 @@ def _write_tables(folder, ratings, counting, verdicts, categories, videos):
         for name, verdict in verdicts.items()
         if verdict.doubts
     ]
-    columns = ("video", "row", "label", "why", "judged", "cannot tell", NONE, *categories)
+    columns = ("video", "row", "label", "why", "judged", UNSURE, NONE, *categories)
     save_csv(doubtful, folder / DOUBTFUL, columns)
     tried = {rating.video for rating in ratings}
     unlabelled = [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lvd.errors import InputError, shorten
-from lvd_labels.categories import need_category
+from lvd_labels.categories import NONE, SEPARATOR, UNSURE, need_category
 from lvd_labels.ratings import BLANK, CONTRADICTION, SKIPPED, UNSURE_ANSWER
 
 NOT_RATED = (SKIPPED, BLANK, CONTRADICTION)  # as if the rater had not seen the video
@@ -108,10 +108,10 @@ def doubtful_line(video, row, verdict):
     return {
         "video": video,
         "row": row,
-        "label": " ; ".join(verdict.label),
+        "label": f" {SEPARATOR} ".join(verdict.label),
         "why": "; ".join(verdict.doubts),
         "judged": verdict.judged,
-        "cannot tell": verdict.unsure,
-        "none of these": verdict.none,
+        UNSURE: verdict.unsure,
+        NONE: verdict.none,
         **verdict.counts,
     }

@@ -61,20 +61,36 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
                 rating.video = find_video(rating.video, videos)
             except ValueError as error:
                 raise InputError(f"{rating.where}: {error}") from None
-            key = rating.video, rating.rater
-            before = counting.get(key)
-            if before is None or before.answer.no_judgement in NO_ANSWERS:
-                counting[key] = rating
-            elif rating.answer.no_judgement not in NO_ANSWERS:
-                _need_last(before, rating, twice)
-                replaced += 1
-                if rating.time >= before.time or not before.time:
-                    counting[key] = rating
+            replaced += _enter(rating, counting, twice)
         if len(counting) > MOST_RATINGS:
             raise InputError(f"{path}: more than {MOST_RATINGS} ratings")
     if not counting:
         raise InputError(f"{paths[0]}: no ratings in it{' and the others' * (len(paths) > 1)}")
     return list(counting.values()), replaced, empty
+
+
+def _enter(rating, counting, twice):
+    """Let a rating count, if it does.
+
+    Args:
+        rating: Rating.
+        counting: {(video, rater): Rating} of those that count so far.
+        twice: see `read_ratings`.
+
+    Returns:
+        Whether two answers of this rater to this video were given, of which one counts.
+    """
+    key = rating.video, rating.rater
+    before = counting.get(key)
+    if before is None or before.answer.no_judgement in NO_ANSWERS:
+        counting[key] = rating
+        return False
+    if rating.answer.no_judgement in NO_ANSWERS:
+        return False
+    _need_last(before, rating, twice)
+    if rating.time >= before.time or not before.time:
+        counting[key] = rating
+    return True
 
 
 def _need_rater(rating):

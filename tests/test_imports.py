@@ -33,7 +33,7 @@ MAY_NOT_IMPORT = {
     "MagicTime": PARTS - {"lvd", "MagicTime"},
     "lvd_server": PARTS - {"lvd", "MagicTime", "lvd_server"},
     "lvd_study": {"tests"},  # the study calls benchmarks
-    "lvd_labels": PARTS - {"lvd", "MagicTime", "lvd_labels"},
+    "lvd_labels": PARTS - {"lvd", "lvd_labels"},
     "lvd_plan": PARTS - {"lvd", "MagicTime", "lvd_plan"},
     "benchmarks": {"tests", "lvd_study"},
     **{script: {"tests", "benchmarks"} for script in SCRIPTS},
