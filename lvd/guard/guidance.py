@@ -45,7 +45,8 @@ class TrainedGuidance:
         """Compare the guidance scale of a call.
 
         Args:
-            scale: a number; anything else is not known, then nothing is compared.
+            scale: a number, or a list of those that the call has; anything else is not known, then
+                nothing is compared.
 
         Returns:
             None where it is a trained one or one of the two is not known, else
@@ -54,8 +55,10 @@ class TrainedGuidance:
         Raises:
             InputError: it is another one, and the choice is "same".
         """
-        if not is_scale(scale) or not self.scales or scale in self.scales:
+        others = [one for one in _numbers(scale) if not self._is_trained(one)]
+        if not others or not self.scales:
             return None
+        scale = others[0]
         trained = ", ".join(f"{known:g}" for known in self.scales)
         found = f"{self._path}: trained at guidance_scale {trained}, this sampling has {scale:g}"
         if self.choice == SAME:
@@ -70,11 +73,23 @@ class TrainedGuidance:
             )
         return {"trained": self.scales, "call": scale}
 
+    def _is_trained(self, scale):
+        """Whether it is a trained scale, but for the rounding of float16."""
+        return any(math.isclose(scale, known, rel_tol=1e-3) for known in self.scales)
+
 
 def is_scale(value):
     """Whether a value is a guidance scale: a finite number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
+
+
+def _numbers(value):
+    """The guidance scales that a value has: a number, or those of a list, an array or a tensor."""
+    if hasattr(value, "tolist"):  # of numpy and torch
+        value = value.tolist()
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [float(one) for one in values if is_scale(one)]
 
 
 def scale_of_call(pipe, method, args, kwargs):
@@ -86,8 +101,10 @@ def scale_of_call(pipe, method, args, kwargs):
         args, kwargs: of the call.
 
     Returns:
-        The argument guidance_scale, else its default, else the pipeline's attribute of this name;
-        None where none of them is a number.
+        The argument guidance_scale, else its default, as a number or a list of them. Where the call
+        has none, that of the pipeline's guider, else the pipeline's attribute of this name; it may
+        be left from an earlier call, so it never takes the place of an argument. None where nothing
+        is known.
     """
     found = None
     try:
@@ -96,9 +113,11 @@ def scale_of_call(pipe, method, args, kwargs):
         found = bound.arguments.get(SCALE, bound.arguments.get("kwargs", {}).get(SCALE))
     except (TypeError, ValueError):  # the call itself will say what is wrong with its arguments
         pass
-    if not is_scale(found):
+    if found is None:
         try:
-            found = getattr(pipe, SCALE, None)
+            found = getattr(getattr(pipe, "guider", None), SCALE, None)
+            found = getattr(pipe, SCALE, None) if found is None else found
         except Exception:  # a property of a pipeline that has not been called yet
             return None
-    return float(found) if is_scale(found) else None
+    numbers = _numbers(found)
+    return numbers[0] if len(numbers) == 1 else numbers or None

@@ -4,6 +4,7 @@ import warnings
 from contextlib import suppress
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,14 @@ class NotYet(Silent):
         return self._guidance_scale  # set by a call
 
 
+class Called(Pipe):
+    guidance_scale = 4.0  # left from an earlier call
+
+
+class Guided(Silent):
+    guider = SimpleNamespace(guidance_scale=7.5)  # as HunyuanVideo 1.5 and modular ones have it
+
+
 @pytest.mark.parametrize(
     ("pipe", "args", "kwargs", "scale"),
     [
@@ -54,6 +63,11 @@ class NotYet(Silent):
         (Silent(), ["p"], {"guidance_scale": 3.0}, 3.0),
         (Silent(), ["p"], {}, None),
         (NotYet(), ["p"], {}, None),
+        (Called(), ["p"], {"guidance_scale": np.float32(8)}, 8.0),
+        (Called(), ["p"], {"guidance_scale": torch.tensor(8)}, 8.0),
+        (Called(), ["p"], {"guidance_scale": [4, 8]}, [4.0, 8.0]),
+        (Called(), ["p"], {"guidance_scale": "8"}, None),
+        (Guided(), ["p"], {}, 7.5),
     ],
 )
 def test_the_scale_of_a_call(pipe, args, kwargs, scale):
@@ -103,7 +117,10 @@ def test_a_guard_warns_once_and_tells(detectors):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert guard.check({"guidance_scale": 8}) == told
-        for unknown in (None, "8", float("nan"), True, [8]):
+        for other in (np.float32(8), [4, 8], torch.tensor([4.0, 8.0])):
+            assert guard.check({"guidance_scale": other}) == told
+        assert guard.check({"guidance_scale": np.float16(4.0)}) == {}
+        for unknown in (None, "8", float("nan"), True, [], ["8"]):
             assert guard.check({"guidance_scale": unknown}) == {}
         assert guard.check({}) == {}
 
