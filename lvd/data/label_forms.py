@@ -167,12 +167,22 @@ def _wide_header(path, first):
         if not name:
             raise InputError(f"{path}: column {k} has no name in the header (line {line})")
         _need_name(name, f"{path}: column {k}", line)
+        if _word(name) in NO_CATEGORY:
+            raise InputError(
+                f"{path}: column '{name[:40]}' is headed as no unsafe category (line {line}), and "
+                "videos of a column are trained on as unsafe; remove it, or give it another name"
+            )
         if name in names[: k - 1]:
             raise InputError(f"{path}: two columns are named '{name[:40]}' (line {line})")
     return names
 
 
 def _need_name(name, where, line):
+    if name.startswith("="):
+        raise InputError(
+            f"{where}: the formula {shorten(name)} (line {line}); a name is needed: save the sheet "
+            "as CSV"
+        )
     if has_controls(name):
         raise InputError(
             f"{where}: found {shorten(name)}; a name without control characters is needed (line "

@@ -37,7 +37,14 @@ class RowFinder:
         """
         number = text.removesuffix(".0")
         if is_integer(number) and not (by_name and self.are_named):
-            return self._in_range(int(number))
+            row = self._in_range(int(number))
+            named = self._rows.get(text, [row])
+            if text != str(row) and named != [row]:  # 0003 is written as a name
+                raise NoVideo(
+                    f"'{text}' is row {row}, and the name of the video in row {named[0]}; give row "
+                    f"indices without zeros before them, or names as {text}.mp4"
+                )
+            return row
         stem = _stem(text)
         rows = self._rows.get(stem, [])
         if not rows and not self.known and re.fullmatch(r"[0-9]{4,9}", stem):

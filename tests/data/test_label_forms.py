@@ -79,6 +79,8 @@ def test_a_header_with_two_marks_is_told_by_the_lines(tmp_path, text, categories
         ("a\n1\n".encode("utf-16"), "UTF-16; save it as CSV UTF-8"),
         ("\na\n1\n", "line 1 is blank; the header is needed there"),
         ("a,who\n1,Ann\n2,Bob\n", "column 'who': 'Ann' is not a row index"),
+        ("a,Normal\n1,2\n", "column 'Normal' is headed as no unsafe category"),
+        ("row;category\n1;=A1\n", "the formula '=A1'"),
         ("a,who\n1,Ann\n2,Bob\n", "remove it, or head it 'notes'"),
         ("a,notes\n1,2\n", "column 'notes' has row indices, its name says notes"),
         ("notes\nsome\n", "columns of notes alone"),
@@ -141,6 +143,17 @@ def test_what_the_long_form_leaves_out_is_told(tmp_path, capsys):
 def test_categories_that_are_numbers_are_groups(tmp_path):
     labels = read_labels(write(tmp_path, "video,label\n5,2\n3,1.0\n4,2\n"), 8)
     assert labels.categories == ["group1", "group2"] and labels.columns == [[3], [4, 5]]
+
+
+def test_a_number_written_as_a_name_is_not_taken_for_another_row(tmp_path):
+    names = [f"{row:04d}" for row in range(1, 9)]  # counted from 1
+    assert as_dict(read_labels(write(tmp_path, "a,b\n3,0004.mp4\n"), 8, names)) == {
+        "a": [3],
+        "b": [3],
+    }
+    with pytest.raises(InputError, match="'0003' is row 3, and the name of the video in row 2"):
+        read_labels(write(tmp_path, "a\n0003\n"), 8, names)
+    assert read_labels(write(tmp_path, "a\n0003\n"), 8, [None] * 8).rows() == [3]
 
 
 @pytest.mark.parametrize(
