@@ -12,7 +12,7 @@ import sys
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
 from lvd.data.config import add_recording_flags, read_data_config
-from lvd.data.dataset_update import DatasetUpdate
+from lvd.data.dataset_update import DatasetUpdate, only_run
 from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.label_examples import counted_from_1, example
 from lvd.data.labels import read_labels, video_names
@@ -83,18 +83,19 @@ def work(args):
     out = config.out_dir
     identity = _identity(config, unsafe, normal, labels, decode)
     recordings = {"pred_x0_made_by": unsafe, "normal_pred_x0_made_by": normal}
-    update = DatasetUpdate(out, identity, recordings, homes, MAY_DIFFER)
     changes = None
-    if update.is_needed:
-        changes = update.changes() or "nothing that clips show"
-        update.apply()
-        writers = _writers(config, unsafe, normal, homes, steps, decode)
-    claim_output(out, identity, ignore=MAY_DIFFER)
-    note_representation(out, config.representation)
-    need_space(f"{out}: the clips", sum(writer.size() for writer in writers), out)
-    note_built(out, writers, steps)
-    new_files = _write(writers)
-    note_built(out, writers, steps, done=True)
+    with only_run(out):
+        update = DatasetUpdate(out, identity, recordings, homes, MAY_DIFFER)
+        if update.is_needed:
+            changes = update.changes() or "nothing that clips show"
+            update.apply()
+            writers = _writers(config, unsafe, normal, homes, steps, decode)
+        claim_output(out, identity, ignore=MAY_DIFFER)
+        note_representation(out, config.representation)
+        need_space(f"{out}: the clips", sum(writer.size() for writer in writers), out)
+        note_built(out, writers, steps)
+        new_files = _write(writers)
+        note_built(out, writers, steps, done=True)
     facts = _facts(config, unsafe, normal, labels, steps)
     if changes:
         facts["changed since"] = changes

@@ -6,8 +6,9 @@ reads the dataset. Clips are linked into their new folders, those that belong no
 and config.yaml gets the new state. Then the missing clips are written as in any run.
 """
 
+import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lvd.data.clip_file import link_clip, list_clips
@@ -16,10 +17,40 @@ from lvd.errors import InputError, plural
 from lvd.utils.changes import noun_of, what_changed
 from lvd.utils.config import claim_output
 from lvd.utils.files import load_json, load_yaml, save_json, save_yaml
+from lvd.utils.locks import try_lock
 from lvd.utils.progress import progress
 
 CONFIG = "config.yaml"
 MAY_CHANGE = ("label_sha256", "categories", "pred_x0_made_by", "normal_pred_x0_made_by")
+
+
+@contextmanager
+def only_run(out):
+    """Let one build_x0.py at a time write a dataset: one of older labels would put back clips that
+    another one has moved.
+
+    Args:
+        out: the dataset's folder.
+
+    Raises:
+        InputError: another one writes it.
+    """
+    out = Path(out)
+    with suppress(OSError):  # told by what writes into it
+        out.mkdir(parents=True, exist_ok=True)
+    if not out.is_dir():
+        yield
+        return
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        locked = None
+        with suppress(OSError):  # no locks of folders here
+            locked = try_lock(handle)
+        if locked is False:
+            raise InputError(f"{out}: another build_x0.py writes here; wait for it or stop it")
+        yield
+    finally:
+        os.close(handle)
 
 
 class DatasetUpdate:

@@ -152,3 +152,20 @@ def test_labels_that_look_counted_from_1_are_told(world, capsys):  # noqa: F811
     assert "all rows but row 0 are labelled" in capsys.readouterr().err
     write_labels(world.labels, {"a": list(range(1, 14))})
     refuses(world.build, capsys, "13 is out of range", "do your rows count from 1?")
+
+
+def test_two_runs_at_once_are_refused(world, monkeypatch, capsys):  # noqa: F811
+    """The labels are corrected while clips of the older ones are written."""
+    write = build_x0.ClipWriter._write
+
+    def correct_and_build(writer, row, paths):
+        if row == 3:
+            write_labels(world.labels, CORRECTED)
+            refuses(world.build, capsys, "another build_x0.py writes here", "wait for it")
+        return write(writer, row, paths)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build_x0.ClipWriter, "_write", correct_and_build)
+        assert world.build() == 0
+    assert world.build() == 0
+    assert tree(world.data) == from_nothing(world)
