@@ -83,8 +83,8 @@ class CategoryNames:
             if all(known) and known[0] != known[1]:
                 raise InputError(
                     f"{self.path}: trained on another {noun_of(key)} than the detectors beside it "
-                    "(or it changed between the two); train it with their flags and --names, or "
-                    "move it elsewhere"
+                    "(or it changed between the two); train it with their flags and train_mae.py "
+                    "--names, or move it elsewhere"
                 )
 
     def _misfit(self, here, there):
