@@ -413,9 +413,13 @@ def test_rgb_detectors_from_folders_and_recordings_are_equal(rgb_world, tmp_path
         "another rgb_matrix",
     )
     refused(
-        world.train(tmp_path / "a", "--recordings", world.config), capsys, "train.yaml", "dataset"
+        world.train(tmp_path / "a", "--recordings", world.config),
+        capsys,
+        "train.yaml: after this folder was made, the matrix that makes frames of latents changed",
     )
-    refused(build_x0.main(["--config", str(world.config)]), capsys, "config.yaml", "rgb_matrix")
+    refused(
+        build_x0.main(["--config", str(world.config)]), capsys, "config.yaml: after", "the matrix"
+    )
     world.write_config()
     refused(
         world.embed(tmp_path / "a", tmp_path / "z", "--recordings", world.config),
