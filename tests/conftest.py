@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.worlds import magictime_world
+from lvd.training import workers
+from tests.worlds import forked, magictime_world
 
 
 def pytest_configure():
@@ -44,3 +45,10 @@ def world(tmp_path_factory):
 def model(world):
     """The world's six files, loaded and merged."""
     return magictime_world.load(world[0])
+
+
+@pytest.fixture(autouse=True)
+def forked_workers(monkeypatch):
+    """Training processes that this process starts are forks of a server that has imported; those of
+    a script's own process are started as users have them (tests/training/test_workers.py)."""
+    monkeypatch.setattr(workers, "get_context", lambda kind: forked.server_context())

@@ -62,7 +62,7 @@ class Forked:
         self.out, self.err = (Path(self.folder.name) / name for name in ("out", "err"))
         self.out.touch()
         self.err.touch()
-        context = _server()
+        context = server_context()
         keyboard, keys = context.Pipe(duplex=False)
         self.processes = []
         for environment in environments:
@@ -117,7 +117,7 @@ class Forked:
             process.join()
 
 
-def _server():
+def server_context():
     """multiprocessing's context, whose server starts with the first process and imports once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
