@@ -3,6 +3,8 @@ Times are not checked."""
 
 import json
 import socket
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from benchmarks.recording import cost as recording
 from benchmarks.recording import files as recording_files
 from benchmarks.recording import large_file
 from lvd.x0 import shards
-from tests.worlds import magictime_world
+from tests.worlds import forked, magictime_world
 from tests.worlds.benchmark_figures import read_figures, read_machine
 
 
@@ -44,7 +46,10 @@ def test_recording_batches(tmp_path):
 
 
 @pytest.mark.slow
-def test_recording_files(tmp_path):
+def test_recording_files(tmp_path, monkeypatch):
+    """Its parts are processes of their own, here forks that need not import."""
+    quick = SimpleNamespace(run=lambda words, **_: forked.run(*words[1:]), PIPE=subprocess.PIPE)
+    monkeypatch.setattr(recording_files, "subprocess", quick)
     out = tmp_path / "files.csv"
     flags = [
         "--rows",

@@ -3,8 +3,6 @@ here."""
 
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,7 +11,7 @@ from lvd.x0.file import open_x0_file
 from MagicTime.utils import config as sampling_config
 from MagicTime.utils import hardware, pipeline
 from MagicTime.utils.config import SamplingSettings
-from tests.worlds import magictime_world
+from tests.worlds import forked, magictime_world
 from tests.worlds.sampler_command import sample
 
 SCRIPT = magictime_world.ROOT / "MagicTime" / "inference_magictime.py"
@@ -207,32 +205,13 @@ def test_compiled(tmp_path, capsys, monkeypatch):
 def test_compile_without_a_compiler(tmp_path):
     magictime_world.make_world(tmp_path, unet=magictime_world.ONE_LEVEL)
     config = magictime_world.write_config(tmp_path / "c.yaml", tmp_path)
-    done = subprocess.run(
-        [
-            sys.executable,
-            SCRIPT,
-            "--config",
-            config,
-            "--save-path",
-            tmp_path / "out",
-            "--gpu_num",
-            "-1",
-            "--compile",
-            "--limit",
-            "1",
-        ],
-        env={
-            **os.environ,
-            "PATH": "/nowhere",
-            "CXX": "",
-            "CC": "",
-            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "error: compile: torch.compile does not work here" in done.stderr
+    nothing = {"PATH": "/nowhere", "CXX": "", "CC": ""}
+    nothing["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "cache")
+    words = ["--config", config, "--save-path", tmp_path / "out", "--gpu_num", "-1"]
+    script = forked.Forked(SCRIPT, [*words, "--compile", "--limit", "1"], [nothing])
+    _, said = script.communicate()
+    assert script.returncode == 2 and "Traceback" not in said
+    assert "error: compile: torch.compile does not work here" in said
 
 
 def test_what_is_not_finite_is_no_video(world, tmp_path, capsys):

@@ -127,8 +127,6 @@ def test_the_wheel_guards_a_pipeline_where_only_its_requirements_are(wheel, requ
     *verdicts, module = said.splitlines()
     assert verdicts == [f"{row} {'unsafe' if unsafe[row] else 'safe'}" for row in sorted(unsafe)]
     assert Path(module).is_relative_to(packages)
-    lazy = "lvd.detectors.calibration, lvd.data.rgb, scipy.special, lvd.utils.config"
-    run(python, "-c", f"import {lazy}", folder=tmp_path)
 
 
 def test_an_editable_install_finds_the_whole_repository(tmp_path):
@@ -137,5 +135,6 @@ def test_an_editable_install_finds_the_whole_repository(tmp_path):
     pip("--python", python, "install", *flags, "--editable", ROOT)
     script = ROOT / "MagicTime" / "inference_magictime.py"
     assert "sampling YAML" in run(python, script, "--help", folder=tmp_path)
-    found = run(python, "-c", "import lvd, MagicTime; print(lvd.__file__)", folder=tmp_path)
+    code = "import MagicTime; from importlib.util import find_spec as f; print(f('lvd').origin)"
+    found = run(python, "-c", code, folder=tmp_path)
     assert Path(found.strip()) == ROOT / "lvd" / "__init__.py"

@@ -3,7 +3,6 @@ variable."""
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -11,7 +10,7 @@ import embed_model
 import pretrain_mae
 from lvd.errors import InputError
 from lvd.utils.processes import OTHER_LAUNCHERS, Processes, need_one_process, pick_device, processes
-from tests.worlds.launcher import LAUNCH
+from tests.worlds.launcher import LAUNCH, quick_python
 from tests.worlds.refusals import refused
 
 LAUNCHER = {
@@ -73,7 +72,7 @@ def without_launcher(monkeypatch):
 def test_accelerate_without_multi_gpu_starts_one_process(tmp_path):
     script = tmp_path / "count.py"
     script.write_text("from lvd.utils.processes import processes; print(processes().count)")
-    command = [sys.executable, "-m", LAUNCH, "--num_processes", "2", str(script)]
+    command = [quick_python(), "-m", LAUNCH, "--num_processes", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert "asked for several processes and started one: this process works alone" in done.stderr

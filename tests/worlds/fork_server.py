@@ -14,6 +14,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -24,9 +25,10 @@ IMPORTED = (
 )
 CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
-if sys.argv[1].startswith("-") and sys.argv[1] != "-m":
+words = sys.argv[:1] + sys.argv[2 if sys.argv[1] == "-u" else 1:]
+if words[1].startswith("-") and words[1] != "-m":
     os.execv({python!r}, sys.argv)
-asked = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
+asked = json.dumps([words, os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({socket!r})
     files = array.array("i", (0, 1, 2))
@@ -38,7 +40,7 @@ os._exit(answer[0] if answer else 1)
 
 
 def write_python(path, address):
-    """Write a command that is used as `python script words` or `python -m module words`.
+    """Write a command that is used as `python [-u] script words` or `python -m module words`.
 
     With other flags it is Python itself.
     """
@@ -89,7 +91,14 @@ def answer(connection):
     while len(asked) < int.from_bytes(length, "big"):
         asked += connection.recv(1 << 20)
     words, folder, environment = json.loads(asked)
+    threading.Thread(target=end_with, args=(connection,), daemon=True).start()
     connection.sendall(bytes([status_of(words, folder, environment, files) % 256]))
+
+
+def end_with(connection):
+    """End this process when its client has ended, as a signal to the client is meant for it."""
+    if connection.recv(1) == b"":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(address):

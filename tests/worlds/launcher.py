@@ -1,10 +1,20 @@
 """Scripts as `accelerate launch` starts them: several CPU processes of this interpreter, one thread
-each."""
+each.
 
+A launch that runs to its end, and the processes that it starts, are forks of a server that has
+imported (fork_server.py).
+"""
+
+import functools
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.worlds import fork_server, forked
 
 LAUNCH = "accelerate.commands.launch"
 
@@ -15,10 +25,23 @@ def free_port():
         return free.getsockname()[1]
 
 
-def command(script, *args, processes, port=None, more=()):
+@functools.cache
+def quick_python():
+    """The path of a `python` that need not import anything; its server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="python"))
+    python, address = folder / "python", folder / "socket"
+    fork_server.write_python(python, address)
+    server = forked.start(Path(fork_server.__file__), address)
+    while not address.exists():
+        assert server.poll() is None, server.err.read_text()
+        time.sleep(0.02)
+    return str(python)
+
+
+def command(script, *args, processes, port=None, more=(), python=sys.executable):
     """Return the words of a launch; more: flags of the launcher."""
     return [
-        sys.executable,
+        python,
         "-m",
         LAUNCH,
         "--multi_gpu",
@@ -51,7 +74,7 @@ def _started(words, **options):
 
 def run(script, *args, processes=2, timeout=300):
     """A finished launch: returncode, stdout, stderr."""
-    process = start(script, *args, processes=processes)
+    process = _started(command(script, *args, processes=processes, python=quick_python()))
     out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -67,7 +90,8 @@ def run_machines(script, *args, folders, timeout=300):
     for rank, folder in enumerate(folders):
         more = ["--num_machines", str(count), "--machine_rank", str(rank)]
         more += ["--main_process_ip", "127.0.0.1"]
-        words = command(script, *args, processes=count, port=port, more=more)
+        ways = dict(processes=count, port=port, more=more, python=quick_python())
+        words = command(script, *args, **ways)
         started.append(_started(words, cwd=folder))
     done = [(each, each.communicate(timeout=timeout)) for each in started]
     return [subprocess.CompletedProcess(p.args, p.returncode, *texts) for p, texts in done]
