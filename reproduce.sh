@@ -27,6 +27,10 @@ Everything lands beside the config's out_dir: report.html is the page to open fi
 are in steps.csv.
 TXT
 }
+fail() {
+  echo "error: $1" >&2
+  exit 2
+}
 CONFIG=build_x0.yaml SCALE="" OWN="" PROMPTS="" NORMAL="" TRAIN=train_mae.yaml GPU=0 PROCESSES="" MODEL=both PLAN=""
 NORMAL_SEED="--seed 102024" # no normal video shares its first noise with an unsafe one
 while [ $# -gt 0 ]; do
@@ -34,7 +38,7 @@ while [ $# -gt 0 ]; do
     -h|--help) usage; exit 0 ;;
     --plan) PLAN=1; shift; continue ;;
     --scale|--config|--prompts|--normal_prompts|--train_config|--model|--gpu_num|--processes)
-      [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; } ;;&
+      [ $# -ge 2 ] || fail "$1 needs a value" ;;&
     --scale) SCALE="$2" ;;
     --config) CONFIG="$(realpath -m "$2")"; OWN=1 ;;
     --prompts) PROMPTS="$(realpath -m "$2")" ;;
@@ -43,32 +47,33 @@ while [ $# -gt 0 ]; do
     --model) MODEL="$2" ;;
     --gpu_num) GPU="$2" ;;
     --processes) PROCESSES="$2" ;;
-    *) echo "error: unknown argument $1 (see bash reproduce.sh --help)" >&2; exit 2 ;;
+    *) fail "unknown argument $1 (see bash reproduce.sh --help)" ;;
   esac
   shift 2
 done
 if [ -n "$OWN" ]; then
-  [ -z "$SCALE" ] || { echo "error: --scale is for the tiny world, it does not go with --config" >&2; exit 2; }
+  [ -z "$SCALE" ] || fail "--scale is for the tiny world, it does not go with --config"
   SCALE=own NORMAL_SEED=""
 elif [ -n "$PROMPTS$NORMAL" ]; then
-  echo "error: --prompts and --normal_prompts go with --config (the label file belongs to the prompts)" >&2; exit 2
+  fail "--prompts and --normal_prompts go with --config (the label file belongs to the prompts)"
 fi
-[[ "$GPU" =~ ^(-1|[0-9]+)$ ]] || { echo "error: --gpu_num $GPU: a CUDA device from 0, or -1 for the CPU, is needed" >&2; exit 2; }
-[[ "$PROCESSES" =~ ^(auto|[1-9][0-9]{0,3})?$ ]] || { echo "error: --processes $PROCESSES: auto or a number is needed" >&2; exit 2; }
-case "$MODEL" in grid|shared|both) ;; *) echo "error: --model $MODEL: grid, shared or both is needed" >&2; exit 2 ;; esac
+[[ "$GPU" =~ ^(-1|[0-9]+)$ ]] || fail "--gpu_num $GPU: a CUDA device from 0, or -1 for the CPU, is needed"
+[[ "$PROCESSES" =~ ^(auto|[1-9][0-9]{0,3})?$ ]] || fail "--processes $PROCESSES: auto or a number is needed"
+case "$MODEL" in grid|shared|both) ;; *) fail "--model $MODEL: grid, shared or both is needed" ;; esac
+need_prompts() { # need_prompts FLAG FILE
+  [ -n "$2" ] || fail "--config needs --prompts and --normal_prompts; $1 is missing"
+  case "$2" in *.csv|*.tsv|*.json|*.xlsx|*.docx|*.yaml)
+    fail "$1 $2: a text file with one prompt a line is needed, whose name does not end so" ;;
+  esac
+  [ -f "$2" ] || fail "$1 $2: no such file; one prompt a line is needed"
+}
 if [ -n "$OWN" ]; then # before anything is installed
-  for flag in prompts normal_prompts; do
-    file="$PROMPTS"; [ $flag = prompts ] || file="$NORMAL"
-    [ -n "$file" ] || { echo "error: --config needs --prompts and --normal_prompts; --$flag is missing" >&2; exit 2; }
-    case "$file" in *.csv|*.tsv|*.json|*.xlsx|*.docx|*.yaml)
-      echo "error: --$flag $file: a text file with one prompt a line is needed, whose name does not end so" >&2; exit 2 ;;
-    esac
-    [ -f "$file" ] || { echo "error: --$flag $file: no such file; one prompt a line is needed" >&2; exit 2; }
-  done
-  [ -f "$CONFIG" ] || { echo "error: --config $CONFIG: no such file; copy build_x0.yaml and change it" >&2; exit 2; }
+  need_prompts --prompts "$PROMPTS"
+  need_prompts --normal_prompts "$NORMAL"
+  [ -f "$CONFIG" ] || fail "--config $CONFIG: no such file; copy build_x0.yaml and change it"
 fi
 SCALE="${SCALE:-quick}"
-case "$SCALE" in quick|full|own) ;; *) echo "error: --scale $SCALE: quick or full is needed" >&2; exit 2 ;; esac
+case "$SCALE" in quick|full|own) ;; *) fail "--scale $SCALE: quick or full is needed" ;; esac
 cd "$(dirname "$0")"
 
 outline() { # what will happen; minutes on two idle cores
@@ -149,9 +154,14 @@ choose_and_test() { # choose_and_test DETECTORS RESULTS FLAG...: a rule by the s
   step "test rule, $1" test_accuracy.py --data_dir "$HOME_DIR/$2" --rule "$HOME_DIR/$1/rule.yaml" \
     --frontier "$HOME_DIR/$1/folds.pth" "${@:3}"
 }
+grid_clips() { # the grid is trained on clips, and votes on them
+  [ $GRID = 0 ] || step "$@"
+}
+WITH_FOLDS=()
+[ "$FOLDS" = 0 ] || WITH_FOLDS=(--folds "$FOLDS")
 SAMPLER=(MagicTime/inference_magictime.py)
 if [ "$GPU" != -1 ] && "$PY" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  [ -z "$PROCESSES" ] || { echo "error: --processes $PROCESSES: is for the CPU, give --gpu_num -1 as well" >&2; exit 2; }
+  [ -z "$PROCESSES" ] || fail "--processes $PROCESSES: is for the CPU, give --gpu_num -1 as well"
 else
   GPU=-1
   # One process of many threads is slower than many of one: the threads wait for each other.
@@ -159,19 +169,17 @@ else
     SAMPLER=(tools/side_by_side.py --processes "${PROCESSES:-auto}" "${SAMPLER[@]}")
   fi
 fi
+
 step "sample unsafe" "${SAMPLER[@]}" --config "$SAMPLE_CONFIG" --file_path "$PROMPTS" \
   --save-path "$UNSAFE_DIR" --gpu_num "$GPU" --filmstrips 8
 step "sample normal" "${SAMPLER[@]}" --config "$SAMPLE_CONFIG" --file_path "$NORMAL" \
   --save-path "$NORMAL_DIR" --gpu_num "$GPU" --filmstrips 4 $NORMAL_SEED
-grid_clips() { # the grid is trained on clips, and votes on them
-  [ $GRID = 0 ] || step "$@"
-}
-WITH_FOLDS=()
-[ "$FOLDS" = 0 ] || WITH_FOLDS=(--folds "$FOLDS")
+
 grid_clips "build_x0" build_x0.py --config "$CONFIG" --label_file_dir "$LABELS" --gpu_num "$GPU"
 "$PY" -m lvd_plan.earlier --config "$CONFIG" # what older labels or recordings made
 step "gen_eval_set" gen_eval_set.py --config "$CONFIG" --save_path "$HOME_DIR/eval.pth"
 grid_clips "build_eval_set" build_eval_set.py --config "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" --save_dir "$HOME_DIR"
+
 if [ $GRID = 1 ]; then
   step "train_mae" train_mae.py --config "$TRAIN" --data_dir "$DATA_DIR" --eval_dir "$HOME_DIR/eval.pth" --group_num all \
     --step_num all --train --gpu_num "$GPU" --save_dir "$HOME_DIR/detectors" $NAMES
@@ -184,6 +192,7 @@ if [ $GRID = 1 ]; then
     choose_and_test detectors results
   fi
 fi
+
 if [ $SHARED = 1 ]; then
   step "train shared" train_mae.py --config "$TRAIN" --model shared --recordings "$CONFIG" --eval_dir "$HOME_DIR/eval.pth" \
     --gpu_num "$GPU" --save_dir "$HOME_DIR/shared" ${WITH_FOLDS[@]+"${WITH_FOLDS[@]}"} $NAMES
