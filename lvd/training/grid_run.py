@@ -13,9 +13,9 @@ from lvd.training.curves import curve_rows, save_curves
 from lvd.training.job import METRICS
 from lvd.training.workers import train_here, train_in_processes
 from lvd.utils.config import need_same_training
+from lvd.utils.disk import look_anew
 from lvd.utils.files import save_csv
 from lvd.utils.processes import Processes
-from lvd.utils.shared_folder import look_anew
 
 
 class TrainRun:

@@ -1,9 +1,9 @@
-"""The disk: whether files fit, which file it refused, and why, in plain words."""
+"""The disk: whether files fit, which file it refused and why, what other machines wrote on it."""
 
 import errno
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lvd.errors import InputError
 
@@ -34,6 +34,16 @@ GIB = 2**30
 def nearest(path):
     """Return the path, or the nearest folder above it that exists."""
     return next(there for there in (path.absolute(), *path.absolute().parents) if there.exists())
+
+
+def look_anew(folder):
+    """Let the next looks into a folder see what other machines have made in it.
+
+    An NFS client remembers for up to a minute that a file was not there. It asks the server again
+    when the folder is opened. A folder that is not there is left alone.
+    """
+    with suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def need_space(what, size, path, advice="another disk", files=()):

@@ -16,11 +16,10 @@ import os
 import platform
 import secrets
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from lvd.errors import InputError
-from lvd.utils.disk import disk_problem
+from lvd.utils.disk import disk_problem, look_anew
 from lvd.utils.exchange import need_no_failure
 from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
@@ -61,16 +60,6 @@ def need_shared_folder(folder, team, asked_by):
         probe.rename()
     finally:
         probe.close()
-
-
-def look_anew(folder):
-    """Let the next looks into a folder see what other machines have made in it.
-
-    An NFS client remembers for up to a minute that a file was not there. It asks the server again
-    when the folder is opened. A folder that is not there is left alone.
-    """
-    with suppress(OSError):
-        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 class _Probe:

@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.utils.disk import need_space
+from lvd.utils.disk import look_anew, need_space
 from lvd.utils.locks import folder_lock
-from lvd.utils.shared_folder import look_anew
 from lvd.x0.mapped import DIMENSIONS, map_file, map_recording
 from lvd.x0.row_files import allocate
 from lvd.x0.shards import plan_shards, shard_files, shard_path, shards_of, without_checksum
