@@ -30,9 +30,8 @@ def sample_batch(run, rows, wanted, writers, told, progress):
     """
     plan = run.plan
     settings = plan.settings
-    x0_dtype = getattr(torch, settings.x0_dtype)
     recording = BatchRecording(
-        writers, wanted, settings.steps, plan.latent_shape, x0_dtype, plan.device
+        writers, wanted, settings.steps, plan.latent_shape, plan.x0_dtype, plan.device
     )
     guarded = None
     if plan.guarding:

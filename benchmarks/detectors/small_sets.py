@@ -22,7 +22,7 @@ from benchmarks.common.results import OUTPUTS, add_result_flags, results_path
 from benchmarks.common.script_runs import claim_work, run_once
 from benchmarks.common.seeds import mean_and_sd, parse_seeds
 from benchmarks.detectors.pretraining import parse_counts
-from lvd.data.labels import read_labels
+from lvd.data.labels import read_recorded_labels
 from lvd.data.split import Split, load_split, save_split
 from lvd.errors import InputError
 from lvd.evaluation.results import load_results
@@ -78,7 +78,7 @@ def write_set(args, settings, split, size, seed):
     Returns:
         How many videos of each category are trained on.
     """
-    labels = read_labels(settings["label_file_dir"])
+    labels = read_recorded_labels(settings["label_file_dir"], settings["pred_x0"])
     kept = size if size == "all" else size - max(1, size // 5)
     if kept != "all" and size < LEAST:
         raise InputError(f"--labels {size}: {LEAST} videos of each category or more are needed")

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import torch
 
 from benchmarks.common.timing import wait
+from lvd.utils.disk import GIB
 
 LEAST = 3  # seconds that must be left for a case to begin
-GIB = 2**30
 
 
 class OutOfTime(BaseException):
