@@ -30,7 +30,7 @@ def write_table(scores, videos, rule, folder, settings):
     per_step = report.per_step(videos, steps, scores)
     text = _grid_text(grid, videos, rule, settings)
     print(text)
-    _write_text(text, folder / "grid.txt")
+    save_text(text + "\n", folder / "grid.txt")
     save_table(grid, folder / "grid.csv")
     save_table(per_step, folder / "per_step.csv")
     about = {
@@ -70,10 +70,6 @@ def _write_naming(scores, rule, settings, folder):
     if naming is None:
         return []
     print("\n" + naming.text)
-    _write_text(naming.text, folder / "naming.txt")
+    save_text(naming.text + "\n", folder / "naming.txt")
     save_table(naming.table, folder / "naming.csv")
     return [folder / "naming.txt", folder / "naming.csv"]
-
-
-def _write_text(text, path):
-    save_text(text + "\n", path)
