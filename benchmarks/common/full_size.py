@@ -11,7 +11,7 @@ from benchmarks.common.results import results_path
 from benchmarks.common.timing import Clock
 from lvd.utils.progress import progress
 from lvd_plan.flops import TOKENS
-from lvd_plan.models import UNET, VAE  # noqa: F401
+from lvd_plan.models import UNET
 
 STEPS = 50  # denoising steps of a video
 LATENTS = (4, 16, 64, 64)  # of one video: channels, frames, height, width

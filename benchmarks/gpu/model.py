@@ -6,6 +6,8 @@ import torch
 
 from benchmarks.common import full_size
 from lvd.utils.config import ROOT
+from lvd_plan.flops import TOKENS
+from lvd_plan.models import UNET, VAE
 from lvd_plan.random_models import filled
 
 TOKENIZER = ROOT / "MagicTime" / "ckpts" / "Tiny" / "Base_Model" / "stable-diffusion-v1-5"
@@ -48,8 +50,8 @@ class Sizes:
 
 
 FULL = Sizes(
-    unet=full_size.UNET,
-    vae=full_size.VAE,
+    unet=UNET,
+    vae=VAE,
     text=dict(
         hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
     ),
@@ -74,8 +76,7 @@ SMOKE = Sizes(
         attention_head_dim=2,
         norm_num_groups=8,
     ),
-    vae={**full_size.VAE, "block_out_channels": (4, 4, 8, 8), "layers_per_block": 1}
-    | {"norm_num_groups": 4},
+    vae={**VAE, "block_out_channels": (4, 4, 8, 8), "layers_per_block": 1} | {"norm_num_groups": 4},
     text=dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2),
     latents=(4, 2, 8, 8),
     steps=3,
@@ -100,9 +101,7 @@ def make_magictime(sizes, device, dtype):
     torch.manual_seed(0)
     unet = filled(lambda: make_motion_unet(sizes.unet), device, dtype)
     vae = filled(lambda: AutoencoderKL(**sizes.vae), device, dtype)
-    config = CLIPTextConfig(
-        vocab_size=49408, max_position_embeddings=full_size.TOKENS, **sizes.text
-    )
+    config = CLIPTextConfig(vocab_size=49408, max_position_embeddings=TOKENS, **sizes.text)
     with torch.device(device):
         encoder = CLIPTextModel(config)
     encoder = encoder.to(dtype).requires_grad_(False).eval()
@@ -133,7 +132,7 @@ def call(pipe, sizes, steps, seed=0, **changes):
     """
     device, dtype = pipe._execution_device, pipe.unet.dtype  # weights may wait elsewhere
     generator = torch.Generator(device).manual_seed(seed)
-    shape = (2, 1, full_size.TOKENS, pipe.unet.config.cross_attention_dim)
+    shape = (2, 1, TOKENS, pipe.unet.config.cross_attention_dim)
     words = torch.randn(shape, generator=generator, device=device).to(dtype)
     size = sizes.video
     arguments = dict(

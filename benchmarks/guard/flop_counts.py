@@ -3,10 +3,11 @@ without data."""
 
 import torch
 
-from benchmarks.common.full_size import LATENTS, PIXELS, STEPS, UNET, VAE
+from benchmarks.common.full_size import LATENTS, PIXELS, STEPS
 from lvd.detectors.videomae import SIZES, scratch_config
 from lvd.utils.progress import progress
 from lvd_plan.flops import TERA, decode_flops, flops, unet_flops, unet_on_meta, vae_on_meta
+from lvd_plan.models import UNET, VAE
 
 MEGA = 1e6
 CATEGORIES = 5
