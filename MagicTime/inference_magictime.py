@@ -252,7 +252,7 @@ def make_guarding(args, device):
 def talk(config, out, args, team):
     """--human: each prompt is a run of its own in a numbered folder; the model is loaded once."""
     from MagicTime.utils.human import config_of, converse
-    from MagicTime.utils.prompts import Prompt
+    from MagicTime.utils.prompt import Prompt
     from MagicTime.utils.run import Run, load_model
     from MagicTime.utils.run_summary import guard_facts, written_paths
     from MagicTime.utils.sampling_plan import make_plan

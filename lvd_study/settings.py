@@ -8,7 +8,7 @@ from lvd.errors import InputError, shorten
 from lvd.utils.config import ROOT, check_keys, merged
 from lvd.utils.files import load_yaml
 from MagicTime.utils.config import WEIGHTS
-from MagicTime.utils.prompts import clean
+from MagicTime.utils.prompt import clean
 from MagicTime.utils.safe_guidance import CHOICES as SAFE_GUIDANCE
 from MagicTime.utils.schedulers import SCHEDULERS
 

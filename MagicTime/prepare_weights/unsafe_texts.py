@@ -26,7 +26,7 @@ def read_texts(path, column=None):
         InputError: rows cannot be counted; no prompt is shown.
     """
     from lvd.utils.files import load_json, read_text
-    from MagicTime.utils.prompts import clean
+    from MagicTime.utils.prompt import clean
 
     kind = path.suffix.lower()
     if kind == ".json":

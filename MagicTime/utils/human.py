@@ -12,7 +12,8 @@ from lvd.utils.cli import summary
 from lvd.utils.disk import disk_problem
 from lvd.utils.files import save_text
 from MagicTime.utils.config import RECORDINGS
-from MagicTime.utils.prompts import clean, negatives_of, words_cut
+from MagicTime.utils.prompt import clean
+from MagicTime.utils.prompts import negatives_of, words_cut
 from MagicTime.utils.seeds import seeds_of
 
 QUESTION = "prompt (an empty line, 'exit' or Ctrl-D ends): "

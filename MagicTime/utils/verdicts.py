@@ -106,7 +106,7 @@ def verdict_line(row, prompt, result, dry_run):
 
     Args:
         row: of the prompt.
-        prompt: MagicTime.utils.prompts.Prompt.
+        prompt: MagicTime.utils.prompt.Prompt.
         result: lvd.guard.result's GuardResult.
         dry_run: whether the guard stops nothing.
 

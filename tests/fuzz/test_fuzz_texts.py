@@ -18,7 +18,8 @@ from lvd.data.labels import read_labels
 from lvd.errors import InputError
 from lvd.training.recipes import read_settings
 from lvd.utils.config import parse_overrides
-from MagicTime.utils.prompts import read_csv, read_json, read_prompts
+from MagicTime.utils.prompt_tables import read_csv, read_json
+from MagicTime.utils.prompts import read_prompts
 from tests.fuzz import shapes
 from tests.fuzz.oracle import TIMES, append_to_report, fault, run_loader
 

@@ -15,9 +15,9 @@ import yaml
 from lvd.errors import InputError
 from lvd.utils.processes import one_thread
 from lvd.x0.file import open_x0_file
-from MagicTime.utils import prompts
+from MagicTime.utils import prompt_tables, prompts
 from MagicTime.utils.config import SamplingSettings, read_config
-from MagicTime.utils.prompts import Prompt
+from MagicTime.utils.prompt import MAX_FILE, Prompt
 from MagicTime.utils.sampling_plan import make_plan
 from tests.worlds import forked, magictime_world
 from tests.worlds.refusals import refused
@@ -112,7 +112,7 @@ def test_a_json_run(world, tmp_path):
 
 def test_json_in_msrvtts_layout(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps({"info": {}, "videos": [], "sentences": ITEMS}))
-    assert prompts.read_json(tmp_path / "p.json") == [
+    assert prompt_tables.read_json(tmp_path / "p.json") == [
         Prompt("two dots", "video7-12"),
         Prompt("a wave at sea", "7-b"),
     ]
@@ -130,7 +130,7 @@ def test_json_in_msrvtts_layout(tmp_path):
 )
 def test_good_csv(tmp_path, text):
     (tmp_path / "p.csv").write_bytes(text.encode())
-    assert prompts.read_csv(tmp_path / "p.csv") == [Prompt("ab", "x")]
+    assert prompt_tables.read_csv(tmp_path / "p.csv") == [Prompt("ab", "x")]
 
 
 def test_the_flag_wins_over_file_path_and_that_over_the_list(tmp_path):
@@ -166,8 +166,8 @@ def test_the_shipped_examples_are_the_first_normal_prompts():
         magictime_world.ROOT / "MagicTime" / "ckpts" / "Tiny" / "prompts" / "normal.txt"
     )[:4]
     table, listed = (
-        prompts.read_csv(EXAMPLES / "normal.csv"),
-        prompts.read_json(EXAMPLES / "normal.json"),
+        prompt_tables.read_csv(EXAMPLES / "normal.csv"),
+        prompt_tables.read_json(EXAMPLES / "normal.json"),
     )
     assert [p.text for p in table] == [p.text for p in listed] == normal
     assert [p.name for p in listed] == ["snow-0", "sea-0", "sea-1", "sea-2"] and table[
@@ -214,7 +214,7 @@ HEAD = "name,videoid\n"
 def test_bad_csv(tmp_path, text, said):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(InputError) as error:
-        prompts.read_csv(tmp_path / "p.csv")
+        prompt_tables.read_csv(tmp_path / "p.csv")
     assert said in str(error.value) and "p.csv" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -245,7 +245,7 @@ def changed(**change):
 def test_bad_json(tmp_path, content, said):
     (tmp_path / "p.json").write_text(json.dumps(content))
     with pytest.raises(InputError) as error:
-        prompts.read_json(tmp_path / "p.json")
+        prompt_tables.read_json(tmp_path / "p.json")
     assert (
         said in str(error.value) and "p.json" in str(error.value) and "\n" not in str(error.value)
     )
@@ -262,7 +262,7 @@ def test_bad_sources_are_one_line_and_leave_no_folder(world, tmp_path, capsys):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with open(tmp_path / "huge.txt", "wb") as f:
-        f.truncate(prompts.MAX_FILE + 1)
+        f.truncate(MAX_FILE + 1)
     for flag, name, said in (
         ("--run-csv", "p.csv", "'../up'"),
         ("--run-csv", "b.csv", "UTF-8"),

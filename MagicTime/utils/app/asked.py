@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from lvd.errors import InputError
 from lvd.utils.schema import Finite, Schema, checked
-from MagicTime.utils.prompts import clean
+from MagicTime.utils.prompt import clean
 
 WHERE = "the form"  # what messages call it
 LONGEST_PROMPT = 1_000  # characters
