@@ -33,6 +33,7 @@ from lvd.training.folds import Folds
 from lvd.training.given import need_effect, need_trained_so
 from lvd.training.grid_run import TrainRun
 from lvd.training.job import METRICS, Job
+from lvd.training.machines import need_one_run
 from lvd.training.names import names_run, train_names
 from lvd.training.recipes import NO_EFFECT_ON_WEIGHTS, RECIPES, read_settings
 from lvd.training.resumable import ResumableRun
@@ -40,11 +41,9 @@ from lvd.training.shared import SharedTask
 from lvd.training.told import validation_facts
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
-from lvd.utils.exchange import code_facts, need_same
 from lvd.utils.files import load_yaml, sha256
 from lvd.utils.processes import processes
 from lvd.utils.progress import progress
-from lvd.utils.shared_folder import need_shared_folder
 from MagicTime.utils.clip_sources import training_clips
 
 CONFIG_NAME = "train.yaml"
@@ -130,7 +129,7 @@ def work(args):
         elif args.train:
             run = _shared_run(job, launched)
         names = names_run(job, args, launched) if args.names else None
-    _need_one_run(job, args, model, run, launched)
+    need_one_run(job, args, model, run, launched)
     if not args.train:
         if launched.is_main:
             _evaluate(job, args, model)
@@ -146,34 +145,6 @@ def work(args):
         launched.barrier()
     if folds:
         _train_folds(folds, launched)
-
-
-def _need_one_run(job, args, model, run, launched):
-    """Refuse processes of other settings, data or code than process 0, and folders not shared."""
-    if launched.count == 1:
-        return
-    facts = {
-        "--model": model,
-        "settings": job.settings.identity(),
-        "--group_num": sorted(job.categories),
-        "--step_num": job.steps,
-        "--folds": args.folds,
-        "--names": args.names,
-        "eval.pth": job.eval_sha256,
-        "clips": job.source.made_by,
-        "--init": job.init_sha256,
-        "--no-train": not args.train,
-        **code_facts(),
-    }
-    if model == "grid" and args.train:
-        facts["device"] = job.device.partition(":")[0]
-        facts["detectors left"] = [[group, part.step] for part, group in run.left]
-    need_same(launched, facts)
-    if args.train:
-        need_shared_folder(args.save_dir, launched, "--save_dir")
-        if launched.is_main and model == "shared":
-            others = f"{launched.count - 1} more"
-            print(f"--model shared: one process trains; {others} of this launch only wait")
 
 
 def _model(args):
