@@ -62,14 +62,14 @@ def _grow(path, before, rows, meta, check_space):
     shards = plan_shards(rows, row_bytes, shards_of(before))
     if check_space:
         _need_space(path, before, shards, row_bytes)
+    if before.get("growing", {}).get("shards", shards) != shards:
+        before = _undo(path, before, dtype, row_bytes)
     save_sidecar({**before, "growing": {"shape": shape, "shards": shards}}, path)
-    for number in range(len(shards), len(shards_of(_states(before)[-1]))):
-        shard_path(path, number).unlink(missing_ok=True)  # of a call for more rows, broken off
     last = len(shards_of(before)) - 1
     for number in range(last + 1, len(shards)):
         allocate(shard_path(path, number), (shards[number], *shape[1:]), dtype)
     if shards[last] != shards_of(before)[last]:
-        _lengthen(path, last, (shards[last], *shape[1:]), dtype, row_bytes, before)
+        _resize(path, last, (shards[last], *shape[1:]), dtype, row_bytes, before)
     after = {**before, **new_sidecar(shape, dtype, meta), "rows": before["rows"]}
     after.pop("growing", None)
     if len(shards) > 1:
@@ -91,8 +91,26 @@ def _need_space(path, before, shards, row_bytes):
     need_space(what, size + copied, path, "fewer prompts or another disk", files)
 
 
-def _lengthen(path, number, shape, dtype, row_bytes, before):
-    """Put a longer file with the same rows in the place of a shard."""
+def _undo(path, before, dtype, row_bytes):
+    """Bring the files back that a call for another number of rows was lengthening when it was
+    broken off, so that they always have the length before or the one that the sidecar plans.
+
+    Returns:
+        The sidecar.
+    """
+    shards = shards_of(before)
+    last, planned = len(shards) - 1, shards_of(before["growing"])
+    if planned[last] != shards[last]:
+        _resize(path, last, (shards[last], *before["shape"][1:]), dtype, row_bytes, before)
+    for number in range(len(shards), len(planned)):
+        shard_path(path, number).unlink(missing_ok=True)
+    before = {key: value for key, value in before.items() if key != "growing"}
+    save_sidecar(before, path)
+    return before
+
+
+def _resize(path, number, shape, dtype, row_bytes, before):
+    """Put a file of another length with the same rows in the place of a shard."""
     file = shard_path(path, number)
     known = {row_bytes * shards_of(part)[number] for part in _states(before)}
     begins = data_offset(file, sorted(known))

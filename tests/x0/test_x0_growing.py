@@ -100,6 +100,34 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, shard_size, first, stride):
     assert at > 20
 
 
+@pytest.mark.parametrize("size", [shards.SHARD_BYTES, 4 * ROW_BYTES], ids=["one", "shards"])
+def test_killed_twice_with_other_numbers_of_rows(tmp_path, shard_size):
+    """The first call has made a longer file, the second one is for fewer rows."""
+    path = filled(tmp_path / "begun/pred_x0.pth", range(3), count=3)
+    child = os.fork()
+    if child == 0:
+        growing.new_sidecar = lambda *_: os._exit(0)  # the files are ready by then
+        grow_x0_file(path, 9, META)
+    os.waitpid(child, 0)
+    assert path.stat().st_size > 4 * ROW_BYTES
+    at, ended = 1, None
+    while ended != 0:
+        path = shutil.copytree(tmp_path / "begun", tmp_path / str(at)) / "pred_x0.pth"
+        child = os.fork()
+        if child == 0:
+            Operations(at, signal.SIGKILL).install()
+            grow_x0_file(path, 5, META)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        x0 = open_x0_file(path)
+        assert len(x0.tensor) in (3, 5)
+        assert all(torch.equal(x0.tensor[row], x0_of(row)) for row in range(3))
+        at += 3
+    assert at > 20
+    add_rows(path)
+    assert files(path.parent) == at_once(tmp_path)
+
+
 def test_readers_read_while_it_grows(tmp_path):
     path = filled(tmp_path / "pred_x0.pth", range(3), count=3)
     child = os.fork()
