@@ -157,7 +157,14 @@ def _with_what_follows(names, home):
     gone = set(ALL) if NAME in names else {*names, *REPORT}
     for name in names:
         gone |= set(MADE_FROM.get(name, ()))
-    return [name for name in ALL if name in gone and (home / name).exists()]
+    return [name for name in ALL if name in gone and _is_made(home / name)]
+
+
+def _is_made(path):
+    """Whether something is there, and no folder of somebody else's that is called so."""
+    if not path.is_dir() or path.name not in CONFIGS:
+        return path.exists()
+    return any((path / name).exists() for name in CONFIGS[path.name])
 
 
 def _last(home):

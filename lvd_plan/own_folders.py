@@ -44,4 +44,17 @@ def need_folders(config, settings):
             f"out_dir={out}: is taken by another step; a folder of its own is needed, such as "
             f"{out.parent / 'train_detector_data'}"
         )
+    _need_apart(out.parent, {**places, "label_file_dir": config.label_file_dir})
     need_writable(out, "out_dir")
+
+
+def _need_apart(home, places):
+    """InputError for inputs in a folder of detectors or results, which is moved to earlier/ when
+    the label file was corrected."""
+    for key, path in places.items():
+        for name in TAKEN:
+            if (home / name).resolve() in path.resolve().parents:
+                raise InputError(
+                    f"{key}={path}: lies in {home / name}, which reproduce.sh fills and moves; "
+                    "another folder is needed for it, or for out_dir"
+                )

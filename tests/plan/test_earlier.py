@@ -76,6 +76,13 @@ def test_corrected_labels_put_all_aside_but_the_recordings(home, capsys):
     assert run(home) == 0 and capsys.readouterr().out == ""
 
 
+def test_a_folder_of_somebody_else_stays(home):
+    (home / "shared" / "train.yaml").rename(home / "shared" / "thesis.txt")
+    (home / "label.csv").write_text("a,b\n0,2\n1,3\n")
+    assert run(home) == 0
+    assert names(home / "shared") == {"thesis.txt"} and not (home / "detectors").exists()
+
+
 def test_more_normal_videos_are_another_split(home, capsys):
     shutil.rmtree(home / "normal")
     record(home, "normal", 8)

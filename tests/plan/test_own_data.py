@@ -67,6 +67,8 @@ def two_of(rows):
         ({"label_file_dir": "/nowhere/label.csv"}, ["/nowhere/label.csv: no such file"]),
         ({"pred_x0": "/tmp/mine.pth"}, ["pred_x0=/tmp/mine.pth", "pred_x0.pth", "is needed"]),
         ({"out_dir": "{folder}/unsafe"}, ["out_dir=", "taken by another step"]),
+        ({"pred_x0": "{folder}/results/my/pred_x0.pth"}, ["pred_x0=", "results, which", "moves"]),
+        ({"label_file_dir": "{folder}/shared/label.csv"}, ["label_file_dir=", "shared, which"]),
         ({"out_dir": "{folder}/my.yaml/data"}, ["my.yaml/data: cannot be made", "out_dir"]),
         ({"normal_pred_x0": "{folder}/unsafe/pred_x0.pth"}, ["both", "a folder for each"]),
     ],
