@@ -9,12 +9,11 @@ import hashlib
 from pathlib import Path
 
 from lvd.errors import InputError, shorten
+from lvd.utils.changes import what_changed
 from lvd.utils.config import first_difference
 from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.utils.partials import atomic
 
-# Settings that are hashes of files, and the flags of these.
-FLAGS = {"files": "--file", "tokenizer": "--tokenizer", "without_sha256": "--without"}
 COLUMNS = ("row", "id", "start", "end", "umt_score", "aesthetic_score", "dataset_row")
 
 
@@ -60,18 +59,17 @@ def is_there(path, settings):
         )
     difference = first_difference(record["settings"], settings)
     if difference:
-        raise InputError(
-            f"{path}: was made with {_other(*difference)}; use another --out or delete it"
-        )
+        raise InputError(f"{path}: {_changed(*difference)}; use another --out or delete it")
     return True
 
 
-def _other(key, before, now):
-    """Say how a setting of the earlier run differs; a hash would tell nobody anything."""
-    setting, _, file = key.partition(".")
-    if setting in FLAGS:
-        return f"another {f'{FLAGS[setting]} {file}'.strip()}, or that file changed since"
-    return f"{key}={shorten(before)}, now it is {shorten(now)}"
+def _changed(key, before, now):
+    """Say what a difference between the settings of two runs means."""
+    if key.startswith("files."):
+        return f"was made of other files: {key.removeprefix('files.')} is not the same"
+    if words := what_changed(key, before, now):
+        return f"after it was made, {words}"
+    return f"was made with {key}={shorten(before)}, now it is {shorten(now)}"
 
 
 def write(path, captions, record):

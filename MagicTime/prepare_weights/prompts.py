@@ -174,7 +174,8 @@ def _settings(args, dataset, minima):
         **{key: None if args.file else getattr(dataset, key) for key in ("subset", "split")},
         "revision": None if args.file else dataset.revision,
         "columns": dict(dataset.columns),
-        "files": {path.name: fingerprint(path) for path in args.file},
+        # Numbered: two folders may have files of one name, and their order tells what is read.
+        "files": {f"{k} {path.name}": fingerprint(path) for k, path in enumerate(args.file, 1)},
         "read": args.read,
         "count": args.count,
         "seed": args.seed,

@@ -32,6 +32,8 @@ SENTENCES = {
     "init_sha256": "the pre-trained encoder of --init changed",
     "data_sha256": "the clips changed",
     "prompts_sha256": "the prompts changed",
+    "without_sha256": "the words of --without changed",
+    "tokenizer": "the tokenizer of --tokenizer changed",
     "recordings.pred_x0": "the recording of unsafe videos changed",
     "recordings.normal_pred_x0": "the recording of normal videos changed",
     "made_by": "the recordings changed",

@@ -232,6 +232,13 @@ def test_what_is_there_is_not_overwritten(file, tmp_path, capsys):
     assert run(out, *flags) == 0
     text = out.read_bytes()
     refused(run(out, *flags, "--seed", 1), capsys, "seed=0, now it is 1")
+    (tmp_path / "words.txt").write_text("dog\n")
+    words = ("--without", tmp_path / "words.txt")
+    refused(run(out, *flags, *words), capsys, "after it was made, the words of --without changed")
+    other = tmp_path / "other" / file.name  # of the same name
+    other.parent.mkdir()
+    other.write_bytes(json_lines(meta(299)))
+    refused(run(out, "--file", other, file), capsys, "other files: 1 meta.jsonl is not the same")
     file.write_bytes(json_lines(meta(299)))
     refused(run(out, *flags), capsys, "meta.jsonl")
     file.write_bytes(json_lines(meta()))
