@@ -3,12 +3,13 @@
 Source: https://api.labelstud.io
 """
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from lvd.errors import InputError, typed, words_of
+from lvd.errors import InputError, shorten, typed, words_of
 from lvd.utils.schema import checked
 
 PATIENCE = 60  # seconds for an answer
@@ -31,6 +32,8 @@ class Server:
             parts = urlsplit(url)
         except ValueError:  # of half an IPv6 address
             parts = urlsplit("")
+        if "@" in parts.netloc:  # it would be shown in messages
+            raise InputError("--url: an address without a name and password in it is needed")
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
             raise InputError(
                 f"--url {typed(url)}: an address such as http://127.0.0.1:8080 is needed"
@@ -106,17 +109,20 @@ class Server:
                 return answer.read(LARGEST)
         except urllib.error.HTTPError:
             raise
-        except (OSError, ValueError) as error:  # urllib.error.URLError is an OSError
-            reason = words_of(getattr(error, "reason", error))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = _printable(words_of(getattr(error, "reason", error)))
             raise InputError(
-                f"--url {self.url}: no answer ({reason}); start the server first, by "
+                f"--url {typed(self.url)}: no answer ({reason}); start the server first, by "
                 "start_server.sh of the export"
             ) from None
 
     def _refused(self, method, path, error):
         if error.code in (401, 403):
             return f"LABEL_STUDIO_TOKEN: {self.url} refuses it (status {error.code})"
-        said = _reason(error.read(10_000))
+        try:
+            said = _reason(error.read(10_000))
+        except (OSError, http.client.HTTPException):  # the connection broke
+            said = "without a reason"
         return f"{self.url}{path}: {method} gave status {error.code}: {said}"
 
 
@@ -129,7 +135,12 @@ def _reason(body):
         said = body.decode(errors="replace")
     while isinstance(said, (dict, list)) and said:
         said = next(iter(said.values() if isinstance(said, dict) else said))
-    return words_of(said or "without a reason", 160)
+    return _printable(words_of(said or "without a reason", 160))
+
+
+def _printable(words):
+    """What others say, for a message: a terminal would obey some of it."""
+    return words if words.isprintable() else shorten(words)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -4,12 +4,14 @@ tests/labels/test_label_studio.py has the same with a real one.
 """
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 import label_videos
+from lvd.utils.sockets import address_of
 from lvd_labels.texts import as_html, instructions
 from tests.worlds.labelled_videos import make_recording
 from tests.worlds.refusals import refused
@@ -79,6 +81,9 @@ REFUSED = json.dumps({"validation_errors": {"path": ["must be a subdirectory"]}}
         ({ME: (200, "<html>")}, ["no JSON", "a Label Studio is needed"]),
         ({ME: (200, "[" * 100_000)}, ["no JSON"]),
         ({ME: (302, "http://127.0.0.1:9/")}, ["/api/current-user/whoami", "302"]),
+        ({ME: (302, "file:///etc/passwd")}, ["/api/current-user/whoami", "302"]),
+        ({ME: (500, "\x1b[31mred")}, ["500", r"\x1b[31mred"]),
+        ({ME: (500, '{"detail": "\\u001b[31mred"}')}, ["500", r"\x1b[31mred"]),
         ({ME: (200, "{}"), LISTED: (500, "<h1>down</h1>")}, ["/api/projects", "500", "down"]),
         ({ME: (200, "{}"), LISTED: (200, "[]")}, ["/api/projects", "found []"]),
         ({ME: (200, "{}"), LISTED: (200, NO_PROJECTS), MADE: (201, "{}")}, ["/api/projects", "id"]),
@@ -113,10 +118,40 @@ def test_a_project_without_all_of_its_videos_is_refused(stub, labelling, capsys)
         ("http://127.0.0.1:99999", ["--url", "no answer"]),
         ("nonsense", ["--url nonsense"]),
         ("http://[::", ["--url"]),
+        ("http://127.0.0.1:abc", ["--url http://127.0.0.1:abc", "port"]),
+        ("http://127.0.0.1:1/\x1b[31m", [r"--url http://127.0.0.1:1/\x1b[31m", "control"]),
+        ("http://me:secret@127.0.0.1:1", ["--url", "without a name and password"]),
     ],
 )
 def test_addresses(stub, labelling, capsys, url, words):
-    refused(upload(labelling, url), capsys, *words)
+    line = refused(upload(labelling, url), capsys, *words)
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\ncut",
+        b"HTTP/1.1 500 no\r\nTransfer-Encoding: chunked\r\n\r\nff\r\ncut",
+    ],
+)
+def test_servers_of_another_kind_and_broken_connections(stub, labelling, capsys, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            connection = listening.accept()[0]
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = address_of(listening)
+        line = refused(upload(labelling, address), capsys, address)
+        assert "no answer" in line or "status 500: without a reason" in line
+        thread.join()
 
 
 def test_flags(stub, labelling, capsys, monkeypatch, tmp_path):
