@@ -13,6 +13,7 @@ CONTROLS = "control characters"
 FEW_WORDS = "fewer words than --min_words"
 TOO_LONG = "more tokens than --max_tokens"
 LISTED = "a word of --without"
+LONGEST = 1 << 20  # characters of a caption that is looked at: as of a line of JSON lines
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 LETTERS = re.compile(r"[A-Za-z]+")
 
@@ -49,8 +50,9 @@ class Filters:
             caption: value of the dataset.
             scores: {score: value of the dataset}.
         """
-        text = one_line(caption)
-        reason = self._reason(text, scores)
+        is_long = isinstance(caption, str) and len(caption) > LONGEST
+        text = "" if is_long else one_line(caption)
+        reason = TOO_LONG if is_long else self._reason(text, scores)
         if reason:
             self.dropped[reason] += 1
             return None
@@ -115,8 +117,10 @@ def estimated_tokens(text):
 
 def words_of_text(text):
     """Return the words of a text as they are compared: without case, accents in one form."""
+    # Marks that nobody sees would take a word apart.
+    seen = "".join(one for one in text if one.isascii() or unicodedata.category(one) != "Cf")
     # Folding may give letters that are not in that form.
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", seen).casefold()
     return WORD.findall(unicodedata.normalize("NFKC", folded).replace("\u2019", "'"))
 
 
@@ -166,6 +170,6 @@ def read_tokenizer(folder):
 def _number(value):
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if number == number else None  # not a NaN

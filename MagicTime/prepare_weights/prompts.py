@@ -222,7 +222,8 @@ def _draw(args, dataset, commit, filters, minima):
 
 def _text(value):
     """Return a value of a row as the CSV and the names of videos have it."""
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return text.encode(errors="backslashreplace").decode()  # of halves of surrogate pairs
 
 
 def _dropped(filters, draw):

@@ -132,7 +132,9 @@ def test_the_order_does_not_matter_and_a_larger_sample_goes_on():
         ("two words", prompt_filters.FEW_WORDS),
         ("a " * 76, prompt_filters.TOO_LONG),
         ("a " * 75, ("a " * 75).strip()),
+        ("abc " * (1 << 19), prompt_filters.TOO_LONG),
         ("a GUN on a table", prompt_filters.LISTED),
+        ("a g\u200bu\u00adn on a table", prompt_filters.LISTED),  # with marks that nobody sees
         ("a gunsmith's table", "a gunsmith's table"),
         ("die STRASSE im Regen", prompt_filters.LISTED),  # the list has it as Straße
         ("someone walks, red-handed away", prompt_filters.LISTED),  # and "red handed"
@@ -148,7 +150,9 @@ def test_filters(tmp_path, caption, text):
     assert filters.passed + filters.dropped.total() == 1
 
 
-@pytest.mark.parametrize("score, passes", [(0.5, 1), ("0.7", 1), (0.49, 0), (None, 0), ("x", 0)])
+@pytest.mark.parametrize(
+    "score, passes", [(0.5, 1), ("0.7", 1), (0.49, 0), (None, 0), ("x", 0), (10**400, 0)]
+)
 def test_scores(score, passes):
     filters = prompt_filters.Filters(minima={"umt_score": 0.5})
     filters.clean("a man walks", {"umt_score": score})
@@ -246,6 +250,18 @@ def test_what_is_there_is_not_overwritten(file, tmp_path, capsys):
     assert run(out, *flags) == 0 and out.read_bytes() == text
     out.write_bytes(text[:-1])
     refused(run(out, *flags), capsys, "was changed since")
+
+
+def test_names_of_videos_that_no_file_can_hold_are_written_as_escapes(tmp_path):
+    rows = [{**row, "YoutubeID": f"\ud800{place}"} for place, row in enumerate(meta(2))]
+    (tmp_path / "meta.jsonl").write_bytes(json_lines(rows))
+    out = tmp_path / "normal.txt"
+    assert run(out, "--file", tmp_path / "meta.jsonl", count=2) == 0
+    assert {line.split(",")[1] for line in out.with_suffix(".csv").read_text().splitlines()} == {
+        "id",
+        r"\ud8000",
+        r"\ud8001",
+    }
 
 
 @pytest.mark.parametrize(
