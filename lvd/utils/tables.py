@@ -74,7 +74,7 @@ def _text(path):
         raise InputError(f"{path}: an Excel workbook or another archive; a workbook ends in .xlsx")
     if begins[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise InputError(f"{path}: a text of UTF-16; save it as CSV UTF-8")
-    lines = read_text(path).splitlines()
+    lines = read_text(path).split("\n")  # not at U+2028 and the like, which notes may hold
     return _parsed(path, lines, _separator(path, lines))
 
 

@@ -103,7 +103,7 @@ def test_a_column_of_notes_is_skipped_with_a_line(tmp_path, capsys):
         assert as_dict(read_labels(write(tmp_path, text), 8)) == WIDE
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and "column 'Comments' is skipped as notes" in told[0]
-    assert read_labels(write(tmp_path, "2,1,notes\n5,4,x\n")).columns == [[4], [5]]
+    assert read_labels(write(tmp_path, "2,1,notes\n5,4,x\u2028y\n")).columns == [[4], [5]]
     assert "line 6" in refusal(write(tmp_path, text + "x,,\n"), 8)  # counts lines, not records
 
 
