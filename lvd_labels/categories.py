@@ -1,5 +1,7 @@
 """The names of the categories, and the two answers that raters have besides."""
 
+import unicodedata
+
 from lvd.errors import InputError, shorten
 from lvd.utils.schema import has_controls, has_halves
 
@@ -7,6 +9,11 @@ NONE, UNSURE = "none of these", "cannot tell"
 RESERVED = {NONE, UNSURE, "none", "any category"}  # the last is a line of the agreement
 LONGEST, MOST = 60, 40
 SEPARATOR = ";"  # between the categories in a cell of a table
+
+
+def plain(name):
+    """Return a name in one form: people type accents as one character or two, and more spaces."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def parse_categories(text, flag="--categories"):
@@ -22,7 +29,7 @@ def parse_categories(text, flag="--categories"):
     Raises:
         InputError: a name that no label file takes, or that has another meaning here.
     """
-    names = [name.strip() for name in text.split(",")]
+    names = [plain(name) for name in text.split(",")]
     if len(names) > MOST:
         raise InputError(f"{flag}: {len(names)} categories, at most {MOST} are taken")
     for place, name in enumerate(names):
@@ -44,8 +51,8 @@ def need_category(name, where):
         raise InputError(f"{where}: {shorten(name)} is an answer of its own, not a category")
     if set(name) & set(SEPARATOR + ",|"):
         raise InputError(f"{where}: {shorten(name)}: a name without any of ; , | is needed")
-    if name.lstrip("-").replace(".", "").isdigit() or name[0] in "=+@-":
+    if name.lstrip("-").replace(".", "").isdigit() or name[0] in "=+@-[{":
         raise InputError(
-            f"{where}: {shorten(name)}: a name that is no number and begins with none of = + @ - "
-            "is needed"
+            f"{where}: {shorten(name)}: a name that is no number and begins with none of "
+            "= + @ - [ { is needed"
         )

@@ -22,7 +22,7 @@ def find_video(text, videos):
     name = text.strip()
     if name in videos.rows:
         return name
-    last = unquote(name.rpartition("=")[2]).replace("\\", "/").rpartition("/")[2]
+    last = unquote(name.rpartition("?d=")[2]).replace("\\", "/").rpartition("/")[2]
     for suffix in ("", *CLIP_KINDS):
         stem = last.removesuffix(suffix)
         if stem in videos.rows:
@@ -32,6 +32,12 @@ def find_video(text, videos):
         f"video {shorten(name)} is none of the recording's {len(videos.rows)} in {videos.folder} "
         f"(its first is {shorten(known)})"
     )
+
+
+def without_suffix(name):
+    """Return a name without the suffix of a video."""
+    suffix = next((suffix for suffix in CLIP_KINDS if name.endswith(suffix)), "")
+    return name.removesuffix(suffix)
 
 
 def read_columns(path):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from lvd.utils.schema import has_controls, has_halves
-from lvd_labels.categories import NONE, UNSURE
+from lvd_labels.categories import NONE, UNSURE, plain
 
 HIGHEST = 10**9  # number of a rater
 # What an answer is besides a judgement.
@@ -69,7 +69,7 @@ def answer_of(choices, skipped=False):
         choices: [text].
         skipped: whether the rater skipped the video.
     """
-    chosen = {choice.strip() for choice in choices} - {""}
+    chosen = {plain(choice) for choice in choices} - {""}
     small = {choice.lower() for choice in chosen}
     categories = frozenset(one for one in chosen if one.lower() not in NONES | UNSURES)
     kinds = [bool(categories), bool(small & NONES), bool(small & UNSURES)]

@@ -1,13 +1,14 @@
 """Files of ratings: which kind one is, and whose ratings count."""
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 
 from lvd.errors import InputError, shorten
 from lvd.utils.files import load_json, read_text
 from lvd.utils.parsing import parse_json
 from lvd.utils.schema import Name, Schema, checked
-from lvd_labels.categories import SEPARATOR
+from lvd_labels.categories import SEPARATOR, plain
 from lvd_labels.label_studio import CHOICES
 from lvd_labels.names import NAME_COLUMNS, column_of, find_video, read_columns
 from lvd_labels.ratings import BLANK, SKIPPED, RaterName, Rating, answer_of
@@ -35,7 +36,7 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
         paths: of the files.
         videos: Videos of the recording.
         twice: "refuse", or "last": of two ratings of a video by the same rater, the later one
-            counts; where nobody says when, the one that stands later.
+            counts; where one of them has no time, the one that stands later.
         raters_from_files: whether each file is of one rater, who is named as the file.
 
     Returns:
@@ -46,9 +47,10 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
     """
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise InputError(f"{shorten([str(path) for path in paths])}: a file is named twice")
-    if raters_from_files and len({path.stem for path in paths}) < len(paths):
+    if raters_from_files and len({_folded(path.stem) for path in paths}) < len(paths):
         raise InputError("--raters_from_files: two files have the same name")
     counting, replaced, empty = {}, 0, []
+    spelled = {}  # rater, folded → name as it stands first
     for path in paths:
         ratings = _read(path)
         if not ratings:
@@ -57,6 +59,7 @@ def read_ratings(paths, videos, twice="refuse", raters_from_files=False):
             if raters_from_files:
                 rating.rater = path.stem
             _need_rater(rating)
+            rating.rater = spelled.setdefault(_folded(rating.rater), rating.rater)
             try:
                 rating.video = find_video(rating.video, videos)
             except ValueError as error:
@@ -88,7 +91,7 @@ def _enter(rating, counting, twice):
     if rating.answer.no_judgement in NO_ANSWERS:
         return False
     _need_last(before, rating, twice)
-    if rating.time >= before.time or not before.time:
+    if _is_later(rating, before):
         counting[key] = rating
     return True
 
@@ -117,6 +120,29 @@ def _need_last(before, rating, twice):
         )
 
 
+def _folded(rater):
+    """A rater's name as it is compared: Ann and ann are one person, who has one vote."""
+    return plain(rater).casefold()
+
+
+def _is_later(rating, before):
+    """Whether a rating is later than one that stands before it; so it is where one has no time."""
+    if not rating.time or not before.time:
+        return True
+    return _moment(rating) >= _moment(before)
+
+
+def _moment(rating):
+    try:
+        moment = datetime.fromisoformat(rating.time.replace("Z", "+00:00"))
+    except ValueError:
+        raise InputError(
+            f"{rating.where}: time {shorten(rating.time)}; to tell the last rating, times such as "
+            "2024-05-17T09:30:00Z are needed"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
 def _read(path):
     """Return the [Rating] of one file."""
     path = Path(path)
@@ -132,7 +158,7 @@ def _read(path):
 
 def _of_lines(path):
     ratings = []
-    for number, text in enumerate(read_text(path).splitlines(), 1):
+    for number, text in enumerate(read_text(path).split("\n"), 1):  # a text may hold U+2028
         if text.strip():
             where = f"{path}: line {number}"
             line = checked(Line, parse_json(text, where), where)

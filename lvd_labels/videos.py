@@ -13,6 +13,7 @@ from lvd.utils.files import sha256
 from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
 from lvd.x0.sidecar import load_sidecar, sidecar_path, video_name, whole_rows
+from lvd_labels.names import without_suffix
 
 RECORDING, PLAYED = "pred_x0.pth", ".mp4"
 DIGITS = 16  # hex digits of a video's hash: enough to tell that a file was replaced
@@ -84,7 +85,8 @@ def read_videos(recording):
         Videos.
 
     Raises:
-        InputError: there is no recording, or two videos of it have the same name.
+        InputError: there is no recording, or two videos of it have the same name, or names that
+            differ by a suffix alone.
     """
     path = Path(recording)
     path = path if path.suffix == ".pth" and not path.is_dir() else path / RECORDING
@@ -98,13 +100,15 @@ def read_videos(recording):
             f"--recording {recording}: no {sidecar_path(path).name} there; the folder of a "
             "recording is needed, as MagicTime/inference_magictime.py writes it"
         )
-    rows, prompts = {}, {}
+    rows, prompts, known = {}, {}, {}
     for row in sorted(infos):
         name = video_name(row, infos[row])
-        if name in rows:
-            raise InputError(
-                f"{sidecar_path(path)}: rows {rows[name]} and {row} are both named {shorten(name)}"
-            )
+        other = known.setdefault(without_suffix(name), name)
+        if other in rows:
+            both = f"both named {shorten(name)}"
+            if other != name:
+                both = f"named {shorten(other)} and {shorten(name)}: a table could mean either"
+            raise InputError(f"{sidecar_path(path)}: rows {rows[other]} and {row} are {both}")
         rows[name], prompts[name] = row, infos[row].get("prompt")
     if not rows:
         raise InputError(f"--recording {recording}: no video of it is finished yet")

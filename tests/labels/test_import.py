@@ -43,7 +43,7 @@ TABLES = {
     "plain.csv": "video,rater,categories\n0001,x,a\n0003,x,a; b\n0000,x,none\n0001,y,A\n0003,y,b\n",
     "semicolons.csv": '\ufeffVideo;Rater;Categories\n0001.mp4;x;a\n0003.mp4;x;"a;b"\n'
     "videos/0000.mp4;x;none of these\n\n0001;y;a\n/some/where/0003.gif;y;b\n",
-    "tabs.tsv": "rater\tvideo\tnotes\tcategories\nx\t0001\tso, so\ta\nx\t0003\t\ta|b\n"
+    "tabs.tsv": "rater\tvideo\tnotes\tcategories\nx\t0001\tso,\u2028 so\ta\nx\t0003\t\ta|b\n"
     "x\t0000\t\tnone\ny\t0001\t\ta\ny\t0003\t\tb\n",
     "lines.jsonl": "".join(
         json.dumps({"video": video, "rater": rater, "categories": chosen}) + "\n"
@@ -175,6 +175,53 @@ def test_the_later_one_counts_by_its_time(recording, tmp_path):
     )
     assert run(recording, tmp_path / "label.csv", tmp_path / "r.csv", "--twice", "last") == 0
     assert labels_of(tmp_path / "label.csv") == {"a": [1]}
+
+
+def test_the_later_one_of_other_time_zones_and_forms(recording, tmp_path, capsys):
+    head, out = "video_name,annotator,categories,updated_at\n", tmp_path / "label.csv"
+    for late, early in [
+        ("2026-01-01T23:30:00-05:00", "2026-01-02T01:00:00Z"),
+        ("2026-01-01T10:00:00.500000Z", "2026-01-01T10:00:00Z"),
+        ("2026-01-01 10:00:01", "2026-01-01T10:00:00.000000Z"),
+    ]:
+        (tmp_path / "r.csv").write_text(f"{head}0001,1,a,{late}\n0001,1,b,{early}\n")
+        assert run(recording, out, tmp_path / "r.csv", "--twice", "last") == 0
+        assert labels_of(out) == {"a": [1]}
+    (tmp_path / "r.csv").write_text(f"{head}0001,1,a,3/10/2026 9:00\n0001,1,b,3/9/2026 9:00\n")
+    words = "line 3", "'3/9/2026 9:00'", "2024-05-17T09:30:00Z"
+    refused(run(recording, out, tmp_path / "r.csv", "--twice", "last"), capsys, *words)
+    # A second round in a sheet, which has no times.
+    (tmp_path / "1.csv").write_text(f"{head}0001,1,b,2026-01-02T00:00:00Z\n")
+    (tmp_path / "2.csv").write_text("video,rater,categories\n0001.mp4,1,a\n")
+    files = tmp_path / "1.csv", tmp_path / "2.csv"
+    assert run(recording, out, *files, "--twice", "last") == 0
+    assert labels_of(out) == {"a": [1]}
+
+
+def test_one_person_has_one_vote_and_one_category_one_name(recording, tmp_path, capsys):
+    out = tmp_path / "label.csv"
+    for other in ("ann zo\u00eb", "ANN  ZOE\u0308", " Ann\u00a0Zo\u00eb "):
+        lines = [("0001", "Ann Zo\u00eb", ["a"]), ("0001", other, ["a"]), ("0001", "bob", ["b"])]
+        ratings = write_lines(tmp_path / "r.jsonl", lines)
+        refused(run(recording, out, ratings), capsys, "has rated video '0001' before")
+    lines = [("0001", "x", ["caf\u00e9 bar"]), ("0001", "y", ["Cafe\u0301  bar"])]
+    lines.append(("0002", "z\u2028z", ["caf\u00e9\u00a0bar"]))
+    ratings = tmp_path / "unicode.jsonl"
+    keys = "video", "rater", "categories"
+    texts = [json.dumps(dict(zip(keys, line)), ensure_ascii=False) for line in lines]
+    ratings.write_text("\n".join(texts), encoding="utf-8")
+    assert run(recording, out, ratings, "--categories", "cafe\u0301 bar") == 0
+    assert labels_of(out) == {"caf\u00e9 bar": [1, 2]}
+
+
+def test_names_that_tables_could_take_for_others(tmp_path, capsys):
+    ratings = write_lines(tmp_path / "r.jsonl", [("seed=0000", "x", ["a"])])
+    other = make_recording(tmp_path / "other", [None] * 2)
+    line = "'seed=0000' is none of the recording's 2"
+    refused(run(other, tmp_path / "label.csv", ratings), capsys, line)
+    both = make_recording(tmp_path / "both", ["b", "a", "a.mp4"])
+    line = "rows 1 and 2 are named 'a' and 'a.mp4'"
+    refused(run(both, tmp_path / "label.csv", ratings), capsys, line)
 
 
 def test_a_label_file_of_somebody_else_is_not_written_over(recording, tmp_path, capsys):
