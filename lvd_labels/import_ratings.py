@@ -164,8 +164,8 @@ def _facts(verdicts, columns, videos, ratings):
         "ratings": f"{len(ratings)} by {plural(len({one.rater for one in ratings}), 'rater')}",
         "labelled": f"{plural(len(labelled), 'video')} of {len(videos.rows)}",
         **{f"  {category}": plural(len(rows), "video") for category, rows in columns.items()},
-        "of no category": f"{plural(len(sure), 'video')}; they are not used",
-        "undecided": f"{plural(undecided, 'video')}; they are not used",
+        "of no category": f"{plural(len(sure), 'video')}; not used",
+        "undecided": f"{plural(undecided, 'video')}; not used",
         "doubtful": f"{plural(doubtful, 'video')}, named in {DOUBTFUL}",
         "unlabelled": f"{plural(len(videos.rows) - len(verdicts), 'video')}, named in {UNLABELLED}",
     }
@@ -175,7 +175,9 @@ def _facts(verdicts, columns, videos, ratings):
 
 
 def _remarks(raters, agreement, replaced, unchecked):
-    remarks = {"agreement (alpha)": ", ".join(map(_alpha, agreement))}
+    defined = any(line["krippendorff_alpha"] is not None for line in agreement)
+    said = ", ".join(map(_alpha, agreement)) if defined else "not defined for any category"
+    remarks = {"agreement (alpha)": said}
     not_counted = sum(line["not_counted"] for line in raters)
     if not_counted:
         remarks["not counted"] = (
@@ -185,8 +187,8 @@ def _remarks(raters, agreement, replaced, unchecked):
         remarks["replaced"] = f"{plural(replaced, 'rating')} by later ones of the same rater"
     if unchecked:
         remarks["not checked"] = (
-            f"whether {plural(unchecked, 'video')} are the ones that raters saw: the ratings, or "
-            "the recording, do not say"
+            f"whether raters saw these files, for {plural(unchecked, 'video')}: their hashes are "
+            "not in the ratings, or not in the recording"
         )
     if odd := odd_raters(raters):
         remarks["raters"] = f"agree little with the others: {', '.join(odd[:5])}; see {RATERS}"
