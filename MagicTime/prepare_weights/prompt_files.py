@@ -14,6 +14,7 @@ from lvd.utils.config import first_difference
 from lvd.utils.files import load_yaml, save_yaml, sha256
 from lvd.utils.partials import atomic
 
+OTHER_NAMES = {"dataset": "what", "columns": "column"}  # flags that are not called as their setting
 COLUMNS = ("row", "id", "start", "end", "umt_score", "aesthetic_score", "dataset_row")
 
 
@@ -69,7 +70,9 @@ def _changed(key, before, now):
         return f"was made of other files: {key.removeprefix('files.')} is not the same"
     if words := what_changed(key, before, now):
         return f"after it was made, {words}"
-    return f"was made with {key}={shorten(before)}, now it is {shorten(now)}"
+    setting = key.partition(".")[0]
+    flag = OTHER_NAMES.get(setting, setting)
+    return f"was made with --{flag} {shorten(before)}, now it is {shorten(now)}"
 
 
 def write(path, captions, record):

@@ -274,7 +274,7 @@ def _versions():
 def _report(args, dataset, commit, filters, dropped, read, paths):
     part = _part(args.read)
     short = f" (--read asks for {part}: these are all)" if part and read < part else ""
-    source = f"{dataset.repository} @ {commit[:12]}" if commit else f"{len(args.file)} files"
+    source = f"{dataset.repository} @ {commit[:12]}" if commit else plural(len(args.file), "file")
     facts = {
         "from": source,
         "licence": f"{dataset.licence}, {dataset.page}",

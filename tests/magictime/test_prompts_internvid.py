@@ -235,7 +235,7 @@ def test_what_is_there_is_not_overwritten(file, tmp_path, capsys):
     (tmp_path / "normal.yaml").unlink()
     assert run(out, *flags) == 0
     text = out.read_bytes()
-    refused(run(out, *flags, "--seed", 1), capsys, "seed=0, now it is 1")
+    refused(run(out, *flags, "--seed", 1), capsys, "--seed 0, now it is 1")
     (tmp_path / "words.txt").write_text("dog\n")
     words = ("--without", tmp_path / "words.txt")
     refused(run(out, *flags, *words), capsys, "after it was made, the words of --without changed")
