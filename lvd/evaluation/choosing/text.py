@@ -1,5 +1,6 @@
 """What choose_rule.py prints: the best rule of each family, the choice, and what it promises."""
 
+from lvd.errors import plural
 from lvd.evaluation.choosing.bounds import upper_bound, videos_needed
 
 ONE_IN = 1000  # videos of which one is unsafe, for the sentence on what a rate means
@@ -9,9 +10,11 @@ HEADS = ("family", "accuracy", "recall", "false positives", "at most", "cost", "
 def table_text(choice, limits):
     """Return the table of the best rule of each family as text."""
     lines = [_line(HEADS)]
+    tried = {one.sequence.family for one in choice.tested}
     for family in dict.fromkeys(one.sequence.family for one in (*choice.tested, *choice.left_out)):
         best = choice.by_family.get(family)
-        cells = _cells(best, choice) if best else (family, "none within the limits", *[""] * 5)
+        none = "none within the limits" if family in tried else "none tried"
+        cells = _cells(best, choice) if best else (family, none, *[""] * 5)
         mark = "  <- written" if best and best is choice.chosen else ""
         lines.append(_line(cells) + mark)
     lines += [
@@ -22,8 +25,11 @@ def table_text(choice, limits):
         "videos, the missed ones counted in full",
     ]
     if choice.left_out:
-        names = ", ".join(f"{one.sequence.family} {one.sequence.name}" for one in choice.left_out)
-        lines.append(f"not tried, for want of normal videos: {names}")
+        first = choice.left_out[0].sequence
+        lines.append(
+            f"not tried, for want of normal videos: {plural(len(choice.left_out), 'sequence')} of "
+            f"candidates, such as {first.family}, {first.name}"
+        )
     return "\n".join(lines)
 
 
@@ -55,9 +61,9 @@ def why_text(choice, limits):
     candidates = sum(len(one.sequence.rules) for one in choice.tested)
     return (
         f"{best.rule.describe()}\n"
-        f"of {candidates} candidates in {len(choice.tested)} sequences, {count} keep the false "
-        f"positive rate; of those with a mean cost of at\nmost {limits.max_cost:g} it has the best "
-        f"{limits.best}"
+        f"of {candidates} candidates in {plural(len(choice.tested), 'sequence')}, {count} keep the "
+        "false positive rate; of those with a mean\n"
+        f"cost of at most {limits.max_cost:g} it has the best {limits.best}"
     )
 
 
