@@ -25,6 +25,7 @@ from lvd.utils.jsonl import append_lines, cut_half_line, open_lines, read_lines
 from lvd.utils.locks import try_lock
 
 PATIENCE = 10.0  # seconds until all must see what one has done
+TURNS = 120.0  # seconds until each has had its turn: they may be many, or one slow
 PAUSE = 0.05  # seconds between two looks
 PAGE = 4096  # bytes of memory that are read and written together
 BLOCK = 100  # bytes that each process writes: neighbours share a page
@@ -89,8 +90,9 @@ class _Probe:
     def _make(self, token):
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(".shared-*.probe*"):
-            if time.time() - left.stat().st_mtime > OLD:
-                left.unlink()
+            with suppress(OSError):  # another run that tries this folder has deleted it
+                if time.time() - left.stat().st_mtime > OLD:
+                    left.unlink()
         self._name(token)
         _write(self.path, token.encode().ljust(self.size, b"\0"))
 
@@ -178,7 +180,7 @@ class _Probe:
 
     def _append_line(self):
         with open_lines(self.lines) as file:
-            if not try_lock(file, patience=PATIENCE):
+            if not try_lock(file, patience=TURNS):
                 self._refuse("locks that processes take in turn are not let go")
             cut_half_line(file)
             append_lines(file, [self.team.rank])
@@ -207,7 +209,8 @@ class _Probe:
             self.file.close()
         if self.team.is_main and self.path:
             for path in (self.path, self.lines, self.new):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # a probe that is OLD is deleted by the next one
+                    path.unlink(missing_ok=True)
 
     def main(self, work):
         """Let the main process do something, while the others wait."""

@@ -6,6 +6,7 @@ The processes are threads, of which some see another file system.
 import errno
 import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,37 @@ def test_a_local_disk_is_shared_by_its_processes(tmp_path, monkeypatch, machines
 def test_a_single_process_asks_for_nothing(tmp_path):
     need_shared_folder(tmp_path / "out", Processes(), "--save-path")
     assert not (tmp_path / "out").exists()
+
+
+def test_another_run_may_try_the_folder_at_the_same_time(tmp_path, monkeypatch):
+    (tmp_path / ".shared-0.probe").write_text("of another run, which deletes it just now")
+    stat = Path.stat
+
+    def vanished(path, **flags):
+        if path.name == ".shared-0.probe":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return stat(path, **flags)
+
+    monkeypatch.setattr(Path, "stat", vanished)
+    assert not any(probed(tmp_path))
+
+
+def test_a_process_may_be_slow_and_a_probe_may_stay(tmp_path, monkeypatch):
+    append, unlink = shared_folder.append_lines, Path.unlink
+
+    def slowly(file, lines):
+        if rank_here() == 1:
+            time.sleep(2 * shared_folder.PATIENCE)
+        append(file, lines)
+
+    def refused(path, missing_ok=False):
+        if path.name.startswith(".shared"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(shared_folder, "append_lines", slowly)
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert not any(probed(tmp_path / "out", machines=3))
 
 
 def need_lines(raised, *words):
