@@ -33,11 +33,11 @@ WRITTEN = """
     labelling/* labelling_ten/* sheet.csv tasks_*.json how_to.txt label_ratings/* doubtful.csv
     unlabelled.csv raters.csv agreement.csv agreement.txt import.yaml
     normal.yaml serve.yaml report_files/ MagicTime/report.html MagicTime/study/* study/* pages.json
-    plan_rates.json plan.md plan_check.txt
+    plan_rates.json plan.md
 """
 BROUGHT = """
     prompts.txt unsafe.txt normal.txt label.csv my.yaml my_build_x0.yaml my_train_mae.yaml
-    guard.yaml my_models.py project-*.json videos/ /data/lvd* /data/wan/*
+    guard.yaml my_models.py project-*.json videos/ /data/lvd*
     my_model/* .ckpt .safetensors .mp4 ckpts/... Base_Model/* DreamBooth/* Magic_Weights/*
     VideoMAE/* MagicTime/ckpts/Base_Model/motion_module MagicTime/ckpts/VideoMAE/videomae-base
     motion_module.ckpt magic_adapter_* magic_text_encoder/ adapter_config.json mm_sd_v1*.ckpt
