@@ -44,6 +44,8 @@ def repository(world, tmp_path_factory):
     shutil.copytree(ROOT, root, ignore=left_out, copy_function=link)
     prompts = "MagicTime/ckpts/Tiny/prompts"
     shutil.copytree(ROOT / prompts, root / prompts)
+    colours = "MagicTime/ckpts/Tiny/latent_rgb.json"
+    shutil.copy2(ROOT / colours, root / colours)
     config = root / "MagicTime" / "sample_configs" / "Tiny.yaml"
     config.unlink()
     magictime_world.write_config(config, world[0], steps=3, batch_size=8, prompt=...)
