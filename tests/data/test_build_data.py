@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from lvd.data.clip_file import folder_representation, list_clips, read_clip, wri
 from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
 from lvd.errors import InputError
+from tests.worlds import forked
 from tests.worlds.build_world import LABELS, ROWS, refuses, tree, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
 
@@ -87,12 +85,11 @@ def test_killed_in_the_middle_and_resumed_equals_uninterrupted(tmp_path):
         "--out_dir",
         tmp_path / "a",
     ]
-    command = [sys.executable, str(ROOT / "build_x0.py"), *map(str, arguments)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        while not (tmp_path / "a/group1/49/20.pt").exists():
-            assert process.poll() is None
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    process = forked.start(ROOT / "build_x0.py", *arguments)
+    while not (tmp_path / "a/group1/49/20.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()  # SIGKILL
     killed = tree(tmp_path / "a")
     assert 0 < len(killed) < 90 * 50
     for _ in range(2):
