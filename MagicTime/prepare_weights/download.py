@@ -103,6 +103,8 @@ def work(args):
         raise InputError(
             f"--dir {args.dir}: {show(need)} are to load, {show(free)} are free on this disk"
         )
+    if is_dataset:
+        unsafe_dataset.hide_from_git(args.dir)
     written = download(steps, args.dir)
     if is_dataset:
         return unsafe_dataset.lay_out(weights[0], args)

@@ -95,6 +95,7 @@ def choose_files(names, label=None, prompt=None):
     Raises:
         InputError: there is no such file, or several may be it.
     """
+    names = [name for name in names if name.isprintable()]  # messages show them
     plain = [
         name for name in names if not name.rpartition("/")[2].lower().startswith((".", *OTHERS))
     ]
@@ -128,6 +129,13 @@ def _one(what, given, candidates, names):
     return candidates[0]
 
 
+def hide_from_git(folder):
+    """Tell git to leave the folder alone; before a prompt comes into it."""
+    from lvd.utils.files import save_text
+
+    save_text("*\n", folder / ".gitignore")
+
+
 def lay_out(weight, args):
     """Make label.csv and prompts.txt of the files that were loaded; check them and report."""
     from lvd.utils.files import save_text, save_yaml, sha256
@@ -135,7 +143,6 @@ def lay_out(weight, args):
 
     label, prompt = (args.dir / file.here for file in weight.files)
     texts = read_texts(prompt, args.prompt_column)
-    save_text("*\n", args.dir / ".gitignore")
     with atomic(args.dir / LABELS) as partial:
         shutil.copyfile(label, partial)
     save_text("".join(f"{text}\n" for text in texts), args.dir / PROMPTS)

@@ -116,6 +116,15 @@ def test_what_cannot_be_loaded_is_one_line(hub, run, fault, flags, said):
         assert "https://huggingface.co/datasets/pypy/unsafe_generated_video_dataset" in error
 
 
+def test_half_a_file_of_prompts_is_hidden_from_git(hub, run, tmp_path):
+    hub.faults = {"unsafe_prompt.txt": "500"}
+    assert run()[0] == 2
+    assert (tmp_path / "data/.gitignore").read_text() == "*\n"
+    assert list(tmp_path.glob("data/.download/*"))
+    hub.faults = {}
+    assert run()[0] == 0
+
+
 @pytest.mark.parametrize(
     "labels, said",
     [
@@ -150,6 +159,7 @@ def test_labels_that_do_not_fit_are_refused_without_their_words(hub, run, tmp_pa
         ("label.csv prompt.txt prompt.csv", "2 files of"),
         ("videos.zip prompt.txt", "0 files of"),
         ("label.csv a.mp4", "0 files of"),
+        ("label\x1b.csv prompt.txt", "0 files of"),
     ],
 )
 def test_files_are_chosen_by_name(names, chosen):
@@ -173,6 +183,8 @@ QUOTED = "".join(f'{row},"{text}"\n' for row, text in enumerate(TEXTS))
         ("p.json", json.dumps(TEXTS), None),
         ("p.json", json.dumps([{"prompt": text, "id": 1} for text in TEXTS]), None),
         ("p.json", json.dumps({str(row): TEXTS[row] for row in reversed(range(12))}), None),
+        ("p.json", json.dumps({str(row + 1): text for row, text in enumerate(TEXTS)}), None),
+        ("p.csv", "prompt\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n\n", None),
         ("p.json", json.dumps({"prompts": TEXTS}), None),
     ],
 )
@@ -188,10 +200,16 @@ def test_prompts_in_many_forms(tmp_path, name, content, column):
         ("p.txt", "", "no prompts"),
         ("p.csv", f"a {SECRET}\nanother {SECRET}\n", "0 of its 1 column are headed"),
         ("p.csv", f"prompt,text\n{SECRET},{SECRET}\n", "2 of its 2 columns"),
-        ("p.csv", f"id,prompt\n1,{SECRET}\n{SECRET}\n", "prompt 1 (from 0): its line has too few"),
+        ("p.csv", f"id,prompt\n1,{SECRET}\n{SECRET}\n", "prompt 1 (from 0): its line has 1"),
+        ("p.csv", f"prompt\n{SECRET}, {SECRET}\n", "its line has 2 columns, 1 needed"),
         ("p.json", json.dumps({SECRET: 1, "b": 2}), "a list of texts is needed"),
         ("p.json", json.dumps([SECRET, 1]), "a list of texts is needed"),
         ("p.json", f'["{SECRET}"', "p.json"),
+        ("p.json", f'{{"{SECRET}": 1, "{SECRET}": 2}}', "each key stands once"),
+        ("p.json", json.dumps({"0": SECRET, "2": SECRET}), "no prompt 1"),
+        ("p.json", json.dumps({"1": SECRET, "01": SECRET}), "no prompt 2"),
+        ("p.json", json.dumps({"9" * 5000: SECRET, "1": SECRET}), "a list of texts is needed"),
+        ("p.csv", f"prompt\n{SECRET}\n\n{SECRET}\n", "prompt 1 (from 0): its line has 0"),
     ],
 )
 def test_prompts_that_cannot_be_counted_are_not_shown(tmp_path, name, content, said):
