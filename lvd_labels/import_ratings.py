@@ -65,6 +65,8 @@ def import_ratings(args):
         )
     write_labels(filled, args.out)
     read_labels(args.out, rows=videos.planned)
+    written = {"label_sha256": sha256(args.out)}
+    save_yaml(_config(args, videos, categories) | written, folder / CONFIG)
     facts = _facts(verdicts, columns, videos, ratings)
     facts |= _remarks(raters, agreement, replaced, unchecked)
     if empty:
@@ -79,7 +81,7 @@ def _need_csv(path):
 
 
 def _need_own(path, folder, videos):
-    """Refuse to write over a label file that was not made here, or of another recording."""
+    """Refuse to write over a label file that was not made here, or was changed by hand."""
     before = folder / CONFIG
     if not before.is_file():
         if path.exists():
@@ -89,7 +91,14 @@ def _need_own(path, folder, videos):
             )
         return
     known = load_yaml(before)
-    known = {key: known.get(key) for key in SAME} if isinstance(known, dict) else {}
+    known = known if isinstance(known, dict) else {}
+    written = known.get("label_sha256")  # None: the last import was stopped before its end
+    if path.is_file() and written not in (None, sha256(path)):
+        raise InputError(
+            f"--out {path}: was changed since it was made of ratings; give another name or move it "
+            "away"
+        )
+    known = {key: known.get(key) for key in SAME}
     now = {"recording": str(videos.folder), "label_file": path.name}
     if difference := first_difference(known, now):
         raise InputError(

@@ -234,6 +234,12 @@ def test_a_label_file_of_somebody_else_is_not_written_over(recording, tmp_path, 
     assert run(recording, out, ratings) == 0
     other = make_recording(tmp_path / "other", [None] * 6)
     refused(run(other, out, ratings), capsys, "--out", "another recording")
+    assert run(recording, out, ratings) == 0
+    out.write_text("a\n2\n")  # a correction
+    refused(run(recording, out, ratings), capsys, "--out", "was changed since it was made")
+    assert out.read_text() == "a\n2\n"
+    out.unlink()
+    assert run(recording, out, ratings) == 0 and labels_of(out) == {"a": [1]}
 
 
 def test_a_video_that_was_replaced_is_noticed(recording, tmp_path, capsys):
