@@ -2,14 +2,14 @@
 small part of it."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks.robustness.result_file import write_section
 from lvd.utils.config import ROOT
 from lvd.utils.partials import atomic, forget_sweeps, sweep_partials
+from tests.worlds import forked
+from tests.worlds.served import until
 
 CASES = "gen_eval_set,build_x0,build_eval_set,train grid,embed"
 KINDS = "SIGKILL,SIGTERM,file size limit,two at once"
@@ -21,14 +21,8 @@ def test_stopped_scripts_make_what_unbroken_ones_make(tmp_path):
     """Of the signals, limits and pairs of each command, those of a seed."""
     out, flags = tmp_path / "counts.txt", ["--launched", "0", "--seed", "7"]
     flags += ["--trials", "20", "--cases", CASES, "--kinds", KINDS]
-    command = [sys.executable, str(CAMPAIGN), *flags]
-    done = subprocess.run(
-        [*command, "--out", str(out), "--work", str(tmp_path / "work")],
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    flags += ["--out", out, "--work", tmp_path / "work"]
+    done = forked.run(CAMPAIGN, *flags, timeout=600)
     assert done.returncode == 0, done.stderr + done.stdout
     total = out.read_text().splitlines()[-1].split()
     assert total[0] == "all" and int(total[1]) == 20
@@ -50,14 +44,8 @@ sys.exit(run_command(Parser("", ""), work, []))
 
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_terminated_command_ends_as_an_interrupted_one(name, status, tmp_path):
-    command = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert command.stdout.readline()
+    command = forked.start_code(INTERRUPTED, folder=tmp_path)
+    until(command.out.read_text)
     command.send_signal(signal.Signals[name])
     _, said = command.communicate(timeout=30)
     assert command.returncode == status
@@ -80,13 +68,7 @@ for at in range(1, 9):
         os._exit(run_command(Parser("", ""), lambda _: save_torch(content, "x.pth"), []))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = forked.run_code(code, folder=tmp_path)
     assert done.stdout.split() == ["143"] * 8 and "Traceback" not in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -99,7 +81,7 @@ with atomic(sys.argv[1]) as partial:
     partial.write_text("half")
     os._exit(1)
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "b.pth")], cwd=ROOT)
+    assert forked.run_code(code, tmp_path / "b.pth", folder=ROOT).returncode == 1
     assert [path.suffixes[-2:] for path in tmp_path.iterdir()] == [[".partial", ".pth"]]
     forget_sweeps()
     with atomic(tmp_path / "c") as partial:
@@ -118,16 +100,13 @@ with atomic(sys.argv[1]) as partial:
     print(partial, flush=True)
     sys.stdin.read()
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "a")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as living:
-        living.stdout.readline()
-        forget_sweeps()
-        for _ in range(20):
-            with atomic(tmp_path / "b"):
-                sweep_partials(tmp_path)
-        living.stdin.close()
-        assert living.wait(30) == 0
+    living = forked.start_code(code, tmp_path / "a", folder=ROOT)
+    until(living.out.read_text)
+    forget_sweeps()
+    for _ in range(20):
+        with atomic(tmp_path / "b"):
+            sweep_partials(tmp_path)
+    assert living.wait(30) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 

@@ -144,3 +144,17 @@ def run(script, *words, processes=1, timeout=300):
     running = start(script, *words, processes=processes)
     out, err = running.communicate(timeout)
     return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+
+def start_code(code, *words, folder):
+    """Code that runs in a folder, as `python -c code words` does there."""
+    script = Path(tempfile.mkdtemp(prefix="code")) / "code.py"
+    script.write_text(f"import os\nos.chdir({str(folder)!r})\n{code}")
+    return start(script, *words)
+
+
+def run_code(code, *words, folder):
+    """Such code that has ended: returncode, stdout, stderr."""
+    running = start_code(code, *words, folder=folder)
+    out, err = running.communicate()
+    return subprocess.CompletedProcess(running.args, running.returncode, out, err)
