@@ -52,6 +52,11 @@ def build_parser():
         help="which detectors reproduce.sh trains (default: both)",
     )
     parser.add_argument(
+        "--folds",
+        action="store_true",
+        help="the folds of the grid, too, as reproduce.sh --scale full trains them",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="only look for what makes the run impossible"
     )
     _add_rates(parser)
@@ -62,11 +67,17 @@ def build_parser():
 
 
 def _add_rates(parser):
+    from lvd_plan.rates import card_names
+
     rates = parser.add_argument_group("how fast the machine is")
     rates.add_argument(
         "--calibrate", action="store_true", help="measure this machine, in about a minute"
     )
-    rates.add_argument("--card", metavar="NAME", help="of lvd_plan/cards.yaml, such as H100")
+    rates.add_argument(
+        "--card",
+        metavar="NAME",
+        help=f"a card's data sheet: {', '.join(card_names())} (lvd_plan/cards.yaml)",
+    )
     rates.add_argument(
         "--rates", type=Path, metavar="FILE", help="a plan_rates.json of another machine"
     )
@@ -93,20 +104,17 @@ def _plan(args, inputs):
     from lvd_plan.counts import count
     from lvd_plan.disk import need_disk
     from lvd_plan.study_plan import StudyPlan
-    from lvd_plan.table import as_cells, as_text, save, short
+    from lvd_plan.table import as_cells, as_notes, as_text, save, short
 
     rates = _rates(args, inputs)
     plan = StudyPlan(inputs, count(inputs), args.model)
     if args.calibrate:
         rates = _measured(args, inputs, plan)
     title = f"plan of {short(args.config)}, sampled by {short(inputs.sampling.path)}"
-    columns, lines = as_cells(plan.rows(rates, args.gpus), args.gpus)
-    notes = plan.notes(rates, args.gpus)
-    print(f"{title}\n\n{as_text(columns, lines)}\n")
-    for note in notes:
-        print(f"- {note}")
+    rows, notes = plan.rows(rates, args.gpus), plan.notes(rates, args.gpus)
+    print(f"{title}\n\n{as_text(*as_cells(rows, args.gpus))}\n\n{as_notes(notes)}")
     if args.save:
-        save(args.save, title, columns, lines, notes)
+        save(args.save, title, rows, args.gpus, notes)
         print(f"  wrote {args.save}")
     if inputs.prompts is not None:
         need_disk(plan.pieces)
@@ -115,17 +123,25 @@ def _plan(args, inputs):
 def _rates(args, inputs):
     """Return the Rates that the flags name, or those at hand; None where there are none."""
     from lvd.utils.processes import pick_device
-    from lvd_plan.rates import NAME, card_named, card_of_device, load_rates, rates_of_card
+    from lvd_plan.inputs import is_many_lanes
+    from lvd_plan.rates import (
+        NAME,
+        card_of_device,
+        load_rates,
+        rates_named,
+        rates_of_card,
+        rates_of_cpu,
+    )
 
     if args.card:
-        return rates_of_card(card_named(args.card))
+        return rates_named(args.card)
     kept = args.rates or inputs.home / NAME
     if args.rates or (kept.exists() and not args.calibrate):
         return load_rates(kept)
     import torch
 
     if args.gpu_num < 0 or not torch.cuda.is_available():
-        return None
+        return rates_of_cpu() if is_many_lanes(inputs) else None
     card = card_of_device(torch.cuda.get_device_name(pick_device(args.gpu_num)))
     return rates_of_card(card) if card else None
 
@@ -147,6 +163,8 @@ def _need_fit(args):
 
     numbers = {"--videos": args.videos, "--normal_videos": args.normal_videos}
     given = [flag for flag, value in numbers.items() if value is not None]
+    if args.folds and args.model == "shared":
+        raise InputError("--folds: those of the grid; it does not go with --model shared")
     for flag in given:
         if not 1 <= numbers[flag] <= MOST_VIDEOS:
             raise InputError(f"{flag} {numbers[flag]}: a number from 1 to {MOST_VIDEOS} is needed")

@@ -18,9 +18,9 @@ from lvd.utils.config import ROOT
 from lvd.utils.partials import atomic
 from lvd_plan.counts import count
 from lvd_plan.inputs import read_inputs
-from lvd_plan.rates import card_named, load_rates, rates_of_card
+from lvd_plan.rates import load_rates, rates_named
 from lvd_plan.study_plan import StudyPlan
-from lvd_plan.table import as_cells, as_text
+from lvd_plan.table import as_cells, as_notes, as_text
 
 CONFIGS = ("RealisticVision", "ToonYou", "RcnzCartoon")
 VIDEOS = 2000
@@ -49,7 +49,7 @@ def build_parser():
 
 
 def work(args):
-    rates = load_rates(args.rates) if args.rates else rates_of_card(card_named(args.card))
+    rates = load_rates(args.rates) if args.rates else rates_named(args.card)
     for config in CONFIGS:
         text = [f"What the paper's study takes with {config}: python benchmarks/plan_paper.py"]
         for title, way in WAYS.items():
@@ -87,9 +87,9 @@ def _plan(config, title, way, rates, gpus):
         inputs = read_inputs(flags, need_weights=False)
         plan = StudyPlan(inputs, count(inputs), model)
         table = as_text(*as_cells(plan.rows(rates, gpus), gpus))
-        notes = [f"- {note}" for note in plan.notes(rates, gpus) if "this machine" not in note]
+        notes = [note for note in plan.notes(rates, gpus) if "this machine" not in note]
     settings = yaml.safe_dump(training, default_flow_style=True, width=1000).strip()
-    return ["", title, f"train_mae.yaml: {settings}", "", table, "", *notes]
+    return ["", title, f"train_mae.yaml: {settings}", "", table, "", as_notes(notes)]
 
 
 def main(argv=None):

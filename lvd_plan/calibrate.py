@@ -1,5 +1,6 @@
 """Measure how fast this machine works, in about a minute: with random weights of the real sizes."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,23 +15,28 @@ from types import SimpleNamespace
 
 import torch
 
+from lvd.data.clip_cache import statistics
 from lvd.data.clip_file import read_stored, write_clip
 from lvd.data.transforms import resize_clips
+from lvd.detectors.videomae import scratch_config
 from lvd.training.recipes import stackable
 from lvd.utils.config import ROOT, versions
 from lvd.utils.disk import nearest
-from lvd.utils.files import save_torch
+from lvd.utils.files import raw_bytes, save_torch
 from lvd.utils.processes import one_thread
 from lvd.utils.progress import progress
 from lvd_plan import flops
-from lvd_plan.networks import network_config, seen_tokens
+from lvd_plan.inputs import UNSAFE, is_many_lanes
+from lvd_plan.networks import layers, network_config, seen_tokens
 from lvd_plan.random_models import filled
-from lvd_plan.rates import Rates, save_rates, table
+from lvd_plan.rates import SURE, Rates, save_rates, table
+from lvd_plan.work import LOOKED_AT, decode_dtype
 
 LEAST = 1.5  # seconds that a rate is measured for, unless one run takes longer
 MOST_RUNS = 20
 LARGE_FILE = 256 << 20  # bytes written to see how fast the disk is
 CLIPS = 20  # files written and read
+SCANNED = 4 << 20  # numbers of the clips whose reading from memory is measured
 
 
 class Calibration:
@@ -59,7 +65,7 @@ class Calibration:
         Returns:
             Rates.
         """
-        parts = [self.sampler, self._files]
+        parts = [self.sampler, self._files, self._small_things]
         parts += [self._grid] if self.model != "shared" else []
         parts += [self._shared] if self.model != "grid" else [self._names]
         for part in progress(parts, "calibration", unit="part"):
@@ -74,9 +80,9 @@ class Calibration:
             name,
             memory,
             f"measured on this machine ({name})",
-            "hours within a tenth where this machine does the work, a third where files are many",
+            SURE,
             self.reached,
-            table()["host"] | {"call": 1e-6} | self.host,  # what was measured holds its calls
+            table()["host"] | self.host,
             self.peak,
             self.device.type == "cpu",
         )
@@ -111,6 +117,10 @@ class Calibration:
 
             with hardware.kernels(SimpleNamespace(attention=settings.attention)), self._threads():
                 seconds = self._time(step)
+        beside = self.workload.sampler_bytes() - sum(w.nbytes for w in unet.parameters())
+        for kind in ("sample unsafe", "sample normal"):
+            if kind in self.peak:  # the VAE and the text encoder wait there
+                self.peak[kind] += beside
         done = settings.batch_size * self.workload.sampler.step
         self.reached[f"unet {settings.dtype}"] = done / seconds
 
@@ -118,7 +128,7 @@ class Calibration:
         """Decoding a video, as the sampler does it and, for video clips, as build_x0.py does."""
         wanted = {self.settings.dtype: None}
         if self.workload.is_video:
-            wanted["float32"] = self._frames_at_once()
+            wanted[decode_dtype(self.inputs)] = self._frames_at_once()
         for dtype, at_once in wanted.items():
             self._decode_in(dtype, at_once)
 
@@ -170,6 +180,41 @@ class Calibration:
         trained = flops.detector_flops(config, seen_tokens(config, settings))[1]
         done = 2 * clips * count * trained
         self.reached[f"grid {settings.size} {settings.precision}"] = done / seconds
+        if settings.precision != "float32":  # votes are in float32
+            self._look(config, LOOKED_AT, f"grid {settings.size}")
+
+    def _look(self, config, clips, kind=None):
+        """Seconds of a pass in float32 without gradients; what it reaches is kept as of a kind."""
+        model = _random_detector(config).to(self.device)
+        shape = clips, config.num_frames, config.num_channels, *_sides(config)
+        inputs = torch.randn(shape, device=self.device)
+
+        @torch.inference_mode()
+        def look():
+            model(inputs).logits.cpu()
+
+        with one_thread(config.hidden_size < 768):
+            seconds = self._time(look)
+        if kind:
+            self.reached[f"{kind} float32"] = clips * flops.detector_flops(config)[0] / seconds
+        return seconds
+
+    def _small_things(self):
+        """What takes time beside operations and files: many small passes, clips in memory."""
+        config = scratch_config("nano", self.inputs.latents, "latent")
+        self.host["layer"] = self._look(config, 1) / layers(config)
+        clips = torch.randn(max(1, SCANNED // prod(self.inputs.latents)), *self.inputs.latents)
+        clips = clips.half()
+        places = torch.randperm(len(clips))
+
+        def scan():
+            statistics(clips)
+            hashlib.sha256(raw_bytes(clips))
+
+        with one_thread(True):
+            self.host["scan_byte"] = _timed(scan) / clips.nbytes
+            gathered = _timed(lambda: clips[places].to(self.device, torch.float32))
+        self.host["gather_byte"] = gathered / clips.nbytes
 
     def _together(self, settings):
         from lvd.training.chunks import PAYS
@@ -204,8 +249,11 @@ class Calibration:
         training = Training(net, settings, per_epoch=1000)
         generator = torch.Generator().manual_seed(0)
         shape = (config.num_channels, config.num_frames, *_sides(config))
-        inputs = torch.randn(settings.batch_size, *shape, device=self.device)
-        at = torch.zeros(settings.batch_size, dtype=torch.long, device=self.device)
+        trained = self.workload.counts.trained
+        videos = trained[UNSAFE] if "names" in steps else sum(trained.values())
+        batch = min(settings.batch_size, max(1, videos * self.settings.steps))
+        inputs = torch.randn(batch, *shape, device=self.device)
+        at = torch.zeros(batch, dtype=torch.long, device=self.device)
         tokens = net.videomae.embeddings.num_patches
 
         def step():
@@ -217,9 +265,10 @@ class Calibration:
 
         with one_thread(settings.size != "base"), self._peak(*steps):
             seconds = self._time(step)
-        trained = flops.detector_flops(config, seen_tokens(config, settings))[1]
-        kind = f"shared {settings.size} {settings.precision}"
-        self.reached[kind] = settings.batch_size * trained / seconds
+        of_clip = flops.detector_flops(config, seen_tokens(config, settings))[1]
+        self.reached[f"shared {settings.size} {settings.precision}"] = batch * of_clip / seconds
+        if settings.precision != "float32":  # validation and votes are in float32
+            self._look(config, LOOKED_AT, f"shared {settings.size}")
 
     def _files(self):
         """The disk, clips, and mp4 files."""
@@ -301,11 +350,6 @@ class Calibration:
 
             gc.collect()
             torch.cuda.empty_cache()
-
-
-def is_many_lanes(inputs):
-    """Whether reproduce.sh samples by a process for each core of a CPU, as in the tiny world."""
-    return max(inputs.sampling.settings.H, inputs.sampling.settings.W) <= 128
 
 
 def _random_detector(config):

@@ -1,9 +1,9 @@
 """What makes a run impossible, found before its first video."""
 
-from lvd.utils.disk import GIB
 from lvd_plan.counts import count
 from lvd_plan.disk import disk_of, need_disk
 from lvd_plan.own_data import check_own_data
+from lvd_plan.table import size_text
 
 
 def check(inputs, model):
@@ -26,5 +26,5 @@ def check(inputs, model):
     counts = count(inputs)
     pieces = disk_of(inputs, counts, model)
     peak, free = need_disk(pieces)
-    lines.append(f"disk: {peak / GIB:.1f} GiB more at most, {free / GIB:.1f} GiB are free")
+    lines.append(f"disk: {size_text(peak)} more at most, {size_text(free)} are free")
     return lines

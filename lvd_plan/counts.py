@@ -108,7 +108,8 @@ def _labels(inputs):
     """(Labels, whether they are assumed)."""
     videos, path = inputs.videos[UNSAFE], inputs.data.label_file_dir
     if inputs.prompts is not None:
-        return read_labels(path, rows=videos), False
+        names = [prompt.name for prompt in inputs.prompts[UNSAFE]]
+        return read_labels(path, rows=videos, names=names), False
     if path.exists():
         try:
             return read_labels(path, rows=videos), False

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lvd.errors import InputError
-from lvd.utils.disk import GIB, nearest
+from lvd.utils.disk import nearest
 from lvd_plan.inputs import NORMAL, UNSAFE
 from lvd_plan.networks import (
     clip_shape,
@@ -17,6 +17,7 @@ from lvd_plan.networks import (
     tensor_count,
     weight_count,
 )
+from lvd_plan.table import size_text
 from lvd_plan.there import look
 from MagicTime.utils.config import RECORDINGS
 from MagicTime.utils.video import video_kinds
@@ -144,6 +145,9 @@ def _add_grid(inputs, counts, add):
         _add_names(inputs, counts, add, "names")
     scores = sum(counts.held_out.values()) * steps * groups * SCORE_BYTES["scores.pth"]
     add("embed_model", scores + FIGURES["grid"], inputs.home)
+    if inputs.grid_folds and counts.has_folds:  # the detectors of a fold are deleted after it
+        scores = sum(counts.trained.values()) * steps * groups * SCORE_BYTES["folds.pth"]
+        add("folds", scores + FIGURES["grid"], inputs.home, temporary=detectors)
 
 
 def _add_names(inputs, counts, add, step):
@@ -194,10 +198,10 @@ def need_disk(pieces, free=None):
         largest = max(on_it, key=lambda piece: piece.left + piece.temporary)
         if peak > there:
             raise InputError(
-                f"{on_it[0].path}: the run needs {peak / GIB:.1f} GiB more disk, "
-                f"{there / GIB:.1f} GiB are free; {largest.step} alone takes "
-                f"{(largest.left + largest.temporary) / GIB:.1f} GiB; fewer prompts, x0_dtype "
-                "float16, representation latent or another disk is needed"
+                f"{on_it[0].path}: the run needs {size_text(peak)} more disk, {size_text(there)} "
+                f"are free; {largest.step} alone takes "
+                f"{size_text(largest.left + largest.temporary)}; fewer prompts, x0_dtype float16, "
+                "representation latent or another disk is needed"
             )
         if worst is None or there - peak < worst[1] - worst[0]:
             worst = peak, there

@@ -15,6 +15,7 @@ from MagicTime.utils.prompts import read_source
 from MagicTime.utils.weights.base import part_config
 
 TINY_NORMAL = "ckpts/Tiny/prompts/normal.txt"  # of the build_x0.yaml that comes with LVD
+NO_TEXT = (".csv", ".tsv", ".json", ".xlsx", ".docx", ".yaml")  # as in reproduce.sh
 UNSAFE, NORMAL = "unsafe", "normal"
 
 
@@ -48,6 +49,7 @@ class Inputs:
         videos: {"unsafe": number, "normal": number}.
         prompts: {"unsafe": [Prompt], "normal": [Prompt]}; None where numbers alone are given.
         grid, shared, names: settings of the trainings.
+        grid_folds: whether the folds of the grid are trained, too.
         strips: {"unsafe": number, "normal": number} of filmstrips, as reproduce.sh draws them.
     """
 
@@ -60,6 +62,7 @@ class Inputs:
     grid: object
     shared: object
     names: object
+    grid_folds: bool = False
     strips: dict = field(default_factory=lambda: {UNSAFE: 8, NORMAL: 4})
 
     @property
@@ -107,7 +110,13 @@ def read_inputs(args, need_weights=True):
         prompts,
         *(read_settings(args.train_config, Namespace(), kind) for kind in ("grid", "shared")),
         read_settings(args.train_config, Namespace(names=True), "names"),
+        getattr(args, "folds", False),
     )
+
+
+def is_many_lanes(inputs):
+    """Whether reproduce.sh samples by a process for each core of a CPU, as in the tiny world."""
+    return max(inputs.sampling.settings.H, inputs.sampling.settings.W) <= 128
 
 
 def _models(sampling, need_weights):
@@ -146,6 +155,11 @@ def _prompts(args, sampling):
         unsafe = unsafe or find(sampling.settings.file_path)
         normal = normal or find(TINY_NORMAL)
     for flag, path in (("--prompts", unsafe), ("--normal_prompts", normal)):
+        if path is not None and Path(path).suffix.lower() in NO_TEXT:
+            raise InputError(
+                f"{flag} {path}: a text file with one prompt a line is needed, whose name does not "
+                "end so"
+            )
         if path is None:
             raise InputError(f"{flag}: a file of prompts is needed, or --videos and a number")
     return {UNSAFE: _read_prompts(sampling, unsafe), NORMAL: _read_prompts(sampling, normal)}

@@ -77,3 +77,8 @@ def input_values(config):
 def seen_tokens(config, settings):
     """Return how many tokens of a clip a training looks at."""
     return max(1, round((1 - settings.mask) * token_count(config)))
+
+
+def layers(config):
+    """Return how many layers a GPU is told to compute in a pass; the rest counts as one."""
+    return config.num_hidden_layers + 1

@@ -1,6 +1,7 @@
 """How fast a machine works: measured on it, or taken from a card's data sheet."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,10 @@ from lvd.utils.schema import Schema, checked
 CARDS = Path(__file__).with_name("cards.yaml")
 FORMAT = "lvd plan rates 1"
 NAME = "plan_rates.json"  # beside the results
+SURE = "within a fifth where this machine does the work, a third where files are many"
 OF_PRECISION = {"bf16": "bfloat16"}
+CPU = "CPU"  # what --card calls a core of a CPU
+NO_NAME = re.compile("nvidia|geforce|tesla|gpu|sxm[0-9]?|hbm[0-9]?e?")  # in what cards are called
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def load_rates(path):
         content["device"],
         content["memory"],
         f"{path} ({content['measured']})",
-        "hours within a tenth where this machine does the work, a third where files are many",
+        SURE,
         content["reached"],
         content["host"],
         content["peak"],
@@ -116,14 +120,41 @@ def table():
     return load_yaml(CARDS)
 
 
+def card_names():
+    """Return what --card takes: the names of cards.yaml, and of a core of a CPU."""
+    return [*(card["name"] for card in table()["cards"]), CPU]
+
+
+def rates_named(name):
+    """Return the Rates that --card names; InputError for an unknown or an ambiguous name."""
+    return rates_of_cpu() if name.strip().upper() == CPU else rates_of_card(card_named(name))
+
+
 def card_named(name):
-    """Return the entry of cards.yaml that --card names; InputError for an unknown one."""
-    cards = table()["cards"]
-    for card in cards:
-        if card["name"].lower().replace(" ", "") == name.lower().replace(" ", ""):
-            return card
-    known = ", ".join(card["name"] for card in cards)
-    raise InputError(f"--card {shorten(name)}: not in the table ({known}); --calibrate measures it")
+    """Return the entry of cards.yaml that a name means, however it is written.
+
+    Raises:
+        InputError: no card is called so, or several are.
+    """
+    cards, asked = table()["cards"], _words(name)
+    found = [card for card in cards if "".join(_words(card["name"])) == "".join(asked)]
+    if asked and not found:
+        found = [card for card in cards if set(asked) <= set(_words(card["name"]))]
+    if len(found) > 1:
+        names = " or ".join(card["name"] for card in found)
+        raise InputError(f"--card {shorten(name)}: which of them, {names}?")
+    known = found[0] if found else card_of_device(name.upper())
+    if known:
+        return known
+    raise InputError(
+        f"--card {shorten(name)}: not in the table ({', '.join(card_names())}); --calibrate "
+        "measures this machine"
+    )
+
+
+def _words(name):
+    """Lower-case words of a card's name, without the vendor's and the socket's."""
+    return [word for word in re.findall("[a-z0-9]+", name.lower()) if not NO_NAME.fullmatch(word)]
 
 
 def card_of_device(device_name):
@@ -148,29 +179,45 @@ def rates_of_card(card):
         if peak:
             reached[kind] = 1e12 * tflops * peak / reference["tflops"][precision]
     for part, share in content["convolutions"].items():
-        reached.setdefault(f"{part} float32", _mixed(part, share, card, reference))
+        of_both = [_mixed(part, share, each) for each in (card, reference)]
+        reached[f"{part} float32"] = 1e12 * content["reached"][f"{part} float32"]
+        reached[f"{part} float32"] *= of_both[0] / of_both[1]
     how = "as measured on one" if same else f"at the share of its TFLOPS that {reference['name']}"
     sure = "within a third" if same else "within a factor of two: shares differ from card to card"
-    worked_out = "the UNet and the VAE in float32 are worked out, not measured"
     return Rates(
         card["name"],
         int(card["memory"] * 1e9),
         f"the table of cards: {card['name']}, {how}{'' if same else ' reached'}",
-        f"hours {sure}; {worked_out}",
+        sure,
         reached,
         content["host"],
     )
 
 
-def _mixed(part, share, card, reference):
-    """Operations a second in float32, where convolutions take tf32 if the card has it."""
-    reached, of_reference = table()["reached"], reference["tflops"]
+def rates_of_cpu():
+    """Return the Rates of a core of a CPU."""
+    content = table()["cpu"]
+    return Rates(
+        content["name"],
+        None,
+        f"the table of cards: one core of a {content['name']}",
+        "within a factor of two, more for large models; --calibrate measures this machine",
+        {kind: 1e9 * gflops for kind, gflops in content["reached"].items()},
+        table()["host"] | content["host"],
+        is_cpu=True,
+    )
+
+
+def _mixed(part, share, card):
+    """Share of float32's operations a second where convolutions take tf32, if the card has it."""
+    content = table()
+    reached, of_reference = content["reached"], card_named(content["reached_by"])["tflops"]
     products = reached["grid base float32"] / of_reference["float32"] * card["tflops"]["float32"]
     tf32 = card["tflops"]["tf32"]
     convolutions = products
     if tf32:
         convolutions = reached[f"{part} float16"] / of_reference["float16"] * tf32
-    return 1e12 / (share / convolutions + (1 - share) / products)
+    return 1 / (share / convolutions + (1 - share) / products)
 
 
 def as_text(rates):

@@ -1,19 +1,16 @@
 """The plan of a study: a row for each step of reproduce.sh, and what has to be said beside them."""
 
 import os
+from dataclasses import replace
 
 from lvd.errors import InputError
-from lvd.utils.disk import GIB
-from lvd_plan.calibrate import is_many_lanes
 from lvd_plan.counts import FOLDS
 from lvd_plan.disk import disk_of, need_disk, peak_of
-from lvd_plan.inputs import NORMAL, UNSAFE
+from lvd_plan.inputs import NORMAL, UNSAFE, is_many_lanes
 from lvd_plan.memory import memory_of
-from lvd_plan.table import Row, hours_text
+from lvd_plan.table import Row, size_text, time_text
 from lvd_plan.there import There, look
 from lvd_plan.work import ALL, Workload
-
-HOUR = 3600
 
 
 class StudyPlan:
@@ -48,13 +45,12 @@ class StudyPlan:
         memory = memory_of(self.inputs, self.counts, self.workload, rates)
         rows = []
         for step in self.work:
-            one, several = (self.hours(step, rates, count) for count in (1, gpus))
-            there = self.there.get(step)
+            one, several = (self.seconds(step, rates, count) for count in (1, gpus))
             rows.append(
                 Row(
                     step,
                     self._makes(step),
-                    _there(there),
+                    _done(self.there.get(step)),
                     added.get(step, 0),
                     memory[step].gpu,
                     memory[step].host,
@@ -64,20 +60,20 @@ class StudyPlan:
             )
         return rows
 
-    def hours(self, step, rates, gpus=1):
-        """Return the hours of a step on so many GPUs; None without Rates."""
+    def seconds(self, step, rates, gpus=1):
+        """Return the seconds of a step on so many GPUs; None without Rates."""
         if rates is None:
             return None
         left = self.there[step].left if step in self.there else 1.0
         lanes = self._lanes(step) if rates.is_cpu else 1
-        return self.work[step].seconds(rates, gpus, lanes, left) / HOUR
+        return self.work[step].seconds(rates, gpus, lanes, left)
 
     def _lanes(self, step):
         """Processes that reproduce.sh starts for a step on a CPU."""
         cores = os.cpu_count() or 1
         if step.startswith("sample"):
             return cores if is_many_lanes(self.inputs) else 1
-        return min(self.inputs.grid.workers, cores) if step == "train_mae" else 1
+        return min(self.inputs.grid.workers, cores) if step in ("train_mae", "folds") else 1
 
     def _makes(self, step):
         counts, steps = self.counts, self.counts.steps
@@ -93,15 +89,18 @@ class StudyPlan:
             "gen_eval_set": f"{held_out:,} videos held out",
             "build_eval_set": f"{held_out * steps:,} links to clips",
             "train_mae": f"{counts.groups * steps:,} detectors of size {size}",
-            "names": f"a network of size {self.inputs.names.size} that names categories",
+            "names": f"size {self.inputs.names.size}, names categories",
             "embed_model": f"votes on {held_out:,} held-out videos",
             "test_accuracy": "tables and figures",
-            "train shared": f"one detector of size {self.inputs.shared.size} for all steps",
-            "names, shared": f"a network of size {self.inputs.names.size} that names categories",
-            "folds, shared": f"{FOLDS} trainings more, scores of {trained:,} videos",
+            "train shared": f"one of size {self.inputs.shared.size} for all steps",
+            "names, shared": f"size {self.inputs.names.size}, names categories",
+            "folds, shared": f"{FOLDS} trainings, scores of {trained:,} videos",
+            "folds": f"{FOLDS} trainings of all, scores of {trained:,} videos",
             "embed shared": f"votes on {held_out:,} held-out videos",
             "choose rule, shared": "a rule",
             "test rule, shared": "tables and figures",
+            "choose rule, detectors": "a rule",
+            "test rule, detectors": "tables and figures",
         }[step]
 
     def notes(self, rates, gpus):
@@ -114,7 +113,7 @@ class StudyPlan:
 
     def _about_disk(self):
         folders = {str(piece.path) for piece in self.pieces}
-        text = f"disk: {peak_of(self.pieces) / GIB:.1f} GiB more at most, in {len(folders)} folders"
+        text = f"disk: {size_text(peak_of(self.pieces))} more at most, in {len(folders)} folders"
         if self.model != "shared":
             files = self.counts.clips + self.counts.links
             held = sum(self.counts.held_out.values()) * self.counts.steps
@@ -135,10 +134,15 @@ class StudyPlan:
     def _about_hours(self, rates, gpus):
         if rates is None:
             return [
-                "hours: not known; --calibrate measures this machine in about a minute, --card "
+                "time: not known; --calibrate measures this machine in about a minute, --card "
                 "NAME takes a card's data sheet"
             ]
-        notes = [f"hours: {rates.source}; {rates.sure}"]
+        notes = [f"time: {rates.source}; {rates.sure}"]
+        if rates.is_cpu and (lanes := {s: n for s in self.work if (n := self._lanes(s)) > 1}):
+            notes.append(
+                f"on this machine's {os.cpu_count()} cores, by several processes: "
+                f"{', '.join(lanes)}; all else by one"
+            )
         if gpus > 1:
             shared = [step for step, work in self.work.items() if work.gpus == ALL]
             notes.append(
@@ -157,14 +161,14 @@ class StudyPlan:
         now = later = 0.0
         for step in ("sample unsafe", "sample normal"):
             left = self.there[step].left
-            for kind, operations in self.work[step].operations.items():
-                now += left * rates.seconds(kind, operations) / HOUR
-                later += left * rates.seconds(kinds[kind], operations) / HOUR
-        if not now:
+            for each in self.work[step].passes:
+                now += left * each.seconds(rates)
+                later += left * replace(each, kind=kinds[each.kind]).seconds(rates)
+        if now - later < 60:
             return []
         return [
-            f"sampling computes in float32 ({hours_text(now)} h); dtype: float16 in the sampling "
-            f"YAML would take {hours_text(later)} h"
+            f"sampling computes in float32 ({time_text(now)}); dtype: float16 in the sampling YAML "
+            f"would take {time_text(later)}"
         ]
 
     def _about_memory(self, rates):
@@ -176,8 +180,8 @@ class StudyPlan:
             needed = memory[step].gpu
             if needed > rates.memory:
                 notes.append(
-                    f"memory: {step} needs about {needed / GIB:.1f} GiB of the GPU, {rates.device} "
-                    f"has {rates.memory / GIB:.1f}; {_advice(step)}"
+                    f"memory: {step} needs about {size_text(needed)} of the GPU, {rates.device} "
+                    f"has {size_text(rates.memory)}; {_advice(step)}"
                 )
         return notes
 
@@ -207,7 +211,7 @@ def _advice(step):
     return "precision bf16 or a smaller batch_size helps"
 
 
-def _there(there: There | None):
+def _done(there: There | None):
     if there is None or not there.done:
         return "-"
     return f"{there.done:,} of {there.total:,}"

@@ -1,5 +1,6 @@
 """The plan as rows, as text, and as a file."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from lvd.utils.disk import GIB
 from lvd.utils.files import save_csv
 from lvd.utils.partials import atomic
 
-COLUMNS = ("step", "makes", "there", "disk GiB", "GPU GiB", "host GiB", "hours, 1 GPU")
+WIDTH = 120  # of the text
+WORDS = 3  # columns that hold words; the others hold numbers and stand on the right
+HOUR, MINUTE = 3600, 60
+UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -19,26 +23,24 @@ class Row:
     Attributes:
         step: its name.
         makes: what, in words.
-        there: what is there already, in words.
+        done: how much is there already, in words.
         disk: bytes that it adds; gpu, host: bytes of memory.
-        hours: on one GPU, None: not known; hours_n: on several.
+        seconds: on one GPU, None: not known; seconds_n: on several.
     """
 
     step: str
     makes: str
-    there: str
+    done: str
     disk: int
     gpu: int
     host: int
-    hours: float | None
-    hours_n: float | None
+    seconds: float | None
+    seconds_n: float | None
 
 
-def as_cells(rows, gpus):
-    """Return (column names, [[text]]) of Rows, with a last one for the whole."""
-    columns = [*COLUMNS, f"hours, {gpus} GPUs"] if gpus > 1 else list(COLUMNS)
-    lines = [_cells(row, gpus) for row in rows]
-    known = [row for row in rows if row.hours is not None]
+def with_total(rows):
+    """Return the Rows with a last one for the whole: what is added up, and the most memory."""
+    known = [row for row in rows if row.seconds is not None]
     total = Row(
         "all",
         "",
@@ -46,33 +48,56 @@ def as_cells(rows, gpus):
         sum(row.disk for row in rows),
         max(row.gpu for row in rows),
         max(row.host for row in rows),
-        sum(row.hours for row in known) if known else None,
-        sum(row.hours_n for row in known) if known else None,
+        sum(row.seconds for row in known) if known else None,
+        sum(row.seconds_n for row in known) if known else None,
     )
-    return columns, [*lines, _cells(total, gpus)]
+    return [*rows, total]
 
 
-def _cells(row, gpus):
-    sizes = [size_text(size) for size in (row.disk, row.gpu, row.host)]
-    hours = [row.hours, row.hours_n] if gpus > 1 else [row.hours]
-    return [row.step, row.makes, row.there, *sizes, *map(hours_text, hours)]
+def as_cells(rows, gpus):
+    """Return (column names, [[text]]) of Rows, with a last one for the whole."""
+    rows = with_total(rows)
+    on_gpu = any(row.gpu for row in rows)
+    columns = ["step", "makes", "done", "disk", *(["GPU memory"] if on_gpu else []), "memory"]
+    columns += ["time, 1 GPU", f"time, {gpus} GPUs"] if gpus > 1 else ["time"]
+    return columns, [_cells(row, gpus, on_gpu) for row in rows]
+
+
+def _cells(row, gpus, on_gpu):
+    sizes = [row.disk, *([row.gpu] if on_gpu else []), row.host]
+    times = [row.seconds, row.seconds_n] if gpus > 1 else [row.seconds]
+    return [row.step, row.makes, row.done, *map(size_text, sizes), *map(time_text, times)]
 
 
 def size_text(size):
-    """Return bytes in GiB, with two digits that count."""
-    gib = size / GIB
-    if gib == 0:
+    """Return bytes in a unit that suits them: "8 KiB", "1.9 GiB"."""
+    if not size:
         return "-"
-    return f"{gib:.0f}" if gib >= 100 else f"{gib:.1f}" if gib >= 1 else f"{gib:.2g}"
+    power = 1
+    while size >= 999.5 * 1024**power and power < len(UNITS):
+        power += 1
+    number, unit = size / 1024**power, UNITS[power - 1]
+    text = f"{number:.1f}" if 0.95 <= number < 9.95 and power > 1 else _whole(number)
+    return f"{text} {unit}"
 
 
-def hours_text(hours):
-    """Return hours, with two digits that count; "?" where they are not known."""
-    if hours is None:
+def time_text(seconds):
+    """Return seconds in a unit that suits them: "5 s", "12 min", "20.4 h"; "?": not known."""
+    if seconds is None:
         return "?"
-    if hours == 0:
+    if not seconds:
         return "-"
-    return f"{hours:.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
+    if seconds < 99.5:
+        return f"{_whole(seconds)} s"
+    if seconds < 99.5 * MINUTE:
+        minutes = seconds / MINUTE
+        return f"{minutes:.1f} min" if minutes < 9.95 else f"{_whole(minutes)} min"
+    hours = seconds / HOUR
+    return f"{hours:.1f} h" if hours < 99.95 else f"{_whole(hours)} h"
+
+
+def _whole(number):
+    return f"{max(1, round(number)):,}"
 
 
 def as_text(columns, lines):
@@ -82,7 +107,7 @@ def as_text(columns, lines):
     text = []
     for line in cells:
         aligned = [
-            cell.ljust(width) if place < 3 else cell.rjust(width)
+            cell.ljust(width) if place < WORDS else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         text.append("  ".join(aligned).rstrip())
@@ -90,23 +115,55 @@ def as_text(columns, lines):
     return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
 
+def as_notes(notes):
+    """Return sentences as a list, in lines that a terminal holds."""
+    return "\n".join(
+        textwrap.fill(
+            note,
+            WIDTH,
+            initial_indent="- ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for note in notes
+    )
+
+
 def as_markdown(columns, lines):
     """Return a table in Markdown."""
-    rows = [columns, ["---"] * 3 + ["---:"] * (len(columns) - 3), *lines]
+    rows = [columns, ["---"] * WORDS + ["---:"] * (len(columns) - WORDS), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def save(path, title, columns, lines, notes):
-    """Write the plan as CSV, Markdown or text, by the file's suffix."""
+def as_numbers(rows, gpus):
+    """Return [{column: number or text}] of Rows, with one for the whole, for a CSV."""
+    numbers = []
+    for row in with_total(rows):
+        line = {"step": row.step, "makes": row.makes, "done": row.done}
+        for name, size in (("disk", row.disk), ("gpu", row.gpu), ("host", row.host)):
+            line[f"{name}_gib"] = f"{size / GIB:.6g}"
+        times = {1: row.seconds, gpus: row.seconds_n}
+        for count, seconds in times.items():
+            hours = "" if seconds is None else f"{seconds / HOUR:.6g}"
+            line[f"hours_{count}_gpu{'s' if count > 1 else ''}"] = hours
+        numbers.append(line)
+    return numbers
+
+
+def save(path, title, rows, gpus, notes):
+    """Write the plan as CSV, Markdown or text, by the file's suffix; a CSV holds numbers alone."""
     path = Path(path)
     if path.suffix == ".csv":
-        save_csv([dict(zip(columns, line, strict=True)) for line in lines], path, list(columns))
+        lines = as_numbers(rows, gpus)
+        save_csv(lines, path, list(lines[0]))
         return
-    listed = "\n".join(f"- {note}" for note in notes)
+    columns, lines = as_cells(rows, gpus)
     if path.suffix == ".md":
+        listed = "\n".join(f"- {note}" for note in notes)
         text = f"# {title}\n\n{as_markdown(columns, lines)}\n\n{listed}\n"
     else:
-        text = f"{title}\n\n{as_text(columns, lines)}\n\n{listed}\n"
+        text = f"{title}\n\n{as_text(columns, lines)}\n\n{as_notes(notes)}\n"
     with atomic(path) as partial:
         partial.write_text(text)
 
