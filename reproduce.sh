@@ -116,6 +116,7 @@ eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 
 INPUTS=(--config "$CONFIG" --prompts "$PROMPTS" --normal_prompts "$NORMAL" --train_config "$TRAIN")
 if [ -n "$PLAN" ]; then
+  [ "$SCALE" != full ] || [ "$MODEL" = shared ] || INPUTS+=(--folds)
   "$PY" plan.py "${INPUTS[@]}" --model "$MODEL"
   exit
 fi
