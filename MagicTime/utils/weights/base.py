@@ -9,7 +9,6 @@ from pathlib import Path
 from lvd.errors import InputError, shorten, words_of
 from lvd.utils.files import load_json, read_text
 from MagicTime.utils.config import DOWNLOAD
-from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
 from MagicTime.utils.weights.tensors import (
     leave_out,
     load_exactly,
@@ -145,6 +144,8 @@ def load_unet(base, heads=8, max_length=32, mid_block=False):
     Returns:
         (UNetMotionModel, the number of its 2D tensors).
     """
+    from MagicTime.utils.weights.motion_unet import load_2d, make_motion_unet
+
     folder = Path(base) / "unet"
     config = part_config(base, "unet")
     with _named(folder / "config.json"), without_weights():
