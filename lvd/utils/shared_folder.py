@@ -16,6 +16,7 @@ import os
 import platform
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lvd.errors import InputError
