@@ -98,10 +98,14 @@ def save_rates(rates, measured, path):
 def load_rates(path):
     """Read Rates that `save_rates` wrote; InputError for anything else."""
     content = checked(RatesFile, load_json(path), path)
-    missing = sorted(set(table()["host"]) - set(content["host"]))
-    wrong = [key for part in ("reached", "host") for key, v in content[part].items() if not v > 0]
-    if missing or wrong:
-        raise InputError(f"{path}: {(missing + wrong)[0]} is missing or not above 0; delete it")
+    if missing := sorted(set(table()["host"]) - set(content["host"])):
+        raise InputError(f"{path}: host: {missing[0]} is missing; delete the file, and --calibrate")
+    for part in ("reached", "host"):
+        for key, value in content[part].items():
+            if not value > 0:
+                raise InputError(
+                    f"{path}: {part}: {shorten(key)}={shorten(value)}, a number above 0 is needed"
+                )
     return Rates(
         content["device"],
         content["memory"],

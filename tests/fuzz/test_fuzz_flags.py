@@ -13,6 +13,7 @@ import choose_rule
 import embed_model
 import fit_rgb
 import gen_eval_set
+import plan
 import pretrain_mae
 import reproduce_tables
 import serve
@@ -143,6 +144,9 @@ OWN = {  # of one script
     ("app", "queue"): whole(0, 1000),
     ("app", "guard_preview"): never,
     ("download", "dir"): some,
+    **dict.fromkeys((("plan", flag) for flag in ("card", "rates", "save", "model")), never),
+    **dict.fromkeys((("plan", flag) for flag in ("videos", "normal_videos")), whole(1, 10**7)),
+    ("plan", "gpus"): whole(1, 10**4),
     ("prompts", "count"): whole(1, 10**5),
     ("prompts", "read"): whole(1, 10**12),
     ("prompts", "seed"): whole(-(2**63), 2**63 - 1),
@@ -178,6 +182,7 @@ SCRIPTS = {  # name → (module, what its world holds, arguments besides the usu
     "app": (app, ("sample_yaml", "ckpts", "shared"), ("--dry-run",), 30),
     "download": (download, (), (), 30),
     "prompts": (prompts, ("captions",), (), 40),
+    "plan": (plan, ("build_yaml", "sample_yaml", "ckpts", "label_csv"), (), 50),
 }
 
 

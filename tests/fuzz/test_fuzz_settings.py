@@ -7,6 +7,7 @@ import pytest
 
 import build_x0
 import gen_eval_set
+import plan
 from lvd.training.recipes import read_settings
 from lvd_study.settings import read_study
 from MagicTime import inference_magictime
@@ -174,6 +175,19 @@ STUDY = s.mapping(
         "reworded": s.maybe(s.mapping(rest=s.text)),
     },
 )
+ABOVE_0 = s.mapping(rest=s.number(0, 1e300))
+RATES = s.mapping(
+    {
+        "format": s.one_of("lvd plan rates 1"),
+        "device": s.text,
+        "is_cpu": s.boolean,
+        "memory": s.maybe(s.whole(0)),
+        "measured": s.text,
+        "reached": ABOVE_0,
+        "host": ABOVE_0,
+        "peak": s.mapping(rest=s.whole(0)),
+    }
+)
 ADAPTER = s.mapping(
     {},
     {
@@ -212,6 +226,12 @@ def trained(kind):
 def studied(world):
     """The settings of a study."""
     return run_loader(lambda: read_study(world.study_yaml))
+
+
+def planned_with_rates(world):
+    """A plan with the rates of another machine."""
+    words = ["--config", str(world.build_yaml), "--videos", "60", "--normal_videos", "60"]
+    return run_script(plan, [*words, "--rates", str(world.plan_rates), "--gpu_num", "-1"])
 
 
 def loaded(part):
@@ -273,6 +293,18 @@ KINDS = [
             70,
         )
         for kind in ("grid", "shared", "pretrain")
+    ),
+    (
+        Kind(
+            "plan_rates.json",
+            "plan_rates.json",
+            JSON,
+            ("build_yaml", *MODEL),
+            planned_with_rates,
+            RATES,
+            whole=("needed", "says nothing of"),
+        ),
+        30,
     ),
     (Kind("study.yaml", "study.yaml", YAML, (), studied, STUDY, whole=("needed",)), 80),
     (

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -28,6 +29,7 @@ from lvd.rules.file import ChosenRule, identity_of, save_rule
 from lvd.training.checkpoint import FORMAT, Checkpoint
 from lvd.utils.config import versions
 from lvd.utils.files import save_torch, save_yaml
+from lvd_plan.rates import rates_of_cpu, save_rates
 from tests.worlds import magictime_world
 from tests.worlds.recording_world import write_labels
 from tests.worlds.sampler_command import sample
@@ -128,12 +130,17 @@ PLACES = {
     "normal": "normal",
     "new": "new",
     "captions": "captions.jsonl",
+    "plan_rates": "plan_rates.json",
 }
 COMMANDS = {  # script → its usual arguments, which are quick
     "download": ["--what", "videomae", "--dir", "{world.new}", "--dry-run"],
     "prompts": [
         *("--file", "{world.captions}", "--column", "caption", "--count", "3"),
         *("--out", "{world.new}/normal.txt"),
+    ],
+    "plan": [
+        *("--config", "{world.build_yaml}", "--videos", "60", "--normal_videos", "60"),
+        *("--gpu_num", "-1", "--card", "H100"),
     ],
     "sample": ["--config", "{world.sample_yaml}", "--save-path", "{world.new}", "--gpu_num", "-1"],
     "serve": [
@@ -222,6 +229,7 @@ def _sample(world):
     write_labels(world.label_csv, LABELS)
     settings = {key: str(world.root / path) for key, path in DATA_CONFIG.items()}
     save_yaml(settings, world.build_yaml)
+    save_rates(replace(rates_of_cpu(), memory=10**9, peak={"names": 1}), "today", world.plan_rates)
 
 
 def _train(world):

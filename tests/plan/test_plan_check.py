@@ -99,7 +99,7 @@ def test_a_recording_of_another_size_is_told(made, tmp_path, capsys):
     flags = flags_of(made, "latent", "nano")
     flags[1] = str(tmp_path / "latent.yaml")
     assert plan.main([*flags, "--model", "shared", "--card", "H100"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "a recording of [3, 4, 2, 8, 8], not of [2, 4, 2, 8, 8]" in out
 
 
