@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import train_mae
 from lvd.data.split import Split, save_split
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.files import load_torch, load_yaml, save_torch, save_yaml, sha256
+from tests.worlds import forked
 from tests.worlds.detector_world import CATEGORIES, copy_world, make_world
 from tests.worlds.refusals import refused
 from tests.worlds.scripts import FAST, embed, train
@@ -277,34 +276,15 @@ def test_other_runtime_errors_stay_visible():
 
 
 def training_process(world):
-    command = [
-        sys.executable,
-        str(ROOT / "train_mae.py"),
-        "--data_dir",
-        str(world.data),
-        "--eval_dir",
-        str(world.eval),
-        "--save_dir",
-        str(world.root / "new"),
-        *FAST,
-        "--epoch",
-        "100000",
-        "--workers",
-        "2",
-    ]
-    return subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    words = ["--data_dir", world.data, "--eval_dir", world.eval, "--save_dir", world.root / "new"]
+    return forked.start(ROOT / "train_mae.py", *words, *FAST, "--epoch", "100000", "--workers", "2")
 
 
 def worker_pids(process):
     """Its spawned workers, once they have loaded torch and train."""
     while process.poll() is None:
-        pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (pid,) = process.pids
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         workers = [
             pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
@@ -313,7 +293,7 @@ def worker_pids(process):
         ):
             return list(map(int, workers))
         time.sleep(0.2)
-    raise AssertionError(process.stderr.read())
+    raise AssertionError(process.err.read_text())
 
 
 @pytest.mark.slow
@@ -325,13 +305,14 @@ def worker_pids(process):
     ],
 )
 def test_workers_that_end_early_leave_one_line(world, who, status, line):
-    with training_process(world) as process:
-        workers = worker_pids(process)
-        if who == "all":
-            os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
-        else:
-            os.kill(workers[0], signal.SIGKILL)
-        text = process.communicate(timeout=120)[1]
+    process = training_process(world)
+    workers = worker_pids(process)
+    if who == "all":
+        for pid in (*process.pids, *workers):  # as Ctrl-C reaches the whole group
+            os.kill(pid, signal.SIGINT)
+    else:
+        os.kill(workers[0], signal.SIGKILL)
+    text = process.communicate(timeout=120)[1]
     assert process.returncode == status, text
     lines = [
         part

@@ -1,11 +1,7 @@
 """The shared detector by the real scripts: trained, resumed, refused and used like the grid."""
 
 import csv
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -28,6 +24,7 @@ from lvd.training.rows import rows_for_all, split_rows
 from lvd.training.shared import loss_weights, weighted_loss
 from lvd.utils.config import ROOT
 from lvd.utils.files import load_torch, save_torch, sha256
+from tests.worlds import forked
 from tests.worlds.detector_world import (
     CATEGORIES,
     HELD_NORMAL,
@@ -257,17 +254,11 @@ def test_killed_it_goes_on(world, tmp_path):
         str(tmp_path / "killed"),
         *FLAGS,
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *argv],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = forked.start_code(program, *argv, folder=ROOT)
     until = time.monotonic() + 60
     while not (tmp_path / "killed" / "shared.training.pth").exists() and time.monotonic() < until:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()  # SIGKILL
     assert not (tmp_path / "killed" / "shared.pth").exists()
     assert train(world, save=tmp_path / "killed") == 0
     one, two = (

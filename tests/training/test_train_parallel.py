@@ -4,8 +4,6 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -173,18 +171,13 @@ def test_bad_input_of_one_process_ends_all(world, tmp_path):
 
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(world, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "train_mae.py"),
-        *flags(world, tmp_path, "--workers", "2", "--epoch", "2000"),
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    words = flags(world, tmp_path, "--workers", "2", "--epoch", "2000")
+    process = forked.start(ROOT / "train_mae.py", *words)
     until = time.monotonic() + 60
-    while len(workers := workers_of(process.pid)) < 2 and time.monotonic() < until:
+    while len(workers := workers_of(process.pids[0])) < 2 and time.monotonic() < until:
         time.sleep(0.1)
     assert len(workers) == 2
     process.kill()
-    process.wait()
     while (left := workers & running("spawn_main")) and time.monotonic() < until:
         time.sleep(0.1)
     for worker in left:
