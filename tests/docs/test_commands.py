@@ -173,8 +173,10 @@ def test_the_citation_is_of_this_version_and_names_the_paper():
     paper = citation["preferred-citation"]
     readme = (ROOT / "README.md").read_text()
     assert paper["title"] in readme
-    for author in paper["authors"]:
-        assert f"{author['family-names']}, {author['given-names']}" in readme
+    assert ", ".join(author["family-names"] for author in paper["authors"]) in readme
+
+
+NEEDS_MORE = {"--human", "prompts.txt", "unsafe.txt", "my_build_x0.yaml", "unsafe_dataset"}
 
 
 def quick_commands():
@@ -187,8 +189,7 @@ def quick_commands():
     for page in PAGES:
         for command in commands(page):
             if started := script_of(command):
-                more = {"--human", "prompts.txt", "my_build_x0.yaml", "unsafe_dataset"}
-                needs_more = more & set(command)
+                needs_more = NEEDS_MORE & set(command)
                 needs_more |= {word for word in command if word.startswith("my_model")}
                 dry = "--dry-run" in parser_of(started[0])._option_string_actions
                 if dry and not needs_more and started[0] != "MagicTime/app.py":  # it writes nothing
