@@ -272,10 +272,13 @@ def _drawn(kinds, count, rng):
     """Draw once; kinds: [bool [N]], the rarest first."""
     parts = np.full(len(kinds[0]), -1)
     for members in kinds:
+        of_kind = _sizes(parts, members, count)  # counted on: counting anew takes N x N
+        of_all = _sizes(parts, True, count)
         for video in rng.permutation(np.flatnonzero(members & (parts < 0))):
-            of_kind = _sizes(parts, members, count)
-            of_all = _sizes(parts, True, count)
-            parts[video] = np.lexsort((rng.random(count), of_all, of_kind))[0]
+            part = np.lexsort((rng.random(count), of_all, of_kind))[0]
+            parts[video] = part
+            of_kind[part] += 1
+            of_all[part] += 1
     return parts
 
 

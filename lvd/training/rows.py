@@ -148,13 +148,17 @@ def split_rows(labels, fraction, rng):
 def _drawn(kinds, fraction, rng):
     """Draw validation videos once, bool [N]; of each of `kinds` (bool [N]) one is left over."""
     validation = torch.zeros(len(kinds[0]), dtype=torch.bool)
+    kinds_of = torch.stack(kinds, 1).numpy()  # [N, K]
+    left = kinds_of.sum(0)  # [K], counted on: to count anew for each video takes N x N
     for members in kinds:
         wanted = max(1, int(fraction * int(members.sum()) + 0.5))
         wanted -= int((members & validation).sum())
         free = torch.where(members & ~validation)[0].numpy()
         for video in rng.choice(free, min(max(wanted, 0), len(free)), replace=False):
-            validation[video] = True
-            validation[video] = all((kind & ~validation).any() for kind in kinds)
+            left_without = left - kinds_of[video]
+            if left_without.min() > 0:
+                validation[video] = True
+                left = left_without
     return validation
 
 

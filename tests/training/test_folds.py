@@ -1,6 +1,7 @@
 """train_mae.py --folds: every training video is scored by detectors that never saw it."""
 
 import shutil
+from time import process_time
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lvd.evaluation.results import load_folds
 from lvd.rules.file import identity_of
 from lvd.training import fold_scores
 from lvd.training.folds import draw_parts
+from lvd.training.rows import split_rows
 from lvd.utils.files import load_torch, save_torch
 from tests.worlds import forked, scripts
 from tests.worlds.detector_world import (
@@ -299,6 +301,18 @@ def test_parts_have_their_share_of_each_category(count, seed, overlap, data):
         assert in_parts.min() >= 1
         assert np.ptp(in_parts) <= 1 + 2 * overlap
     assert (parts == draw_parts(labels, count, seed, names)).all()
+
+
+def test_many_videos_are_drawn_in_seconds():
+    """Counting all videos anew for each of them took minutes."""
+    labels = np.zeros((40_000, 2))
+    labels[:10_000, 0] = labels[10_000:20_000, 1] = 1
+    begin = process_time()
+    parts = draw_parts(labels, 5, 0, ["a", "b", "normal"])
+    train, validation = split_rows(torch.from_numpy(labels), 0.2, np.random.default_rng(0))
+    assert process_time() - begin < 10
+    assert np.bincount(parts).tolist() == [8_000] * 5
+    assert len(validation) == 8_000 and labels[validation.numpy()].sum(0).tolist() == [2_000] * 2
 
 
 @pytest.mark.slow
