@@ -2,11 +2,13 @@
 
 import unicodedata
 
+from lvd.data.label_forms import is_heading
 from lvd.errors import InputError, shorten
 from lvd.utils.schema import has_controls, has_halves
 
 NONE, UNSURE = "none of these", "cannot tell"
 RESERVED = {NONE, UNSURE, "none", "any category"}  # the last is a line of the agreement
+COLUMNS = {"why", "judged"}  # of doubtful.csv, with a column for each category
 LONGEST, MOST = 60, 40
 SEPARATOR = ";"  # between the categories in a cell of a table
 
@@ -49,6 +51,11 @@ def need_category(name, where):
         raise InputError(f"{where}: {shorten(name)}: a name without control characters is needed")
     if name.lower() in RESERVED:
         raise InputError(f"{where}: {shorten(name)} is an answer of its own, not a category")
+    if is_heading(name) or name.lower() in COLUMNS:
+        raise InputError(
+            f"{where}: {shorten(name)}: tables have a column of this name with another meaning; "
+            "give the category another one"
+        )
     if set(name) & set(SEPARATOR + ",|"):
         raise InputError(f"{where}: {shorten(name)}: a name without any of ; , | is needed")
     if name.lstrip("-").replace(".", "").isdigit() or name[0] in "=+@-[{":

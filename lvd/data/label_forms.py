@@ -193,6 +193,11 @@ def _need_name(name, where, line):
 # --- long
 
 
+def is_heading(name):
+    """Whether a column of this name may be taken for another thing than a category's rows."""
+    return _word(name) in NOTES | ROWS | NAMES | CATEGORIES
+
+
 def _long_columns(path, header):
     """(column of the video, column of the category, whether the video's may be a name), or None.
 
