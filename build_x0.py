@@ -4,24 +4,32 @@ Writes {out_dir}/group{k}/{step}/{index} for every unsafe category k and
 {out_dir}/normal/{step}/{index}: latents or rgb frames (.pt), or decoded videos (.mp4, or .pt). A
 video in several categories is written once and linked. The same command goes on where it was
 stopped; built.json names the steps that are whole. When the label file was corrected or a recording
-has grown, it brings the dataset up to date: what is there already is not made again.
+has grown, it brings the dataset up to date: what is there already is not made again. On several
+GPUs: accelerate launch --multi_gpu --num_processes 8 build_x0.py ... (the same files).
 """
 
 import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
 
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
-from lvd.data.config import add_recording_flags, read_data_config
+from lvd.data.config import DataConfig, add_recording_flags, read_data_config
 from lvd.data.dataset_update import DatasetUpdate, only_run
 from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.label_examples import counted_from_1, example
-from lvd.data.labels import read_labels, video_names
+from lvd.data.labels import Labels, read_labels, video_names
+from lvd.errors import InputError
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
-from lvd.utils.disk import need_space
+from lvd.utils.disk import look_anew, need_space
+from lvd.utils.exchange import code_facts, need_same
 from lvd.utils.files import sha256
-from lvd.utils.processes import pick_device
+from lvd.utils.processes import processes
 from lvd.utils.progress import progress
+from lvd.utils.shared_folder import need_shared_folder
 from lvd.x0.alike import recorded_setup
 from lvd.x0.file import open_x0_file
 from lvd.x0.provenance import recorded_sampling
@@ -67,7 +75,84 @@ def build_parser():
     return parser
 
 
+@dataclass
+class Build:
+    """A dataset to be built, checked.
+
+    Attributes:
+        config: DataConfig.
+        x0: {"unsafe": X0File, "normal": X0File or None}.
+        labels: Labels.
+        steps: numbers of the denoising steps.
+        decode: see ClipWriter.
+        homes: {"unsafe" or "normal": {row: [folder name, ...]}} of all clips.
+        identity: what it is made from.
+        note: what is not known of whether the videos were sampled alike, or "".
+    """
+
+    config: DataConfig
+    x0: dict
+    labels: Labels
+    steps: list
+    decode: object
+    homes: dict
+    identity: dict
+    note: str
+
+    def writers(self, homes=None):
+        """Return {kind: ClipWriter} of what is missing; homes: of the clips, None: of all."""
+        kind = (self.config.representation, self.decode, self.config.video_format)
+        homes, out = homes or self.homes, self.config.out_dir
+        return {
+            name: ClipWriter(x0, homes[name], out, self.steps, *kind)
+            for name, x0 in self.x0.items()
+            if x0
+        }
+
+
 def work(args):
+    team = processes()
+    with team.main_first():
+        build = _checked_build(args, team)
+    _need_one_run(build, team)
+    changes, writers = None, {}
+    with ExitStack() as stack:
+        with team.main_first():
+            if team.is_main:  # alone: it updates, claims and notes
+                stack.enter_context(only_run(build.config.out_dir))
+                changes = _bring_up_to_date(build)
+                writers = build.writers()
+                _claim(build, writers)
+        new_files = _write(build, writers, team)
+        if not team.is_main:
+            return
+        if team.count > 1:
+            _need_all(build)
+        note_built(build.config.out_dir, writers.values(), build.steps, done=True)
+    _tell(build, changes, new_files, team)
+
+
+def _tell(build, changes, new_files, team):
+    """Print the summary."""
+    facts = _facts(build)
+    if changes:
+        facts["changed since"] = changes
+    facts["new files"] = new_files
+    if team.count > 1:
+        facts["processes"] = team.count
+    if build.note:
+        facts["sampled alike"] = f"not known: {build.note}"
+    summary("dataset built", facts, [build.config.out_dir])
+    if counted_from_1(build.labels, len(build.x0["unsafe"].tensor)):
+        print(
+            f"{build.labels.path}: all rows but row 0 are labelled; do your rows count from 1? "
+            "Here the first is 0",
+            file=sys.stderr,
+        )
+
+
+def _checked_build(args, team):
+    """Return the Build of these flags."""
     config = read_data_config(args.config, args, required=("pred_x0", "label_file_dir"))
     unsafe = open_x0_file(config.pred_x0)
     labels = read_labels(config.label_file_dir, len(unsafe.tensor), video_names(unsafe))
@@ -76,39 +161,94 @@ def work(args):
     note = need_pair(normal, unsafe) if normal else ""
     decode = decoder_of(config, unsafe)
     if config.representation == "video":
-        decode.to(pick_device(args.gpu_num))
-
+        decode.to(team.device(args.gpu_num))
     homes = _homes(labels, normal)
-    writers = _writers(config, unsafe, normal, homes, steps, decode)
-    out = config.out_dir
+    for x0, kind in ((unsafe, "unsafe"), (normal, "normal")):
+        if x0:
+            x0.need_rows(homes[kind])
     identity = _identity(config, unsafe, normal, labels, decode)
-    recordings = {"pred_x0_made_by": unsafe, "normal_pred_x0_made_by": normal}
-    changes = None
-    with only_run(out):
-        update = DatasetUpdate(out, identity, recordings, homes, MAY_DIFFER)
-        if update.is_needed:
-            changes = update.changes() or "nothing that clips show"
-            update.apply()
-            writers = _writers(config, unsafe, normal, homes, steps, decode)
-        claim_output(out, identity, ignore=MAY_DIFFER)
-        note_representation(out, config.representation)
-        need_space(f"{out}: the clips", sum(writer.size() for writer in writers), out)
-        note_built(out, writers, steps)
-        new_files = _write(writers)
-        note_built(out, writers, steps, done=True)
-    facts = _facts(config, unsafe, normal, labels, steps)
-    if changes:
-        facts["changed since"] = changes
-    facts["new files"] = new_files
-    if note:
-        facts["sampled alike"] = f"not known: {note}"
-    summary("dataset built", facts, [out])
-    if counted_from_1(labels, len(unsafe.tensor)):
-        print(
-            f"{labels.path}: all rows but row 0 are labelled; do your rows count from 1? Here the "
-            "first is 0",
-            file=sys.stderr,
-        )
+    x0 = {"unsafe": unsafe, "normal": normal}
+    return Build(config, x0, labels, steps, decode, homes, identity, note)
+
+
+def _need_one_run(build, team):
+    """Refuse processes that would make other clips than process 0, and folders not shared."""
+    if team.count == 1:
+        return
+    facts = {key: value for key, value in build.identity.items() if key not in PATHS_ALONE}
+    facts |= {"--steps": build.steps, **code_facts()}
+    if build.config.representation == "video":
+        device = torch.device(build.decode.device).type
+        facts["device"] = device
+        if device == "cpu":
+            facts["threads (OMP_NUM_THREADS)"] = torch.get_num_threads()
+    need_same(team, facts)
+    need_shared_folder(build.config.out_dir, team, "out_dir")
+
+
+def _bring_up_to_date(build):
+    """Put the clips that are there where they belong now; returns what changed, None: nothing."""
+    recordings = {
+        "pred_x0_made_by": build.x0["unsafe"],
+        "normal_pred_x0_made_by": build.x0["normal"],
+    }
+    out = build.config.out_dir
+    update = DatasetUpdate(out, build.identity, recordings, build.homes, MAY_DIFFER)
+    if not update.is_needed:
+        return None
+    changes = update.changes() or "nothing that clips show"
+    update.apply()
+    return changes
+
+
+def _claim(build, writers):
+    """Note in the folder what it is made from, and which steps lack clips."""
+    out = build.config.out_dir
+    claim_output(out, build.identity, ignore=MAY_DIFFER)
+    note_representation(out, build.config.representation)
+    need_space(f"{out}: the clips", sum(writer.size() for writer in writers.values()), out)
+    note_built(out, writers.values(), build.steps)
+
+
+def _write(build, writers, team):
+    """Write all clips that are missing, each process the videos of its share.
+
+    Args:
+        build: Build.
+        writers: {kind: ClipWriter} of process 0, which tells the others what is missing.
+        team: Processes.
+
+    Returns:
+        the number of new files, of all processes.
+    """
+    name = "clips"
+    if team.count > 1:
+        missing = [[kind, row] for kind, writer in writers.items() for row in writer.missing]
+        share = team.share(team.gather(missing)[0])
+        homes = {kind: {} for kind in build.homes}
+        for kind, row in share:
+            homes[kind][row] = build.homes[kind][row]
+        writers = build.writers(homes)
+        name = f"clips of process 0 of {team.count}"
+    counts = (count for writer in writers.values() for count in writer)
+    total = sum(map(len, writers.values()))
+    bar = progress(counts, name, unit="video", total=total, disable=not team.is_main)
+    return sum(team.gather(sum(bar)))
+
+
+def _need_all(build):
+    """InputError for a clip that another process has written, but not where this one looks."""
+    for folder in {
+        name for rows in build.homes.values() for names in rows.values() for name in names
+    }:
+        for step in build.steps:
+            look_anew(build.config.out_dir / folder / str(step))
+    for kind, writer in build.writers().items():
+        for row, steps in writer.missing.items():
+            raise InputError(
+                f"{build.config.out_dir}: the clip of {kind} row {row}, step {min(steps)} was "
+                "written by another process and is not here; run the same command again"
+            )
 
 
 def _homes(labels, normal):
@@ -116,21 +256,6 @@ def _homes(labels, normal):
     unsafe = {row: [group_name(k) for k in labels.groups_of(row)] for row in labels.rows()}
     rows = range(len(normal.tensor)) if normal else ()
     return {"unsafe": unsafe, "normal": {row: [NORMAL] for row in rows}}
-
-
-def _writers(config, unsafe, normal, homes, steps, decode):
-    """The ClipWriters of the unsafe and, where there are some, of the normal videos."""
-    parts = [(unsafe, homes["unsafe"])]
-    if normal:
-        parts.append((normal, homes["normal"]))
-    kind = (config.representation, decode, config.video_format)
-    return [ClipWriter(x0, homes, config.out_dir, steps, *kind) for x0, homes in parts]
-
-
-def _write(writers):
-    """Write all clips that are missing; returns the number of new files."""
-    counts = (count for writer in writers for count in writer)
-    return sum(progress(counts, "clips", unit="video", total=sum(map(len, writers))))
 
 
 def _identity(config, unsafe, normal, labels, decode):
@@ -154,10 +279,11 @@ def _identity(config, unsafe, normal, labels, decode):
     return {**identity, "sampling": sampling, "sampled_with": others, "versions": versions()}
 
 
-def _facts(config, unsafe, normal, labels, steps):
+def _facts(build):
+    labels, unsafe, normal = build.labels, build.x0["unsafe"], build.x0["normal"]
     facts = {
-        "representation": config.representation,
-        "steps": len(steps),
+        "representation": build.config.representation,
+        "steps": len(build.steps),
         "unsafe videos": len(labels.rows()),
     }
     prompts = {row: info.get("prompt") for row, info in unsafe.info.items()}
