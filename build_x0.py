@@ -22,6 +22,7 @@ from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.label_examples import counted_from_1, example
 from lvd.data.labels import Labels, read_labels, video_names
 from lvd.errors import InputError
+from lvd.utils.changes import noun_of
 from lvd.utils.cli import Parser, parse_numbers, run_command, summary
 from lvd.utils.config import claim_output, versions
 from lvd.utils.disk import look_anew, need_space
@@ -175,7 +176,8 @@ def _need_one_run(build, team):
     """Refuse processes that would make other clips than process 0, and folders not shared."""
     if team.count == 1:
         return
-    facts = {key: value for key, value in build.identity.items() if key not in PATHS_ALONE}
+    identity = build.identity.items()
+    facts = {noun_of(key): value for key, value in identity if key not in PATHS_ALONE}
     facts |= {"--steps": build.steps, **code_facts()}
     if build.config.representation == "video":
         device = torch.device(build.decode.device).type

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-IMPORTED = ["train_mae", "MagicTime.utils.run", "MagicTime.utils.guarded"]
+IMPORTED = ["train_mae", "build_x0", "MagicTime.utils.run", "MagicTime.utils.guarded"]
 LOOK_EVERY = 0.01  # seconds
 
 
