@@ -243,6 +243,7 @@ class Calibration:
         from lvd.detectors.shared import SharedNet
         from lvd.training.augment import random_mask
         from lvd.training.loop import Training, precision
+        from lvd.training.parts import parts_of
 
         config = network_config(self.inputs, settings)
         net = SharedNet(_random_detector(config), self.settings.steps, 5).to(self.device)
@@ -256,12 +257,16 @@ class Calibration:
         at = torch.zeros(batch, dtype=torch.long, device=self.device)
         tokens = net.videomae.embeddings.num_patches
 
-        def step():
+        def losses():
             hidden = random_mask(tokens, len(inputs), settings.mask, generator)
-            hidden = hidden if hidden is None else hidden.to(self.device)
-            with precision(settings, self.device):
-                loss = net(inputs, at, hidden).float().square().mean()
-            training.step(loss)
+            for part in parts_of(config, settings, len(inputs)):
+                with precision(settings, self.device):
+                    unseen = hidden if hidden is None else hidden[part].to(self.device)
+                    loss = net(inputs[part], at[part], unseen).float().square().mean()
+                yield loss
+
+        def step():
+            training.step(losses())
 
         with one_thread(settings.size != "base"), self._peak(*steps):
             seconds = self._time(step)

@@ -6,6 +6,7 @@ from math import prod
 from lvd.data.clip_cache import HOLD
 from lvd.detectors.videomae import token_count
 from lvd.training.chunks import training_bytes
+from lvd.training.parts import clips_at_once
 from lvd.training.recipes import stackable
 from lvd_plan.inputs import NORMAL, UNSAFE
 from lvd_plan.networks import input_values, network_config, seen_tokens, weight_count
@@ -132,7 +133,7 @@ def _training(inputs, settings, clips=None):
     layer = 12 * config.hidden_size + 3 * config.intermediate_size
     values = config.num_hidden_layers * seen_tokens(config, settings) * layer
     values += 4 * input_values(config)
-    batch = min(settings.batch_size, clips or settings.batch_size)
+    batch = min(clips_at_once(config, settings), clips or settings.batch_size)
     kept = KEPT[settings.precision] * batch * values
     return int(4 * (kept + 6 * weight_count(config)))
 

@@ -104,7 +104,7 @@ def shared(bench, size, name):
         with precision(settings, device):
             logits = net(inputs, at, hidden)
             loss = weighted_loss(logits.float(), labels, torch.ones_like(labels))
-        training.step(loss)
+        training.step([loss])
         wait(device)
         seconds.append(time.perf_counter() - began)
     mean = sum(seconds[2:]) / len(seconds[2:])

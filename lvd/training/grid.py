@@ -16,7 +16,7 @@ from lvd.detectors.stacked import SingleDetector, StackedDetectors
 from lvd.errors import InputError
 from lvd.evaluation.metrics import choose_threshold, false_positives_met, rates
 from lvd.training.augment import Batch, Draws, augment
-from lvd.training.loop import Training, train
+from lvd.training.loop import Training, precision, train
 from lvd.training.recipes import stackable
 from lvd.training.rows import stratified
 from lvd.training.watch import Watch, mean_losses
@@ -154,9 +154,11 @@ def train_network(network, inputs_of, labels, places, settings, seeds, watch=Non
             yield Batch.stack(batches, device)
 
     def losses_of(batch):
-        inputs = augment(inputs_of(batch.rows), batch.mirrored, batch.noise, settings)
-        logits = network.logits(inputs, batch.kept)
-        return mean_losses(logits, labels[batch.rows].to(device), settings.smoothing)
+        with precision(settings, device):
+            inputs = augment(inputs_of(batch.rows), batch.mirrored, batch.noise, settings)
+            logits = network.logits(inputs, batch.kept)
+            losses = mean_losses(logits, labels[batch.rows].to(device), settings.smoothing)
+        yield losses
 
     def after_epoch(epoch, losses):
         nonlocal last

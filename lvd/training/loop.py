@@ -13,8 +13,8 @@ def train(training, batches_of, losses_of, after_epoch):
         training: Training.
         batches_of: function of (epoch from 0, mini-batches of it that are done already) that
             yields the others.
-        losses_of: function of a mini-batch; returns the loss of each network in training, [K] or a
-            scalar, with gradients.
+        losses_of: function of a mini-batch that yields its losses part after part: the loss of each
+            network in training, [K] or a scalar, with gradients. Their sum is the mini-batch's.
         after_epoch: function of (epochs done, losses of the last epoch's mini-batches).
 
     Yields:
@@ -23,13 +23,11 @@ def train(training, batches_of, losses_of, after_epoch):
     while training.done < training.total:
         epoch, first = divmod(training.done, training.per_epoch)
         for batch in batches_of(epoch, first):
-            with precision(training.settings, training.device):
-                losses = losses_of(batch)
-            training.step(losses)
+            losses = training.step(losses_of(batch))
             if training.done % training.per_epoch == 0:
                 after_epoch(epoch + 1, training.losses)
                 training.losses = []
-            yield losses.detach()
+            yield losses
 
 
 class Training:
@@ -58,19 +56,32 @@ class Training:
         )
         self.averaged = AveragedModel(module, multi_avg_fn=mean) if settings.average else None
 
-    def step(self, losses):
-        """Make one optimiser step on the sum of `losses`."""
+    def step(self, parts):
+        """Make one optimiser step.
+
+        Args:
+            parts: iterable of losses, of a part of the mini-batch each. A part's gradients are
+                taken, and added to those before it, when the next part is asked for: so the memory
+                is that of one part.
+
+        Returns:
+            the sum of the parts, without gradients.
+        """
         settings = self.settings
         factor = decay(self.done, self.total, settings.warmup * self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * factor
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
+        total = None
+        for losses in parts:
+            losses.sum().backward()
+            total = losses.detach() if total is None else total + losses.detach()
         self.optimizer.step()
         self.done += 1
-        self.losses.append(losses.detach())
+        self.losses.append(total)
         if self.averaged and self.done > self.total * (1 - settings.average):
             self.averaged.update_parameters(self.module)
+        return total
 
     @torch.no_grad()
     def take_average(self):

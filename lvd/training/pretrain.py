@@ -52,16 +52,19 @@ class PretrainTask:
         )
         return self.net
 
-    def loss(self, inputs, at, videos, generator):
+    def hidden(self, clips, generator):
+        """Draw which tokens of so many clips are hidden: bool [clips, tokens]."""
+        return tube_mask(self.net.config, clips, self.job.settings.mask, generator)
+
+    def loss(self, inputs, at, videos, hidden):
         """Return the mean square error of the hidden patches.
 
         Args:
             inputs: [B, C, F, H, W], normalised and augmented.
             at, videos: steps and videos of the inputs; they do not matter here.
-            generator: of this mini-batch.
+            hidden: of `hidden`.
         """
-        hidden = tube_mask(self.net.config, len(inputs), self.job.settings.mask, generator)
-        return self.net(frames_first(inputs), hidden.to(inputs.device)).loss
+        return self.net(frames_first(inputs), hidden).loss
 
     def validate(self, clips):
         """Measure nothing: all videos are trained on."""

@@ -15,7 +15,8 @@ from lvd.evaluation.figures import save_curve_figure
 from lvd.training.augment import augment, draw_augmentation
 from lvd.training.checkpoint import SAVE_EVERY, Checkpoint, CurvePoint
 from lvd.training.job import MetricsRow
-from lvd.training.loop import Training, train
+from lvd.training.loop import Training, precision, train
+from lvd.training.parts import parts_of
 from lvd.utils.config import need_same_training, versions
 from lvd.utils.files import save_csv
 from lvd.utils.plots import drawn
@@ -107,10 +108,16 @@ class ResumableRun:
             generator = _generator(job.settings.seed, training.done)
             net.train()
             at = at.to(device)
-            inputs = normalise(chosen.to(device), task.mean, task.std, at)
-            mirrored, noise = draw_augmentation(inputs.shape, job.settings, generator)
-            inputs = augment(inputs, mirrored, noise, job.settings)
-            return task.loss(inputs, at, videos, generator)
+            mirrored, noise = draw_augmentation(chosen.shape, job.settings, generator)
+            hidden = task.hidden(len(chosen), generator)
+            for part in parts_of(net.config, job.settings, len(chosen)):
+                with precision(job.settings, device):
+                    inputs = normalise(chosen[part].to(device), task.mean, task.std, at[part])
+                    drawn = (None if of is None else of[part] for of in (mirrored, noise))
+                    inputs = augment(inputs, *drawn, job.settings)
+                    unseen = None if hidden is None else hidden[part].to(device)
+                    loss = task.loss(inputs, at[part], videos[part], unseen)
+                yield loss * (len(inputs) / len(chosen))
 
         def after_epoch(epoch, losses):
             loss = float(np.mean([float(each) for each in losses]))

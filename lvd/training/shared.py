@@ -68,23 +68,23 @@ class SharedTask:
             job.init.into(self.detector.net)
         return self.detector.net
 
-    def loss(self, inputs, at, videos, generator):
-        """Return the mean loss of a mini-batch.
+    def hidden(self, clips, generator):
+        """Draw which tokens of so many clips are hidden: bool [clips, tokens], or None for none."""
+        tokens = self.detector.net.videomae.embeddings.num_patches
+        return random_mask(tokens, clips, self.job.settings.mask, generator)
+
+    def loss(self, inputs, at, videos, hidden):
+        """Return the mean loss of clips.
 
         Args:
             inputs: [B, C, F, H, W], normalised and augmented.
             at: [B] positions of their steps.
             videos: [B] positions of their videos in `rows`.
-            generator: of this mini-batch.
+            hidden: bool [B, tokens], True for a token that is not seen; None: all are.
         """
-        net = self.detector.net
-        tokens = net.videomae.embeddings.num_patches
-        hidden = random_mask(tokens, len(inputs), self.job.settings.mask, generator)
-        if hidden is not None:
-            hidden = hidden.to(inputs.device)
         labels = self.rows.labels[videos].to(inputs.device)
         weights = self.weights[videos].to(inputs.device)
-        return weighted_loss(net(inputs, at, hidden).float(), labels, weights)
+        return weighted_loss(self.detector.net(inputs, at, hidden).float(), labels, weights)
 
     def validate(self, clips):
         """Return loss and mean AUROC on the validation videos, as {"val_loss", "val_auroc"}."""

@@ -256,7 +256,7 @@ def test_the_mean_of_the_last_weights(mean):
     training.take_average()  # of nothing yet
     assert all(map(torch.equal, before, module.parameters()))
     for k in range(6):
-        training.step((module(torch.full((1, 3), float(k))) ** 2).sum())
+        training.step([(module(torch.full((1, 3), float(k))) ** 2).sum()])
         seen.append([weight.detach().clone() for weight in module.parameters()])
     with training.with_average():
         averaged = [weight.detach().clone() for weight in module.parameters()]
