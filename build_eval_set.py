@@ -20,6 +20,7 @@ from lvd.errors import InputError
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, claim_output
 from lvd.utils.files import sha256
+from lvd.utils.processes import need_one_process
 from lvd.utils.progress import progress
 
 EVAL_SET, EVAL_NORMAL = "eval_set", "eval_normal"
@@ -51,6 +52,7 @@ def build_parser():
 
 
 def work(args):
+    need_one_process("build_eval_set.py")
     data = _dataset(args)
     eval_path = split_path(args.eval_dir)
     split = load_split(eval_path)

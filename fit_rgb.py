@@ -27,7 +27,7 @@ from lvd.errors import InputError, shorten
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, versions
 from lvd.utils.files import sha256
-from lvd.utils.processes import pick_device
+from lvd.utils.processes import need_one_process, pick_device
 from lvd.utils.progress import progress
 from lvd.x0.file import open_x0_file
 from lvd.x0.sidecar import numbered_name
@@ -83,6 +83,7 @@ def build_parser():
 
 
 def work(args):
+    need_one_process("fit_rgb.py")
     if not 1 <= args.frames <= MOST_FRAMES:
         raise InputError(f"--frames {shorten(args.frames)}: 1 to {MOST_FRAMES} are needed")
     if not 0 <= args.seed < 2**63:

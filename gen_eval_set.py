@@ -22,6 +22,7 @@ from lvd.training.rows import MIN_CLIPS
 from lvd.utils.cli import Parser, run_command, summary
 from lvd.utils.config import ROOT, first_difference
 from lvd.utils.files import save_yaml, sha256
+from lvd.utils.processes import need_one_process
 from lvd.x0.file import open_x0_file
 
 USES = (*INPUTS, "out_dir")  # keys of the config
@@ -55,6 +56,7 @@ def build_parser():
 
 
 def work(args):
+    need_one_process("gen_eval_set.py")
     if split_path(args.save_path).suffix != ".pth":
         raise InputError(
             f"--save_path {args.save_path}: a folder or a file name that ends in .pth is needed"
