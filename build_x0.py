@@ -16,7 +16,7 @@ import torch
 
 from lvd.data.clip_file import REPRESENTATIONS, VIDEO_FORMATS, note_representation
 from lvd.data.clip_folders import NORMAL, ClipWriter, group_name, note_built
-from lvd.data.config import DataConfig, add_recording_flags, read_data_config
+from lvd.data.config import DECODE_DTYPES, DataConfig, add_recording_flags, read_data_config
 from lvd.data.dataset_update import DatasetUpdate, only_run
 from lvd.data.identity import need_pair, rgb_identity
 from lvd.data.label_examples import counted_from_1, example
@@ -60,6 +60,12 @@ def build_parser():
         "--video_format",
         choices=VIDEO_FORMATS,
         help="mp4 (default, as in the paper) or pt (lossless)",
+    )
+    parser.add_argument(
+        "--decode_dtype",
+        choices=DECODE_DTYPES,
+        help="in what the VAE decodes videos: float32 (default), or float16, bfloat16, which are "
+        "faster on a GPU and differ in some pixels by a step of 255",
     )
     parser.add_argument(
         "--out_dir", help="the dataset's folder (default: MagicTime/train_detector_data)"
@@ -272,6 +278,8 @@ def _identity(config, unsafe, normal, labels, decode):
     }
     if config.representation == "video" and config.video_format == "pt":
         identity["video_format"] = "pt"
+    if config.representation == "video" and config.decode_dtype != "float32":
+        identity["decode_dtype"] = config.decode_dtype
     if config.representation == "rgb":
         identity |= rgb_identity(decode.numbers)
     for key in PATHS_ALONE:

@@ -125,6 +125,6 @@ def decoder_of(config, x0):
         rgb = load_rgb(config.rgb_matrix)
         rgb.need_channels(x0.tensor.shape[2])
         return rgb
-    decoder = VaeDecoder(model_paths(config.sample_config))
+    decoder = VaeDecoder(model_paths(config.sample_config), dtype=config.decode_dtype)
     decoder.check(x0)
     return decoder

@@ -182,7 +182,7 @@ def draw_noise(model, generators, frames, height, width):
 
 
 @torch.inference_mode()
-def decode(vae, latents, chunk=None, device=None):
+def decode(vae, latents, chunk=None, device=None, check=None):
     """Decode latents into pixels, each frame by itself.
 
     Args:
@@ -191,6 +191,8 @@ def decode(vae, latents, chunk=None, device=None):
         chunk: frames decoded together. None: 16 up to 128 x 128 pixels, else 2, so that 512 x 512
             pixels fit modest GPUs.
         device: where to decode, if the VAE visits it only when called.
+        check: called with the values [n, 3, H, W] before they are put into [0, 1], which would
+            hide an infinite one.
 
     Returns:
         Pixels [..., 3, F, H, W] in [0, 1].
@@ -202,6 +204,8 @@ def decode(vae, latents, chunk=None, device=None):
     frames = rearrange(clips, "n c f h w -> (n f) c h w")
     frames = frames.to(device or vae.device, vae.dtype) / vae.config.scaling_factor
     pixels = torch.cat([vae.decode(part).sample for part in frames.split(chunk)])
+    if check:
+        check(pixels)
     pixels = (pixels / 2 + 0.5).clamp(0, 1)
     pixels = rearrange(pixels, "(n f) c h w -> n c f h w", f=clips.shape[2])
     (pixels,) = unpack(pixels, batch_shape, "* c f h w")

@@ -8,7 +8,8 @@ import torch
 from lvd.errors import InputError
 from lvd.utils.files import raw_bytes
 
-# What decoding takes: 2 GB for a frame of 64 x 64 latents (512 x 512 px) in float32.
+# What decoding takes: 2 GB for a frame of 64 x 64 latents (512 x 512 px) in float32, half of it in
+# half precision.
 BYTES_OF_A_LATENT = 512 << 10
 
 
@@ -24,17 +25,20 @@ class VaeDecoder:
     Args:
         paths: as `model_paths` returns them.
         device: where it decodes.
+        dtype: in what it decodes: "float32", "float16" or "bfloat16".
     """
 
     paths: dict
     device: str = "cpu"
+    dtype: str = "float32"
     _vae: object = field(default=None, repr=False)
 
     def __call__(self, latents):
         from MagicTime.utils.pipeline import decode
 
-        frames_at_once = self._frames_at_once(latents)
-        return torch.cat([decode(self.vae, clip, frames_at_once) for clip in latents.split(1)])
+        at_once = self._frames_at_once(latents)
+        clips = [decode(self.vae, clip, at_once, check=self._check) for clip in latents.split(1)]
+        return torch.cat(clips).float()
 
     @property
     def vae(self):
@@ -42,14 +46,18 @@ class VaeDecoder:
         from MagicTime.utils.weights.load import load_sampling_vae
 
         if self._vae is None:
-            self._vae = load_sampling_vae(self.paths).to(self.device)
+            vae = load_sampling_vae(self.paths)
+            self._vae = vae.to(self.device, getattr(torch, self.dtype))
         return self._vae
 
     @property
     def sha256(self):
-        """Hex digest of the VAE's weights."""
+        """Hex digest of the VAE's weights as they are loaded, in whatever it decodes."""
+        from MagicTime.utils.weights.load import load_sampling_vae
+
+        vae = self.vae if self.dtype == "float32" else load_sampling_vae(self.paths)
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.vae.state_dict().items()):
+        for name, tensor in sorted(vae.state_dict().items()):
             digest.update(name.encode())
             digest.update(raw_bytes(tensor.cpu()))
         return digest.hexdigest()
@@ -79,7 +87,19 @@ class VaeDecoder:
             return None
         height, width = latents.shape[-2:]
         memory = torch.cuda.get_device_properties(self.device).total_memory
-        return max(1, memory // 4 // (height * width * BYTES_OF_A_LATENT))
+        of_frame = height * width * BYTES_OF_A_LATENT
+        if self.dtype != "float32":
+            of_frame //= 2
+        return max(1, memory // 4 // of_frame)
+
+    def _check(self, pixels):
+        """InputError for a value that is not finite: float16 ends at 65,504."""
+        if not all(map(torch.isfinite, pixels.aminmax())):
+            others = "use decode_dtype float32" if self.dtype != "float32" else "check the weights"
+            raise InputError(
+                f"the VAE of sample_config, decoding in {self.dtype}: pixels that are not finite; "
+                f"{others}"
+            )
 
     def __getstate__(self):
         return {**self.__dict__, "_vae": None}

@@ -19,6 +19,7 @@ class DataConfig:
 
     sample_config: path of the sampler's YAML, or the model blocks of the paper's form; only videos
     need it. rgb_matrix: a file of fit_rgb.py; None: the published matrix of Stable Diffusion 1.x.
+    decode_dtype: in what the VAE decodes videos.
     """
 
     sample_config: Any = None
@@ -29,12 +30,19 @@ class DataConfig:
     representation: str = "latent"
     rgb_matrix: Path | None = None
     video_format: str = "mp4"
+    decode_dtype: str = "float32"
 
 
 KEYS = tuple(field.name for field in fields(DataConfig))
 PATHS = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir", "rgb_matrix")
 INPUTS = ("pred_x0", "normal_pred_x0", "label_file_dir")
-ONLY_FOR = {"rgb_matrix": "rgb", "sample_config": "video", "video_format": "video"}
+DECODE_DTYPES = ("float32", "float16", "bfloat16")
+ONLY_FOR = {
+    "rgb_matrix": "rgb",
+    "sample_config": "video",
+    "video_format": "video",
+    "decode_dtype": "video",
+}
 NEEDED_BY_REPRODUCE = ("sample_config", "pred_x0", "normal_pred_x0", "label_file_dir", "out_dir")
 
 
@@ -96,7 +104,11 @@ def read_data_config(path, args, required=(), uses=KEYS):
     for key in required:
         if getattr(config, key) is None:
             raise InputError(f"{path}: key '{key}' is missing (or give --{key})")
-    for key, known in (("representation", REPRESENTATIONS), ("video_format", VIDEO_FORMATS)):
+    for key, known in (
+        ("representation", REPRESENTATIONS),
+        ("video_format", VIDEO_FORMATS),
+        ("decode_dtype", DECODE_DTYPES),
+    ):
         value = getattr(config, key)
         if value not in known:
             raise InputError(f"{path}: {key} must be {' or '.join(known)}, found {shorten(value)}")
