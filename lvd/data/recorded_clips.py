@@ -46,6 +46,7 @@ class RecordedClips(Source):
         unsafe, normal = self._files["unsafe"], self._files["normal"]
         self.note = need_pair(normal, unsafe)
         self.steps = list(range(unsafe.tensor.shape[1]))
+        self.latent_shape = tuple(unsafe.tensor.shape[2:])
         self.sampling = recorded_sampling(unsafe)
         self._rows = {"unsafe": unsafe.rows, "normal": normal.rows}
         self.categories, self.groups = [], []

@@ -63,6 +63,7 @@ class Source:
     labelled_by = None  # what a message calls the place that tells made_by["label_sha256"]
     note = ""  # what is not known of how the clips were sampled
     decode = None  # makes clips of recorded latents, where that is needed
+    latent_shape = None  # (C, F, h, w) of the recorded latents, of recordings
     sampling = {}
 
     def read(self, kind, rows, step, model=None):

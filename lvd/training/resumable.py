@@ -14,6 +14,7 @@ from lvd.errors import InputError, words_of
 from lvd.evaluation.figures import save_curve_figure
 from lvd.training.augment import augment, draw_augmentation
 from lvd.training.checkpoint import SAVE_EVERY, Checkpoint, CurvePoint
+from lvd.training.decoding import need_few_decodings
 from lvd.training.job import MetricsRow
 from lvd.training.loop import Training, precision, train
 from lvd.training.parts import parts_of
@@ -54,7 +55,8 @@ class ResumableRun:
             save_every: seconds between two checkpoints.
 
         Raises:
-            InputError: the folder holds a result or a checkpoint of another training.
+            InputError: the folder holds a result or a checkpoint of another training, or to decode
+                the clips would take days.
         """
         self.job, self.task, self.curve, self.about = job, task, [], None
         folder, stem = Path(job.save_dir), Path(task.file_name).stem
@@ -74,6 +76,8 @@ class ResumableRun:
         else:
             self._state = self.checkpoint.load()
             self.done = self._state["done"] if self._state else 0
+        if not self.done:
+            need_few_decodings(job, len(task.rows.videos))
 
     def __len__(self):
         return self.total - self.done

@@ -28,6 +28,7 @@ SENTENCES = {
     "detectors_sha256": "the detectors were trained anew, or others are given",
     "names_sha256": "names.pth was trained anew",
     "vae_sha256": "the VAE changed",
+    "decode_dtype": "decode_dtype changed (float32 where it is not named)",
     "init": "the pre-trained encoder of --init changed",
     "init_sha256": "the pre-trained encoder of --init changed",
     "data_sha256": "the clips changed",

@@ -14,6 +14,8 @@ from lvd.data.clip_file import folder_representation, list_clips, read_clip, wri
 from lvd.data.sources import FolderClips
 from lvd.data.split import load_split
 from lvd.errors import InputError
+from lvd.utils.files import load_yaml
+from MagicTime.utils.vae_decoder import VaeDecoder, model_paths
 from tests.worlds import forked
 from tests.worlds.build_world import LABELS, ROWS, refuses, tree, world  # noqa: F401 (a fixture)
 from tests.worlds.recording_world import SHAPE, STEPS, decoded, magictime, record, write_labels  # noqa: F401 (a fixture)
@@ -224,6 +226,39 @@ def test_video_clips_are_decoded_with_the_samplers_vae(world, magictime):
     assert (world.folder / "eval_normal/2").is_dir() and folder_representation(
         world.folder / "eval_set"
     ) == "video"
+
+
+def test_half_precision_decodes_about_the_same_and_is_told(world, magictime, capsys):
+    flags = ["--representation", "video", "--sample_config", magictime[0], "--gpu_num", -1]
+    flags += ["--video_format", "pt", "--steps", 1]
+    half = [*flags, "--decode_dtype", "bfloat16"]
+    assert world.build(*half) == 0
+    assert world.build(*flags, "--out_dir", world.folder / "full") == 0
+    name = "group1/1/3.pt"
+    one, other = (read_clip(folder / name) for folder in (world.data, world.folder / "full"))
+    assert 0 < (one - other).abs().mean() < 0.01
+    saved = [load_yaml(folder / "config.yaml") for folder in (world.data, world.folder / "full")]
+    assert saved[0].pop("decode_dtype") == "bfloat16"
+    # nothing but the folder differs: the VAE's hash is that of its weights as they are loaded
+    assert saved[0] == saved[1]
+    refuses(lambda: world.build(*flags), capsys, "decode_dtype changed")
+
+
+def test_overflow_in_half_precision_is_refused(magictime):
+    """Latents and weights that float32 decodes, and float16 does not; an infinite pixel would be a
+    white one."""
+    latents = torch.full((1, 4, 2, 4, 4), 3.0)
+    paths = model_paths(magictime[0])
+    for dtype in ("float32", "float16"):
+        decoder = VaeDecoder(paths, dtype=dtype)
+        with torch.no_grad():
+            decoder.vae.decoder.conv_out.bias.fill_(60_000).mul_(1.05)
+            decoder.vae.decoder.conv_out.weight.mul_(3e4)
+        if dtype == "float32":
+            assert torch.isfinite(decoder(latents)).all()
+        else:
+            with pytest.raises(InputError, match="decoding in float16.*use decode_dtype float32"):
+                decoder(latents)
 
 
 def test_the_model_block_of_the_list_form_decodes_videos(world, magictime):
