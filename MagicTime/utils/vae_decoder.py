@@ -46,8 +46,8 @@ class VaeDecoder:
         from MagicTime.utils.weights.load import load_sampling_vae
 
         if self._vae is None:
-            vae = load_sampling_vae(self.paths)
-            self._vae = vae.to(self.device, getattr(torch, self.dtype))
+            vae = load_sampling_vae(self.paths, getattr(torch, self.dtype))
+            self._vae = vae.to(self.device)
         return self._vae
 
     @property

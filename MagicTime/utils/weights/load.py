@@ -113,13 +113,14 @@ def _merge_adapters(model, paths):
             model.report[key] = f"{merge(part, path)} layers merged"
 
 
-def load_sampling_vae(paths):
+def load_sampling_vae(paths, dtype=torch.float32):
     """Load the VAE that the sampler decodes with: the DreamBooth file's, or else the base's.
 
     Args:
         paths: {YAML key: path}.
+        dtype: of its weights.
     """
     vae, _ = base.load_vae(paths["pretrained_model_path"])
     if path := paths.get("dreambooth_path"):
         load_dreambooth_vae(vae, path)
-    return own(vae)
+    return own(vae, dtype)
