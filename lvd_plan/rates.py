@@ -186,12 +186,14 @@ def rates_of_card(card):
         of_both = [_mixed(part, share, each) for each in (card, reference)]
         reached[f"{part} float32"] = 1e12 * content["reached"][f"{part} float32"]
         reached[f"{part} float32"] *= of_both[0] / of_both[1]
-    how = "as measured on one" if same else f"at the share of its TFLOPS that {reference['name']}"
+    how = "as measured on one"
+    if not same:
+        how = f"at the share of its TFLOPS that an {reference['name']} reached"
     sure = "within a third" if same else "within a factor of two: shares differ from card to card"
     return Rates(
         card["name"],
         int(card["memory"] * 1e9),
-        f"the table of cards: {card['name']}, {how}{'' if same else ' reached'}",
+        f"the table of cards: {card['name']}, {how}",
         sure,
         reached,
         content["host"],

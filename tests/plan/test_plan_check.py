@@ -23,6 +23,7 @@ def made(tmp_path_factory):
         patch.setattr(plan_check.tempfile, "TemporaryDirectory", lambda **_: kept(folder))
         patch.setattr(calibrate, "LEAST", 0.0)
         patch.setattr(calibrate, "MOST_RUNS", 1)
+        patch.setattr(calibrate, "LARGE_FILE", 1 << 20)
         patch.setattr(calibrate, "_start_script", lambda: None)
         status = plan_check.main(["--smoke", "--out", str(folder / "check.txt")])
     assert status == 0, (folder / "check.txt").read_text()
