@@ -33,6 +33,7 @@ def test_its_flags_exist(script, flags):
 @pytest.mark.parametrize(("script", "row"), [(c[0], row) for c, row in zip(COMMANDS, ROWS)])
 def test_its_result_file_is_the_one_named(script, row):
     module = module_of(script)
-    names = [getattr(module, key, None) for key in ("RESULT_FILE", "FULL_RESULT_FILE")]
+    keys = ("RESULT_FILE", "FULL_RESULT_FILE", "SHARDS_FILE")
+    names = [getattr(module, key, None) for key in keys]
     named = row.split("|")[4]
     assert any(f"`{name}`" in named for name in names if name) or script == "detectors/recipes"
