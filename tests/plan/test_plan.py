@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import lvd_plan.inputs
 import plan
+from lvd.data.config import DEFAULT_CONFIG
 from lvd.data.labels import Labels
 from lvd.data.split import make_split
 from lvd.training.recipes import SharedSettings
-from lvd.utils.files import load_json, save_json
+from lvd.utils.files import load_json, load_yaml, save_json, save_yaml
 from lvd_plan import disk, rates, table
 from lvd_plan.counts import Counts, assumed_labels, count
 from lvd_plan.inputs import Models, read_inputs
@@ -27,6 +29,20 @@ NUMBERS = ["--videos", "200", "--normal_videos", "200"]
 def inputs_of(*flags):
     args = plan.build_parser().parse_args([*NUMBERS, *flags])
     return read_inputs(args, need_weights=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_world(tmp_path_factory):
+    """build_x0.yaml of a place where nothing is made yet, whatever this copy has made already."""
+    folder = tmp_path_factory.mktemp("tiny")
+    settings = load_yaml(DEFAULT_CONFIG)
+    for key in ("pred_x0", "normal_pred_x0", "out_dir"):
+        settings[key] = str(folder / settings[key])
+    save_yaml(settings, folder / DEFAULT_CONFIG.name)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plan, lvd_plan.inputs):
+            patch.setattr(module, "DEFAULT_CONFIG", folder / DEFAULT_CONFIG.name)
+        yield
 
 
 @pytest.fixture(scope="module")
