@@ -15,6 +15,7 @@ import yaml
 from benchmarks.common.results import add_result_flags, results_path
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
+from lvd.utils.files import load_yaml, save_yaml
 from lvd.utils.partials import atomic
 from lvd_plan.counts import count
 from lvd_plan.inputs import read_inputs
@@ -25,17 +26,23 @@ from lvd_plan.table import as_cells, as_notes, as_text
 CONFIGS = ("RealisticVision", "ToonYou", "RcnzCartoon")
 VIDEOS = 2000
 RESULT_FILE = "plan_{config}.txt"
-WAYS = {  # title: (representation, model, settings of train_mae.yaml)
+BASE = {"size": "base", "workers": 1, "precision": "bf16"}
+SMALL = {"size": "small", "precision": "bf16"}
+WAYS = {  # title: (representation, model, settings of train_mae.yaml, dtype of sampler and decoder)
     "as in the paper: 250 VideoMAE-base, one for each category and step, on video clips": (
         "video",
         "grid",
-        {"size": "base", "workers": 1, "precision": "bf16", "names": {"batch_size": 32}},
+        BASE,
+        "float32",
     ),
+    "the same, sampled and decoded in float16": ("video", "grid", BASE, "float16"),
     "one shared small detector for all categories and steps, on latents": (
         "latent",
         "shared",
-        {"size": "small", "precision": "bf16"},
+        SMALL,
+        "float32",
     ),
+    "the same, sampled in float16": ("latent", "shared", SMALL, "float16"),
 }
 
 
@@ -63,16 +70,20 @@ def work(args):
 
 def _plan(config, title, way, rates, gpus):
     """[line] of one plan of a config."""
-    representation, model, training = way
+    representation, model, training, dtype = way
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        sampling = load_yaml(ROOT / "MagicTime" / "sample_configs" / f"{config}.yaml")
+        sampling[0]["dtype"] = dtype
+        save_yaml(sampling, folder / f"{config}.yaml")
         data = {
-            "sample_config": str(ROOT / "MagicTime" / "sample_configs" / f"{config}.yaml"),
+            "sample_config": str(folder / f"{config}.yaml"),
             "pred_x0": str(folder / "unsafe" / "pred_x0.pth"),
             "normal_pred_x0": str(folder / "normal" / "pred_x0.pth"),
             "label_file_dir": str(folder / "label.csv"),
             "out_dir": str(folder / "train_detector_data"),
             "representation": representation,
+            "decode_dtype": dtype,
         }
         (folder / "build_x0.yaml").write_text(yaml.safe_dump(data))
         (folder / "train_mae.yaml").write_text(yaml.safe_dump(training))
@@ -89,7 +100,8 @@ def _plan(config, title, way, rates, gpus):
         table = as_text(*as_cells(plan.rows(rates, gpus), gpus))
         notes = [note for note in plan.notes(rates, gpus) if "this machine" not in note]
     settings = yaml.safe_dump(training, default_flow_style=True, width=1000).strip()
-    return ["", title, f"train_mae.yaml: {settings}", "", table, "", as_notes(notes)]
+    half = "; dtype and decode_dtype: float16" if dtype == "float16" else ""
+    return ["", title, f"train_mae.yaml: {settings}{half}", "", table, "", as_notes(notes)]
 
 
 def main(argv=None):

@@ -308,7 +308,7 @@ class Workload:
 
 def decode_dtype(inputs):
     """Return in what the VAE decodes video clips."""
-    return getattr(inputs.data, "decode_dtype", "float32")
+    return inputs.data.decode_dtype
 
 
 def _bytes_of(dtype):
