@@ -117,7 +117,7 @@ eval "$settings" # SAMPLE_CONFIG UNSAFE_DIR NORMAL_DIR LABELS DATA_DIR HOME_DIR
 INPUTS=(--config "$CONFIG" --prompts "$PROMPTS" --normal_prompts "$NORMAL" --train_config "$TRAIN")
 if [ -n "$PLAN" ]; then
   [ "$SCALE" != full ] || [ "$MODEL" = shared ] || INPUTS+=(--folds)
-  "$PY" plan.py "${INPUTS[@]}" --model "$MODEL"
+  "$PY" plan.py "${INPUTS[@]}" --model "$MODEL" --gpu_num "$GPU"
   exit
 fi
 echo; echo "== what there is, before the first video"
