@@ -24,6 +24,8 @@ OF_A_WHOLE_FILE = (
     *("another eval.pth", "another label file", "of another", "does not say"),
     *("neither a", "not a shared detector", "not a pretrained encoder", "not the training state"),
     *("only ${key}", "noise schedule"),
+    # what changed since, in words: of two hashes, nobody knows which one is damaged
+    *("after this folder was made, ", "after it was trained, "),
     TOO_LONG,
 )
 

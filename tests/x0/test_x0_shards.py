@@ -1,6 +1,7 @@
 """A recording in shards: read as one of one file, and refused where a shard is not its own."""
 
 import json
+import os
 import resource
 import shutil
 
@@ -89,7 +90,8 @@ def test_another_program_reads_them_as_the_docs_say(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     known = {"json": json, "torch": torch}
     exec(program, known)
-    assert torch.equal(known["video"], x0_of(3)) and len(known["parts"]) == 3
+    row = sum(known["rows_of_shards"][:-1])
+    assert row > 0 and torch.equal(known["video"], x0_of(row)) and len(known["parts"]) == 3
 
 
 def lose(path):
@@ -170,8 +172,9 @@ def test_files_without_their_sidecar_are_not_overwritten(path):
 
 def test_forty_shards_need_few_descriptors(small, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    others = max(map(int, os.listdir("/proc/self/fd")))  # files of the tests before this one
     with create(tmp_path / "pred_x0.pth", rows=120) as writer:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (others + 60, hard))
         try:
             for row in range(0, 120, 5):
                 writer.write_row(row, x0_of(row), info_of(row))
