@@ -143,10 +143,10 @@ def same_output(world, content, outcome, sound):
 
 
 def _said(outcome):
-    """The summary's lines, without the space on the disk. What a dataset is made from may be
-    damaged: it is compared with its sources then, and nothing has changed."""
+    """The summary's lines, without the space on the disk, and without what changed since: a
+    dataset whose config.yaml is damaged is compared with its sources and brought up to date."""
     text = re.sub(r"[\d.]+ GiB free", "", outcome.out)
-    return text.replace("  changed since: nothing that clips show\n", "").splitlines()[:9]
+    return re.sub(r"  changed since: .*\n", "", text).splitlines()[:9]
 
 
 def all_votes(world, content, outcome, sound):
