@@ -214,4 +214,4 @@ def _advice(step):
 def _done(there: There | None):
     if there is None or not there.done:
         return "-"
-    return f"{there.done:,} of {there.total:,}"
+    return "all" if there.done >= there.total else f"{there.done:,} of {there.total:,}"
