@@ -15,8 +15,7 @@ import yaml
 from benchmarks.common.results import add_result_flags, results_path
 from lvd.utils.cli import Parser, run_command
 from lvd.utils.config import ROOT
-from lvd.utils.files import load_yaml, save_yaml
-from lvd.utils.partials import atomic
+from lvd.utils.files import load_yaml, save_text, save_yaml
 from lvd_plan.counts import count
 from lvd_plan.inputs import read_inputs
 from lvd_plan.rates import load_rates, rates_named
@@ -63,8 +62,7 @@ def work(args):
             text += _plan(config, title, way, rates, args.gpus)
         path = results_path(args, RESULT_FILE)
         path = path.with_name(path.name.replace("{config}", config))
-        with atomic(path) as partial:
-            partial.write_text("\n".join(text) + "\n")
+        save_text("\n".join(text) + "\n", path)
         print(f"wrote {path}")
 
 
@@ -85,8 +83,8 @@ def _plan(config, title, way, rates, gpus):
             "representation": representation,
             "decode_dtype": dtype,
         }
-        (folder / "build_x0.yaml").write_text(yaml.safe_dump(data))
-        (folder / "train_mae.yaml").write_text(yaml.safe_dump(training))
+        save_yaml(data, folder / "build_x0.yaml")
+        save_yaml(training, folder / "train_mae.yaml")
         flags = Namespace(
             config=folder / "build_x0.yaml",
             train_config=folder / "train_mae.yaml",

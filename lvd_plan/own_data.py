@@ -12,8 +12,9 @@ from lvd.data.labels import label_path, read_labels
 from lvd.errors import InputError, plural, shorten
 from lvd.training.recipes import DEFAULT_CONFIG, read_settings
 from lvd.utils.cli import Parser, run_command
+from lvd_plan.counts import FOLDS
 from lvd_plan.own_folders import need_folders
-from lvd_plan.own_sizes import FOLDS, draw, expectation
+from lvd_plan.own_sizes import draw, expectation
 from MagicTime.utils.config import read_config
 from MagicTime.utils.prompts import negatives_of, read_text_file
 from MagicTime.utils.seeds import DRAW, seeds_of

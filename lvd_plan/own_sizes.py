@@ -14,9 +14,9 @@ from lvd.errors import InputError, plural
 from lvd.training.folds import draw_parts
 from lvd.training.names import need_others
 from lvd.training.rows import MIN_CLIPS, split_rows
+from lvd_plan.counts import FOLDS
 
 LEAST = 1 + MIN_CLIPS  # videos of a category: 1 held out, 1 to learn from, 1 for validation
-FOLDS = 5  # of reproduce.sh
 PROMISED = 59  # normal videos from which a rule can be promised to stop at most 5% of them
 # Accuracy at lambda 0.6, eta 20 by the videos of each category: docs/results/small_sets.txt.
 MEASURED = {3: (0.59, 0.64), 5: (0.74, 0.77), 10: (0.87, 0.92), 20: (0.93, 0.96)}

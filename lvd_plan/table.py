@@ -7,8 +7,7 @@ from pathlib import Path
 from lvd.errors import InputError
 from lvd.utils.config import ROOT
 from lvd.utils.disk import GIB
-from lvd.utils.files import save_csv
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_csv, save_text
 
 WIDTH = 120  # of the text
 WORDS = 3  # columns that hold words; the others hold numbers and stand on the right
@@ -164,8 +163,7 @@ def save(path, title, rows, gpus, notes):
         text = f"# {title}\n\n{as_markdown(columns, lines)}\n\n{listed}\n"
     else:
         text = f"{title}\n\n{as_text(columns, lines)}\n\n{as_notes(notes)}\n"
-    with atomic(path) as partial:
-        partial.write_text(text)
+    save_text(text, path)
 
 
 def short(path):

@@ -10,6 +10,7 @@ from lvd.detectors.detector import detector_paths
 from lvd.errors import InputError
 from lvd.evaluation.results import FOLDS
 from lvd.x0.file import open_x0_file
+from lvd.x0.sidecar import video_name
 from lvd_plan.inputs import NORMAL, UNSAFE
 from MagicTime.utils.video import video_kinds
 
@@ -80,7 +81,7 @@ def _sampled(inputs, kind, counts):
     videos = _names(folder / "videos")
     done = 0
     for row in x0.rows:
-        name = x0.info.get(row, {}).get("video") or f"{row:04d}"
+        name = video_name(row, x0.info.get(row, {}))
         done += row < total and all(f"{name}.{kind}" in videos for kind in kinds)
     return There(done, total, "video")
 

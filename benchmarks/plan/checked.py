@@ -8,8 +8,7 @@ from dataclasses import replace
 from benchmarks.common.machine import facts
 from benchmarks.plan.measured import disk_used
 from lvd.utils.disk import GIB
-from lvd.utils.files import save_csv
-from lvd.utils.partials import atomic
+from lvd.utils.files import save_csv, save_text
 from lvd_plan.calibrate import Calibration
 from lvd_plan.counts import count
 from lvd_plan.inputs import NORMAL, UNSAFE, read_inputs
@@ -147,8 +146,7 @@ class CheckedPlan:
             for line in cells
         ]
         text = ["plan.py: planned and measured, weights random", *_told(self.facts), ""]
-        with atomic(self.path) as partial:
-            partial.write_text("\n".join([*text, *table, "", *self.lines]) + "\n")
+        save_text("\n".join([*text, *table, "", *self.lines]) + "\n", self.path)
         save_csv(self.rows, self.table, list(COLUMNS))
 
 
